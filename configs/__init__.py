@@ -1,0 +1,1 @@
+"""Hydra configuration: values in YAML groups, types in `configs.schema`."""

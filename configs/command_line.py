@@ -1,0 +1,204 @@
+"""The command lines' common edge: `name=value` arguments -> Hydra -> a checked dataclass; and a
+user's mistake -> one line on stderr and exit code 2.
+
+Hydra has a grammar of its own for values, in which a comma or a bracket means something. A query
+or a path is data: values of text options are quoted here, so that they arrive as typed.
+"""
+
+import difflib
+import logging
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+
+from configs import schema
+
+_GROUPS = {"model": schema.ModelConfig, "sampling": None}
+_SCHEMAS = {
+    "index": schema.IndexConfig,
+    "search": schema.SearchConfig,
+    "train": schema.TrainConfig,
+}
+
+
+def run(main: Callable[[], None], *, config_name: str, usage: str) -> None:
+    """Runs a `hydra.main` function on this process's arguments, and ends the process.
+
+    Exit codes: 0, or what `main` raises as SystemExit; 2 for a user's mistake; 130 for Ctrl-C.
+    Set `REELSEEK_TRACEBACK=1` to see where a mistake was noticed.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, instead of Hydra's own printing
+    try:
+        if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+            print(help_text(config_name, usage))
+            return
+        sys.argv[1:] = prepare_arguments(sys.argv[1:], config_name=config_name)
+        main()
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("REELSEEK_TRACEBACK"):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def register_schemas() -> None:
+    """Tells Hydra the types; each YAML names its own first in its defaults."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for name, node in _SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=node)
+    store.store(group="model", name="schema", node=schema.ModelConfig)
+    for kind, node in schema.SAMPLING_KINDS.items():
+        store.store(group="sampling", name=f"{kind}_schema", node=node)
+
+
+def preset_names(group: str) -> list[str]:
+    """The YAML files of a group, such as the models in `configs/model/`."""
+    folder = files("configs").joinpath(group)
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml") and entry.name != "custom.yaml"
+    )
+
+
+def load_model_config(name: str) -> schema.ModelConfig:
+    """A model by preset, open_clip name or folder, as `model=NAME` means it on a command line."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if name not in preset_names("model"):
+        return schema.ModelConfig(name=name)
+    path = files("configs").joinpath("model").joinpath(f"{name}.yaml")
+    values = typing.cast(DictConfig, OmegaConf.load(str(path)))
+    fields_only = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
+    merged = OmegaConf.merge(OmegaConf.structured(schema.ModelConfig), fields_only)
+    return typing.cast(schema.ModelConfig, OmegaConf.to_object(merged))
+
+
+def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str]:
+    """Checks the names of the options and quotes the values of those that are text.
+
+    Raises:
+        ValueError: an argument that is not `name=value`, or an unknown name (near ones are given).
+    """
+    node = _SCHEMAS[config_name]
+    prepared = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-") or name.startswith("hydra"):
+            prepared.append(argument)
+        elif not equals:
+            raise ValueError(f"argument {argument!r} is not of the form name=value; see --help")
+        elif name == "model" and value not in preset_names("model"):
+            if not value:
+                raise ValueError("model is empty: name a preset, an open_clip model or a folder")
+            prepared += ["model=custom", f"model.name={quote(value)}"]
+        else:
+            field_type = _option_type(node, name)
+            is_text = field_type is str or (_is_optional_text(field_type) and value != "null")
+            prepared.append(f"{name}={quote(value)}" if is_text else argument)
+    return prepared
+
+
+def quote(value: str) -> str:
+    """A Hydra override value that means exactly this text."""
+    # OmegaConf: `${` starts an interpolation unless a backslash stands before it, and backslashes
+    # right before `${` are escapes themselves.
+    escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
+    # Hydra: inside single quotes, backslashes count as escapes only before a quote.
+    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", escaped)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{chr(92) * trailing}'"
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without line breaks, and without what Hydra adds for its own users."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [
+        line for line in lines if not line.startswith(("full_key:", "object_type=", "Full key"))
+    ]
+    return ": ".join(kept[:2]) or type(error).__name__
+
+
+def help_text(config_name: str, usage: str) -> str:
+    """The options with their defaults and meanings, from the schema and the YAML."""
+    from hydra import compose, initialize_config_module
+
+    with initialize_config_module("configs", version_base="1.3"):
+        values = compose(config_name)
+    lines = [usage, "", "options (name=value):"]
+    for name, text, default in _options(_SCHEMAS[config_name], values):
+        lines.append(f"  {name:<28}{text}{default}")
+    for group in _GROUPS:
+        if group in values:
+            lines.append(f"{group}s: {', '.join(preset_names(group))}")
+    lines.append("Errors are one line; REELSEEK_TRACEBACK=1 shows where they arose.")
+    return "\n".join(lines)
+
+
+def _options(node: type, values: typing.Any, prefix: str = "") -> list[tuple[str, str, str]]:
+    from omegaconf import OmegaConf
+
+    rows = []
+    for field in fields(node):
+        text = field.metadata.get("help")
+        if text is None:
+            continue
+        missing = values is None or OmegaConf.is_missing(values, field.name)
+        value = None if missing else values[field.name]
+        nested = _nested_schema(field.type, value)
+        if field.name in _GROUPS:
+            rows.append((field.name, text, ""))
+        if nested is not None and value is not None:
+            rows += _options(nested, value, f"{prefix}{field.name}.")
+        elif field.name not in _GROUPS:
+            shown = value.name if isinstance(value, schema.Enum) else value
+            shown = str(shown).lower() if isinstance(shown, bool) else shown
+            rows.append((prefix + field.name, text, "" if value is None else f" [{shown}]"))
+    return rows
+
+
+def _nested_schema(field_type: typing.Any, value: typing.Any) -> type | None:
+    from omegaconf import DictConfig, OmegaConf
+
+    if isinstance(value, DictConfig):
+        return OmegaConf.get_type(value)
+    return field_type if is_dataclass(field_type) and isinstance(field_type, type) else None
+
+
+def _option_type(node: type, name: str) -> typing.Any:
+    """The declared type of an option; None for those of a group whose choice is not known yet."""
+    head, _, rest = name.lstrip("+~").partition(".")
+    types_by_name = {field.name: field.type for field in fields(node)}
+    if head not in types_by_name:
+        near = difflib.get_close_matches(head, types_by_name, n=3, cutoff=0.5)
+        known = f"near names: {', '.join(near)}" if near else f"options: {', '.join(types_by_name)}"
+        raise ValueError(f"unknown option {name}; {known}")
+    inner = _GROUPS.get(head, types_by_name[head])
+    if rest and is_dataclass(inner) and isinstance(inner, type):
+        return _option_type(inner, rest)
+    if rest and inner is not None:
+        raise ValueError(f"unknown option {name}: {head} has no parts")
+    return None if head in _GROUPS else types_by_name[head]
+
+
+def _is_optional_text(field_type: typing.Any) -> bool:
+    is_union = typing.get_origin(field_type) in (types.UnionType, typing.Union)
+    return is_union and set(typing.get_args(field_type)) == {str, type(None)}

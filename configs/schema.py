@@ -1,0 +1,176 @@
+"""The types of the configuration; the values are in the YAML files beside this module.
+
+Each field has a line with its meaning, unit and range, which `--help` prints. What a field may not
+be is checked in `__post_init__`, which runs in `OmegaConf.to_object`.
+"""
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING
+
+if TYPE_CHECKING:
+    from vision import ModelSpec, Sampler
+
+
+def option(text: str, default: Any = MISSING) -> Any:
+    """A field with its line of help; without a default, the YAML gives the value."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+class Level(Enum):
+    video = "video"
+    moment = "moment"
+
+
+@dataclass
+class ModelConfig:
+    name: str = option("mini, an open_clip architecture, hf-hub:OWNER/NAME, or a folder")
+    pretrained: str | None = option("open_clip's tag of the weights, or a file of them", None)
+    scripts: list[str] = option(
+        "Unicode scripts the text tower was trained on, such as [Latin]; [] if unknown", []
+    )
+
+    def spec(self) -> "ModelSpec":
+        from vision import ModelSpec
+
+        return ModelSpec(self.name, pretrained=self.pretrained, scripts=tuple(self.scripts))
+
+
+@dataclass
+class UniformSampling:
+    kind: str = "uniform"
+    num_frames: int = option("frames a video, at the middles of equal parts; at least 1")
+
+    def __post_init__(self) -> None:
+        require(self.num_frames >= 1, "sampling.num_frames", self.num_frames, "at least 1")
+
+    def sampler(self) -> "Sampler":
+        from vision import UniformSampler
+
+        return UniformSampler(self.num_frames)
+
+
+@dataclass
+class IntervalSampling:
+    kind: str = "interval"
+    every_seconds: float = option("seconds from one frame to the next; more than 0")
+    min_frames: int = option("frames a short video has at least; at least 1")
+    max_frames: int = option("frames a long video has at most; at least min_frames")
+
+    def __post_init__(self) -> None:
+        require(self.every_seconds > 0, "sampling.every_seconds", self.every_seconds, "more than 0")
+        require(self.min_frames >= 1, "sampling.min_frames", self.min_frames, "at least 1")
+        require(
+            self.max_frames >= self.min_frames,
+            "sampling.max_frames",
+            self.max_frames,
+            f"at least sampling.min_frames ({self.min_frames})",
+        )
+
+    def sampler(self) -> "Sampler":
+        from vision import IntervalSampler
+
+        return IntervalSampler(
+            every_seconds=self.every_seconds,
+            min_frames=self.min_frames,
+            max_frames=self.max_frames,
+        )
+
+
+SAMPLING_KINDS = {"uniform": UniformSampling, "interval": IntervalSampling}
+
+
+def sampling_from_dict(values: dict) -> UniformSampling | IntervalSampling:
+    """The sampling that `asdict` wrote, as an index's manifest keeps it."""
+    return SAMPLING_KINDS[values["kind"]](**values)
+
+
+@dataclass
+class SegmentsConfig:
+    seconds: float = option("length of the stretches that are indexed; more than 0")
+    overlap_seconds: float = option("how much neighbours share; from 0 to less than seconds")
+
+    def __post_init__(self) -> None:
+        require(self.seconds > 0, "segments.seconds", self.seconds, "more than 0")
+        require(
+            0 <= self.overlap_seconds < self.seconds,
+            "segments.overlap_seconds",
+            self.overlap_seconds,
+            f"at least 0 and less than segments.seconds ({self.seconds})",
+        )
+
+
+@dataclass
+class IndexConfig:
+    videos: str = option("a folder, a file, a glob, a .txt of paths, or a .jsonl with captions")
+    index: str = option("the folder of the index, made if missing")
+    model: ModelConfig | None = option(
+        "preset, open_clip name or folder; default: the index's", None
+    )
+    sampling: Any = option("which frames are looked at: interval or uniform")
+    segments: SegmentsConfig = option("the stretches that a moment is made of")
+    prune: bool = option("remove from the index what `videos` no longer lists")
+    retry_failed: bool = option("try again what failed before, though the file is the same")
+    check_content: bool = option("compare contents even where size and time are the same")
+    device: str = option("auto, cpu, cuda, cuda:N")
+    precision: str = option("auto, fp32, bf16")
+
+
+@dataclass
+class SearchConfig:
+    index: str = option("the folder of the index")
+    query: str | None = option("what the video should show, in words", None)
+    image: str | None = option("an image to search by, instead of words", None)
+    video: str | None = option("a video to search by, instead of words", None)
+    k: int = option("hits to return; at least 1")
+    level: Level = option("video: whole videos; moment: the seconds in them")
+    json: bool = option("print a JSON list of hits instead of a table")
+    page: str | None = option("also write the hits as a web page to this file", None)
+    model: ModelConfig | None = option("only to insist on a model; default: the index's", None)
+    device: str = option("auto, cpu, cuda, cuda:N")
+
+    def __post_init__(self) -> None:
+        require(self.k >= 1, "k", self.k, "at least 1")
+        asked = [name for name in ("query", "image", "video") if getattr(self, name) is not None]
+        if len(asked) != 1:
+            got = " and ".join(asked) or "nothing"
+            raise ValueError(f"got {got} to search by: give one of query, image, video")
+
+
+@dataclass
+class DataConfig:
+    train: str | None = option("a .jsonl of captioned videos to train on", None)
+    val: str | None = option("a .jsonl of captioned videos to evaluate on", None)
+
+
+@dataclass
+class TrainConfig:
+    data: DataConfig = option("captioned videos")
+    model: ModelConfig = option("preset, open_clip name or folder")
+    sampling: Any = option("which frames are looked at: uniform or interval")
+    eval_only: bool = option("evaluate the model on data.val and stop")
+    output: str | None = option("folder for metrics.json and the resolved configuration", None)
+    device: str = option("auto, cpu, cuda, cuda:N")
+    precision: str = option("auto, fp32, bf16")
+
+    def __post_init__(self) -> None:
+        if not self.eval_only:
+            raise ValueError(
+                "training is not in this version: add eval_only=true to evaluate a model"
+            )
+        if self.data.val is None:
+            raise ValueError("data.val is missing: name a .jsonl with `video` and `captions`")
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value}: must be {allowed}")
+
+
+def as_plain(config: object) -> dict:
+    """A dataclass as plain dictionaries, for JSON."""
+    return asdict(config)  # type: ignore[call-overload]

@@ -1,0 +1,53 @@
+"""Videos -> a searchable index on disk; its answers; and the evaluation of retrieval.
+
+The public names are imported when first used, so that `--help` need not wait for the libraries
+behind them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from indexing.evaluation import CaptionedVideos, encode_captioned
+    from indexing.hits import SearchHit
+    from indexing.indexer import IndexSummary, update_index
+    from indexing.manifest import IndexMismatchError, IndexSettings, Manifest
+    from indexing.metrics import retrieval_metrics
+    from indexing.reading import IndexReader
+    from indexing.sources import VideoItem, collect_videos
+
+__all__ = [
+    "CaptionedVideos",
+    "IndexMismatchError",
+    "IndexReader",
+    "IndexSettings",
+    "IndexSummary",
+    "Manifest",
+    "SearchHit",
+    "VideoItem",
+    "collect_videos",
+    "encode_captioned",
+    "retrieval_metrics",
+    "update_index",
+]
+
+_MODULES = {
+    "CaptionedVideos": "evaluation",
+    "IndexMismatchError": "manifest",
+    "IndexReader": "reading",
+    "IndexSettings": "manifest",
+    "IndexSummary": "indexer",
+    "Manifest": "manifest",
+    "SearchHit": "hits",
+    "VideoItem": "sources",
+    "collect_videos": "sources",
+    "encode_captioned": "evaluation",
+    "retrieval_metrics": "metrics",
+    "update_index": "indexer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"indexing.{_MODULES[name]}"), name)

@@ -1,0 +1,87 @@
+"""`python -m indexing videos=PATH index=DIR`: makes an index, or brings it up to date."""
+
+import json
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from configs import command_line
+from configs.schema import IndexConfig, as_plain, sampling_from_dict
+
+USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
+
+Makes a searchable index of videos, or brings it up to date: only what is new or changed is
+decoded. The last line on stdout is a JSON object; the outcome of each video is in
+DIR/report.jsonl. Exit code 0 if anything is searchable."""
+
+
+@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="index")
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, IndexConfig)
+    given = _given_options()
+
+    from indexing.manifest import IndexSettings, Manifest
+    from indexing.sources import collect_videos
+
+    folder = Path(config.index)
+    items = collect_videos(config.videos)
+    model_config = config.model or command_line.load_model_config("mini")
+    if Manifest.exists(folder):  # what is not asked for stays as the index was built
+        has = Manifest.read(folder).settings
+        if "model" not in given:
+            model_config = type(model_config)(**has.model)
+        if "sampling" not in given:
+            config.sampling = sampling_from_dict(has.sampling)
+        if "segments" not in given:
+            config.segments = type(config.segments)(**has.segments)
+
+    from indexing.indexer import update_index
+    from vision import FrameEncoder, load_model
+
+    model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
+    if model.spec.name == "mini":
+        print(
+            "model=mini is the small built-in model; with a network, model=clip_vit_b32 or "
+            "model=pe_core_b16 answers better",
+            file=sys.stderr,
+        )
+    summary = update_index(
+        folder,
+        items,
+        settings=IndexSettings(
+            model=as_plain(model_config),
+            fingerprint=model.fingerprint,
+            embedding_dim=model.embedding_dim,
+            sampling=as_plain(config.sampling),
+            segments=as_plain(config.segments),
+        ),
+        encoder=FrameEncoder(model, device=config.device, precision=config.precision),
+        sampler=config.sampling.sampler(),
+        prune=config.prune,
+        retry_failed=config.retry_failed,
+        check_content=config.check_content,
+    )
+    OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    print(json.dumps(as_plain(summary)))
+    if summary.failed:
+        print(f"{summary.failed} failed: see {folder / 'report.jsonl'}", file=sys.stderr)
+    if summary.stopped:
+        raise KeyboardInterrupt
+    if not summary.searchable:
+        print("error: none of the videos can be searched", file=sys.stderr)
+        sys.exit(1)
+
+
+def _given_options() -> set[str]:
+    """The first parts of the options that stand on the command line, such as `sampling`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = HydraConfig.get().overrides.task
+    return {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
+
+
+if __name__ == "__main__":
+    command_line.run(main, config_name="index", usage=USAGE)

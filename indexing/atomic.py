@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all, and stay after a power loss."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside the path, syncs, and renames over it."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    publish_file(path, write)
+
+
+def publish_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` make a file beside the path, syncs it, and renames it over the path."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is synced by itself
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

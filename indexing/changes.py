@@ -1,0 +1,71 @@
+"""A collection and a catalogue -> what differs, judged by file size and time alone."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexing.catalogue import FileStamp, VideoRecord
+from indexing.sources import VideoItem
+
+
+@dataclass
+class Changes:
+    """What differs.
+
+    Attributes:
+        unchanged: videos whose file has the size and the time it had.
+        examine: videos that are new, or whose file looks different; their content decides.
+        missing: videos of the collection that are not on disk.
+        gone: what the catalogue holds and the collection or the disk no longer does.
+    """
+
+    unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
+    examine: list[VideoItem] = field(default_factory=list)
+    missing: list[VideoItem] = field(default_factory=list)
+    gone: dict[str, VideoRecord] = field(default_factory=dict)
+
+
+def find_changes(
+    items: Sequence[VideoItem], records: Mapping[str, VideoRecord], *, check_content: bool = False
+) -> Changes:
+    """Compares.
+
+    Args:
+        items: the collection.
+        records: the catalogue's videos by key.
+        check_content: examine every file, for those who keep old times on new contents.
+    """
+    changes = Changes()
+    for item in items:
+        try:
+            status = item.path.stat()
+        except OSError:
+            changes.missing.append(item)
+            continue
+        record = records.get(item.key)
+        looks_the_same = record is not None and (
+            (record.stamp.size_bytes, record.stamp.modified_ns)
+            == (status.st_size, status.st_mtime_ns)
+        )
+        if record is not None and looks_the_same and not check_content:
+            changes.unchanged.append((item, record))
+        else:
+            changes.examine.append(item)
+    on_disk = {item.key for item in changes.examine} | {i.key for i, _ in changes.unchanged}
+    changes.gone = {key: record for key, record in records.items() if key not in on_disk}
+    return changes
+
+
+def file_stamp(path: Path) -> FileStamp:
+    """Reads the whole file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        status = path.stat()
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return FileStamp(status.st_size, status.st_mtime_ns, digest.hexdigest())

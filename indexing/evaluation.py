@@ -1,0 +1,64 @@
+"""A captioned collection and a model -> how well it retrieves: video embeddings by caption."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from indexing.pipeline import encode_videos
+from indexing.progress import progress_bar
+from indexing.sources import VideoItem
+from vision import FrameEncoder, Sampler, mean_pool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaptionedVideos:
+    """Videos that could be decoded, with their captions.
+
+    Attributes:
+        embeddings: `(num_videos, D)` float32, L2-normalised.
+        captions: `num_captions` sentences.
+        caption_video: `(num_captions,)` int64, the row of each caption's video.
+        failed: paths of those that could not be decoded, each with its reason.
+    """
+
+    embeddings: torch.Tensor
+    captions: list[str]
+    caption_video: np.ndarray
+    failed: list[tuple[str, str]]
+
+
+def encode_captioned(
+    items: Sequence[VideoItem], *, encoder: FrameEncoder, sampler: Sampler
+) -> CaptionedVideos:
+    """Decodes and encodes a captioned collection; a broken video is named and left out.
+
+    Raises:
+        ValueError: a video has no caption, or none can be decoded.
+    """
+    for item in items:
+        if not item.metadata.get("captions"):
+            raise ValueError(f"{item.path}: has no `captions`, which evaluation needs")
+    embeddings: list[torch.Tensor] = []
+    captions: list[str] = []
+    caption_video: list[int] = []
+    failed: list[tuple[str, str]] = []
+    videos = encode_videos(((item, item.path) for item in items), encoder=encoder, sampler=sampler)
+    with progress_bar(total=len(items), desc="encoding") as progress:
+        for video in videos:
+            progress.update()
+            if video.outcome != "ok":
+                logger.warning("%s: %s: %s", video.tag.path, video.outcome, video.reason)
+            if video.outcome == "failed":
+                failed.append((str(video.tag.path), video.reason))
+                continue
+            captions += video.tag.metadata["captions"]
+            caption_video += [len(embeddings)] * len(video.tag.metadata["captions"])
+            embeddings.append(mean_pool(video.embeddings))
+    if not embeddings:
+        raise ValueError(f"none of {len(items)} videos can be decoded; the first: {failed[0]}")
+    return CaptionedVideos(torch.stack(embeddings), captions, np.array(caption_video), failed)

@@ -1,0 +1,394 @@
+"""A collection of videos and an index -> the index holding exactly that collection.
+
+Only what is new or changed is decoded. Every few seconds what is done is made durable, so that a
+stopped run, however it was stopped, goes on where it was.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
+from indexing.changes import Changes, file_stamp, find_changes
+from indexing.embeddings import EmbeddingParts
+from indexing.manifest import IndexSettings, Manifest, check_settings
+from indexing.pipeline import EncodedVideo, encode_videos
+from indexing.progress import progress_bar
+from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+from indexing.report import ReportLine, write_report
+from indexing.sources import VideoItem
+from vision import FrameEncoder, Sampler, frames_in_span, mean_pool, segment_spans
+
+_SAVE_EVERY_SECONDS = 5.0
+_LOCK_NAME = "writer.lock"
+
+
+@dataclass
+class IndexSummary:
+    """What a run did, in videos.
+
+    Attributes:
+        indexed: embedded and stored now, because they are new or their content has changed.
+        unchanged: already there, with the same content.
+        moved: already there under another path, and now known by the new one.
+        failed: could not be decoded, now or when last tried.
+        deleted: no longer in the collection, and removed from the index.
+        partial: of those in the index, the ones that decode only in part.
+        searchable: what a search can find after this run.
+        seconds: the run took.
+        stopped: whether it was interrupted before all was done.
+    """
+
+    indexed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    failed: int = 0
+    deleted: int = 0
+    partial: int = 0
+    searchable: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+
+
+def update_index(
+    folder: Path,
+    items: Sequence[VideoItem],
+    *,
+    settings: IndexSettings,
+    encoder: FrameEncoder,
+    sampler: Sampler,
+    prune: bool = True,
+    retry_failed: bool = False,
+    check_content: bool = False,
+    show_progress: bool = True,
+) -> IndexSummary:
+    """Brings an index up to date with a collection; makes it where there is none.
+
+    Args:
+        folder: of the index.
+        items: the whole collection.
+        settings: what the index is, or is to be, built with.
+        encoder: of the model that `settings` names.
+        sampler: of the sampling that `settings` names.
+        prune: delete from the index what is not in the collection.
+        retry_failed: try videos again that failed before.
+        check_content: read files whose size and time are unchanged too.
+        show_progress: draw a bar on stderr.
+
+    Raises:
+        ValueError: the folder cannot hold an index, another process is writing it, or it shares
+            no video with the collection and would be emptied.
+        IndexMismatchError: the index was built with other settings.
+    """
+    started = time.monotonic()
+    _prepare_folder(folder)
+    with _only_writer(folder):
+        if Manifest.exists(folder):
+            manifest = Manifest.read(folder)
+            check_settings(settings, manifest.settings, folder)
+        else:
+            manifest = Manifest(settings)
+            manifest.write(folder)
+        run = _Run(folder, settings=settings, encoder=encoder, sampler=sampler)
+        try:
+            if retry_failed:
+                run.forget_failed()
+            changes = find_changes(items, run.records, check_content=check_content)
+            if prune:
+                _refuse_to_empty(folder, changes, num_known=len(run.records))
+            else:
+                changes.gone = {}
+            run.apply(changes, show_progress=show_progress)
+            manifest = publish(folder, run.catalogue, run.parts, manifest)
+            write_report(folder, run.report)
+        finally:
+            run.catalogue.close()
+    run.summary.searchable = manifest.num_videos
+    run.summary.seconds = round(time.monotonic() - started, 2)
+    return run.summary
+
+
+def _prepare_folder(folder: Path) -> None:
+    if folder.is_dir() and not Manifest.exists(folder):
+        own = {_LOCK_NAME, CATALOGUE_NAME, EMBEDDINGS_NAME}
+        others = sorted(path.name for path in folder.iterdir() if path.name not in own)
+        if others:
+            raise ValueError(
+                f"index={folder}: the folder holds other files, such as {others[0]}, and is not "
+                "an index; name a new or an empty folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"index={folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"index={folder}: cannot be written to")
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Holds the lock of the index; the system frees it when the process dies, however it dies."""
+    lock = FileLock(folder / _LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"index={folder}: another process is writing it; wait until it has finished"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_to_empty(folder: Path, changes: Changes, *, num_known: int) -> None:
+    """Raises where a collection that shares nothing with the index would replace it."""
+    shares_nothing = len(changes.gone) == num_known and not any(
+        item.key in changes.gone for item in changes.missing
+    )
+    still_there = [record for record in changes.gone.values() if Path(record.path).exists()]
+    if shares_nothing and still_there:
+        raise ValueError(
+            f"index={folder}: holds {num_known} other videos, such as {still_there[0].path}, "
+            "which this would delete; use another index=DIR, or prune=false to keep them and add "
+            "these"
+        )
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """What travels with a video through the pipeline."""
+
+    item: VideoItem
+    stamp: FileStamp
+
+
+class _Run:
+    """One run: the open files, and what has become of each video so far."""
+
+    def __init__(
+        self, folder: Path, *, settings: IndexSettings, encoder: FrameEncoder, sampler: Sampler
+    ) -> None:
+        self.catalogue = Catalogue(folder / CATALOGUE_NAME)
+        self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
+        self.records = self.catalogue.records()
+        self.summary = IndexSummary()
+        self.report: list[ReportLine] = []
+        self._segments = settings.segments
+        self._encoder = encoder
+        self._sampler = sampler
+        self._by_content = {
+            record.stamp.content_sha256: record
+            for record in self.records.values()
+            if record.location is not None
+        }
+        self._gone: dict[str, VideoRecord] = {}
+        # Videos whose content turned out to be known: from the decoding thread to this one.
+        self._known: deque[tuple[_Tag, VideoRecord]] = deque()
+        self._unsaved: list[tuple[NewVideo, np.ndarray]] = []
+        self._saved_at = time.monotonic()
+
+    def forget_failed(self) -> None:
+        self.records = {key: r for key, r in self.records.items() if r.outcome != "failed"}
+
+    def apply(self, changes: Changes, *, show_progress: bool) -> None:
+        """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
+        self._gone = dict(changes.gone)
+        for item, record in changes.unchanged:
+            self._keep(_Tag(item, record.stamp), record)
+        for item in changes.missing:
+            if item.key not in self._gone:
+                self._note(item, "failed", "failed", reason="no such file")
+        progress = progress_bar(
+            total=len(changes.examine),
+            desc="indexing",
+            disable=not (show_progress and changes.examine),
+        )
+        try:
+            with progress:
+                examine = changes.examine
+                while examine:
+                    examine = self._examine(examine, progress)
+        except KeyboardInterrupt:
+            self.summary.stopped = True
+        self._save()
+        if not self.summary.stopped and self._gone:
+            self.catalogue.store([], [], deleted_keys=self._gone)
+            for record in self._gone.values():
+                self._note(VideoItem(record.key, Path(record.path)), "deleted", "")
+
+    def _examine(self, items: Sequence[VideoItem], progress: tqdm) -> list[VideoItem]:
+        """Encodes what must be encoded; returns what must be looked at once more."""
+        again: list[VideoItem] = []
+        encoded = encode_videos(
+            self._unknown_contents(items), encoder=self._encoder, sampler=self._sampler
+        )
+        try:
+            for video in encoded:
+                self._add(video)
+                again += self._settle_known(progress)
+                progress.set_postfix(failed=self.summary.failed, refresh=False)
+                progress.update()
+        finally:
+            encoded.close()
+        again += self._settle_known(progress)
+        self._save()
+        return again
+
+    def _unknown_contents(self, items: Sequence[VideoItem]) -> Iterator[tuple[_Tag, Path]]:
+        """Reads each file, and passes on those whose content the index does not hold."""
+        for item in items:
+            try:
+                stamp = file_stamp(item.path)
+            except OSError:  # the decoder will say why
+                stamp = FileStamp(-1, -1, "")
+            own = self.records.get(item.key)
+            if own is not None and own.stamp.content_sha256 == stamp.content_sha256:
+                self._known.append((_Tag(item, stamp), own))
+            elif stamp.content_sha256 in self._by_content:
+                known = self._by_content[stamp.content_sha256]
+                self._known.append((_Tag(item, stamp), known))
+            else:
+                yield _Tag(item, stamp), item.path
+
+    def _settle_known(self, progress: tqdm) -> list[VideoItem]:
+        """Stores videos whose content is known, without decoding; returns those whose twin has
+        been replaced in the meantime."""
+        again = []
+        while self._known:
+            tag, record = self._known.popleft()
+            if record.key == tag.item.key:
+                self._keep(tag, record)
+            elif record.key in self._gone and tag.item.key not in self.records:
+                del self._gone[record.key]
+                self._update(tag, record)
+                self._note(tag.item, "moved", record.outcome, record)
+            elif self.catalogue.videos([record.id]):
+                self._copy(tag, record)
+            else:
+                del self._by_content[record.stamp.content_sha256]
+                again.append(tag.item)
+                continue
+            progress.update()
+        return again
+
+    def _keep(self, tag: _Tag, record: VideoRecord) -> None:
+        """Keeps a video whose content is what it was, and brings its metadata up to date."""
+        asked = (str(tag.item.path), tag.stamp, tag.item.metadata)
+        if asked != (record.path, record.stamp, record.metadata):
+            self._update(tag, record)
+        action = "failed" if record.outcome == "failed" else "unchanged"
+        self._note(tag.item, action, record.outcome, record)
+
+    def _update(self, tag: _Tag, record: VideoRecord) -> None:
+        self.catalogue.update(
+            record.id,
+            key=tag.item.key,
+            path=str(tag.item.path),
+            stamp=tag.stamp,
+            metadata=tag.item.metadata,
+        )
+
+    def _copy(self, tag: _Tag, record: VideoRecord) -> None:
+        """Stores a second video with the content of another: they share their embeddings."""
+        segments = self.catalogue.segments_of_videos([record.id])[record.id]
+        video = NewVideo(
+            key=tag.item.key,
+            path=str(tag.item.path),
+            stamp=tag.stamp,
+            outcome=record.outcome,
+            reason=record.reason,
+            num_frames=record.num_frames,
+            duration_seconds=record.duration_seconds,
+            metadata=tag.item.metadata,
+            spans=np.array([[s.start_seconds, s.end_seconds] for s in segments]),
+        )
+        locations = [record.location, *(segment.location for segment in segments)]
+        self.catalogue.store([video], [np.array(locations)])
+        self._note(tag.item, "indexed", record.outcome, record)
+
+    def _add(self, encoded: EncodedVideo[_Tag]) -> None:
+        """Takes an encoded video: pools its frames, and stores it with the next save."""
+        item, num_frames = encoded.tag.item, len(encoded.embeddings)
+        video = NewVideo(
+            key=item.key,
+            path=str(item.path),
+            stamp=encoded.tag.stamp,
+            outcome=encoded.outcome,
+            reason=encoded.reason,
+            num_frames=num_frames,
+            duration_seconds=encoded.duration_seconds,
+            metadata=item.metadata,
+        )
+        embeddings = np.empty((0, self._encoder.embedding_dim), np.float32)
+        if num_frames:
+            video = replace(video, spans=self._spans(encoded))
+            pooled = [mean_pool(encoded.embeddings)]
+            for start, end in video.spans:
+                inside = frames_in_span(encoded.times_seconds, start, end)
+                pooled.append(mean_pool(encoded.embeddings[inside]))
+            embeddings = np.stack([embedding.numpy() for embedding in pooled])
+        self._unsaved.append((video, embeddings))
+        action = "failed" if encoded.outcome == "failed" else "indexed"
+        self._note(item, action, encoded.outcome, video)
+        if time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS:
+            self._save()
+
+    def _spans(self, encoded: EncodedVideo[_Tag]) -> np.ndarray:
+        """The segments, as far as the video decodes."""
+        end = encoded.duration_seconds
+        if encoded.outcome == "partial":
+            end = float(encoded.times_seconds[-1])
+        return segment_spans(
+            end,
+            segment_seconds=self._segments["seconds"],
+            overlap_seconds=self._segments["overlap_seconds"],
+        )
+
+    def _save(self) -> None:
+        """Makes what is done durable: first the embeddings, then the rows that name them."""
+        if self._unsaved:
+            part = self.catalogue.counter("next_part")
+            self.parts.append(np.concatenate([rows for _, rows in self._unsaved]), part=part)
+            locations, first = [], 0
+            for _, rows in self._unsaved:
+                places = np.arange(first, first + len(rows))
+                locations.append(np.stack([np.full_like(places, part), places], axis=1))
+                first += len(rows)
+            self.catalogue.store(
+                [video for video, _ in self._unsaved], locations, next_part=part + 1
+            )
+            self._unsaved = []
+        self._saved_at = time.monotonic()
+
+    def _note(
+        self,
+        item: VideoItem,
+        action: str,
+        outcome: str,
+        video: VideoRecord | NewVideo | None = None,
+        *,
+        reason: str = "",
+    ) -> None:
+        """Counts a video and writes its line of the report."""
+        setattr(self.summary, action, getattr(self.summary, action) + 1)
+        self.summary.partial += outcome == "partial"
+        self.report.append(
+            ReportLine(
+                key=item.key,
+                video=str(item.path),
+                action=action,
+                outcome=outcome,
+                reason=video.reason if video is not None else reason,
+                num_frames=video.num_frames if video is not None else 0,
+                duration_seconds=video.duration_seconds if video is not None else 0.0,
+            )
+        )

@@ -1,0 +1,39 @@
+"""The outcome of every video of a run, a JSON object a line: `report.jsonl`."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from indexing.atomic import write_atomically
+
+_FILE_NAME = "report.jsonl"
+
+
+@dataclass(frozen=True)
+class ReportLine:
+    """One video.
+
+    Attributes:
+        key: its identity in the index.
+        video: its path.
+        action: `indexed`, `unchanged`, `moved`, `failed` or `deleted`, in this run.
+        outcome: `ok`, `partial` or `failed`, when it was last decoded; empty where deleted.
+        reason: for people; empty for `ok`.
+        num_frames: that were encoded.
+        duration_seconds: of the whole video.
+    """
+
+    key: str
+    video: str
+    action: str
+    outcome: str
+    reason: str
+    num_frames: int
+    duration_seconds: float
+
+
+def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
+    """Writes the report of a run, whole or not at all, in place of the last run's."""
+    text = "".join(json.dumps(asdict(line)) + "\n" for line in lines)
+    write_atomically(folder / _FILE_NAME, text.encode())

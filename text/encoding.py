@@ -1,0 +1,71 @@
+"""Sentences -> text embeddings."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from text.scripts import scripts_of
+from text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+_BATCH_SENTENCES = 64
+
+
+class TextEncoder:
+    """The text tower of a model.
+
+    Args:
+        clip: an open_clip model; its `encode_text` maps `(B, context_length)` tokens to `(B, D)`.
+        tokenizer: the model's.
+        scripts: the scripts the model was trained on; empty if that is not known.
+        device: where `clip` lies.
+    """
+
+    def __init__(
+        self,
+        clip: Any,
+        tokenizer: Tokenizer,
+        *,
+        scripts: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._clip = clip.to(device)
+        self._tokenizer = tokenizer
+        self._scripts = frozenset(scripts)
+        self._device = device
+
+    @torch.inference_mode()
+    def encode(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Returns `(B, D)` float32 on the CPU, L2-normalised."""
+        embeddings = [
+            F.normalize(self._clip.encode_text(tokens.to(self._device)).float(), dim=-1).cpu()
+            for tokens in self._tokenizer(sentences).split(_BATCH_SENTENCES)
+        ]
+        return torch.cat(embeddings)
+
+    def encode_query(self, query: str) -> torch.Tensor:
+        """Embeds one query, `(D,)`, and warns in the log where the model cannot do it justice.
+
+        Raises:
+            ValueError: the query is empty.
+        """
+        if not query.strip():
+            raise ValueError("query is empty: say in a few words what the video should show")
+        if self._tokenizer.is_cut(query):
+            logger.warning(
+                "the query is longer than the %d tokens that the model reads; its end is ignored",
+                self._tokenizer.context_length,
+            )
+        unknown = scripts_of(query) - self._scripts if self._scripts else frozenset()
+        if unknown:
+            logger.warning(
+                "the query has %s letters, and the model was trained on %s only: expect poor "
+                "answers; index with a multilingual model, such as model=siglip2_b16",
+                ", ".join(sorted(unknown)),
+                ", ".join(sorted(self._scripts)),
+            )
+        return self.encode([query])[0]

@@ -1,0 +1,19 @@
+"""A sentence -> the scripts it is written in, by Unicode's own classification (UAX #24)."""
+
+import regex
+
+# Those that a query is likely to come in; a letter of any other counts as `Other`.
+_SCRIPTS = (
+    "Latin Cyrillic Greek Han Hiragana Katakana Hangul Arabic Hebrew Devanagari Bengali Tamil "
+    "Telugu Thai Khmer Lao Myanmar Georgian Armenian Ethiopic"
+).split()
+_LETTER = regex.compile(
+    "|".join(f"(?P<{name}>\\p{{Script={name}}})" for name in _SCRIPTS)
+    + r"|(?P<Other>(?!\p{Script=Common}|\p{Script=Inherited})\p{L})"
+)
+
+
+def scripts_of(sentence: str) -> frozenset[str]:
+    """The scripts of the sentence's letters, such as `{"Latin", "Han"}`; marks and digits, which
+    belong to no script of their own, are passed over."""
+    return frozenset(match.lastgroup for match in _LETTER.finditer(sentence))

@@ -1,0 +1,29 @@
+"""Sentences -> tokens, and whether the model can see the whole of them."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+class Tokenizer:
+    """A model's tokenizer with its context length.
+
+    Args:
+        tokenize: open_clip's: `(list of B sentences, context_length=n) -> (B, n)` int64.
+        context_length: tokens a sentence may have, those of its borders included.
+    """
+
+    def __init__(self, tokenize: Callable[..., torch.Tensor], *, context_length: int) -> None:
+        self._tokenize = tokenize
+        self.context_length = context_length
+
+    def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Returns `(B, context_length)` int64, padded; longer sentences are cut."""
+        return self._tokenize(list(sentences), context_length=self.context_length)
+
+    def is_cut(self, sentence: str) -> bool:
+        """Whether the sentence has more tokens than the model reads."""
+        # With more room, the token just past the context is padding unless something was cut.
+        room = self.context_length + 2
+        empty, filled = self._tokenize(["", sentence], context_length=room)
+        return bool(filled[self.context_length] != empty[self.context_length])

@@ -1,0 +1,185 @@
+"""A model's name -> an open_clip dual encoder, and the fingerprint an index remembers it by.
+
+A name is `mini`, an open_clip architecture with `pretrained` weights, `hf-hub:owner/name`, or a
+folder in open_clip's format (`open_clip_config.json` and weights as safetensors).
+"""
+
+import difflib
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision.mini import mini_folder
+from vision.preprocessing import Preprocessing
+
+logger = logging.getLogger(__name__)
+
+# Part of the fingerprint: two tokenizers that agree on it are taken to be the same.
+_TOKENIZER_PROBE = (
+    "A dog's 2 red kites, cafe\u0301 \u732b \u041a\u043e\u0442 \u0642\u0637 \U0001f408!"
+)
+
+
+class ModelUnavailableError(ValueError):
+    """A model's weights could not be had: no such model, or a hub that cannot be reached."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What names a model, so that it can be loaded again.
+
+    Attributes:
+        name: `mini`, an open_clip architecture, `hf-hub:owner/name`, or a folder.
+        pretrained: an open_clip weights tag or a file of weights; None where the name says all.
+        scripts: Unicode scripts the text tower was trained on, such as `Latin`; empty if unknown.
+    """
+
+    name: str
+    pretrained: str | None = None
+    scripts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DualEncoder:
+    """A loaded model.
+
+    Attributes:
+        clip: the open_clip model, in float32 on the CPU, in evaluation mode.
+        tokenize: `(list of B sentences, context_length=n) -> (B, n)` int64 tokens.
+        context_length: tokens a sentence may have, those of its borders included.
+        embedding_dim: D.
+        fingerprint: hex digest of the weights, the preprocessing and the tokenizer.
+    """
+
+    spec: ModelSpec
+    clip: Any  # a CLIP or CustomTextCLIP; to mypy, a module's submodules might be tensors
+    tokenize: Callable[..., torch.Tensor]
+    context_length: int
+    embedding_dim: int
+    preprocessing: Preprocessing
+    fingerprint: str = field(default="")
+
+
+def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncoder:
+    """Loads both towers in float32.
+
+    Args:
+        spec: which model.
+        known_names: further names to suggest where this one is unknown (presets).
+
+    Raises:
+        ModelUnavailableError: no such model (near names are given), a folder that is not one, or
+            a hub that cannot be reached (with the remedy).
+    """
+    import open_clip
+
+    if spec.name == "mini":
+        open_clip_name, hf_folder = _local_name(mini_folder()), None
+    elif _is_folder(spec.name):
+        folder = Path(spec.name)
+        if not (folder / "open_clip_config.json").is_file():
+            raise ModelUnavailableError(
+                f"model={spec.name}: the folder holds no open_clip_config.json, so it is not a "
+                "model; name a folder that open_clip or reelseek wrote"
+            )
+        open_clip_name = _local_name(folder)
+        hf_folder = folder if (folder / "config.json").is_file() else None
+    else:
+        _check_architecture(spec, known_names)
+        open_clip_name, hf_folder = spec.name, None
+
+    overrides = {}
+    if hf_folder is not None:
+        # The text tower's configuration lies beside the weights, wherever the folder is moved.
+        text_cfg = open_clip.get_model_config(open_clip_name)["text_cfg"]
+        if "hf_model_name" in text_cfg:
+            overrides["text_cfg"] = text_cfg | {
+                "hf_model_name": str(hf_folder),
+                "hf_model_pretrained": False,
+            }
+    try:
+        clip = open_clip.create_model(
+            open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
+        ).eval()
+        tokenizer = open_clip.get_tokenizer(open_clip_name)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelUnavailableError(_why_unavailable(spec, error)) from error
+
+    preprocessing = Preprocessing.from_open_clip(clip.visual.preprocess_cfg)
+    context_length = int(getattr(tokenizer, "context_length", None) or clip.context_length)
+    return DualEncoder(
+        spec=spec,
+        clip=clip,
+        tokenize=tokenizer,
+        context_length=context_length,
+        embedding_dim=_embedding_dim(clip, tokenizer),
+        preprocessing=preprocessing,
+        fingerprint=_fingerprint(clip, preprocessing, tokenizer),
+    )
+
+
+def _local_name(folder: Path) -> str:
+    return f"local-dir:{folder}"
+
+
+def _is_folder(name: str) -> bool:
+    """Whether the name can only be meant as a folder."""
+    return Path(name).is_dir()
+
+
+def _check_architecture(spec: ModelSpec, known_names: Sequence[str]) -> None:
+    import open_clip
+
+    if spec.name.startswith("hf-hub:"):
+        return
+    architectures = open_clip.list_models()
+    if spec.name not in architectures:
+        names = [*known_names, *architectures]
+        lowered = {name.lower(): name for name in reversed(names)}
+        near = difflib.get_close_matches(spec.name.lower(), lowered, n=3, cutoff=0.5)
+        hint = ", ".join(lowered[name] for name in near) or ", ".join(known_names) or "mini"
+        raise ModelUnavailableError(
+            f"model={spec.name} is unknown and no such folder exists; near names: {hint}"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(spec.name)
+    pretrained = spec.pretrained
+    if pretrained is None or (pretrained not in tags and not Path(pretrained).is_file()):
+        raise ModelUnavailableError(
+            f"model={spec.name}: pretrained weights {pretrained!r} are unknown; set "
+            f"model.pretrained to one of {', '.join(tags) or '(none published)'}, or to a file"
+        )
+
+
+def _why_unavailable(spec: ModelSpec, error: Exception) -> str:
+    if _is_folder(spec.name) or spec.name == "mini":
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"model={spec.name} cannot be loaded from its folder: {reason}"
+    return (
+        f"model={spec.name} (weights {spec.pretrained or 'of the hub'}) cannot be fetched: the "
+        "model hub is out of reach or lacks it; connect to the network for the first use, or set "
+        "model=mini, which needs no hub, or model=FOLDER, a copy in open_clip's format"
+    )
+
+
+@torch.inference_mode()
+def _embedding_dim(clip: Any, tokenizer: Callable[..., torch.Tensor]) -> int:
+    return clip.encode_text(tokenizer(["a"])).shape[-1]
+
+
+def _fingerprint(
+    clip: torch.nn.Module, preprocessing: Preprocessing, tokenizer: Callable[..., torch.Tensor]
+) -> str:
+    """Sixteen bytes of SHA-256, hex, over every tensor with its name and shape, and the rest."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    digest.update(json.dumps(preprocessing.as_dict(), sort_keys=True).encode())
+    digest.update(str(tokenizer([_TOKENIZER_PROBE]).tolist()).encode())
+    return digest.hexdigest()[:32]

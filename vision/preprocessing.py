@@ -1,0 +1,96 @@
+"""Decoded frames -> the tensor a model looks at: resize and crop, then scale to floats.
+
+The two halves are apart because the first, on bytes, belongs beside the decoder (a quarter of the
+memory to pass on) and the second beside the model.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
+
+_INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+_RESIZE_MODES = ("shortest", "longest", "squash")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What open_clip's evaluation transform does, for whole batches of frames as tensors.
+
+    Attributes:
+        size: `(height, width)` of the model's input, pixels.
+        mean: per channel, of values in [0, 1].
+        std: per channel.
+        interpolation: `bicubic` or `bilinear`, both with antialiasing.
+        resize_mode: `shortest` (shorter edge to size, centre crop), `longest` (longer edge to
+            size, padded) or `squash` (both edges to size).
+        fill_color: 0 to 255, for padding.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in _INTERPOLATION:
+            raise ValueError(
+                f"interpolation is {self.interpolation!r}: must be one of {sorted(_INTERPOLATION)}"
+            )
+        if self.resize_mode not in _RESIZE_MODES:
+            raise ValueError(f"resize_mode is {self.resize_mode!r}: must be one of {_RESIZE_MODES}")
+
+    @classmethod
+    def from_open_clip(cls, preprocess_cfg: dict) -> "Preprocessing":
+        """From the `preprocess_cfg` that open_clip attaches to a model's image tower."""
+        size = preprocess_cfg["size"]
+        return cls(
+            size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+            mean=tuple(preprocess_cfg["mean"]),
+            std=tuple(preprocess_cfg["std"]),
+            interpolation=preprocess_cfg["interpolation"] or "bicubic",
+            resize_mode=preprocess_cfg["resize_mode"] or "shortest",
+            fill_color=preprocess_cfg["fill_color"],
+        )
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    def resize(self, frames: torch.Tensor) -> torch.Tensor:
+        """Resizes and crops: `(T, 3, H, W)` uint8 to `(T, 3, *size)` uint8."""
+        target_height, target_width = self.size
+        height, width = frames.shape[-2:]
+        if self.resize_mode == "squash":
+            new_height, new_width = target_height, target_width
+        else:
+            ratios = (target_height / height, target_width / width)
+            scale = max(ratios) if self.resize_mode == "shortest" else min(ratios)
+            # As open_clip does: torchvision's Resize, which cuts, where the size is square and
+            # `shortest`; its own ResizeKeepRatio, which rounds, elsewhere.
+            cuts = self.resize_mode == "shortest" and target_height == target_width
+            to_pixels = int if cuts else round
+            new_height, new_width = target_height, target_width
+            if scale == ratios[0]:
+                new_width = max(1, to_pixels(target_height * width / height))
+            else:
+                new_height = max(1, to_pixels(target_width * height / width))
+        resized = TF.resize(
+            frames,
+            [new_height, new_width],
+            interpolation=_INTERPOLATION[self.interpolation],
+            antialias=True,
+        )
+        if self.resize_mode == "longest":
+            left, top = (target_width - new_width) // 2, (target_height - new_height) // 2
+            right, bottom = target_width - new_width - left, target_height - new_height - top
+            resized = TF.pad(resized, [left, top, right, bottom], fill=[float(self.fill_color)])
+        return TF.center_crop(resized, [target_height, target_width])
+
+    def normalize(self, frames: torch.Tensor) -> torch.Tensor:
+        """Scales to what the model was trained on: `(T, 3, *size)` uint8 to float32."""
+        mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
+        return (frames.float() / 255.0 - mean) / std
