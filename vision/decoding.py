@@ -116,7 +116,7 @@ def _decord_reason(error: Exception) -> str:
     text = str(error)
     if "st_nb >= 0" in text:
         return "no video track that can be decoded"
-    if "cannot find video stream" in text or "Invalid data found" in text:
+    if "Error reading" in text or "cannot find video stream" in text:
         return "no video could be found in the file"
     return f"decord cannot decode it: {_first_line(error)}"
 

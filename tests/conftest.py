@@ -1,0 +1,109 @@
+"""Videos with known colours at known times, a model that sees only colour, and the real `mini`."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vision import DualEncoder, FrameEncoder, ModelSpec, Preprocessing, load_model
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips to measure on, which are not part of the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the shared data are not there: {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def mini() -> DualEncoder:
+    """The real default model, from the user's cache, assembled if this is its first use."""
+    return load_model(ModelSpec("mini", scripts=("Latin",)))
+
+
+@pytest.fixture
+def write_video(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a video whose frame i is one colour and is shown from `times_seconds[i]` on."""
+
+    def write(
+        name: str,
+        colours: Sequence[tuple[int, int, int]],
+        *,
+        times_seconds: Sequence[float] | None = None,
+        fps: int = 10,
+        size: tuple[int, int] = (64, 48),
+        folder: Path | None = None,
+    ) -> Path:
+        path = (folder or tmp_path) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        width, height = size
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=fps)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"crf": "10", "preset": "ultrafast", "g": "5"}
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for i, colour in enumerate(colours):
+                seconds = i / fps if times_seconds is None else times_seconds[i]
+                picture = np.full((height, width, 3), colour, np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+class ColourClip(torch.nn.Module):
+    """A dual encoder of three dimensions: how red, how green, how blue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = torch.nn.Identity()
+
+    def encode_image(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(T, 3, H, W)` to `(T, 3)`: the mean colour."""
+        return frames.mean(dim=(2, 3))
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(B, L)` to `(B, 3)`: the colours named, out of those that `tokenize_colours` knows."""
+        return F.one_hot(tokens, 4).float().sum(dim=1)[:, 1:]
+
+
+def tokenize_colours(sentences: Sequence[str], context_length: int = 8) -> torch.Tensor:
+    """Colour names as tokens 1, 2, 3; 0 pads."""
+    known = {name: token for token, name in enumerate(COLOURS, start=1)}
+    tokens = torch.zeros(len(sentences), context_length, dtype=torch.int64)
+    for row, sentence in zip(tokens, sentences, strict=True):
+        found = [known[word] for word in sentence.lower().split() if word in known]
+        row[: min(len(found), context_length)] = torch.tensor(found[:context_length])
+    return tokens
+
+
+@pytest.fixture
+def colour_model() -> DualEncoder:
+    """A model whose answers can be worked out by hand."""
+    return DualEncoder(
+        spec=ModelSpec("colours", scripts=("Latin",)),
+        clip=ColourClip().eval(),
+        tokenize=tokenize_colours,
+        context_length=8,
+        embedding_dim=3,
+        preprocessing=Preprocessing(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        fingerprint="c0105" * 6 + "00",
+    )
+
+
+@pytest.fixture
+def colour_encoder(colour_model: DualEncoder) -> FrameEncoder:
+    return FrameEncoder(colour_model, device="cpu", precision="fp32")
