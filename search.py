@@ -171,7 +171,6 @@ def main(cfg: DictConfig) -> None:
     if config.query is None:
         query = Path(config.image or config.video or "")
 
-    from indexing.page import write_page
     from vision import VideoDecodeError
 
     spec = None if config.model is None else config.model.spec()
@@ -183,7 +182,9 @@ def main(cfg: DictConfig) -> None:
     finally:
         searcher.close()
     if config.page is not None:
-        write_page(Path(config.page), hits, query=str(query), level=config.level.value)
+        from indexing.page import write_page
+
+        write_page(Path(config.page), [(str(query), hits)])
     if config.json:
         print(json.dumps([as_plain(hit) for hit in hits]))
     else:
@@ -192,20 +193,13 @@ def main(cfg: DictConfig) -> None:
 
 def table(hits: list[SearchHit]) -> str:
     """The hits as lines of text: rank, score, time, file."""
+    from indexing.page import clock
+
     lines = [f"{'#':>3}  {'score':>6}  {'time':<15}  video"]
     for hit in hits:
         span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
         lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {span:<15}  {hit.key}")
     return "\n".join(lines).encode(errors="backslashreplace").decode()
-
-
-def clock(seconds: float) -> str:
-    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
-    return f"{minutes}:{whole % 60:02d}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ class SearchHit:
         start_seconds: of the moment; 0.0 for a whole video.
         end_seconds: of the moment; the duration for a whole video.
         best_seconds: the middle of the segment, of those in the hit, that matches best.
+        duration_seconds: of the whole video.
         key: the video's identity in the index.
         metadata: what the collection says of it: captions, title, tags, ...
     """
@@ -24,5 +25,6 @@ class SearchHit:
     start_seconds: float
     end_seconds: float
     best_seconds: float
+    duration_seconds: float
     key: str
     metadata: dict = field(default_factory=dict)

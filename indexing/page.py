@@ -1,5 +1,95 @@
-"""stub"""
+"""Queries and their hits -> one self-contained web page, a picture of each moment found in it."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from indexing.atomic import write_atomically
+from indexing.hits import SearchHit
+from vision import VideoDecodeError, open_video
+
+_THUMBNAIL_WIDTH = 480  # pixels
 
 
-def write_page(*a, **k):
-    raise NotImplementedError
+@dataclass(frozen=True)
+class _Card:
+    """A hit as the template shows it."""
+
+    hit: SearchHit
+    name: str
+    text: str
+    link: str
+    span: str
+    left_percent: float
+    width_percent: float
+    picture: str  # JPEG, base64; empty where the video cannot be read any more
+
+
+def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -> None:
+    """Writes the page, whole or not at all; nothing in it is fetched from elsewhere.
+
+    Args:
+        path: of the HTML file.
+        results: queries, in the order to be shown, each with its hits.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    from jinja2 import Environment, select_autoescape
+
+    source = files("indexing").joinpath("templates").joinpath("hits.html").read_text("utf-8")
+    # File names, titles and captions are data: everything is escaped.
+    template = Environment(autoescape=select_autoescape(default=True)).from_string(source)
+    html = template.render(
+        results=[(query, [_card(hit) for hit in hits]) for query, hits in results]
+    )
+    try:
+        write_atomically(path, html.encode("utf-8", "replace"))
+    except OSError as error:
+        raise ValueError(f"page={path}: cannot be written ({error.strerror})") from error
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
+    return f"{minutes}:{whole % 60:02d}"
+
+
+def _card(hit: SearchHit) -> _Card:
+    whole = max(hit.duration_seconds, 1e-6)
+    captions = hit.metadata.get("captions") or [""]
+    return _Card(
+        hit=hit,
+        name=str(hit.metadata.get("title") or Path(hit.key).name),
+        text=str(captions[0]),
+        link=f"{Path(hit.video).as_uri()}#t={hit.start_seconds:.2f},{hit.end_seconds:.2f}",
+        span=f"{clock(hit.start_seconds)}\u2013{clock(hit.end_seconds)}",
+        left_percent=100 * hit.start_seconds / whole,
+        width_percent=max(100 * (hit.end_seconds - hit.start_seconds) / whole, 1.0),
+        picture=_picture(Path(hit.video), hit.best_seconds),
+    )
+
+
+def _picture(path: Path, seconds: float) -> str:
+    """The frame on screen at that second, as a JPEG in base64."""
+    from PIL import Image
+
+    try:
+        reader = open_video(path)
+        index = int(np.searchsorted(reader.times_seconds, seconds, side="right")) - 1
+        frame = reader.read([max(index, 0)])[0]  # (3, H, W)
+    except VideoDecodeError:
+        return ""
+    image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+    height = max(1, round(image.height * _THUMBNAIL_WIDTH / image.width))
+    buffer = io.BytesIO()
+    image.resize((_THUMBNAIL_WIDTH, height)).save(buffer, "JPEG", quality=82)
+    return base64.b64encode(buffer.getvalue()).decode()

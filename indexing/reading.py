@@ -77,6 +77,7 @@ class IndexReader:
                     start_seconds=0.0,
                     end_seconds=record.duration_seconds,
                     best_seconds=(best.start_seconds + best.end_seconds) / 2,
+                    duration_seconds=record.duration_seconds,
                     key=record.key,
                     metadata=record.metadata,
                 )
@@ -105,6 +106,7 @@ class IndexReader:
                 start_seconds=moment.start_seconds,
                 end_seconds=moment.end_seconds,
                 best_seconds=float(best_seconds),
+                duration_seconds=records[video_id].duration_seconds,
                 key=records[video_id].key,
                 metadata=records[video_id].metadata,
             )

@@ -70,7 +70,7 @@ def mini_folder(cache_folder: Path | None = None) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f"{folder.name}.lock"):
             if not folder.is_dir():
-                logger.info("assembling the model `mini` in %s (once)", folder)
+                logger.warning("assembling the model `mini` in %s (once, about 20 seconds)", folder)
                 _remove_abandoned(parent, folder.name)
                 building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=parent))
                 try:

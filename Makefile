@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made from requirements.lock (versions and hashes pinned).
+# Needed beforehand: Python 3.10 or newer with venv and pip, git, make.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test lint format lock clean
+
+demo: $(INSTALLED) ## index sample videos, ask questions with known answers, write demo/page.html
+	$(BIN)/python examples/demo.py
+
+test: $(INSTALLED) ## the test suite: no network, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(INSTALLED) ## choose versions anew after a change of pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal \
+	  --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade \
+	  --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv demo build *.egg-info
+
+# The lock serves as a constraint: it fixes version and hash of whatever pyproject.toml asks for.
+# Bytecode is compiled now, so that the first command need not.
+$(INSTALLED): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock \
+	  --compile-bytecode --group dev --editable '.[demo]'
+	touch $@
