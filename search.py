@@ -203,9 +203,6 @@ def table(hits: list[SearchHit]) -> str:
 
 
 if __name__ == "__main__":
-    import hydra
-
     from configs import command_line
 
-    entry = hydra.main(version_base="1.3", config_path="pkg://configs", config_name="search")(main)
-    command_line.run(entry, config_name="search", usage=USAGE)
+    command_line.run(main, config_name="search", usage=USAGE)

@@ -7,7 +7,6 @@ import json
 import logging
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
@@ -22,16 +21,19 @@ Evaluates text-to-video and video-to-text retrieval on captioned videos. The las
 is a JSON object of metrics."""
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, TrainConfig)
+    if config.output is not None:  # before the work, so that a mistake costs nothing
+        output = Path(config.output)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"output={output}: cannot be made ({error.strerror})") from error
     metrics = evaluate(config)
     if config.output is not None:
         from indexing.atomic import write_atomically
 
-        output = Path(config.output)
-        output.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, output / "config.yaml", resolve=True)
         write_atomically(output / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     print(json.dumps(metrics))

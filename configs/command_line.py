@@ -16,7 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
 from configs import schema
+
+_OWN_PACKAGES = {"configs", "indexing", "text", "vision", "search", "train", "__main__"}
 
 _GROUPS = {"model": schema.ModelConfig, "sampling": None}
 _SCHEMAS = {
@@ -26,24 +31,35 @@ _SCHEMAS = {
 }
 
 
-def run(main: Callable[[], None], *, config_name: str, usage: str) -> None:
-    """Runs a `hydra.main` function on this process's arguments, and ends the process.
+def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> None:
+    """Composes the configuration from this process's arguments, runs `main` on it, and ends the
+    process where that failed.
 
     Exit codes: 0, or what `main` raises as SystemExit; 2 for a user's mistake; 130 for Ctrl-C.
     Set `REELSEEK_TRACEBACK=1` to see where a mistake was noticed.
     """
+    import hydra
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    _show_only_own_warnings()
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, instead of Hydra's own printing
+    failures: list[Exception] = []
+
+    def task(cfg: DictConfig) -> None:
+        try:
+            main(cfg)
+        except Exception as error:  # Hydra would print a line of its own before passing it on
+            failures.append(error)
+
     try:
         if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
             print(help_text(config_name, usage))
             return
         sys.argv[1:] = prepare_arguments(sys.argv[1:], config_name=config_name)
-        main()
+        hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)(task)()
+        if failures:
+            raise failures[0]
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("REELSEEK_TRACEBACK"):
             raise
@@ -55,6 +71,16 @@ def run(main: Callable[[], None], *, config_name: str, usage: str) -> None:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _show_only_own_warnings() -> None:
+    """Sends this project's warnings to stderr; those of libraries would hide the one line that
+    says what was wrong."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(lambda record: record.name.partition(".")[0] in _OWN_PACKAGES)
+    logging.basicConfig(handlers=[handler], force=True)
 
 
 def register_schemas() -> None:
@@ -81,8 +107,6 @@ def preset_names(group: str) -> list[str]:
 
 def load_model_config(name: str) -> schema.ModelConfig:
     """A model by preset, open_clip name or folder, as `model=NAME` means it on a command line."""
-    from omegaconf import DictConfig, OmegaConf
-
     if name not in preset_names("model"):
         return schema.ModelConfig(name=name)
     path = files("configs").joinpath("model").joinpath(f"{name}.yaml")
@@ -128,13 +152,20 @@ def quote(value: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
-def one_line(error: Exception) -> str:
-    """An error's message without line breaks, and without what Hydra adds for its own users."""
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks; of Hydra's and OmegaConf's, whose further lines are
+    for their own users, the first, followed by that of the error behind it."""
+    from hydra.errors import HydraException
+
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [
-        line for line in lines if not line.startswith(("full_key:", "object_type=", "Full key"))
-    ]
-    return ": ".join(kept[:2]) or type(error).__name__
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        lines = lines[:1]
+    if isinstance(error, MissingMandatoryValue):
+        return f"{lines[0].rpartition(' ')[2]} is missing: give it as name=value; see --help"
+    message = " ".join(lines).rstrip(".") or type(error).__name__
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        message = f"{message}: {one_line(error.__cause__)}"
+    return message
 
 
 def help_text(config_name: str, usage: str) -> str:
@@ -154,8 +185,6 @@ def help_text(config_name: str, usage: str) -> str:
 
 
 def _options(node: type, values: typing.Any, prefix: str = "") -> list[tuple[str, str, str]]:
-    from omegaconf import OmegaConf
-
     rows = []
     for field in fields(node):
         text = field.metadata.get("help")
@@ -176,8 +205,6 @@ def _options(node: type, values: typing.Any, prefix: str = "") -> list[tuple[str
 
 
 def _nested_schema(field_type: typing.Any, value: typing.Any) -> type | None:
-    from omegaconf import DictConfig, OmegaConf
-
     if isinstance(value, DictConfig):
         return OmegaConf.get_type(value)
     return field_type if is_dataclass(field_type) and isinstance(field_type, type) else None

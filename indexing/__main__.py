@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
@@ -17,7 +16,6 @@ decoded. The last line on stdout is a JSON object; the outcome of each video is 
 DIR/report.jsonl. Exit code 0 if anything is searchable."""
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="index")
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, IndexConfig)

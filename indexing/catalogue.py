@@ -120,12 +120,7 @@ class Catalogue:
         self._path = path
         try:
             if read_only:
-                uri = f"{path.absolute().as_uri()}?mode=ro"
-                # Searchers may be shared by a server's threads; SQLite serialises the calls.
-                self._connection = sqlite3.connect(
-                    uri, uri=True, timeout=30, check_same_thread=False
-                )
-                self._connection.execute("SELECT value FROM counters LIMIT 1").fetchone()
+                self._connection = _connect_read_only(path)
             else:
                 self._connection = sqlite3.connect(path, timeout=30)
                 self._connection.execute("PRAGMA foreign_keys = ON")
@@ -249,7 +244,9 @@ class Catalogue:
             with closing(self._connection.execute(sql, values)) as cursor:
                 return cursor.fetchall()
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self._path} is damaged ({error}); index again") from error
+            raise ValueError(
+                f"{self._path} is damaged ({error}); index again into a new folder"
+            ) from error
 
     def _query_many(self, sql: str, ids: Sequence[int]) -> list:
         """Runs `sql` with `(?, ?, ...)` behind it, as often as SQLite's limit of values asks."""
@@ -258,6 +255,20 @@ class Catalogue:
             some = [int(value) for value in ids[first : first + 500]]
             rows += self._query(f"{sql} ({', '.join('?' * len(some))})", some)
         return rows
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    uri = path.absolute().as_uri()
+    probe = "SELECT value FROM counters LIMIT 1"
+    if path.with_name(f"{path.name}-journal").exists():
+        # A run killed in the middle of a change leaves its journal, and only a connection that
+        # may write can undo that change.
+        with closing(sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=30)) as writable:
+            writable.execute(probe).fetchone()
+    # Searchers may be shared by a server's threads; SQLite serialises the calls.
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, check_same_thread=False)
+    connection.execute(probe).fetchone()
+    return connection
 
 
 def _record(row: tuple) -> VideoRecord:

@@ -15,19 +15,26 @@ class Changes:
 
     Attributes:
         unchanged: videos whose file has the size and the time it had.
-        examine: videos that are new, or whose file looks different; their content decides.
+        examine: videos that are new, or whose file looks different, or that are to be tried again;
+            their content decides.
         missing: videos of the collection that are not on disk.
+        misnamed: videos whose path is not UTF-8, which no decoder or catalogue could take.
         gone: what the catalogue holds and the collection or the disk no longer does.
     """
 
     unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
     examine: list[VideoItem] = field(default_factory=list)
     missing: list[VideoItem] = field(default_factory=list)
+    misnamed: list[VideoItem] = field(default_factory=list)
     gone: dict[str, VideoRecord] = field(default_factory=dict)
 
 
 def find_changes(
-    items: Sequence[VideoItem], records: Mapping[str, VideoRecord], *, check_content: bool = False
+    items: Sequence[VideoItem],
+    records: Mapping[str, VideoRecord],
+    *,
+    check_content: bool = False,
+    retry_failed: bool = False,
 ) -> Changes:
     """Compares.
 
@@ -35,12 +42,17 @@ def find_changes(
         items: the collection.
         records: the catalogue's videos by key.
         check_content: examine every file, for those who keep old times on new contents.
+        retry_failed: examine files that failed before, though they look the same.
     """
     changes = Changes()
     for item in items:
         try:
             status = item.path.stat()
-        except OSError:
+            str(item.path).encode("utf-8")
+        except UnicodeEncodeError:
+            changes.misnamed.append(item)
+            continue
+        except (OSError, ValueError):  # ValueError: a list may hold what no path can, such as \0
             changes.missing.append(item)
             continue
         record = records.get(item.key)
@@ -48,7 +60,8 @@ def find_changes(
             (record.stamp.size_bytes, record.stamp.modified_ns)
             == (status.st_size, status.st_mtime_ns)
         )
-        if record is not None and looks_the_same and not check_content:
+        again = check_content or (retry_failed and record is not None and record.location is None)
+        if record is not None and looks_the_same and not again:
             changes.unchanged.append((item, record))
         else:
             changes.examine.append(item)

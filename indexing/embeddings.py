@@ -5,6 +5,8 @@ number of its part and its place in it.
 """
 
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -59,10 +61,11 @@ class EmbeddingParts:
         return gathered
 
     def keep_only(self, parts: set[int]) -> None:
-        """Deletes the files of all other parts."""
+        """Deletes the files of all other parts, and what a killed run has left half-written."""
         self._open_parts.clear()
-        for path in self._folder.glob("part-*.npy"):
-            if path.stem.removeprefix("part-").isdigit() and int(path.stem[5:]) not in parts:
+        kept = {self._path(part) for part in parts}
+        for path in self._folder.glob("part-*.npy*"):
+            if path not in kept:
                 path.unlink()
 
     def _part(self, part: int) -> np.ndarray:
@@ -70,9 +73,12 @@ class EmbeddingParts:
             path = self._path(part)
             try:
                 embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{path} is missing or damaged: index again") from error
-            if embeddings.dtype != np.float16 or embeddings.shape[1:] != (self._embedding_dim,):
+            except (OSError, ValueError, EOFError, BadZipFile, TokenError) as error:
+                raise ValueError(
+                    f"{path} is missing or damaged: index again into a new folder"
+                ) from error
+            is_rows = isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float16
+            if not is_rows or embeddings.shape[1:] != (self._embedding_dim,):
                 raise ValueError(f"{path} is damaged: it does not hold rows of float16")
             self._open_parts[part] = embeddings
         return self._open_parts[part]

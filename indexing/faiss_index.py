@@ -33,7 +33,7 @@ def read_faiss(path: Path) -> faiss.Index:
         raise FileNotFoundError(path)
     try:
         return faiss.read_index(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise ValueError(
             f"{path} is damaged: run python -m indexing again to rebuild it"
         ) from error

@@ -97,11 +97,13 @@ def update_index(
         else:
             manifest = Manifest(settings)
             manifest.write(folder)
-        run = _Run(folder, settings=settings, encoder=encoder, sampler=sampler)
+        run = _Run(
+            folder, settings=settings, encoder=encoder, sampler=sampler, retry_failed=retry_failed
+        )
         try:
-            if retry_failed:
-                run.forget_failed()
-            changes = find_changes(items, run.records, check_content=check_content)
+            changes = find_changes(
+                items, run.records, check_content=check_content, retry_failed=retry_failed
+            )
             if prune:
                 _refuse_to_empty(folder, changes, num_known=len(run.records))
             else:
@@ -119,7 +121,11 @@ def update_index(
 def _prepare_folder(folder: Path) -> None:
     if folder.is_dir() and not Manifest.exists(folder):
         own = {_LOCK_NAME, CATALOGUE_NAME, EMBEDDINGS_NAME}
-        others = sorted(path.name for path in folder.iterdir() if path.name not in own)
+        others = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.name not in own and not Manifest.is_unfinished(path)
+        )
         if others:
             raise ValueError(
                 f"index={folder}: the folder holds other files, such as {others[0]}, and is not "
@@ -154,7 +160,12 @@ def _refuse_to_empty(folder: Path, changes: Changes, *, num_known: int) -> None:
     shares_nothing = len(changes.gone) == num_known and not any(
         item.key in changes.gone for item in changes.missing
     )
-    still_there = [record for record in changes.gone.values() if Path(record.path).exists()]
+    asked = {str(item.path) for item in changes.examine}  # the same files, perhaps by other keys
+    still_there = [
+        record
+        for record in changes.gone.values()
+        if record.path not in asked and Path(record.path).exists()
+    ]
     if shares_nothing and still_there:
         raise ValueError(
             f"index={folder}: holds {num_known} other videos, such as {still_there[0].path}, "
@@ -175,7 +186,13 @@ class _Run:
     """One run: the open files, and what has become of each video so far."""
 
     def __init__(
-        self, folder: Path, *, settings: IndexSettings, encoder: FrameEncoder, sampler: Sampler
+        self,
+        folder: Path,
+        *,
+        settings: IndexSettings,
+        encoder: FrameEncoder,
+        sampler: Sampler,
+        retry_failed: bool,
     ) -> None:
         self.catalogue = Catalogue(folder / CATALOGUE_NAME)
         self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
@@ -185,6 +202,7 @@ class _Run:
         self._segments = settings.segments
         self._encoder = encoder
         self._sampler = sampler
+        self._retry_failed = retry_failed
         self._by_content = {
             record.stamp.content_sha256: record
             for record in self.records.values()
@@ -196,9 +214,6 @@ class _Run:
         self._unsaved: list[tuple[NewVideo, np.ndarray]] = []
         self._saved_at = time.monotonic()
 
-    def forget_failed(self) -> None:
-        self.records = {key: r for key, r in self.records.items() if r.outcome != "failed"}
-
     def apply(self, changes: Changes, *, show_progress: bool) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
         self._gone = dict(changes.gone)
@@ -207,6 +222,8 @@ class _Run:
         for item in changes.missing:
             if item.key not in self._gone:
                 self._note(item, "failed", "failed", reason="no such file")
+        for item in changes.misnamed:
+            self._note(item, "failed", "failed", reason="its path is not UTF-8: rename it")
         progress = progress_bar(
             total=len(changes.examine),
             desc="indexing",
@@ -250,14 +267,13 @@ class _Run:
                 stamp = file_stamp(item.path)
             except OSError:  # the decoder will say why
                 stamp = FileStamp(-1, -1, "")
-            own = self.records.get(item.key)
-            if own is not None and own.stamp.content_sha256 == stamp.content_sha256:
-                self._known.append((_Tag(item, stamp), own))
-            elif stamp.content_sha256 in self._by_content:
-                known = self._by_content[stamp.content_sha256]
-                self._known.append((_Tag(item, stamp), known))
-            else:
+            known = self.records.get(item.key)
+            if known is None or known.stamp.content_sha256 != stamp.content_sha256:
+                known = self._by_content.get(stamp.content_sha256)
+            if known is None or (known.outcome == "failed" and self._retry_failed):
                 yield _Tag(item, stamp), item.path
+            else:
+                self._known.append((_Tag(item, stamp), known))
 
     def _settle_known(self, progress: tqdm) -> list[VideoItem]:
         """Stores videos whose content is known, without decoding; returns those whose twin has

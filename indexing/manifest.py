@@ -62,6 +62,11 @@ class Manifest:
     def exists(folder: Path) -> bool:
         return (folder / _FILE_NAME).is_file()
 
+    @staticmethod
+    def is_unfinished(path: Path) -> bool:
+        """Whether this is a manifest that a killed run was about to publish."""
+        return path.name.startswith(f"{_FILE_NAME}.") and path.suffix == ".tmp"
+
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
         """Reads the manifest of an index.
@@ -81,19 +86,17 @@ class Manifest:
         try:
             values = json.loads((folder / _FILE_NAME).read_bytes())
             version = values.pop("format")
-            settings = IndexSettings(**values.pop("settings"))
-            manifest = cls(settings=settings, **values)
+            if version == FORMAT_VERSION:  # another may well have other fields
+                return cls(settings=IndexSettings(**values.pop("settings")), **values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); index again "
                 "into a new folder"
             ) from error
-        if version != FORMAT_VERSION:
-            raise IndexMismatchError(
-                f"index={folder}: has format {version}, this version of reelseek reads "
-                f"{FORMAT_VERSION}; index again into a new folder"
-            )
-        return manifest
+        raise IndexMismatchError(
+            f"index={folder}: has format {version}, this version of reelseek reads "
+            f"{FORMAT_VERSION}; index again into a new folder"
+        )
 
 
 def check_settings(asked: IndexSettings, has: IndexSettings, folder: Path) -> None:

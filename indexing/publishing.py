@@ -5,7 +5,7 @@ from pathlib import Path
 
 from indexing.catalogue import Catalogue
 from indexing.embeddings import EmbeddingParts
-from indexing.faiss_index import write_faiss
+from indexing.faiss_index import read_faiss, write_faiss
 from indexing.manifest import Manifest
 
 CATALOGUE_NAME = "catalogue.sqlite"
@@ -20,13 +20,14 @@ def faiss_path(folder: Path, level: str, generation: int) -> Path:
 def publish(
     folder: Path, catalogue: Catalogue, parts: EmbeddingParts, manifest: Manifest
 ) -> Manifest:
-    """Makes what the catalogue holds searchable, if anything has changed since the last time.
+    """Makes what the catalogue holds searchable, if anything has changed since the last time or a
+    FAISS file has suffered.
 
     The manifest is replaced last; files of earlier generations, and embeddings that nothing uses
     any more, are deleted after that.
     """
     revision = catalogue.counter("revision")
-    if manifest.generation > 0 and revision == manifest.revision:
+    if revision == manifest.revision and _is_intact(folder, manifest):
         return manifest
     generation = manifest.generation + 1
     counts = {}
@@ -43,8 +44,21 @@ def publish(
     )
     published.write(folder)
     current = {faiss_path(folder, level, generation) for level in LEVELS}
-    for path in folder.glob("*.faiss"):
+    for path in folder.glob("*.faiss*"):  # half-written ones of a killed run too
         if path not in current:
             path.unlink()
     parts.keep_only(catalogue.used_parts())
     return published
+
+
+def _is_intact(folder: Path, manifest: Manifest) -> bool:
+    if manifest.generation == 0:
+        return False
+    counts = {"video": manifest.num_videos, "moment": manifest.num_segments}
+    try:
+        return all(
+            read_faiss(faiss_path(folder, level, manifest.generation)).ntotal == counts[level]
+            for level in LEVELS
+        )
+    except (FileNotFoundError, ValueError):
+        return False

@@ -65,7 +65,8 @@ class IndexReader:
         segments = self._catalogue.segments_of_videos(list(records))
         hits: list[SearchHit] = []
         for score, video_id in zip(scores.tolist(), ids.tolist(), strict=True):
-            if video_id not in records:  # deleted since this generation was published
+            # It may have been deleted since this generation was published, or a moment ago.
+            if video_id not in records or not segments[video_id]:
                 continue
             record = records[video_id]
             best = segments[video_id][int(self._scores(query, segments[video_id]).argmax())]
@@ -85,11 +86,23 @@ class IndexReader:
         return hits
 
     def _moments(self, query: np.ndarray, k: int) -> list[SearchHit]:
-        scores, segment_ids = nearest(self._faiss["moment"], query, k=_SEGMENTS_PER_MOMENT * k)
+        index, num_segments = self._faiss["moment"], _SEGMENTS_PER_MOMENT * k
+        while True:
+            hits = self._moments_among(query, k, num_segments=num_segments)
+            if len(hits) >= k or num_segments >= index.ntotal:
+                return hits
+            num_segments *= 4  # a long video that matches evenly is many segments and one moment
+
+    def _moments_among(self, query: np.ndarray, k: int, *, num_segments: int) -> list[SearchHit]:
+        """The best moments, of those that contain one of the nearest segments."""
+        scores, segment_ids = nearest(self._faiss["moment"], query, k=num_segments)
         videos = self._catalogue.video_ids_of_segments(segment_ids.tolist())
         by_video = self._catalogue.segments_of_videos(sorted(set(videos.values())))
+        records = self._catalogue.videos(list(by_video))
         found = []
         for video_id, segments in by_video.items():
+            if video_id not in records or not segments:  # deleted a moment ago
+                continue
             spans = np.array([[s.start_seconds, s.end_seconds] for s in segments])
             for moment in merge_moments(self._scores(query, segments), spans):
                 # Below the last candidate, other videos may hold moments that were not looked at.
@@ -97,7 +110,6 @@ class IndexReader:
                     break
                 found.append((moment, video_id, spans[moment.best_segment].mean()))
         found.sort(key=lambda entry: (-entry[0].score, entry[1], entry[0].start_seconds))
-        records = self._catalogue.videos(list(by_video))
         return [
             SearchHit(
                 rank=rank,

@@ -44,17 +44,20 @@ def collect_videos(videos: str) -> list[VideoItem]:
         ValueError: nothing is there, the list is malformed (its line is named), or it holds no
             video.
     """
-    path = Path(videos)
     if not videos:
         raise ValueError("videos is empty: name a folder, a file, a glob, a .txt or a .jsonl")
-    if path.is_dir():
-        items = _from_folder(path)
-    elif path.is_file():
-        items = _from_file(path)
-    elif glob.has_magic(videos):
-        items = _from_glob(videos)
-    else:
-        raise ValueError(f"videos={videos}: no such file or folder")
+    path = Path(videos)
+    try:
+        if path.is_dir():
+            items = _from_folder(path)
+        elif path.is_file():
+            items = _from_file(path)
+        elif glob.has_magic(videos):
+            items = _from_glob(videos)
+        else:
+            raise ValueError(f"videos={videos}: no such file or folder")
+    except OSError as error:
+        raise ValueError(f"videos={videos}: cannot be read ({error.strerror})") from error
     if not items:
         raise ValueError(f"videos={videos}: holds no video")
     return _without_repeats(items)
@@ -74,7 +77,7 @@ def _from_file(path: Path) -> list[VideoItem]:
     if path.suffix.lower() == ".jsonl":
         return _from_jsonl(path)
     if path.suffix.lower() == ".txt":
-        lines = [line.strip() for line in _read_text(path).splitlines()]
+        lines = [line.strip() for line in _read_lines(path)]
         return [_listed(path, line) for line in lines if line and not line.startswith("#")]
     return [VideoItem(path.name, Path(os.path.abspath(path)))]
 
@@ -96,7 +99,7 @@ def _from_glob(pattern: str) -> list[VideoItem]:
 
 def _from_jsonl(path: Path) -> list[VideoItem]:
     items = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_read_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -137,8 +140,9 @@ def _without_repeats(items: list[VideoItem]) -> list[VideoItem]:
     return list(by_key.values())
 
 
-def _read_text(path: Path) -> str:
+def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        # Not `splitlines`, which also cuts at characters that JSON allows inside a string.
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text (byte {error.start})") from error

@@ -64,16 +64,19 @@ def write_video(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+class MeanColour(torch.nn.Module):
+    """An image tower: `(T, 3, H, W)` to `(T, 3)`, the mean colour."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.mean(dim=(2, 3))
+
+
 class ColourClip(torch.nn.Module):
     """A dual encoder of three dimensions: how red, how green, how blue."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.visual = torch.nn.Identity()
-
-    def encode_image(self, frames: torch.Tensor) -> torch.Tensor:
-        """`(T, 3, H, W)` to `(T, 3)`: the mean colour."""
-        return frames.mean(dim=(2, 3))
+        self.visual = MeanColour()
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(B, L)` to `(B, 3)`: the colours named, out of those that `tokenize_colours` knows."""

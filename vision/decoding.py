@@ -50,7 +50,12 @@ def open_video(path: str | Path) -> VideoReader:
         VideoDecodeError: the file is missing, empty, or holds no frame that can be decoded.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        str(path).encode("utf-8")
+        is_file = path.is_file()
+    except ValueError as error:  # a lone surrogate, or a zero byte
+        raise VideoDecodeError("its path is not UTF-8 text") from error
+    if not is_file:
         raise VideoDecodeError("no such file")
     if path.stat().st_size == 0:
         raise VideoDecodeError("the file is empty (0 bytes)")

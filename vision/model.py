@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
         open_clip_name = _local_name(folder)
         hf_folder = folder if (folder / "config.json").is_file() else None
     else:
+        spec = _with_only_weights(spec)
         _check_architecture(spec, known_names)
         open_clip_name, hf_folder = spec.name, None
 
@@ -133,6 +134,14 @@ def _is_folder(name: str) -> bool:
     return Path(name).is_dir()
 
 
+def _with_only_weights(spec: ModelSpec) -> ModelSpec:
+    """Where an architecture has one published set of weights, it need not be named."""
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(spec.name)
+    return replace(spec, pretrained=tags[0]) if spec.pretrained is None and len(tags) == 1 else spec
+
+
 def _check_architecture(spec: ModelSpec, known_names: Sequence[str]) -> None:
     import open_clip
 
@@ -150,9 +159,11 @@ def _check_architecture(spec: ModelSpec, known_names: Sequence[str]) -> None:
     tags = open_clip.list_pretrained_tags_by_model(spec.name)
     pretrained = spec.pretrained
     if pretrained is None or (pretrained not in tags and not Path(pretrained).is_file()):
+        wrong = "which weights is not said" if pretrained is None else f"no weights {pretrained!r}"
+        some = ", ".join(tags[:5]) + (", ..." if len(tags) > 5 else "")
         raise ModelUnavailableError(
-            f"model={spec.name}: pretrained weights {pretrained!r} are unknown; set "
-            f"model.pretrained to one of {', '.join(tags) or '(none published)'}, or to a file"
+            f"model={spec.name}: {wrong}; set model.pretrained to a file, or to one of "
+            f"open_clip's tags: {some or '(none)'}"
         )
 
 

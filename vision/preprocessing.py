@@ -63,6 +63,7 @@ class Preprocessing:
         """Resizes and crops: `(T, 3, H, W)` uint8 to `(T, 3, *size)` uint8."""
         target_height, target_width = self.size
         height, width = frames.shape[-2:]
+        interpolation = _INTERPOLATION[self.interpolation]
         if self.resize_mode == "squash":
             new_height, new_width = target_height, target_width
         else:
@@ -72,6 +73,8 @@ class Preprocessing:
             # `shortest`; its own ResizeKeepRatio, which rounds, elsewhere.
             cuts = self.resize_mode == "shortest" and target_height == target_width
             to_pixels = int if cuts else round
+            if self.resize_mode == "shortest" and not cuts:
+                interpolation = InterpolationMode.BICUBIC  # open_clip passes no other on here
             new_height, new_width = target_height, target_width
             if scale == ratios[0]:
                 new_width = max(1, to_pixels(target_height * width / height))
@@ -80,7 +83,7 @@ class Preprocessing:
         resized = TF.resize(
             frames,
             [new_height, new_width],
-            interpolation=_INTERPOLATION[self.interpolation],
+            interpolation=interpolation,
             antialias=True,
         )
         if self.resize_mode == "longest":

@@ -1,0 +1,102 @@
+"""An index of coloured videos, and a watch on what is decoded and encoded for it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import indexing.pipeline
+from indexing import IndexReader, IndexSettings, IndexSummary, collect_videos, update_index
+from indexing.hits import SearchHit
+from tests.conftest import COLOURS
+from vision import DualEncoder, FrameEncoder, IntervalSampler
+
+SAMPLER = IntervalSampler(every_seconds=0.5, min_frames=1)
+
+# What a query such as "green" is to the colour model.
+QUERIES = dict(zip(COLOURS, np.eye(3, dtype=np.float32), strict=True))
+
+
+class WatchedEncoder(FrameEncoder):
+    """Calls `before_encoding` with the frames of each batch."""
+
+    before_encoding: Callable[[torch.Tensor], None] = staticmethod(lambda pixels: None)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.before_encoding(pixels)
+        return super().encode(pixels)
+
+
+@dataclass
+class ColourIndex:
+    """An index of the colour model.
+
+    Attributes:
+        decoded: names of the files that the latest run decoded, in order.
+    """
+
+    folder: Path
+    settings: IndexSettings
+    encoder: WatchedEncoder
+    decoded: list[str] = field(default_factory=list)
+
+    def update(self, videos: Path | str, **options) -> IndexSummary:
+        """Runs the indexer; `options` are those of `update_index`."""
+        self.decoded.clear()
+        options = {"settings": self.settings, "encoder": self.encoder, "sampler": SAMPLER} | options
+        return update_index(
+            self.folder, collect_videos(str(videos)), show_progress=False, **options
+        )
+
+    def report(self) -> dict[str, dict]:
+        """The lines of the report by key."""
+        lines = (self.folder / "report.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        by_key = {record["key"]: record for record in records}
+        assert len(by_key) == len(records), "a video is reported twice"
+        return by_key
+
+    def search(self, colour: str, *, k: int = 100, level: str = "video") -> list[SearchHit]:
+        reader = IndexReader(self.folder)
+        try:
+            return reader.search(QUERIES[colour], k=k, level=level)
+        finally:
+            reader.close()
+
+    def keys(self) -> list[str]:
+        """Of all that a search finds, sorted."""
+        return sorted(hit.key for hit in self.search("red"))
+
+
+@pytest.fixture
+def colour_settings(colour_model: DualEncoder) -> IndexSettings:
+    return IndexSettings(
+        model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
+        fingerprint=colour_model.fingerprint,
+        embedding_dim=3,
+        sampling={"kind": "interval", "every_seconds": 0.5, "min_frames": 1, "max_frames": 100_000},
+        segments={"seconds": 4.0, "overlap_seconds": 2.0},
+    )
+
+
+@pytest.fixture
+def colour_index(
+    tmp_path: Path,
+    colour_model: DualEncoder,
+    colour_settings: IndexSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> ColourIndex:
+    encoder = WatchedEncoder(colour_model, device="cpu", precision="fp32")
+    index = ColourIndex(tmp_path / "index", colour_settings, encoder)
+    iter_frames = indexing.pipeline.iter_frames
+
+    def watched(path: Path, **options):
+        index.decoded.append(Path(path).name)
+        return iter_frames(path, **options)
+
+    monkeypatch.setattr(indexing.pipeline, "iter_frames", watched)
+    return index

@@ -1,0 +1,80 @@
+import hashlib
+import os
+
+import pytest
+
+from indexing import VideoItem
+from indexing.catalogue import FileStamp, VideoRecord
+from indexing.changes import file_stamp, find_changes
+
+
+def record_of(item, number=1, *, outcome="ok"):
+    stamp = file_stamp(item.path)
+    location = None if outcome == "failed" else (1, number)
+    path = str(item.path)
+    return VideoRecord(number, item.key, path, stamp, outcome, "", 1, 1.0, {}, location)
+
+
+@pytest.fixture
+def items(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_text(name)
+    return [VideoItem(name, tmp_path / name) for name in ("a.mp4", "b.mp4")]
+
+
+@pytest.fixture
+def records(items):
+    return {item.key: record_of(item, number) for number, item in enumerate(items, start=1)}
+
+
+def test_stamp_is_size_time_and_sha256(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x" * 3_000_000)  # more than is read at once
+    os.utime(path, ns=(5, 123_456_789))
+    sha256 = hashlib.sha256(b"x" * 3_000_000).hexdigest()
+    assert file_stamp(path) == FileStamp(3_000_000, 123_456_789, sha256)
+
+
+def test_everything_is_new_to_an_empty_catalogue(items):
+    changes = find_changes(items, {})
+    assert changes.examine == items
+    assert (changes.unchanged, changes.missing, changes.gone) == ([], [], {})
+
+
+def test_same_size_and_time_is_unchanged(items, records):
+    changes = find_changes(items, records)
+    assert changes.unchanged == [(item, records[item.key]) for item in items]
+    assert (changes.examine, changes.missing, changes.gone) == ([], [], {})
+
+
+def test_other_size_or_other_time_is_examined(items, records):
+    status = items[0].path.stat()
+    items[0].path.write_text("longer than before")
+    os.utime(items[0].path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(items[1].path, ns=(0, 0))
+    assert find_changes(items, records).examine == items
+
+
+def test_check_content_examines_everything(items, records):
+    changes = find_changes(items, records, check_content=True)
+    assert (changes.examine, changes.unchanged, changes.gone) == (items, [], {})
+
+
+def test_retry_failed_examines_what_failed_and_nothing_else(items, records):
+    records["b.mp4"] = record_of(items[1], 2, outcome="failed")
+    assert find_changes(items, records).examine == []
+    changes = find_changes(items, records, retry_failed=True)
+    assert (changes.examine, changes.unchanged) == ([items[1]], [(items[0], records["a.mp4"])])
+
+
+def test_listed_but_not_on_disk_is_missing_and_gone(items, records):
+    items[0].path.unlink()
+    changes = find_changes(items, records)
+    assert changes.missing == [items[0]]
+    assert changes.gone == {"a.mp4": records["a.mp4"]}
+
+
+def test_no_longer_listed_is_gone_though_on_disk(items, records):
+    changes = find_changes(items[1:], records)
+    assert changes.gone == {"a.mp4": records["a.mp4"]}
+    assert changes.missing == []

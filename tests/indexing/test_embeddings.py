@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from indexing.embeddings import EmbeddingParts
+
+D = 5
+
+
+@pytest.fixture
+def parts(tmp_path):
+    return EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
+
+
+@pytest.fixture
+def stored(parts):
+    """What lies in each part, as float16 keeps it."""
+    rng = np.random.default_rng(0)
+    by_part = {part: rng.normal(size=(n, D)) for part, n in ((1, 7), (2, 1), (30, 12))}
+    for part, rows in by_part.items():
+        parts.append(rows, part=part)
+    return {part: rows.astype(np.float16).astype(np.float32) for part, rows in by_part.items()}
+
+
+def part_path(tmp_path, part=1):
+    return tmp_path / "embeddings" / f"part-{part:08d}.npy"
+
+
+def names(tmp_path):
+    return sorted(path.name for path in (tmp_path / "embeddings").iterdir())
+
+
+def test_gathering_equals_looking_up_each_row(parts, stored):
+    everywhere = [(part, row) for part, rows in stored.items() for row in range(len(rows))]
+    rng = np.random.default_rng(1)
+    chosen = np.array(everywhere)[rng.integers(len(everywhere), size=100)]  # with repeats
+    gathered = parts.read(chosen)
+    assert gathered.dtype == np.float32
+    np.testing.assert_array_equal(gathered, [stored[part][row] for part, row in chosen.tolist()])
+
+
+def test_gathering_nothing_gives_nothing(parts):
+    assert parts.read(np.empty((0, 2), np.int64)).shape == (0, D)
+
+
+def test_part_of_no_rows_is_allowed(parts):
+    parts.append(np.empty((0, D)), part=1)
+    with pytest.raises(ValueError, match="lacks row 0"):
+        parts.read(np.array([[1, 0]]))
+
+
+def test_rows_are_read_by_another_process_s_eyes(parts, stored, tmp_path):
+    again = EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
+    np.testing.assert_array_equal(again.read(np.array([[30, 11]])), stored[30][[11]])
+
+
+def test_missing_part_is_named(parts, stored):
+    with pytest.raises(ValueError, match=r"part-00000009.npy is missing or damaged"):
+        parts.read(np.array([[1, 0], [9, 0]]))
+
+
+def test_row_that_a_part_lacks_is_named(parts, stored):
+    with pytest.raises(ValueError, match=r"part-00000002.npy is damaged: it lacks row 1"):
+        parts.read(np.array([[2, 0], [2, 1]]))
+
+
+def test_part_cut_anywhere_is_refused(parts, stored, tmp_path):
+    content = part_path(tmp_path).read_bytes()
+    for size in range(len(content)):
+        part_path(tmp_path).write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"part-00000001.npy is (missing or )?damaged"):
+            parts.read(np.array([[1, 0]]))
+
+
+def test_damaged_header_is_refused(parts, stored, tmp_path):
+    content = part_path(tmp_path).read_bytes()
+    rng = np.random.default_rng(2)
+    for _ in range(300):  # each is another kind of nonsense to numpy's parser
+        damaged = bytearray(content)
+        for place in rng.integers(0, 60, size=3):
+            damaged[place] = rng.integers(256)
+        part_path(tmp_path).write_bytes(damaged)
+        fresh = EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
+        try:
+            fresh.read(np.array([[1, 0]]))
+        except ValueError as error:
+            assert "part-00000001.npy is" in str(error)
+
+
+class Bomb:
+    """Unpickling it leaves a trace."""
+
+    trace = None
+
+    def __reduce__(self):
+        return (exec, (f"open({str(Bomb.trace)!r}, 'w').close()",))
+
+
+@pytest.mark.parametrize("how", ["npy", "pickle", "npz"])
+def test_pickle_is_refused_without_being_unpickled(parts, tmp_path, how):
+    Bomb.trace = tmp_path / "exploded"
+    bomb = np.array([[Bomb()] * D], dtype=object)
+    (tmp_path / "embeddings").mkdir()
+    with part_path(tmp_path).open("wb") as file:
+        if how == "npy":
+            np.save(file, bomb, allow_pickle=True)
+        elif how == "npz":
+            np.savez(file, bomb=bomb)
+        else:
+            bomb.dump(file)
+    with pytest.raises(ValueError, match=r"part-00000001.npy is (missing or )?damaged"):
+        parts.read(np.array([[1, 0]]))
+    assert not Bomb.trace.exists()
+    # The bomb is live: with leave to unpickle, it does go off.
+    loaded = np.load(part_path(tmp_path), allow_pickle=True)
+    if how == "npz":
+        loaded["bomb"]
+    assert Bomb.trace.exists()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, D), np.float32),
+        np.zeros((3, D + 1), np.float16),
+        np.zeros((3, D, 1), np.float16),
+        np.zeros(D, np.float16),
+        np.float16(0),
+    ],
+)
+def test_array_of_another_type_or_shape_is_refused(parts, tmp_path, array):
+    (tmp_path / "embeddings").mkdir()
+    np.save(part_path(tmp_path), array)
+    with pytest.raises(ValueError, match=r"part-00000001.npy is damaged"):
+        parts.read(np.array([[1, 0]]))
+
+
+def test_keep_only_deletes_other_parts(parts, stored, tmp_path):
+    parts.keep_only({2, 30, 99})
+    assert names(tmp_path) == ["part-00000002.npy", "part-00000030.npy"]
+    np.testing.assert_array_equal(parts.read(np.array([[2, 0]])), stored[2])
+    with pytest.raises(ValueError, match="missing"):
+        parts.read(np.array([[1, 0]]))
+
+
+def test_keep_only_deletes_what_a_killed_run_left_half_written(parts, stored, tmp_path):
+    (tmp_path / "embeddings" / "part-00000031.npy.4242.tmp").write_bytes(b"half")
+    parts.keep_only(set(stored))
+    assert names(tmp_path) == [part_path(tmp_path, part).name for part in stored]
+
+
+def test_keep_only_before_anything_was_written(parts):
+    parts.keep_only(set())
+
+
+def test_number_of_a_part_may_be_used_again_after_a_killed_run(parts, stored):
+    rows = np.arange(2 * D, dtype=np.float32).reshape(2, D)
+    parts.append(rows, part=31)
+    parts.append(rows[::-1], part=31)
+    np.testing.assert_array_equal(parts.read(np.array([[31, 0], [31, 1]])), rows[::-1])

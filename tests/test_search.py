@@ -1,0 +1,269 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import tests.conftest
+from indexing import IndexReader, IndexSettings, collect_videos, update_index
+from search import Searcher
+from tests.conftest import COLOURS
+from vision import IntervalSampler, VideoDecodeError
+
+PROJECT = Path(__file__).resolve().parents[1]
+RED, GREEN, BLUE = COLOURS.values()
+
+
+# The search function, with the model of colours
+
+
+@pytest.fixture
+def searcher(colour_encoder, colour_model, write_video, tmp_path):
+    folder = tmp_path / "videos"
+    write_video("film.mp4", [RED] * 12 + [GREEN] * 12 + [BLUE] * 12, fps=2, folder=folder)
+    write_video("red.mp4", [RED] * 10, fps=2, folder=folder)
+    write_video("green.mp4", [GREEN] * 10, fps=2, folder=folder)
+    settings = IndexSettings(
+        model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
+        fingerprint=colour_model.fingerprint,
+        embedding_dim=3,
+        sampling={"kind": "interval", "every_seconds": 0.5},
+        segments={"seconds": 4.0, "overlap_seconds": 2.0},
+    )
+    update_index(
+        tmp_path / "index",
+        collect_videos(str(folder)),
+        settings=settings,
+        encoder=colour_encoder,
+        sampler=IntervalSampler(0.5),
+        show_progress=False,
+    )
+    searcher = Searcher(IndexReader(tmp_path / "index"), colour_model, device="cpu")
+    yield searcher
+    searcher.close()
+
+
+def keys(hits):
+    return [hit.key for hit in hits]
+
+
+def test_words_find_the_video(searcher):
+    assert keys(searcher.search("something green")) == ["green.mp4", "film.mp4", "red.mp4"]
+    assert keys(searcher.search("something blue", k=1)) == ["film.mp4"]
+
+
+def test_words_find_the_moment(searcher):
+    best = searcher.search("blue", k=1, level="moment")[0]
+    assert (best.key, best.start_seconds) == ("film.mp4", 12.0)
+    assert best.end_seconds == pytest.approx(18, abs=0.01)
+
+
+def test_image_file_is_a_query(searcher, tmp_path):
+    Image.new("RGB", (50, 30), GREEN).save(tmp_path / "query.png")
+    hits = searcher.search(tmp_path / "query.png")
+    assert keys(hits) == ["green.mp4", "film.mp4", "red.mp4"]
+    assert hits[0].score == pytest.approx(1, abs=0.01)
+
+
+def test_video_file_is_a_query(searcher, write_video):
+    query = write_video("query.mp4", [RED] * 5 + [GREEN] * 5 + [BLUE] * 5)
+    hits = searcher.search(query)
+    assert keys(hits)[0] == "film.mp4"
+    assert hits[0].score == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+def test_pillow_image_is_a_query(searcher, mode):
+    hits = searcher.search(Image.new("RGB", (50, 30), RED).convert(mode))
+    assert keys(hits)[0] == "red.mp4"
+    assert hits[0].score == pytest.approx(1, abs=0.03)
+
+
+def test_string_is_words_even_if_a_file_has_that_name(searcher, tmp_path, monkeypatch):
+    Image.new("RGB", (50, 30), GREEN).save(tmp_path / "red.png")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "red").mkdir()
+    assert keys(searcher.search("red"))[0] == "red.mp4"
+
+
+def test_missing_query_file_is_named(searcher, tmp_path):
+    with pytest.raises(VideoDecodeError, match="no such file"):
+        searcher.search(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "message"),
+    [
+        ("", {}, "query is empty"),
+        (" \n\t", {}, "query is empty"),
+        ("red", {"k": 0}, "k=0: must be at least 1"),
+        ("red", {"k": -3}, "k=-3: must be at least 1"),
+        ("red", {"level": "shot"}, "level=shot: must be one of video, moment"),
+    ],
+)
+def test_question_that_cannot_be_answered_says_why(searcher, query, options, message):
+    with pytest.raises(ValueError, match=message):
+        searcher.search(query, **options)
+
+
+# The command lines, with the real model
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env={key: value for key, value in os.environ.items() if key != "REELSEEK_TRACEBACK"},
+    )
+
+
+def run_search(index, *arguments):
+    return run("search.py", f"index={index}", *arguments)
+
+
+def assert_user_error(process, *parts):
+    """Nothing on stdout, and on stderr one line that names these parts."""
+    assert process.returncode == 2, process.stderr
+    assert process.stdout == ""
+    lines = process.stderr.splitlines()
+    (error,) = [line for line in lines if not line.startswith("WARNING")]
+    assert error.startswith("error: ")
+    for part in parts:
+        assert part in error
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder of three clips of three seconds."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_video = tests.conftest.write_video.__wrapped__(folder)
+    for name, colour in COLOURS.items():
+        write_video(f"{name}.mp4", [colour] * 6, fps=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(clips, tmp_path_factory):
+    """The process that indexed the clips with `mini`, and the index."""
+    index = tmp_path_factory.mktemp("indexes") / "index"
+    process = run("-m", "indexing", f"videos={clips}", f"index={index}")
+    assert process.returncode == 0, process.stderr
+    return process, index
+
+
+@pytest.fixture(scope="module")
+def index(indexed):
+    return indexed[1]
+
+
+@pytest.mark.model
+def test_indexing_ends_with_a_line_of_counts(indexed):
+    process, index = indexed
+    summary = json.loads(process.stdout.splitlines()[-1])
+    names = "indexed unchanged failed deleted".split()
+    assert [summary[name] for name in names] == [3, 0, 0, 0]
+    assert summary["seconds"] > 0
+    report = [json.loads(line) for line in (index / "report.jsonl").read_text().splitlines()]
+    assert [(line["key"], line["outcome"]) for line in report] == [
+        ("blue.mp4", "ok"),
+        ("green.mp4", "ok"),
+        ("red.mp4", "ok"),
+    ]
+    hint = [line for line in process.stderr.splitlines() if line.startswith("model=mini")]
+    assert len(hint) == 1 and "model=clip_vit_b32" in hint[0]
+
+
+@pytest.mark.model
+def test_json_is_all_there_is_on_stdout(index, clips):
+    query = """a "red" car, it's [blue] {or} $HOME = ${x}, 50% \\ caf\u00e9"""
+    process = run_search(index, f"query={query}", "k=2", "json=true")
+    assert process.returncode == 0, process.stderr
+    hits = json.loads(process.stdout)
+    assert [hit["rank"] for hit in hits] == [1, 2]
+    assert {"rank", "video", "score", "start_seconds", "end_seconds"} <= hits[0].keys()
+    assert hits[0]["score"] >= hits[1]["score"]
+    for hit in hits:
+        assert Path(hit["video"]).parent == clips
+        assert (hit["start_seconds"], hit["end_seconds"]) == (0.0, pytest.approx(3, abs=0.01))
+
+
+@pytest.mark.model
+def test_table_has_a_line_a_hit(index):
+    process = run_search(index, "query=a cat", "level=moment")
+    assert process.returncode == 0, process.stderr
+    head, *lines = process.stdout.splitlines()
+    assert head.split() == ["#", "score", "time", "video"]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert {line.split()[2] for line in lines} == {"0:00-0:03"}
+    assert {line.split()[3] for line in lines} == {"red.mp4", "green.mp4", "blue.mp4"}
+
+
+@pytest.mark.model
+def test_index_of_another_model_is_refused(index, tmp_path):
+    other = shutil.copytree(index, tmp_path / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["settings"]["fingerprint"] = "0123456789abcdef" * 2
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    process = run_search(other, "query=red")
+    assert_user_error(process, f"index={other}", "01234567", "index into a new folder")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["query="], ["query is empty"]),
+        (["query= "], ["query is empty"]),
+        (["query=red", "k=0"], ["k=0", "at least 1"]),
+        (["query=red", "k=abc"], ["k", "abc"]),
+        (["query=red", "level=shot"], ["level", "shot"]),
+        (["qurey=red"], ["unknown option qurey", "query"]),
+        (["red"], ["'red'", "name=value"]),
+        ([], ["query, image, video"]),
+        (["query=red", "image=a.png"], ["query and image"]),
+    ],
+)
+def test_bad_argument_is_one_line_and_exit_code_2(index, arguments, parts):
+    assert_user_error(run_search(index, *arguments), *parts)
+
+
+@pytest.mark.model
+def test_missing_image_is_named(index, tmp_path):
+    process = run_search(index, f"image={tmp_path}/none.png")
+    assert_user_error(process, f"{tmp_path}/none.png", "no such file")
+
+
+@pytest.mark.parametrize("name", ["none", "folder"])
+def test_what_is_not_an_index_says_how_to_make_one(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    process = run_search(tmp_path / name, "query=red")
+    assert_user_error(process, f"index={tmp_path / name}", "make one with python -m indexing")
+
+
+def test_indexing_a_folder_without_videos_is_one_line(tmp_path):
+    process = run("-m", "indexing", f"videos={tmp_path}", f"index={tmp_path}/index")
+    assert_user_error(process, f"videos={tmp_path}", "holds no video")
+    assert not (tmp_path / "index").exists()
+
+
+def test_indexing_with_an_unknown_model_gives_near_names(clips, tmp_path):
+    process = run("-m", "indexing", f"videos={clips}", f"index={tmp_path}/index", "model=minni")
+    assert_user_error(process, "model=minni", "near names: mini")
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.model
+def test_indexing_nothing_but_broken_videos_is_a_failure(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"no video" * 100)
+    process = run("-m", "indexing", f"videos={tmp_path}/videos", f"index={tmp_path}/index")
+    assert process.returncode == 1
+    assert json.loads(process.stdout.splitlines()[-1])["failed"] == 1
+    assert "error: none of the videos can be searched" in process.stderr.splitlines()
+    assert "Traceback" not in process.stderr

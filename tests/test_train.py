@@ -1,0 +1,138 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tests.conftest
+from indexing import VideoItem, encode_captioned, retrieval_metrics
+from tests.conftest import COLOURS, tokenize_colours
+from text import TextEncoder, Tokenizer
+from vision import UniformSampler
+
+PROJECT = Path(__file__).resolve().parents[1]
+SAMPLER = UniformSampler(4)
+
+
+def run_train(*arguments):
+    return subprocess.run(
+        [sys.executable, "train.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+    )
+
+
+def assert_user_error(process, *parts):
+    assert process.returncode == 2, process.stderr
+    assert process.stdout == ""
+    lines = process.stderr.splitlines()
+    (error,) = [line for line in lines if not line.startswith("WARNING")]
+    assert error.startswith("error: ")
+    for part in parts:
+        assert part in error
+
+
+def captioned(write_video, captions_by_colour):
+    """A video of each colour, with these captions."""
+    return [
+        VideoItem(name, write_video(f"{name}.mp4", [COLOURS[name]] * 4), {"captions": captions})
+        for name, captions in captions_by_colour.items()
+    ]
+
+
+def metrics_of(videos, colour_model):
+    text_encoder = TextEncoder(
+        colour_model.clip, Tokenizer(tokenize_colours, context_length=colour_model.context_length)
+    )
+    similarity = text_encoder.encode(videos.captions) @ videos.embeddings.T
+    return retrieval_metrics(similarity.numpy(), videos.caption_video)
+
+
+def test_metrics_worked_out_by_hand(write_video, colour_encoder, colour_model):
+    items = captioned(
+        write_video,
+        {"red": ["red", "a red wall"], "green": ["green", "red"], "blue": ["blue and blue"]},
+    )
+    videos = encode_captioned(items, encoder=colour_encoder, sampler=SAMPLER)
+    assert videos.captions == ["red", "a red wall", "green", "red", "blue and blue"]
+    assert videos.caption_video.tolist() == [0, 0, 1, 1, 2]
+    assert videos.embeddings.argmax(dim=1).tolist() == [0, 1, 2]
+    assert videos.failed == []
+    # To the model, "red" of the green video is nearest to the red one, and then to the green one
+    # (whose red is 30 of a length of 204) rather than to the blue one (30 of 224): rank 2. The
+    # other four captions find theirs first; and each video finds one of its own first but the
+    # red one, to which the green one's "red" is as near as its own: rank 2, by the tie.
+    assert metrics_of(videos, colour_model) == {
+        "t2v": {"R@1": 80.0, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.2},
+        "v2t": {"R@1": 66.67, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.33},
+        "num_queries": 5,
+        "num_gallery": 3,
+    }
+
+
+def test_broken_video_is_named_and_its_captions_are_left_out(
+    write_video, colour_encoder, colour_model, tmp_path
+):
+    red, blue = captioned(write_video, {"red": ["red"], "blue": ["blue"]})
+    broken = VideoItem("green", tmp_path / "green.mp4", {"captions": ["green", "green"]})
+    videos = encode_captioned([red, broken, blue], encoder=colour_encoder, sampler=SAMPLER)
+    assert videos.failed == [(str(tmp_path / "green.mp4"), "no such file")]
+    assert videos.captions == ["red", "blue"]
+    assert videos.caption_video.tolist() == [0, 1]
+    assert metrics_of(videos, colour_model)["t2v"]["R@1"] == 100.0
+
+
+def test_video_without_captions_is_named_before_anything_is_decoded(write_video, colour_encoder):
+    colour_encoder.encode = None
+    items = captioned(write_video, {"red": ["red"], "green": []})
+    with pytest.raises(ValueError, match=r"green.mp4: has no `captions`"):
+        encode_captioned(items, encoder=colour_encoder, sampler=SAMPLER)
+
+
+def test_nothing_but_broken_videos_is_an_error(colour_encoder, tmp_path):
+    items = [VideoItem(name, tmp_path / name, {"captions": ["red"]}) for name in ("a", "b")]
+    with pytest.raises(ValueError, match=r"none of 2 videos can be decoded; .*no such file"):
+        encode_captioned(items, encoder=colour_encoder, sampler=SAMPLER)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["data.val=b.jsonl"], ["eval_only=true"]),
+        (["eval_only=true"], ["data.val is missing"]),
+        (["eval_only=true", "data.val=none.jsonl"], ["none.jsonl", "no such file"]),
+    ],
+)
+def test_bad_argument_is_one_line_and_exit_code_2(arguments, parts):
+    assert_user_error(run_train(*arguments), *parts)
+
+
+def test_output_that_cannot_be_made_is_named_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    process = run_train("eval_only=true", "data.val=none.jsonl", f"output={tmp_path}/file")
+    assert_user_error(process, f"output={tmp_path}/file", "cannot be made")
+
+
+@pytest.mark.model
+def test_evaluation_ends_with_a_line_of_metrics(tmp_path):
+    write_video = tests.conftest.write_video.__wrapped__(tmp_path)
+    lines = []
+    for name, colour in COLOURS.items():
+        write_video(f"{name}.mp4", [colour] * 6)
+        captions = [f"a {name} wall", f"the colour {name}"]
+        lines.append(json.dumps({"video": f"{name}.mp4", "captions": captions}))
+    (tmp_path / "val.jsonl").write_text("\n".join(lines))
+    output = tmp_path / "output"
+    process = run_train(
+        "eval_only=true", f"data.val={tmp_path}/val.jsonl", "model=mini", f"output={output}"
+    )
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads(process.stdout.splitlines()[-1])
+    for side in ("t2v", "v2t"):
+        assert metrics[side].keys() == {"R@1", "R@5", "R@10", "MdR", "MnR"}
+    assert metrics["t2v"]["R@5"] == 100.0  # of three videos
+    assert (metrics["num_queries"], metrics["num_gallery"], metrics["num_failed"]) == (6, 3, 0)
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert "name: mini" in (output / "config.yaml").read_text()
