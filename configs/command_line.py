@@ -123,6 +123,7 @@ def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str
         ValueError: an argument that is not `name=value`, or an unknown name (near ones are given).
     """
     node = _SCHEMAS[config_name]
+    names = {argument.partition("=")[0] for argument in arguments}
     prepared = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -134,15 +135,26 @@ def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str
             if not value:
                 raise ValueError("model is empty: name a preset, an open_clip model or a folder")
             prepared += ["model=custom", f"model.name={quote(value)}"]
+        elif name == "sampling" and value not in preset_names("sampling"):
+            known = ", ".join(preset_names("sampling"))
+            raise ValueError(f"sampling={value}: must be one of {known}")
         else:
             field_type = _option_type(node, name)
+            if name.startswith("model.") and "model" not in names and config_name != "train":
+                raise ValueError(f"{name} is given without a model: add model=NAME")
             is_text = field_type is str or (_is_optional_text(field_type) and value != "null")
             prepared.append(f"{name}={quote(value)}" if is_text else argument)
     return prepared
 
 
 def quote(value: str) -> str:
-    """A Hydra override value that means exactly this text."""
+    """A Hydra override value that means exactly this text.
+
+    Raises:
+        ValueError: the text is `???`, which OmegaConf knows no way to write.
+    """
+    if value == "???":
+        raise ValueError("??? on its own means that a value is missing; write a path as ./???")
     # OmegaConf: `${` starts an interpolation unless a backslash stands before it, and backslashes
     # right before `${` are escapes themselves.
     escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
@@ -210,20 +222,28 @@ def _nested_schema(field_type: typing.Any, value: typing.Any) -> type | None:
     return field_type if is_dataclass(field_type) and isinstance(field_type, type) else None
 
 
-def _option_type(node: type, name: str) -> typing.Any:
+def _option_type(node: type, name: str, prefix: str = "") -> typing.Any:
     """The declared type of an option; None for those of a group whose choice is not known yet."""
     head, _, rest = name.lstrip("+~").partition(".")
     types_by_name = {field.name: field.type for field in fields(node)}
-    if head not in types_by_name:
-        near = difflib.get_close_matches(head, types_by_name, n=3, cutoff=0.5)
-        known = f"near names: {', '.join(near)}" if near else f"options: {', '.join(types_by_name)}"
-        raise ValueError(f"unknown option {name}; {known}")
+    _require_known(prefix + head, [prefix + known for known in types_by_name])
     inner = _GROUPS.get(head, types_by_name[head])
     if rest and is_dataclass(inner) and isinstance(inner, type):
-        return _option_type(inner, rest)
-    if rest and inner is not None:
-        raise ValueError(f"unknown option {name}: {head} has no parts")
+        return _option_type(inner, rest, f"{prefix}{head}.")
+    if rest and head == "sampling":
+        kinds = schema.SAMPLING_KINDS.values()
+        known = {f"sampling.{field.name}" for kind in kinds for field in fields(kind)}
+        _require_known(f"sampling.{rest}", sorted(known - {"sampling.kind"}))
+    elif rest:
+        raise ValueError(f"unknown option {prefix}{name}: {prefix}{head} has no parts")
     return None if head in _GROUPS else types_by_name[head]
+
+
+def _require_known(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"near names: {', '.join(near)}" if near else f"options: {', '.join(known)}"
+        raise ValueError(f"unknown option {name}; {hint}")
 
 
 def _is_optional_text(field_type: typing.Any) -> bool:

@@ -64,6 +64,7 @@ def encode_videos(
                 continue
 
     def decode() -> None:
+        torch.set_num_threads(1)  # of this thread; the cores belong to the model
         try:
             for tag, path in videos:
                 try:

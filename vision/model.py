@@ -79,8 +79,9 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
     """
     import open_clip
 
+    folder = None
     if spec.name == "mini":
-        open_clip_name, hf_folder = _local_name(mini_folder()), None
+        folder = mini_folder()
     elif _is_folder(spec.name):
         folder = Path(spec.name)
         if not (folder / "open_clip_config.json").is_file():
@@ -88,28 +89,18 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
                 f"model={spec.name}: the folder holds no open_clip_config.json, so it is not a "
                 "model; name a folder that open_clip or reelseek wrote"
             )
-        open_clip_name = _local_name(folder)
-        hf_folder = folder if (folder / "config.json").is_file() else None
     else:
         spec = _with_only_weights(spec)
         _check_architecture(spec, known_names)
-        open_clip_name, hf_folder = spec.name, None
+    open_clip_name = spec.name if folder is None else _local_name(folder)
 
-    overrides = {}
-    if hf_folder is not None:
-        # The text tower's configuration lies beside the weights, wherever the folder is moved.
-        text_cfg = open_clip.get_model_config(open_clip_name)["text_cfg"]
-        if "hf_model_name" in text_cfg:
-            overrides["text_cfg"] = text_cfg | {
-                "hf_model_name": str(hf_folder),
-                "hf_model_pretrained": False,
-            }
     try:
+        overrides = {} if folder is None else _overrides(folder)
         clip = open_clip.create_model(
             open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
         ).eval()
         tokenizer = open_clip.get_tokenizer(open_clip_name)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # safetensors, pickle and the hub each have their own
         raise ModelUnavailableError(_why_unavailable(spec, error)) from error
 
     preprocessing = Preprocessing.from_open_clip(clip.visual.preprocess_cfg)
@@ -127,6 +118,17 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
 
 def _local_name(folder: Path) -> str:
     return f"local-dir:{folder}"
+
+
+def _overrides(folder: Path) -> dict:
+    """Where the text tower is one of transformers, its configuration lies beside the weights,
+    wherever the folder was moved."""
+    import open_clip
+
+    text_cfg = open_clip.get_model_config(_local_name(folder))["text_cfg"]
+    if "hf_model_name" not in text_cfg or not (folder / "config.json").is_file():
+        return {}
+    return {"text_cfg": text_cfg | {"hf_model_name": str(folder), "hf_model_pretrained": False}}
 
 
 def _is_folder(name: str) -> bool:
@@ -168,9 +170,12 @@ def _check_architecture(spec: ModelSpec, known_names: Sequence[str]) -> None:
 
 
 def _why_unavailable(spec: ModelSpec, error: Exception) -> str:
+    lines = str(error).splitlines()
+    reason = lines[0] if lines else type(error).__name__
     if _is_folder(spec.name) or spec.name == "mini":
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"model={spec.name} cannot be loaded from its folder: {reason}"
+    if spec.pretrained is not None and Path(spec.pretrained).is_file():
+        return f"model={spec.name} cannot be loaded with weights {spec.pretrained}: {reason}"
     return (
         f"model={spec.name} (weights {spec.pretrained or 'of the hub'}) cannot be fetched: the "
         "model hub is out of reach or lacks it; connect to the network for the first use, or set "

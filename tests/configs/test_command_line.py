@@ -1,0 +1,281 @@
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from configs import command_line, schema
+from configs.command_line import (
+    load_model_config,
+    one_line,
+    prepare_arguments,
+    preset_names,
+    quote,
+)
+
+REPOSITORY = Path(command_line.__file__).parents[1]
+YAML_FILES = sorted(
+    str(path.relative_to(REPOSITORY / "configs").with_suffix(""))
+    for path in (REPOSITORY / "configs").rglob("*.yaml")
+)
+NEEDED = {
+    "index": ["videos=v", "index=i"],
+    "search": ["index=i", "query=q"],
+    "train": ["eval_only=true", "data.val=v.jsonl"],
+}
+
+# What `run` answers with one line; anything else is a traceback.
+MISTAKES = (ValueError, HydraException, OmegaConfBaseException)
+
+# What Hydra, OmegaConf or YAML read a meaning into, and what encodings trip over.
+PIECES = [
+    *"'\"\\${},[]()=:#!%&|<>*?~^@;/+- \t\n\r\x00\x7f\u0085\u2028\u200b",
+    *"aZ09.\u00e9e\u0301\u65e5\u0643\U0001f408",
+    "\udc80",  # a byte of a file name that is not UTF-8
+    *("${", "\\${", "\\\\${", "${query}", "${oc.env:HOME}", "\\'", "\\\\", "'''"),
+    *("null", "true", "1e3", "0x1f", "nan", "- a", "{a:1}", "[1,2]", "a=b", "+a", "~a"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra_configuration():
+    command_line.register_schemas()
+    with initialize_config_module("configs", version_base="1.3"):
+        yield
+
+
+def compose_config(config_name, arguments):
+    prepared = prepare_arguments(arguments, config_name=config_name)
+    return compose(config_name, overrides=prepared)
+
+
+def config_object(config_name, *arguments):
+    return OmegaConf.to_object(compose_config(config_name, [*NEEDED[config_name], *arguments]))
+
+
+def error_line(config_name, *arguments):
+    with pytest.raises(MISTAKES) as caught:
+        config_object(config_name, *arguments)
+    line = one_line(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def run_command(*command):
+    return subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+
+# Text that arrives as typed.
+
+
+def test_any_text_arrives_as_typed():
+    rng = random.Random(0)
+    texts = ["".join(rng.choices(PIECES, k=rng.randint(0, 9))) for _ in range(600)]
+    texts += PIECES
+    names = ["index", "query", "image", "video", "page", "device"]
+    for first in range(0, len(texts), len(names)):
+        given = dict(zip(names, texts[first : first + len(names)], strict=False))
+        cfg = compose("search", overrides=[f"{name}={quote(text)}" for name, text in given.items()])
+        assert {name: cfg[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "query=a man, a dog [and] a {cat}: 50% off = $5, isn't it?",
+        "query=${oc.env:HOME}",
+        "query=C:\\videos\\",
+        "query='quoted'",
+        'query="quoted"',
+        "query=  spaces  ",
+        "query=true",
+        "query=12",
+        "query=a=b",
+        "query=",
+        "index=null",
+        "video=/data/[1] it's, $HOME/a b.mp4",
+    ],
+)
+def test_text_option_is_taken_literally(argument):
+    name, _, value = argument.partition("=")
+    cfg = compose_config("search", ["index=i", argument])
+    assert cfg[name] == value
+
+
+def test_optional_text_can_be_taken_back():
+    assert compose_config("search", ["index=i", "query=null"]).query is None
+    assert compose_config("train", ["data.val=null"]).data.val is None
+
+
+def test_text_that_means_a_missing_value_is_refused_with_the_remedy():
+    assert "write a path as ./???" in error_line("index", "videos=???")
+    assert config_object("index", "videos=./???").videos == "./???"
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("config_name", "argument", "line"),
+    [
+        ("search", "qeury=a", "unknown option qeury; near names: query"),
+        ("search", "leve=moment", "unknown option leve; near names: level"),
+        ("index", "video=a", "unknown option video; near names: videos"),
+        ("train", "data.vall=a", "unknown option data.vall; near names: data.val"),
+        ("index", "segments.second=4", "unknown option segments.second; near names: segments.sec"),
+        (
+            "index",
+            "sampling.every_second=1",
+            "unknown option sampling.every_second; near names: sampling.every_seconds",
+        ),
+        ("index", "sampling.kind=uniform", "unknown option sampling.kind; "),
+        ("index", "videos.a=1", "unknown option videos.a: videos has no parts"),
+        ("search", "zzz=1", "unknown option zzz; options: index, query, image, video, k"),
+        ("search", "a dog", "argument 'a dog' is not of the form name=value"),
+    ],
+)
+def test_unknown_name_is_answered_with_near_ones(config_name, argument, line):
+    assert error_line(config_name, argument).startswith(line)
+
+
+@pytest.mark.parametrize("config_name", ["index", "search"])
+@pytest.mark.parametrize("argument", ["model.pretrained=openai", "model.scripts=[Latin]"])
+def test_part_of_a_model_without_a_model_is_refused_with_the_remedy(config_name, argument):
+    name = argument.partition("=")[0]
+    assert error_line(config_name, argument) == f"{name} is given without a model: add model=NAME"
+    assert config_object(config_name, argument, "model=ViT-B-32").model.name == "ViT-B-32"
+
+
+# Models.
+
+
+def test_model_may_be_a_preset():
+    model = config_object("index", "model=clip_vit_b32").model
+    assert model == schema.ModelConfig("ViT-B-32", "laion2b_s34b_b79k", ["Latin"])
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-16", "hf-hub:timm/ViT-B-16-SigLIP2", "/models/it's, ${mine} [1]", "clip_vitb32"]
+)
+@pytest.mark.parametrize("config_name", list(NEEDED))
+def test_model_may_be_any_name_which_is_left_to_the_loader(config_name, name):
+    model = config_object(config_name, f"model={name}").model
+    assert model == schema.ModelConfig(name, None, [])
+    assert load_model_config(name) == model
+
+
+def test_parts_of_a_model_may_be_given():
+    arguments = ["model=ViT-B-16", "model.pretrained=a, b.pt", "model.scripts=[Latin,Han]"]
+    model = config_object("index", *arguments).model
+    assert model == schema.ModelConfig("ViT-B-16", "a, b.pt", ["Latin", "Han"])
+
+
+def test_model_without_a_name_is_refused():
+    assert error_line("index", "model=").startswith("model is empty: name a preset")
+
+
+@pytest.mark.parametrize("name", preset_names("model"))
+def test_preset_is_a_model_that_open_clip_lists(name):
+    model = load_model_config(name)
+    assert model == config_object("index", f"model={name}").model
+    if name == "mini":
+        assert model.spec().pretrained is None
+    else:
+        assert (model.name, model.pretrained) in open_clip.list_pretrained()
+
+
+# Every YAML.
+
+
+@pytest.mark.parametrize("file", YAML_FILES)
+def test_every_yaml_becomes_objects(file):
+    group, _, name = file.rpartition("/")
+    if group == "model":
+        config = config_object("train", "model=x" if name == "custom" else f"model={name}")
+        assert isinstance(config.model, schema.ModelConfig)
+        assert config.model.spec().name == config.model.name
+    elif group == "sampling":
+        config = config_object("index", f"sampling={name}")
+        assert isinstance(config.sampling, schema.SAMPLING_KINDS[name])
+        assert len(config.sampling.sampler()([0.0, 0.5], 1.0)) >= 1
+        assert schema.sampling_from_dict(schema.as_plain(config.sampling)) == config.sampling
+    elif name == "cli":  # part of the three
+        assert compose("search", return_hydra_config=True).hydra.output_subdir is None
+    else:
+        types = {
+            "index": schema.IndexConfig,
+            "search": schema.SearchConfig,
+            "train": schema.TrainConfig,
+        }
+        assert isinstance(config_object(name), types[name])
+
+
+# Values.
+
+
+@pytest.mark.parametrize(
+    ("config_name", "argument", "parts"),
+    [
+        ("search", "k=abc", ["k=abc", "Integer"]),
+        ("search", "k=0", ["k=0: must be at least 1"]),
+        ("search", "k=[", ["["]),
+        ("search", "k=1,2", ["k=1,2"]),
+        ("search", "level=clip", ["level=clip", "video, moment"]),
+        ("search", "json=maybe", ["json=maybe", "bool"]),
+        ("search", "image=a.png", ["got query and image", "one of query, image, video"]),
+        ("index", "sampling=unifrm", ["sampling=unifrm: must be one of interval, uniform"]),
+        ("index", "sampling.every_seconds=0", ["sampling.every_seconds=0", "more than 0"]),
+        ("index", "sampling.min_frames=0", ["sampling.min_frames=0", "at least 1"]),
+        ("index", "sampling.max_frames=2", ["sampling.max_frames=2", "sampling.min_frames (8)"]),
+        ("index", "segments.seconds=-1", ["segments.seconds=-1.0", "more than 0"]),
+        ("index", "segments.overlap_seconds=4", ["overlap_seconds=4.0", "segments.seconds (4.0)"]),
+        ("train", "sampling.num_frames=0", ["sampling.num_frames=0", "at least 1"]),
+        ("train", "eval_only=false", ["eval_only=true"]),
+    ],
+)
+def test_wrong_value_is_named_in_one_line(config_name, argument, parts):
+    line = error_line(config_name, argument)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("config_name", "missing"), [("index", "videos is missing"), ("search", "index is missing")]
+)
+def test_missing_value_is_named_in_one_line(config_name, missing):
+    with pytest.raises(MISTAKES) as caught:
+        OmegaConf.to_object(compose_config(config_name, []))
+    assert one_line(caught.value).startswith(missing)
+
+
+# Processes.
+
+
+def test_mistake_is_one_line_on_stderr_and_exit_code_2():
+    done = run_command("search.py", "index=i", "query=a", "k=abc")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["search.py"], ["train.py"], ["-m", "indexing"]], ids=lambda command: command[-1]
+)
+def test_help_lists_the_options_and_imports_no_heavy_library(command):
+    done = run_command("-X", "importtime", *command, "--help")
+    assert done.returncode == 0
+    assert "usage: python" in done.stdout
+    for name in {"search.py": ["level", "k"], "train.py": ["data.val"]}.get(command[0], ["videos"]):
+        assert f"  {name} " in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in imported
+    assert imported.isdisjoint({"torch", "faiss", "open_clip", "transformers", "decord", "numpy"})

@@ -1,0 +1,120 @@
+"""The arrows of the design: who may import whom, and that importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGES = ("configs", "indexing", "text", "vision")
+SCRIPTS = ("search", "train")
+OURS = {*PACKAGES, *SCRIPTS}
+CONFIGURATION = {"hydra", "omegaconf"}
+
+# What each package's modules may import of ours, besides their own package.
+ALLOWED = {
+    "vision": set(),
+    "text": set(),
+    "indexing": {"vision"},
+    "indexing.__main__": {"vision", "configs"},
+    "configs": {"vision"},  # to make a ModelSpec or a Sampler of what was configured
+    "search": {"configs", "indexing", "text", "vision"},
+    "train": {"configs", "indexing", "text", "vision"},
+}
+SEES_HYDRA = {"configs", "indexing.__main__", *SCRIPTS}
+
+
+def module_paths() -> dict[str, Path]:
+    """Every module of ours by its dotted name."""
+    paths = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
+    paths += [REPOSITORY / f"{script}.py" for script in SCRIPTS]
+    return {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+    }
+
+
+MODULES = module_paths()
+
+
+def imported_modules(tree: ast.AST, *, module: str) -> Iterator[str]:
+    """What is imported anywhere in a module: within functions and for type checkers too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            yield str(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0]
+            start = name.values[0] if isinstance(name, ast.JoinedStr) else name
+            assert isinstance(start, ast.Constant), f"{module}: imports what cannot be read here"
+            yield start.value
+
+
+def imported_packages(module: str) -> set[str]:
+    tree = ast.parse(MODULES[module].read_text())
+    return {name.partition(".")[0] for name in imported_modules(tree, module=module)}
+
+
+def rule(module: str) -> str:
+    """The entry of `ALLOWED` or `SEES_HYDRA` that a module falls under."""
+    return module if module in ALLOWED else module.partition(".")[0]
+
+
+def test_every_module_is_looked_at():
+    assert {"vision.mini", "text.encoding", "indexing", "indexing.__main__", "search"} <= set(
+        MODULES
+    )
+    assert {module.partition(".")[0] for module in MODULES} == OURS
+
+
+def test_imports_of_every_kind_are_seen():
+    tree = ast.parse(
+        "import a.b\nfrom c.d import e\ndef f():\n    import g\nif TYPE_CHECKING:\n    import h\n"
+        "import_module('i')\nimportlib.import_module(f'j.{name}')"
+    )
+    found = {name.partition(".")[0] for name in imported_modules(tree, module="example")}
+    assert found == {"a", "c", "g", "h", "i", "j"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_one_way(module):
+    own_package = module.partition(".")[0]
+    assert (imported_packages(module) & OURS) - {own_package} <= ALLOWED[rule(module)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_hydra_is_seen_at_the_edge_only(module):
+    if rule(module) not in SEES_HYDRA:
+        assert imported_packages(module).isdisjoint(CONFIGURATION)
+
+
+def test_importing_everything_does_nothing():
+    program = f"""
+import logging, socket, sys, warnings
+warnings.simplefilter("ignore")  # of libraries; ours are shown below
+warnings.filterwarnings("default", module="^({"|".join(sorted(OURS))})\\\\b")
+
+def refuse(*arguments):
+    raise SystemExit("a network was asked for")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+for name in {sorted(MODULES)}:
+    handlers, level = list(logging.root.handlers), logging.root.level
+    __import__(name)
+    if (logging.root.handlers, logging.root.level) != (handlers, level):
+        print(name, "sets up logging")
+import torch
+if torch.cuda.is_initialized():
+    print("CUDA is set up")
+if logging.root.handlers:
+    print("logging is set up")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
