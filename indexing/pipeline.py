@@ -144,7 +144,7 @@ def _finish(
         return EncodedVideo(tag, nothing, np.empty(0), 0.0, "failed", reason)
     times = np.concatenate([frames.times_seconds for _, frames in parts])
     if reason:
-        reason = f"decodes until second {times[-1]:.1f} only ({len(times)} frames): {reason}"
+        reason = f"{reason}; {len(times)} decode, the last at second {times[-1]:.1f}"
     return EncodedVideo(
         tag,
         torch.cat([embeddings for embeddings, _ in parts]),

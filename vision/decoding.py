@@ -4,22 +4,22 @@ Everything above this module asks a `VideoReader` for frames by index and never 
 so that another decoder, or one in another process, can stand behind the same three names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from vision.errors import VideoDecodeError
+
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf "
-    ".ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+    ".ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m .264 .265 .apng .av1 .avif .dv .h264 .h265 "
+    ".hevc .ivf .mjpeg .mjpg .nut .ps .wtv".split()
 )
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
-
-
-class VideoDecodeError(Exception):
-    """A file gave no frames. Its message is the reason, written for the person who owns it."""
 
 
 class VideoReader(Protocol):
@@ -29,10 +29,13 @@ class VideoReader(Protocol):
         times_seconds: `(N,)` float64, the presentation time of each frame, counted from the first
             frame and never decreasing.
         duration_seconds: the end of the last frame; 0.0 for a still image.
+        num_lost_frames: frames that the file's own index lists and the file does not hold, as
+            where it was cut off; 0 where it has no index.
     """
 
     times_seconds: np.ndarray
     duration_seconds: float
+    num_lost_frames: int
 
     def read(self, frame_indices: Sequence[int]) -> torch.Tensor:
         """Decodes the frames at these indices: `(T, 3, H, W)` uint8, RGB.
@@ -49,6 +52,27 @@ def open_video(path: str | Path) -> VideoReader:
     Raises:
         VideoDecodeError: the file is missing, empty, or holds no frame that can be decoded.
     """
+    reason = VideoDecodeError("no decoder can open it")
+    for open_reader in reader_openers(path):
+        try:
+            reader = open_reader()
+            reader.read([0])  # some files open, and fail here
+            return reader
+        except VideoDecodeError as error:
+            reason = error
+    raise reason
+
+
+def reader_openers(path: str | Path) -> Iterator[Callable[[], VideoReader]]:
+    """The ways to open a file, for those who try one after the other.
+
+    decord comes first, being faster; PyAV takes what decord cannot open or decode, and serves
+    alone where decord is not to be had: first with the frames that the file promises, then with
+    those that a first decoding of it all has shown.
+
+    Raises:
+        VideoDecodeError: the file is missing or empty.
+    """
     path = Path(path)
     try:
         str(path).encode("utf-8")
@@ -60,8 +84,19 @@ def open_video(path: str | Path) -> VideoReader:
     if path.stat().st_size == 0:
         raise VideoDecodeError("the file is empty (0 bytes)")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return StillImageReader(path)
-    return DecordReader(path)
+        yield partial(StillImageReader, path)
+        return
+    try:
+        from vision.decord_reader import DecordReader
+    except ImportError:  # decord has no build for Arm or recent macOS
+        pass
+    else:
+        yield partial(DecordReader, path)
+
+    from vision.pyav_reader import PyAVReader
+
+    yield partial(PyAVReader, path)
+    yield partial(PyAVReader, path, trust_packets=False)
 
 
 class StillImageReader:
@@ -78,52 +113,10 @@ class StillImageReader:
         self._frame = torch.from_numpy(np.array(upright)).permute(2, 0, 1)  # (3, H, W)
         self.times_seconds = np.zeros(1)
         self.duration_seconds = 0.0
+        self.num_lost_frames = 0
 
     def read(self, frame_indices: Sequence[int]) -> torch.Tensor:
         return torch.stack([self._frame] * len(frame_indices))
-
-
-class DecordReader:
-    """A video file decoded by decord, at its own size, one thread a file."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import decord
-        except ImportError as error:
-            raise VideoDecodeError(
-                "decord, which decodes video, has no build for this machine's processor"
-            ) from error
-
-        decord.logging.set_level(decord.logging.QUIET)
-        try:
-            self._reader = decord.VideoReader(str(path), num_threads=1)
-            num_frames = len(self._reader)
-            if num_frames == 0:
-                raise VideoDecodeError("the video track holds no frame")
-            spans = self._reader.get_frame_timestamp(list(range(num_frames)))  # (N, 2) seconds
-        except (RuntimeError, IndexError) as error:  # decord.DECORDError is a RuntimeError
-            raise VideoDecodeError(_decord_reason(error)) from error
-        starts = np.asarray(spans[:, 0], dtype=np.float64)
-        if not np.isfinite(spans).all():
-            raise VideoDecodeError("its frames carry no presentation times")
-        self.times_seconds = np.maximum.accumulate(starts - starts[0])
-        self.duration_seconds = max(float(spans[-1, 1] - starts[0]), float(self.times_seconds[-1]))
-
-    def read(self, frame_indices: Sequence[int]) -> torch.Tensor:
-        try:
-            batch = self._reader.get_batch(list(frame_indices)).asnumpy()  # (T, H, W, 3)
-        except (RuntimeError, IndexError) as error:
-            raise VideoDecodeError(_decord_reason(error)) from error
-        return torch.from_numpy(batch).permute(0, 3, 1, 2)
-
-
-def _decord_reason(error: Exception) -> str:
-    text = str(error)
-    if "st_nb >= 0" in text:
-        return "no video track that can be decoded"
-    if "Error reading" in text or "cannot find video stream" in text:
-        return "no video could be found in the file"
-    return f"decord cannot decode it: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vision.decoding import open_video
+from vision.decoding import VideoReader, reader_openers
+from vision.errors import VideoDecodeError
 from vision.preprocessing import Preprocessing
 from vision.sampling import Sampler
 
@@ -37,15 +38,73 @@ def iter_frames(
     """Decodes the sampled frames in order, so that an hour-long video needs little memory.
 
     Raises:
-        VideoDecodeError: the file is unreadable, from its start or from some frame on.
+        VideoDecodeError: the file is unreadable; or, after the frames that decode, some do not.
     """
-    reader = open_video(path)
+    reason = VideoDecodeError("no decoder can open it")
+    for attempt, open_reader in enumerate(reader_openers(path)):
+        try:
+            yield from _iter_reader(
+                open_reader(),
+                sampler=sampler,
+                preprocessing=preprocessing,
+                gaps_at_once=attempt > 0,
+            )
+            return
+        except _SomeMissing:
+            raise
+        except VideoDecodeError as error:
+            reason = error
+    raise reason
+
+
+class _SomeMissing(VideoDecodeError):
+    """Some frames were passed on, and others did not decode."""
+
+
+def _iter_reader(
+    reader: VideoReader, *, sampler: Sampler, preprocessing: Preprocessing, gaps_at_once: bool
+) -> Iterator[Frames]:
+    """Reads with one decoder. Frames that do not decode are left out; unless `gaps_at_once`, not
+    among the first, since another decoder may yet do better."""
     frame_indices = sampler(reader.times_seconds, reader.duration_seconds)
+    num_missing = 0
     for first in range(0, len(frame_indices), _CHUNK_FRAMES):
         chosen = frame_indices[first : first + _CHUNK_FRAMES]
-        yield Frames(
-            pixels=preprocessing.resize(reader.read(chosen.tolist())),
-            times_seconds=reader.times_seconds[chosen],
-            duration_seconds=reader.duration_seconds,
-            is_last=first + _CHUNK_FRAMES >= len(frame_indices),
+        pixels, decoded = _read_what_decodes(reader, chosen)
+        num_missing += len(chosen) - len(decoded)
+        if first == 0 and (not len(decoded) or (num_missing and not gaps_at_once)):
+            raise VideoDecodeError("frames that were asked for cannot be decoded")
+        if len(decoded):
+            yield Frames(
+                pixels=preprocessing.resize(pixels),
+                times_seconds=reader.times_seconds[decoded],
+                duration_seconds=reader.duration_seconds,
+                is_last=first + _CHUNK_FRAMES >= len(frame_indices)
+                and not num_missing
+                and not reader.num_lost_frames,
+            )
+    if reader.num_lost_frames:
+        raise _SomeMissing(
+            f"the file breaks off: {reader.num_lost_frames} of the frames it lists are not in it"
         )
+    if num_missing:
+        raise _SomeMissing(
+            f"{num_missing} of {len(frame_indices)} sampled frames cannot be decoded"
+        )
+
+
+def _read_what_decodes(
+    reader: VideoReader, frame_indices: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray]:
+    """The frames, or where they do not all decode those that do, with their indices."""
+    try:
+        return reader.read(frame_indices.tolist()), frame_indices
+    except VideoDecodeError:
+        frames, decoded = [], []
+        for index in frame_indices.tolist():
+            try:
+                frames.append(reader.read([index]))
+                decoded.append(index)
+            except VideoDecodeError:
+                continue
+        return torch.cat(frames) if frames else torch.empty(0), np.array(decoded, dtype=np.int64)

@@ -113,7 +113,7 @@ def test_video_that_breaks_off_is_partial_and_keeps_what_came_before(
     assert (a.outcome, c.outcome, b.outcome) == ("ok", "partial", "ok")
     assert len(c.embeddings) == len(c.times_seconds) == 32  # the first chunk
     last = c.times_seconds[-1]
-    assert c.reason == f"decodes until second {last:.1f} only (32 frames): damaged here"
+    assert c.reason == f"damaged here; 32 decode, the last at second {last:.1f}"
     assert c.duration_seconds == pytest.approx(8, abs=0.01)
 
 

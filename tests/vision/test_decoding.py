@@ -46,7 +46,7 @@ def test_still_image_is_a_video_of_one_frame_turned_upright(tmp_path):
     ("name", "content", "reason"),
     [
         ("empty.mp4", b"", "empty"),
-        ("text.mp4", b"not a video" * 100, "no video"),
+        ("text.mp4", b"not a video" * 100, "it is no video"),
         ("image.png", b"not an image", "not a readable image"),
     ],
 )

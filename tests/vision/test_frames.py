@@ -65,12 +65,13 @@ def test_no_frame_is_decoded_before_it_is_asked_for(write_video, monkeypatch):
 
     class Watched:
         times_seconds, duration_seconds = reader.times_seconds, reader.duration_seconds
+        num_lost_frames = 0
 
         def read(self, frame_indices):
             asked.append(len(frame_indices))
             return reader.read(frame_indices)
 
-    monkeypatch.setattr("vision.frames.open_video", lambda path: Watched())
+    monkeypatch.setattr("vision.frames.reader_openers", lambda path: [Watched])
     parts = iter_frames(path, sampler=UniformSampler(70), preprocessing=PREPROCESSING)
     next(parts)
     assert asked == [32]
