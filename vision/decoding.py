@@ -29,8 +29,8 @@ class VideoReader(Protocol):
         times_seconds: `(N,)` float64, the presentation time of each frame, counted from the first
             frame and never decreasing.
         duration_seconds: the end of the last frame; 0.0 for a still image.
-        num_lost_frames: frames that the file's own index lists and the file does not hold, as
-            where it was cut off; 0 where it has no index.
+        num_lost_frames: frames that the file lists but that are cut off or do not decode, as far
+            as opening it has shown.
     """
 
     times_seconds: np.ndarray

@@ -7,7 +7,7 @@ import decord
 import numpy as np
 import torch
 
-from vision.errors import VideoDecodeError
+from vision.errors import MAX_DURATION_SECONDS, VideoDecodeError
 
 _ERRORS = (decord.DECORDError, RuntimeError, IndexError)  # the first has no base but Exception
 
@@ -27,7 +27,7 @@ class DecordReader:
             spans = self._reader.get_frame_timestamp(list(range(num_frames)))  # (N, 2) seconds
         except _ERRORS as error:
             raise VideoDecodeError("decord cannot open it") from error
-        if num_frames == 0 or not np.isfinite(spans).all():
+        if num_frames == 0 or not np.ptp(spans) < MAX_DURATION_SECONDS:  # NaN too
             raise VideoDecodeError("decord finds no frames, or no times of theirs")
         self.num_lost_frames = 0  # decord does not open files that lack some
         starts = np.asarray(spans[:, 0], dtype=np.float64)

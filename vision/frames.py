@@ -41,13 +41,14 @@ def iter_frames(
         VideoDecodeError: the file is unreadable; or, after the frames that decode, some do not.
     """
     reason = VideoDecodeError("no decoder can open it")
-    for attempt, open_reader in enumerate(reader_openers(path)):
+    openers = list(reader_openers(path))
+    for attempt, open_reader in enumerate(openers):
         try:
             yield from _iter_reader(
                 open_reader(),
                 sampler=sampler,
                 preprocessing=preprocessing,
-                gaps_at_once=attempt > 0,
+                gaps_at_once=attempt == len(openers) - 1,
             )
             return
         except _SomeMissing:
@@ -85,7 +86,7 @@ def _iter_reader(
             )
     if reader.num_lost_frames:
         raise _SomeMissing(
-            f"the file breaks off: {reader.num_lost_frames} of the frames it lists are not in it"
+            f"{reader.num_lost_frames} of the frames that the file lists are cut off or damaged"
         )
     if num_missing:
         raise _SomeMissing(

@@ -11,9 +11,10 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vision.errors import VideoDecodeError
+from vision.errors import MAX_DURATION_SECONDS, VideoDecodeError
 
 _SEEK_BEYOND_SECONDS = 5.0  # nearer frames are reached by decoding on
+_HIDDEN_SHARE = 0.12  # of the packets of a whole video that may show nothing of their own
 _UNKNOWN_RATE = Fraction(25)  # of a stream that states neither times nor a rate
 
 
@@ -124,12 +125,32 @@ class PyAVReader:
                     keys.append(packet.pts)
         except av.FFmpegError:  # it breaks off here; what came before counts
             pass
+        if self._is_nonsense(keys):
+            return self._list_decoded()
         self.num_lost_frames = max(0, self._stream.frames - num_packets)
         return keys
+
+    def _count_packets(self) -> int:
+        num_packets = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                num_packets += bool(packet.size) and not packet.is_discard
+        except av.FFmpegError:
+            pass
+        return max(num_packets, self._stream.frames)
+
+    def _is_nonsense(self, times: list[int]) -> bool:
+        """Whether times span more than any video lasts."""
+        unit = self._stream.time_base
+        if not times or unit is None:
+            return bool(times)
+        return (max(times) - min(times)) * float(unit) > MAX_DURATION_SECONDS
 
     def _list_decoded(self) -> list[int]:
         """The presentation times of the frames; or their numbers, where a frame has no time or an
         earlier one than the frame before it, as in damaged files."""
+        self._reopen()
+        num_packets = self._count_packets()
         self._reopen()
         times: list[int] = []
         num_frames = 0
@@ -137,7 +158,10 @@ class PyAVReader:
             num_frames = number + 1
             if frame.pts is not None and (not times or frame.pts > times[-1]):
                 times.append(frame.pts)
-        self._has_times = len(times) == num_frames
+        # A packet without a frame is not always damage: some codecs have hidden frames.
+        num_lost = num_packets - num_frames
+        self.num_lost_frames = num_lost if num_lost > _HIDDEN_SHARE * num_packets else 0
+        self._has_times = len(times) == num_frames and not self._is_nonsense(times)
         return times if self._has_times else list(range(num_frames))
 
     def _decode(self, *, by_number: bool) -> Iterator[tuple[int, VideoFrame]]:

@@ -82,7 +82,7 @@ def test_file_cut_in_the_middle_is_partial(tmp_path, colour_encoder):
     assert video.outcome == "partial"
     assert len(video.embeddings) >= 10  # sampled from the half that is there
     assert 2.0 < video.times_seconds.max() < 4.0
-    assert "breaks off" in video.reason
+    assert "cut off or damaged" in video.reason
 
 
 def test_file_without_a_video_track_says_so(tmp_path):
