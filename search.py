@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from indexing import IndexReader, SearchHit
     from text import TextEncoder
-    from vision import DualEncoder
+    from vision import DualEncoder, FrameEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Searcher:
         self._reader = reader
         self._model = model
         self._device = choose_device(device)
+        self._frame_encoder: FrameEncoder | None = None  # made at the first image or video query
         self._text_encoder: TextEncoder = TextEncoder(
             model.clip,
             Tokenizer(model.tokenize, context_length=model.context_length),
@@ -72,18 +73,15 @@ class Searcher:
     @classmethod
     def _open(cls, folder: Path, spec: Any, *, device: str) -> Searcher:
         from configs.command_line import preset_names
+        from configs.schema import ModelConfig
         from indexing.manifest import IndexMismatchError
         from indexing.reading import IndexReader
-        from vision import ModelSpec, load_model
+        from vision import load_model
 
         reader = IndexReader(folder)
         settings = reader.manifest.settings
         if spec is None:
-            spec = ModelSpec(
-                name=settings.model["name"],
-                pretrained=settings.model["pretrained"],
-                scripts=tuple(settings.model["scripts"]),
-            )
+            spec = ModelConfig(**settings.model).spec()
         model = load_model(spec, known_names=preset_names("model"))
         if model.fingerprint != settings.fingerprint:
             raise IndexMismatchError(
@@ -127,7 +125,9 @@ class Searcher:
 
         from vision import FrameEncoder, UniformSampler, iter_frames, mean_pool
 
-        encoder = FrameEncoder(self._model, device=str(self._device))
+        if self._frame_encoder is None:
+            self._frame_encoder = FrameEncoder(self._model, device=str(self._device))
+        encoder = self._frame_encoder
         if isinstance(query, Path):
             chunks = iter_frames(
                 query, sampler=UniformSampler(_QUERY_FRAMES), preprocessing=encoder.preprocessing

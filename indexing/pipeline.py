@@ -29,7 +29,7 @@ class EncodedVideo(Generic[Tag]):
         tag: what the caller gave with the path.
         embeddings: `(T, D)` float32, L2-normalised; T is 0 where the outcome is failed.
         times_seconds: `(T,)` float64, presentation times.
-        outcome: `ok`, `partial` (it breaks off after these frames) or `failed`.
+        outcome: `ok`, `partial` (other frames are lost or do not decode) or `failed`.
         reason: for people; empty for `ok`.
     """
 

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +8,10 @@ from PIL import Image
 import tests.conftest
 from indexing import IndexReader, IndexSettings, collect_videos, update_index
 from search import Searcher
+from tests.command_lines import assert_user_error, run_program
 from tests.conftest import COLOURS
 from vision import IntervalSampler, VideoDecodeError
 
-PROJECT = Path(__file__).resolve().parents[1]
 RED, GREEN, BLUE = COLOURS.values()
 
 
@@ -113,29 +110,8 @@ def test_question_that_cannot_be_answered_says_why(searcher, query, options, mes
 # The command lines, with the real model
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env={key: value for key, value in os.environ.items() if key != "REELSEEK_TRACEBACK"},
-    )
-
-
 def run_search(index, *arguments):
-    return run("search.py", f"index={index}", *arguments)
-
-
-def assert_user_error(process, *parts):
-    """Nothing on stdout, and on stderr one line that names these parts."""
-    assert process.returncode == 2, process.stderr
-    assert process.stdout == ""
-    lines = process.stderr.splitlines()
-    (error,) = [line for line in lines if not line.startswith("WARNING")]
-    assert error.startswith("error: ")
-    for part in parts:
-        assert part in error
+    return run_program("search.py", f"index={index}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +128,7 @@ def clips(tmp_path_factory):
 def indexed(clips, tmp_path_factory):
     """The process that indexed the clips with `mini`, and the index."""
     index = tmp_path_factory.mktemp("indexes") / "index"
-    process = run("-m", "indexing", f"videos={clips}", f"index={index}")
+    process = run_program("-m", "indexing", f"videos={clips}", f"index={index}")
     assert process.returncode == 0, process.stderr
     return process, index
 
@@ -247,13 +223,15 @@ def test_what_is_not_an_index_says_how_to_make_one(tmp_path, name):
 
 
 def test_indexing_a_folder_without_videos_is_one_line(tmp_path):
-    process = run("-m", "indexing", f"videos={tmp_path}", f"index={tmp_path}/index")
+    process = run_program("-m", "indexing", f"videos={tmp_path}", f"index={tmp_path}/index")
     assert_user_error(process, f"videos={tmp_path}", "holds no video")
     assert not (tmp_path / "index").exists()
 
 
 def test_indexing_with_an_unknown_model_gives_near_names(clips, tmp_path):
-    process = run("-m", "indexing", f"videos={clips}", f"index={tmp_path}/index", "model=minni")
+    process = run_program(
+        "-m", "indexing", f"videos={clips}", f"index={tmp_path}/index", "model=minni"
+    )
     assert_user_error(process, "model=minni", "near names: mini")
     assert not (tmp_path / "index").exists()
 
@@ -262,7 +240,7 @@ def test_indexing_with_an_unknown_model_gives_near_names(clips, tmp_path):
 def test_indexing_nothing_but_broken_videos_is_a_failure(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"no video" * 100)
-    process = run("-m", "indexing", f"videos={tmp_path}/videos", f"index={tmp_path}/index")
+    process = run_program("-m", "indexing", f"videos={tmp_path}/videos", f"index={tmp_path}/index")
     assert process.returncode == 1
     assert json.loads(process.stdout.splitlines()[-1])["failed"] == 1
     assert "error: none of the videos can be searched" in process.stderr.splitlines()

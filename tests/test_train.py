@@ -1,37 +1,19 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import tests.conftest
 from indexing import VideoItem, encode_captioned, retrieval_metrics
+from tests.command_lines import assert_user_error, run_program
 from tests.conftest import COLOURS, tokenize_colours
 from text import TextEncoder, Tokenizer
 from vision import UniformSampler
 
-PROJECT = Path(__file__).resolve().parents[1]
 SAMPLER = UniformSampler(4)
 
 
 def run_train(*arguments):
-    return subprocess.run(
-        [sys.executable, "train.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-    )
-
-
-def assert_user_error(process, *parts):
-    assert process.returncode == 2, process.stderr
-    assert process.stdout == ""
-    lines = process.stderr.splitlines()
-    (error,) = [line for line in lines if not line.startswith("WARNING")]
-    assert error.startswith("error: ")
-    for part in parts:
-        assert part in error
+    return run_program("train.py", *arguments)
 
 
 def captioned(write_video, captions_by_colour):

@@ -1,7 +1,7 @@
 """A video or image file -> a reader of its frames, with their presentation times.
 
 Everything above this module asks a `VideoReader` for frames by index and never sees a decoder,
-so that another decoder, or one in another process, can stand behind the same three names.
+so that another decoder, or one in another process, can stand behind the same names.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -32,6 +32,8 @@ class PyAVReader:
         VideoDecodeError: FFmpeg cannot read the file, or it has no video track that decodes.
     """
 
+    _position: int  # frames with lower keys have gone by
+
     def __init__(self, path: Path, *, trust_packets: bool = True) -> None:
         self._path = path
         self._container, self._stream = self._open()
@@ -46,12 +48,12 @@ class PyAVReader:
         assert unit is not None
         self._seconds_a_key = float(unit)
         self.times_seconds = (self._keys - self._keys[0]) * self._seconds_a_key
+        self._reopen()  # listing the frames has read it to its end
         last = 1 / float(rate)
         if len(self._keys) > 1:
             last = float(np.median(np.diff(self.times_seconds)))
         self.duration_seconds = float(self.times_seconds[-1]) + last
-        self._position = int(self._keys[0])
-        self._restart()
+        self._start_decoding()
 
     def read(self, frame_indices: Sequence[int]) -> torch.Tensor:
         wanted = self._keys[list(frame_indices)].tolist()
@@ -78,16 +80,18 @@ class PyAVReader:
         raise VideoDecodeError(f"the frame at second {seconds:.2f} cannot be decoded")
 
     def _go_before(self, key: int) -> None:
-        self._restart()
-        if not self._has_times:
-            return
-        try:
-            self._container.seek(key, stream=self._stream, backward=True)
-        except av.FFmpegError:  # a file without an index: from its start, then
-            self._restart()
+        if self._has_times:
+            try:
+                self._container.seek(key, stream=self._stream, backward=True)
+            except av.FFmpegError:  # a file without an index: from its start, then
+                self._reopen()
+        else:
+            self._reopen()
+        self._start_decoding()
 
-    def _restart(self) -> None:
-        self._reopen()
+    def _start_decoding(self) -> None:
+        """Decodes from where the container stands, which may be anywhere before the next frame
+        that is asked for."""
         self._frames = self._decode(by_number=not self._has_times)
         self._position = int(self._keys[0])
 
