@@ -24,7 +24,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 lock: $(INSTALLED) ## choose versions anew after a change of pyproject.toml
-	$(BIN)/uv pip compile --system-certs pyproject.toml --extra demo --group dev --universal \
+	$(BIN)/uv pip compile --system-certs pyproject.toml --extra demo --extra openvino --extra shots --group dev --universal \
 	  --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade \
 	  --quiet --output-file requirements.lock
 
@@ -38,5 +38,5 @@ $(INSTALLED): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock \
-	  --compile-bytecode --group dev --editable '.[demo]'
+	  --compile-bytecode --group dev --editable '.[demo,openvino,shots]'
 	touch $@

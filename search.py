@@ -123,16 +123,16 @@ class Searcher:
 
         import torch
 
-        from vision import FrameEncoder, UniformSampler, iter_frames, mean_pool
+        from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames, mean_pool
 
         if self._frame_encoder is None:
-            self._frame_encoder = FrameEncoder(self._model, device=str(self._device))
+            self._frame_encoder = FrameEncoder(
+                self._model, device=str(self._device), precision="fp32"
+            )
         encoder = self._frame_encoder
         if isinstance(query, Path):
-            chunks = iter_frames(
-                query, sampler=UniformSampler(_QUERY_FRAMES), preprocessing=encoder.preprocessing
-            )
-            pixels = torch.cat([frames.pixels for frames in chunks])
+            settings = FrameSettings(UniformSampler(_QUERY_FRAMES), encoder.preprocessing)
+            pixels = torch.cat([frames.pixels for frames in iter_frames(query, settings)])
         else:
             import numpy as np
 

@@ -43,12 +43,14 @@ def evaluate(config: TrainConfig) -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
     from indexing import collect_videos, encode_captioned, retrieval_metrics
     from text import TextEncoder, Tokenizer
-    from vision import FrameEncoder, load_model
+    from vision import FrameEncoder, load_model, start_decode_server
 
     items = collect_videos(str(config.data.val))
+    start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
-    encoder = FrameEncoder(model, device=config.device, precision=config.precision)
-    videos = encode_captioned(items, encoder=encoder, sampler=config.sampling.sampler())
+    encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
+    with config.decoding.pool(config.sampling, model.preprocessing) as pool:
+        videos = encode_captioned(items, encoder=encoder, pool=pool)
     text_encoder = TextEncoder(
         model.clip,
         Tokenizer(model.tokenize, context_length=model.context_length),

@@ -91,6 +91,7 @@ def register_schemas() -> None:
     for name, node in _SCHEMAS.items():
         store.store(name=f"{name}_schema", node=node)
     store.store(group="model", name="schema", node=schema.ModelConfig)
+    store.store(group="decoding", name="schema", node=schema.DecodingConfig)
     for kind, node in schema.SAMPLING_KINDS.items():
         store.store(group="sampling", name=f"{kind}_schema", node=node)
 

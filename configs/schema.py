@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 if TYPE_CHECKING:
-    from vision import ModelSpec, Sampler
+    from vision import DecodePool, ModelSpec, Preprocessing, Sampler
 
 
 def option(text: str, default: Any = MISSING) -> Any:
@@ -19,6 +19,11 @@ def option(text: str, default: Any = MISSING) -> Any:
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata={"help": text})
     return field(default=default, metadata={"help": text})
+
+
+class Decoder(Enum):
+    pyav = "pyav"
+    decord = "decord"
 
 
 class Level(Enum):
@@ -41,11 +46,32 @@ class ModelConfig:
 
 
 @dataclass
-class UniformSampling:
+class SamplingConfig:
+    """What every way of sampling has."""
+
+    kind: str = ""
+    skip_similar: float = option(
+        "encode no frame that differs from the last by less than this in each cell of a 16 x 16 "
+        "grid, in levels of 255; 0 encodes all",
+        0.0,
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.skip_similar <= 255, "sampling.skip_similar", self.skip_similar, "0 to 255"
+        )
+
+    def sampler(self) -> "Sampler":
+        raise NotImplementedError
+
+
+@dataclass
+class UniformSampling(SamplingConfig):
     kind: str = "uniform"
     num_frames: int = option("frames a video, at the middles of equal parts; at least 1")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.num_frames >= 1, "sampling.num_frames", self.num_frames, "at least 1")
 
     def sampler(self) -> "Sampler":
@@ -55,13 +81,14 @@ class UniformSampling:
 
 
 @dataclass
-class IntervalSampling:
+class IntervalSampling(SamplingConfig):
     kind: str = "interval"
     every_seconds: float = option("seconds from one frame to the next; more than 0")
     min_frames: int = option("frames a short video has at least; at least 1")
     max_frames: int = option("frames a long video has at most; at least min_frames")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.every_seconds > 0, "sampling.every_seconds", self.every_seconds, "more than 0")
         require(self.min_frames >= 1, "sampling.min_frames", self.min_frames, "at least 1")
         require(
@@ -81,12 +108,99 @@ class IntervalSampling:
         )
 
 
-SAMPLING_KINDS = {"uniform": UniformSampling, "interval": IntervalSampling}
+@dataclass
+class KeyFrameSampling(SamplingConfig):
+    kind: str = "keyframes"
+    max_frames: int = option("frames a long video has at most; at least 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.max_frames >= 1, "sampling.max_frames", self.max_frames, "at least 1")
+
+    def sampler(self) -> "Sampler":
+        from vision import KeyFrameSampler
+
+        return KeyFrameSampler(self.max_frames)
 
 
-def sampling_from_dict(values: dict) -> UniformSampling | IntervalSampling:
+@dataclass
+class ShotSampling(SamplingConfig):
+    kind: str = "shots"
+    frames_a_shot: int = option("frames of each shot, at the middles of equal parts; at least 1")
+    min_seconds: float = option("length of the shortest shot; 0 or more")
+    max_seconds: float = option("length at which a long shot is divided; more than min_seconds")
+    max_frames: int = option("frames a long video has at most; at least 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.frames_a_shot >= 1, "sampling.frames_a_shot", self.frames_a_shot, "at least 1")
+        require(self.min_seconds >= 0, "sampling.min_seconds", self.min_seconds, "0 or more")
+        require(
+            self.max_seconds > self.min_seconds,
+            "sampling.max_seconds",
+            self.max_seconds,
+            f"more than sampling.min_seconds ({self.min_seconds})",
+        )
+        require(self.max_frames >= 1, "sampling.max_frames", self.max_frames, "at least 1")
+
+    def sampler(self) -> "Sampler":
+        from vision import ShotSampler
+
+        return ShotSampler(
+            frames_a_shot=self.frames_a_shot,
+            min_seconds=self.min_seconds,
+            max_seconds=self.max_seconds,
+            max_frames=self.max_frames,
+        )
+
+
+SAMPLING_KINDS = {
+    "uniform": UniformSampling,
+    "interval": IntervalSampling,
+    "keyframes": KeyFrameSampling,
+    "shots": ShotSampling,
+}
+
+
+def sampling_from_dict(values: dict) -> SamplingConfig:
     """The sampling that `asdict` wrote, as an index's manifest keeps it."""
     return SAMPLING_KINDS[values["kind"]](**values)
+
+
+@dataclass
+class DecodingConfig:
+    """How videos are decoded; what comes of it does not depend on this."""
+
+    decoder: Decoder = option("pyav or decord, to be tried first; the other one stands by")
+    workers: int = option("processes that decode; 0 for one a core")
+    timeout_seconds: float = option("without a frame, after which a worker is killed; more than 0")
+    memory_gb: float = option("a worker that grows beyond it is killed; at least 0.5")
+    videos_each: int = option("videos after which a worker is replaced; at least 1")
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 0, "decoding.workers", self.workers, "0 or more")
+        require(
+            self.timeout_seconds > 0,
+            "decoding.timeout_seconds",
+            self.timeout_seconds,
+            "more than 0",
+        )
+        require(self.memory_gb >= 0.5, "decoding.memory_gb", self.memory_gb, "at least 0.5")
+        require(self.videos_each >= 1, "decoding.videos_each", self.videos_each, "at least 1")
+
+    def pool(self, sampling: SamplingConfig, preprocessing: "Preprocessing") -> "DecodePool":
+        from vision import DECODERS, DecodePool, FrameSettings, WorkerLimits
+
+        return DecodePool(
+            FrameSettings(sampling.sampler(), preprocessing, skip_similar=sampling.skip_similar),
+            num_workers=self.workers,
+            decoders=sorted(DECODERS, key=lambda name: name != self.decoder.value),
+            limits=WorkerLimits(
+                timeout_seconds=self.timeout_seconds,
+                memory_bytes=int(self.memory_gb * (1 << 30)),
+                videos_each=self.videos_each,
+            ),
+        )
 
 
 @dataclass
@@ -111,7 +225,8 @@ class IndexConfig:
     model: ModelConfig | None = option(
         "preset, open_clip name or folder; default: the index's", None
     )
-    sampling: Any = option("which frames are looked at: interval or uniform")
+    sampling: Any = option("which frames are looked at: interval, uniform, keyframes or shots")
+    decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
     prune: bool = option("remove from the index what `videos` no longer lists")
     retry_failed: bool = option("try again what failed before, though the file is the same")
@@ -151,7 +266,8 @@ class DataConfig:
 class TrainConfig:
     data: DataConfig = option("captioned videos")
     model: ModelConfig = option("preset, open_clip name or folder")
-    sampling: Any = option("which frames are looked at: uniform or interval")
+    sampling: Any = option("which frames are looked at: uniform, interval, keyframes or shots")
+    decoding: DecodingConfig = option("how they are decoded")
     eval_only: bool = option("evaluate the model on data.val and stop")
     output: str | None = option("folder for metrics.json and the resolved configuration", None)
     device: str = option("auto, cpu, cuda, cuda:N")

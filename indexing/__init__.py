@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from indexing.metrics import retrieval_metrics
     from indexing.reading import IndexReader
     from indexing.sources import VideoItem, collect_videos
+    from indexing.stopping import StopRequest, stop_on_signals
 
 __all__ = [
     "CaptionedVideos",
@@ -24,10 +25,12 @@ __all__ = [
     "IndexSummary",
     "Manifest",
     "SearchHit",
+    "StopRequest",
     "VideoItem",
     "collect_videos",
     "encode_captioned",
     "retrieval_metrics",
+    "stop_on_signals",
     "update_index",
 ]
 
@@ -39,10 +42,12 @@ _MODULES = {
     "IndexSummary": "indexer",
     "Manifest": "manifest",
     "SearchHit": "hits",
+    "StopRequest": "stopping",
     "VideoItem": "sources",
     "collect_videos": "sources",
     "encode_captioned": "evaluation",
     "retrieval_metrics": "metrics",
+    "stop_on_signals": "stopping",
     "update_index": "indexer",
 }
 

@@ -1,6 +1,7 @@
 """`python -m indexing videos=PATH index=DIR`: makes an index, or brings it up to date."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def main(cfg: DictConfig) -> None:
             config.segments = type(config.segments)(**has.segments)
 
     from indexing.indexer import update_index
-    from vision import FrameEncoder, load_model
+    from indexing.stopping import stop_on_signals
+    from vision import FrameEncoder, load_model, start_decode_server
 
+    start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if model.spec.name == "mini":
         print(
@@ -46,28 +49,35 @@ def main(cfg: DictConfig) -> None:
             "model=pe_core_b16 answers better",
             file=sys.stderr,
         )
-    summary = update_index(
-        folder,
-        items,
-        settings=IndexSettings(
-            model=as_plain(model_config),
-            fingerprint=model.fingerprint,
-            embedding_dim=model.embedding_dim,
-            sampling=as_plain(config.sampling),
-            segments=as_plain(config.segments),
-        ),
-        encoder=FrameEncoder(model, device=config.device, precision=config.precision),
-        sampler=config.sampling.sampler(),
-        prune=config.prune,
-        retry_failed=config.retry_failed,
-        check_content=config.check_content,
-    )
+    encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
+    with (
+        config.decoding.pool(config.sampling, model.preprocessing) as pool,
+        stop_on_signals() as stop,
+    ):
+        summary = update_index(
+            folder,
+            items,
+            settings=IndexSettings(
+                model=as_plain(model_config),
+                fingerprint=model.fingerprint,
+                embedding_dim=model.embedding_dim,
+                sampling=as_plain(config.sampling),
+                segments=as_plain(config.segments),
+            ),
+            encoder=encoder,
+            pool=pool,
+            prune=config.prune,
+            retry_failed=config.retry_failed,
+            check_content=config.check_content,
+            stop=stop,
+        )
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     print(json.dumps(as_plain(summary)))
     if summary.failed:
         print(f"{summary.failed} failed: see {folder / 'report.jsonl'}", file=sys.stderr)
     if summary.stopped:
-        raise KeyboardInterrupt
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(128 + (stop.signal_number or signal.SIGINT))
     if not summary.searchable:
         print("error: none of the videos can be searched", file=sys.stderr)
         sys.exit(1)

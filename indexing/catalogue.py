@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS videos (
     content_sha256 TEXT NOT NULL,
     outcome TEXT NOT NULL CHECK (outcome IN ('ok', 'partial', 'failed')),
     reason TEXT NOT NULL,
+    decoder TEXT NOT NULL,
     num_frames INTEGER NOT NULL,
     duration_seconds REAL NOT NULL,
     metadata TEXT NOT NULL,
@@ -44,8 +45,8 @@ INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 """
 
 _RECORD_COLUMNS = (
-    "id, key, path, size_bytes, modified_ns, content_sha256, outcome, reason, num_frames, "
-    "duration_seconds, metadata, part, row"
+    "id, key, path, size_bytes, modified_ns, content_sha256, outcome, reason, decoder, "
+    "num_frames, duration_seconds, metadata, part, row"
 )
 
 
@@ -68,6 +69,7 @@ class VideoRecord:
     stamp: FileStamp
     outcome: str
     reason: str
+    decoder: str
     num_frames: int
     duration_seconds: float
     metadata: dict
@@ -88,6 +90,7 @@ class NewVideo:
     stamp: FileStamp
     outcome: str
     reason: str = ""
+    decoder: str = ""
     num_frames: int = 0
     duration_seconds: float = 0.0
     metadata: dict = field(default_factory=dict)
@@ -223,11 +226,11 @@ class Catalogue:
         part, row = locations[0] if locations else (None, None)
         cursor = self._connection.execute(
             "INSERT INTO videos (key, path, size_bytes, modified_ns, content_sha256, outcome, "
-            "reason, num_frames, duration_seconds, metadata, part, row) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "reason, decoder, num_frames, duration_seconds, metadata, part, row) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (video.key, video.path, video.stamp.size_bytes, video.stamp.modified_ns,
-             video.stamp.content_sha256, video.outcome, video.reason, video.num_frames,
-             video.duration_seconds, _to_json(video.metadata), part, row),
+             video.stamp.content_sha256, video.outcome, video.reason, video.decoder,
+             video.num_frames, video.duration_seconds, _to_json(video.metadata), part, row),
         )  # fmt: skip
         segments = zip(video.spans.tolist(), locations[1:], strict=True)
         self._connection.executemany(
@@ -272,8 +275,8 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _record(row: tuple) -> VideoRecord:
-    (video_id, key, path, size_bytes, modified_ns, sha256, outcome, reason, num_frames, duration,
-     metadata, part, part_row) = row  # fmt: skip
+    (video_id, key, path, size_bytes, modified_ns, sha256, outcome, reason, decoder, num_frames,
+     duration, metadata, part, part_row) = row  # fmt: skip
     return VideoRecord(
         id=video_id,
         key=key,
@@ -281,6 +284,7 @@ def _record(row: tuple) -> VideoRecord:
         stamp=FileStamp(size_bytes, modified_ns, sha256),
         outcome=outcome,
         reason=reason,
+        decoder=decoder,
         num_frames=num_frames,
         duration_seconds=duration,
         metadata=json.loads(metadata),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from indexing.pipeline import encode_videos
+from indexing.pipeline import EncodedVideo, encode_videos
 from indexing.progress import progress_bar
 from indexing.sources import VideoItem
-from vision import FrameEncoder, Sampler, mean_pool
+from vision import DecodePool, FrameEncoder, mean_pool
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class CaptionedVideos:
 
 
 def encode_captioned(
-    items: Sequence[VideoItem], *, encoder: FrameEncoder, sampler: Sampler
+    items: Sequence[VideoItem], *, encoder: FrameEncoder, pool: DecodePool
 ) -> CaptionedVideos:
     """Decodes and encodes a captioned collection; a broken video is named and left out.
 
@@ -43,22 +43,28 @@ def encode_captioned(
     for item in items:
         if not item.metadata.get("captions"):
             raise ValueError(f"{item.path}: has no `captions`, which evaluation needs")
+    encoded: dict[int, EncodedVideo[int]] = {}
+    videos = encode_videos(
+        ((i, item.path) for i, item in enumerate(items)), encoder=encoder, pool=pool
+    )
+    with progress_bar(total=len(items), desc="encoding") as progress:
+        for video in videos:
+            progress.update()
+            encoded[video.tag] = video
     embeddings: list[torch.Tensor] = []
     captions: list[str] = []
     caption_video: list[int] = []
     failed: list[tuple[str, str]] = []
-    videos = encode_videos(((item, item.path) for item in items), encoder=encoder, sampler=sampler)
-    with progress_bar(total=len(items), desc="encoding") as progress:
-        for video in videos:
-            progress.update()
-            if video.outcome != "ok":
-                logger.warning("%s: %s: %s", video.tag.path, video.outcome, video.reason)
-            if video.outcome == "failed":
-                failed.append((str(video.tag.path), video.reason))
-                continue
-            captions += video.tag.metadata["captions"]
-            caption_video += [len(embeddings)] * len(video.tag.metadata["captions"])
-            embeddings.append(mean_pool(video.embeddings))
+    for i, item in enumerate(items):
+        video = encoded[i]
+        if video.outcome != "ok":
+            logger.warning("%s: %s: %s", item.path, video.outcome, video.reason)
+        if video.outcome == "failed":
+            failed.append((str(item.path), video.reason))
+            continue
+        captions += item.metadata["captions"]
+        caption_video += [len(embeddings)] * len(item.metadata["captions"])
+        embeddings.append(mean_pool(video.embeddings))
     if not embeddings:
         raise ValueError(f"none of {len(items)} videos can be decoded; the first: {failed[0]}")
     return CaptionedVideos(torch.stack(embeddings), captions, np.array(caption_video), failed)

@@ -25,7 +25,8 @@ from indexing.progress import progress_bar
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
 from indexing.report import ReportLine, write_report
 from indexing.sources import VideoItem
-from vision import FrameEncoder, Sampler, frames_in_span, mean_pool, segment_spans
+from indexing.stopping import StopRequest
+from vision import DecodePool, FrameEncoder, frames_in_span, mean_pool, segment_spans
 
 _SAVE_EVERY_SECONDS = 5.0
 _LOCK_NAME = "writer.lock"
@@ -64,11 +65,12 @@ def update_index(
     *,
     settings: IndexSettings,
     encoder: FrameEncoder,
-    sampler: Sampler,
+    pool: DecodePool,
     prune: bool = True,
     retry_failed: bool = False,
     check_content: bool = False,
     show_progress: bool = True,
+    stop: StopRequest | None = None,
 ) -> IndexSummary:
     """Brings an index up to date with a collection; makes it where there is none.
 
@@ -77,11 +79,12 @@ def update_index(
         items: the whole collection.
         settings: what the index is, or is to be, built with.
         encoder: of the model that `settings` names.
-        sampler: of the sampling that `settings` names.
+        pool: decodes, with the sampling that `settings` names.
         prune: delete from the index what is not in the collection.
         retry_failed: try videos again that failed before.
         check_content: read files whose size and time are unchanged too.
         show_progress: draw a bar on stderr.
+        stop: when set, the videos in hand are finished, and the rest is left to the next run.
 
     Raises:
         ValueError: the folder cannot hold an index, another process is writing it, or it shares
@@ -98,7 +101,12 @@ def update_index(
             manifest = Manifest(settings)
             manifest.write(folder)
         run = _Run(
-            folder, settings=settings, encoder=encoder, sampler=sampler, retry_failed=retry_failed
+            folder,
+            settings=settings,
+            encoder=encoder,
+            pool=pool,
+            retry_failed=retry_failed,
+            stop=stop or StopRequest(),
         )
         try:
             changes = find_changes(
@@ -110,7 +118,8 @@ def update_index(
                 changes.gone = {}
             run.apply(changes, show_progress=show_progress)
             manifest = publish(folder, run.catalogue, run.parts, manifest)
-            write_report(folder, run.report)
+            place = {item.key: i for i, item in enumerate(items)}
+            write_report(folder, sorted(run.report, key=lambda line: place.get(line.key, -1)))
         finally:
             run.catalogue.close()
     run.summary.searchable = manifest.num_videos
@@ -191,8 +200,9 @@ class _Run:
         *,
         settings: IndexSettings,
         encoder: FrameEncoder,
-        sampler: Sampler,
+        pool: DecodePool,
         retry_failed: bool,
+        stop: StopRequest,
     ) -> None:
         self.catalogue = Catalogue(folder / CATALOGUE_NAME)
         self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
@@ -201,7 +211,8 @@ class _Run:
         self.report: list[ReportLine] = []
         self._segments = settings.segments
         self._encoder = encoder
-        self._sampler = sampler
+        self._pool = pool
+        self._stop = stop
         self._retry_failed = retry_failed
         self._by_content = {
             record.stamp.content_sha256: record
@@ -232,10 +243,11 @@ class _Run:
         try:
             with progress:
                 examine = changes.examine
-                while examine:
+                while examine and not self._stop:
                     examine = self._examine(examine, progress)
         except KeyboardInterrupt:
             self.summary.stopped = True
+        self.summary.stopped |= bool(self._stop)
         self._save()
         if not self.summary.stopped and self._gone:
             self.catalogue.store([], [], deleted_keys=self._gone)
@@ -246,7 +258,7 @@ class _Run:
         """Encodes what must be encoded; returns what must be looked at once more."""
         again: list[VideoItem] = []
         encoded = encode_videos(
-            self._unknown_contents(items), encoder=self._encoder, sampler=self._sampler
+            self._unknown_contents(items), encoder=self._encoder, pool=self._pool
         )
         try:
             for video in encoded:
@@ -263,6 +275,8 @@ class _Run:
     def _unknown_contents(self, items: Sequence[VideoItem]) -> Iterator[tuple[_Tag, Path]]:
         """Reads each file, and passes on those whose content the index does not hold."""
         for item in items:
+            if self._stop:
+                return
             try:
                 stamp = file_stamp(item.path)
             except OSError:  # the decoder will say why
@@ -322,6 +336,7 @@ class _Run:
             stamp=tag.stamp,
             outcome=record.outcome,
             reason=record.reason,
+            decoder=record.decoder,
             num_frames=record.num_frames,
             duration_seconds=record.duration_seconds,
             metadata=tag.item.metadata,
@@ -340,6 +355,7 @@ class _Run:
             stamp=encoded.tag.stamp,
             outcome=encoded.outcome,
             reason=encoded.reason,
+            decoder=encoded.decoder,
             num_frames=num_frames,
             duration_seconds=encoded.duration_seconds,
             metadata=item.metadata,
@@ -359,7 +375,9 @@ class _Run:
             self._save()
 
     def _spans(self, encoded: EncodedVideo[_Tag]) -> np.ndarray:
-        """The segments, as far as the video decodes."""
+        """The segments: the shots, where they are sampled; as far as the video decodes."""
+        if encoded.shot_spans is not None:
+            return encoded.shot_spans
         end = encoded.duration_seconds
         if encoded.outcome == "partial":
             end = float(encoded.times_seconds[-1])
@@ -404,6 +422,7 @@ class _Run:
                 action=action,
                 outcome=outcome,
                 reason=video.reason if video is not None else reason,
+                decoder=video.decoder if video is not None else "",
                 num_frames=video.num_frames if video is not None else 0,
                 duration_seconds=video.duration_seconds if video is not None else 0.0,
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from indexing.atomic import write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _FILE_NAME = "manifest.json"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from indexing.atomic import write_atomically
 from indexing.hits import SearchHit
-from vision import VideoDecodeError, open_video
+from vision import VideoDecodeError, frames_on_screen, open_video
 
 _THUMBNAIL_WIDTH = 480  # pixels
 
@@ -84,9 +84,9 @@ def _picture(path: Path, seconds: float) -> str:
 
     try:
         reader = open_video(path)
-        index = int(np.searchsorted(reader.times_seconds, seconds, side="right")) - 1
-        frame = reader.read([max(index, 0)])[0]  # (3, H, W)
-    except VideoDecodeError:
+        shown = frames_on_screen(reader.times_seconds, np.array([seconds]))
+        _, frame = next(reader.frames(shown.tolist()))  # (3, H, W)
+    except (VideoDecodeError, StopIteration):
         return ""
     image = Image.fromarray(frame.permute(1, 2, 0).numpy())
     height = max(1, round(image.height * _THUMBNAIL_WIDTH / image.width))

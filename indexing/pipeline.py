@@ -1,22 +1,26 @@
-"""Videos -> frame embeddings: one thread decodes ahead while the model encodes.
+"""Videos -> frame embeddings: worker processes decode ahead while the model encodes.
 
-Frames of several videos are encoded together, so that short videos fill the model's batches too.
+Frames of many videos are packed into full batches, so that short videos fill the model's batches
+too. Both sides wait for each other through queues of a fixed length, and a core that one of them
+does not use is the other's.
 """
 
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
-from vision import FrameEncoder, Frames, Sampler, VideoDecodeError, iter_frames
+from vision import DecodePool, FailedVideo, FrameEncoder, Frames, VideoEnd
 
-_QUEUED_CHUNKS = 8  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
-_ENCODED_TOGETHER = 64  # frames
+_QUEUED_CHUNKS = 16  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
+_PATIENCE_SECONDS = 0.5  # without a frame from the decoders, after which a batch goes as it is
 
 Tag = TypeVar("Tag")
 
@@ -31,6 +35,9 @@ class EncodedVideo(Generic[Tag]):
         times_seconds: `(T,)` float64, presentation times.
         outcome: `ok`, `partial` (other frames are lost or do not decode) or `failed`.
         reason: for people; empty for `ok`.
+        decoder: that has decoded it; empty where none has.
+        num_encoded: frames that the model has looked at, at most T.
+        shot_spans: `(S, 2)` float64, where the sampler finds shots.
     """
 
     tag: Tag
@@ -39,24 +46,21 @@ class EncodedVideo(Generic[Tag]):
     duration_seconds: float
     outcome: str
     reason: str
-
-
-@dataclass(frozen=True)
-class _Broken:
-    """Stands for the rest of a video that could not be decoded."""
-
-    reason: str
+    decoder: str = ""
+    num_encoded: int = 0
+    shot_spans: np.ndarray | None = None
 
 
 def encode_videos(
-    videos: Iterable[tuple[Tag, Path]], *, encoder: FrameEncoder, sampler: Sampler
+    videos: Iterable[tuple[Tag, Path]], *, encoder: FrameEncoder, pool: DecodePool
 ) -> Generator[EncodedVideo[Tag], None, None]:
-    """Decodes and encodes videos, in their order; a broken one is an outcome, not an error."""
-    chunks: Queue[tuple[Tag, Frames | _Broken] | None] = Queue(_QUEUED_CHUNKS)
+    """Decodes and encodes videos, and yields them as they are done; a broken one is an outcome,
+    not an error."""
+    chunks: Queue[tuple[_Video, Frames | FailedVideo] | None] = Queue(_QUEUED_CHUNKS)
     stopped = threading.Event()
     failure: list[BaseException] = []
 
-    def put(item: tuple[Tag, Frames | _Broken] | None) -> None:
+    def put(item: tuple[_Video, Frames | FailedVideo] | None) -> None:
         while not stopped.is_set():
             try:
                 return chunks.put(item, timeout=0.1)
@@ -64,18 +68,10 @@ def encode_videos(
                 continue
 
     def decode() -> None:
-        torch.set_num_threads(1)  # of this thread; the cores belong to the model
         try:
-            for tag, path in videos:
-                try:
-                    for frames in iter_frames(
-                        path, sampler=sampler, preprocessing=encoder.preprocessing
-                    ):
-                        put((tag, frames))
-                        if stopped.is_set():
-                            return
-                except VideoDecodeError as error:
-                    put((tag, _Broken(str(error))))
+            tagged = ((_Video(tag), path) for tag, path in videos)
+            for item in pool.decode(tagged, stopped=stopped):
+                put(item)
         except BaseException as error:  # raised again in the caller's thread
             failure.append(error)
         finally:
@@ -83,8 +79,17 @@ def encode_videos(
 
     thread = threading.Thread(target=decode, name="decode", daemon=True)
     thread.start()
+    packer = _Packer(encoder)
     try:
-        yield from _encode_chunks(chunks, encoder)
+        for chunk in _arriving(chunks):
+            if chunk is None:
+                packer.flush()
+            else:
+                packer.add(*chunk)
+            yield from packer.finished()
+        packer.flush()
+        packer.wait()
+        yield from packer.finished()
         if failure:
             raise failure[0]
     finally:
@@ -92,64 +97,122 @@ def encode_videos(
         thread.join()
 
 
-def _encode_chunks(
-    chunks: "Queue[tuple[Tag, Frames | _Broken] | None]", encoder: FrameEncoder
-) -> Iterator[EncodedVideo[Tag]]:
-    """Packs chunks into batches, and hands out each video when its last chunk is encoded."""
-    parts: list[tuple[torch.Tensor, Frames]] = []  # of the video that is not finished yet
-    for batch in _batches(chunks):
-        pixels = [frames.pixels for _, frames in batch if isinstance(frames, Frames)]
-        encoded = iter(
-            encoder.encode(torch.cat(pixels)).split([len(p) for p in pixels]) if pixels else ()
+def _arriving(
+    chunks: "Queue[tuple[_Video, Frames | FailedVideo] | None]",
+) -> "Iterator[tuple[_Video, Frames | FailedVideo] | None]":
+    """Chunks as they come; None where there has been none for a while."""
+    while True:
+        try:
+            chunk = chunks.get(timeout=_PATIENCE_SECONDS)
+        except Empty:
+            yield None
+            continue
+        if chunk is None:
+            return
+        yield chunk
+
+
+@dataclass(eq=False)
+class _Video:
+    """A video on its way through the encoder."""
+
+    tag: Any
+    times_seconds: list[np.ndarray] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    embeddings: list[torch.Tensor] = field(default_factory=list)
+    num_waiting: int = 0  # frames that are not encoded yet
+    end: VideoEnd | FailedVideo | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.end is not None and self.num_waiting == 0
+
+    def result(self, embedding_dim: int) -> EncodedVideo:
+        assert self.end is not None
+        reason = self.end.reason
+        times = np.concatenate([*self.times_seconds, np.empty(0)])
+        if not len(times):
+            nothing = torch.empty(0, embedding_dim)
+            return EncodedVideo(self.tag, nothing, times, 0.0, "failed", reason)
+        encoded = torch.cat(self.embeddings)
+        if reason:
+            reason = f"{reason}; {len(times)} decode, the last at second {times[-1]:.1f}"
+        end = self.end
+        if isinstance(end, FailedVideo):
+            end = VideoEnd(float(times[-1]), end.decoder)
+        return EncodedVideo(
+            self.tag,
+            encoded[torch.from_numpy(np.concatenate(self.rows))],
+            times,
+            end.duration_seconds,
+            "partial" if reason else "ok",
+            reason,
+            decoder=end.decoder,
+            num_encoded=len(encoded),
+            shot_spans=end.shot_spans,
         )
-        for tag, frames in batch:
-            if isinstance(frames, Frames):
-                parts.append((next(encoded), frames))
-                if not frames.is_last:
-                    continue
-            yield _finish(tag, parts, encoder, reason="" if isinstance(frames, Frames)
-                          else frames.reason)  # fmt: skip
-            parts = []
 
 
-def _batches(
-    chunks: "Queue[tuple[Tag, Frames | _Broken] | None]",
-) -> Iterator[list[tuple[Tag, Frames | _Broken]]]:
-    """Takes chunks until there are enough frames for the model, or no more are ready."""
-    while (chunk := chunks.get()) is not None:
-        batch = [chunk]
-        num_frames = _num_frames(chunk)
-        while num_frames < _ENCODED_TOGETHER:
-            try:
-                further = chunks.get_nowait()
-            except Empty:
-                break
-            if further is None:
-                yield batch
-                return
-            batch.append(further)
-            num_frames += _num_frames(further)
-        yield batch
+class _Packer:
+    """Packs frames into full batches, and hands out the videos whose last frame is encoded."""
 
+    def __init__(self, encoder: FrameEncoder) -> None:
+        self._encoder = encoder
+        self._parts: list[tuple[_Video, torch.Tensor]] = []  # of the next batch
+        self._num_frames = 0
+        self._in_flight: deque[tuple[Future[torch.Tensor], list[tuple[_Video, int]]]] = deque()
+        self._finished: list[_Video] = []
 
-def _num_frames(chunk: tuple[Tag, Frames | _Broken]) -> int:
-    return len(chunk[1].pixels) if isinstance(chunk[1], Frames) else 0
+    def add(self, video: _Video, item: Frames | FailedVideo) -> None:
+        if isinstance(item, FailedVideo):
+            video.end = item
+        else:
+            video.times_seconds.append(item.times_seconds)
+            video.rows.append(item.rows)
+            video.num_waiting += len(item.pixels)
+            video.end = item.end
+            self._fill(video, item.pixels)
+        if video.is_finished:
+            self._finished.append(video)
 
+    def finished(self) -> Iterator[EncodedVideo]:
+        while self._in_flight and self._in_flight[0][0].done():
+            self._take()
+        done, self._finished = self._finished, []
+        for video in done:
+            yield video.result(self._encoder.embedding_dim)
 
-def _finish(
-    tag: Tag, parts: list[tuple[torch.Tensor, Frames]], encoder: FrameEncoder, *, reason: str
-) -> EncodedVideo[Tag]:
-    if not parts:
-        nothing = torch.empty(0, encoder.embedding_dim)
-        return EncodedVideo(tag, nothing, np.empty(0), 0.0, "failed", reason)
-    times = np.concatenate([frames.times_seconds for _, frames in parts])
-    if reason:
-        reason = f"{reason}; {len(times)} decode, the last at second {times[-1]:.1f}"
-    return EncodedVideo(
-        tag,
-        torch.cat([embeddings for embeddings, _ in parts]),
-        times,
-        parts[0][1].duration_seconds,
-        "partial" if reason else "ok",
-        reason,
-    )
+    def flush(self) -> None:
+        """Sends the batch that is being filled."""
+        if self._parts:
+            pixels = torch.cat([part for _, part in self._parts])
+            owners = [(video, len(part)) for video, part in self._parts]
+            self._in_flight.append((self._encoder.submit(pixels), owners))
+            self._parts, self._num_frames = [], 0
+
+    def wait(self) -> None:
+        """Until all batches are encoded."""
+        while self._in_flight:
+            self._take()
+
+    def _fill(self, video: _Video, pixels: torch.Tensor) -> None:
+        while len(pixels):
+            room = self._encoder.batch_frames - self._num_frames
+            part, pixels = pixels[:room], pixels[room:]
+            self._parts.append((video, part))
+            self._num_frames += len(part)
+            if self._num_frames >= self._encoder.batch_frames:
+                while len(self._in_flight) > 2 * self._encoder.num_parallel:
+                    self._take()
+                self.flush()
+
+    def _take(self) -> None:
+        """Waits for the oldest batch, and gives its embeddings to their videos."""
+        future, owners = self._in_flight.popleft()
+        for (video, num_frames), embeddings in zip(
+            owners, future.result().split([n for _, n in owners]), strict=True
+        ):
+            video.embeddings.append(embeddings)
+            video.num_waiting -= num_frames
+            if video.is_finished:
+                self._finished.append(video)

@@ -20,6 +20,7 @@ class ReportLine:
         action: `indexed`, `unchanged`, `moved`, `failed` or `deleted`, in this run.
         outcome: `ok`, `partial` or `failed`, when it was last decoded; empty where deleted.
         reason: for people; empty for `ok`.
+        decoder: that has decoded it: `pyav`, `decord`, or `pillow` for a still image.
         num_frames: that were encoded.
         duration_seconds: of the whole video.
     """
@@ -29,6 +30,7 @@ class ReportLine:
     action: str
     outcome: str
     reason: str
+    decoder: str
     num_frames: int
     duration_seconds: float
 

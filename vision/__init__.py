@@ -1,45 +1,64 @@
 """A video file -> frames -> frame embeddings -> a video embedding."""
 
 from vision.decoding import (
+    DECODERS,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    VideoDecodeError,
+    Timeline,
     VideoReader,
     open_video,
 )
 from vision.encoding import FrameEncoder, choose_device, choose_precision
-from vision.frames import Frames, iter_frames
+from vision.errors import VideoDecodeError
+from vision.frames import Frames, FrameSettings, VideoEnd, iter_frames
 from vision.model import DualEncoder, ModelSpec, ModelUnavailableError, load_model
 from vision.pooling import mean_pool
 from vision.preprocessing import Preprocessing
 from vision.sampling import (
     IntervalSampler,
+    KeyFrameSampler,
     Sampler,
+    Samples,
     UniformSampler,
     frames_in_span,
+    frames_on_screen,
     segment_spans,
 )
+from vision.shots import ShotSampler
+from vision.workers import DecodePool, FailedVideo, WorkerLimits, start_decode_server
 
 __all__ = [
+    "DECODERS",
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "DecodePool",
     "DualEncoder",
+    "FailedVideo",
     "FrameEncoder",
+    "FrameSettings",
     "Frames",
     "IntervalSampler",
+    "KeyFrameSampler",
     "ModelSpec",
     "ModelUnavailableError",
     "Preprocessing",
     "Sampler",
+    "Samples",
+    "ShotSampler",
+    "Timeline",
     "UniformSampler",
     "VideoDecodeError",
+    "VideoEnd",
     "VideoReader",
+    "WorkerLimits",
     "choose_device",
     "choose_precision",
     "frames_in_span",
+    "frames_on_screen",
     "iter_frames",
     "load_model",
     "mean_pool",
     "open_video",
     "segment_spans",
+    "start_decode_server",
 ]

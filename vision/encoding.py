@@ -1,12 +1,21 @@
 """Frames at the model's size -> frame embeddings, in the precision that suits the machine."""
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from vision.model import DualEncoder
+
+if TYPE_CHECKING:
+    from vision.openvino_tower import OpenVinoTower
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -56,30 +65,63 @@ class FrameEncoder:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto`, `fp32` (the reference) or `bf16` (a copy of the tower's weights in bf16;
             autocast would cast them anew for each batch, and is 14 times slower on a ViT-B/32).
+        compiled: on a CPU, and unless fp32 is asked for, let OpenVINO compile the tower where it
+            is installed: for many frames, since the first use of a model takes seconds more.
+
+    Attributes:
+        batch_frames: how many frames are best encoded together. Halved where memory runs out.
+        num_parallel: how many batches are encoded at once.
+        engine: `torch` or `openvino`.
     """
 
     def __init__(
-        self, model: DualEncoder, *, device: str = "auto", precision: str = "auto"
+        self,
+        model: DualEncoder,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        compiled: bool = False,
     ) -> None:
         self.preprocessing = model.preprocessing
         self.embedding_dim = model.embedding_dim
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        tower = model.clip.visual
-        if self.dtype is not torch.float32:
-            tower = copy.deepcopy(tower)
-        # Channels-last is the layout that the convolution kernels compute in.
-        self._tower = tower.to(self.device, self.dtype, memory_format=torch.channels_last)
-
+        is_cpu = self.device.type == "cpu"
+        self.batch_frames = _BATCH_FRAMES.get(self.device.type, 32)
         # On a CPU each core takes batches of its own. Cores that share a batch wait for each other
         # at every layer: as fast on an idle machine, and a tenth of it where anything else runs.
-        self._workers = (
-            ThreadPoolExecutor(
-                torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
-            )
-            if self.device.type == "cpu"
-            else None
+        self.num_parallel = torch.get_num_threads() if is_cpu else 1
+        self._executor = ThreadPoolExecutor(
+            self.num_parallel,
+            thread_name_prefix="encode",
+            initializer=_use_one_core if is_cpu else None,
         )
+        self.engine = "torch"
+        if is_cpu and compiled and precision != "fp32":
+            tower = self._compile(model)
+            if tower is not None:
+                self._tower: Callable[[torch.Tensor], torch.Tensor] = tower
+                self.engine = "openvino"
+                return
+        self._tower = _EmbeddingTower(model, dtype=self.dtype).to(self.device)
+
+    def _compile(self, model: DualEncoder) -> "OpenVinoTower | None":
+        from vision.openvino_tower import OpenVinoTower
+
+        height, width = self.preprocessing.size
+        try:
+            return OpenVinoTower(
+                _EmbeddingTower(model, dtype=torch.float32),
+                torch.zeros((2, 3, height, width), dtype=torch.uint8),
+                dtype=self.dtype,
+                num_streams=self.num_parallel,
+                cache_key=model.fingerprint,
+            )
+        except ImportError:
+            return None
+        except RuntimeError as error:
+            logger.warning("OpenVINO cannot compile this model, PyTorch runs it: %s", error)
+            return None
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embeds frames.
@@ -90,15 +132,61 @@ class FrameEncoder:
         Returns:
             `(T, D)` float32 on the CPU, L2-normalised.
         """
-        batches = pixels.split(_BATCH_FRAMES.get(self.device.type, 32))
-        run = map if self._workers is None else self._workers.map
-        return torch.cat(list(run(self._encode_batch, batches)))
+        futures = [self.submit(batch) for batch in pixels.split(self.batch_frames)]
+        return torch.cat([future.result() for future in futures])
+
+    def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
+        """Embeds at most `batch_frames` frames in another thread."""
+        return self._executor.submit(self._encode_batch, pixels)
 
     @torch.inference_mode()
     def _encode_batch(self, pixels: torch.Tensor) -> torch.Tensor:
-        frames = self.preprocessing.normalize(pixels.to(self.device))
-        frames = frames.to(self.dtype, memory_format=torch.channels_last)
-        features = self._tower(frames)
+        """A batch; in halves where it does not fit into memory, and then all later ones too."""
+        try:
+            return torch.cat(
+                [
+                    self._tower(part.to(self.device)).float().cpu()
+                    for part in pixels.split(self.batch_frames)
+                ]
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) or min(self.batch_frames, len(pixels)) == 1:
+                raise
+        self.batch_frames = max(1, min(self.batch_frames, len(pixels)) // 2)
+        logger.warning("out of memory: batches of %d frames from here on", self.batch_frames)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._encode_batch(pixels)
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)  # of the calling thread
+
+
+class _EmbeddingTower(nn.Module):
+    """Frames `(T, 3, H, W)` uint8 -> embeddings `(T, D)`, normalised before and after."""
+
+    def __init__(self, model: DualEncoder, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        tower = model.clip.visual
+        if dtype is not torch.float32:
+            tower = copy.deepcopy(tower)
+        # Channels-last is the layout that the convolution kernels compute in.
+        self._tower = tower.to(dtype=dtype, memory_format=torch.channels_last)
+        self._normalize = model.preprocessing.normalize
+        self._dtype = dtype
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        frames = self._normalize(pixels).to(self._dtype)
+        features = self._tower(frames.contiguous(memory_format=torch.channels_last))
         if isinstance(features, tuple):  # CoCa's tower gives its patches' features besides
             features = features[0]
-        return F.normalize(features.float(), dim=-1).cpu()
+        return F.normalize(features.float(), dim=-1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch (on either device) or OpenVINO could not allocate."""
+    known = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        text in str(error) for text in known
+    )

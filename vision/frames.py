@@ -1,18 +1,55 @@
 """A file and a sampler -> its sampled frames, at the model's size, a few at a time."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from vision.decoding import VideoReader, reader_openers
+from vision.decoding import DECODERS, OpenReader, VideoReader, reader_openers
 from vision.errors import VideoDecodeError
 from vision.preprocessing import Preprocessing
-from vision.sampling import Sampler
+from vision.sampling import Sampler, Samples
 
-_CHUNK_FRAMES = 32  # decoded at full size together: 200 MB for 1080p
+_CHUNK_FRAMES = 32
+_CHUNK_SECONDS = 5.0  # of work, after which fewer are passed on
+_GRID = 16  # by as many cells two frames are compared
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """What is to come of each video; of plain values, so that it can be passed to a worker.
+
+    Attributes:
+        sampler: chooses the frames.
+        preprocessing: of the model.
+        skip_similar: a frame is not encoded anew that differs from the last one that was by less
+            than this in each cell of a 16 x 16 grid, in levels of 0 to 255; 0 encodes all.
+    """
+
+    sampler: Sampler
+    preprocessing: Preprocessing
+    skip_similar: float = 0.0
+
+
+@dataclass(frozen=True)
+class VideoEnd:
+    """What is known of a video when its last frame has come.
+
+    Attributes:
+        duration_seconds: of the whole video.
+        decoder: that has decoded it, or its last part: `pyav`, `decord` or `pillow`.
+        reason: why frames are missing, for people; empty where none are.
+        shot_spans: `(S, 2)` float64, where the sampler has found shots.
+    """
+
+    duration_seconds: float
+    decoder: str
+    reason: str = ""
+    shot_spans: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -20,92 +57,163 @@ class Frames:
     """Sampled frames of one video.
 
     Attributes:
-        pixels: `(T, 3, height, width)` uint8, resized and cropped to the model's input.
+        pixels: `(K, 3, height, width)` uint8, resized and cropped to the model's input; those to
+            be encoded.
         times_seconds: `(T,)` float64, presentation times from the video's first frame.
-        duration_seconds: of the whole video.
-        is_last: whether the video has no further frames to come.
+        rows: `(T,)` int64, for each of these times which of the video's frames to be encoded is
+            shown, counted from its first one.
+        end: with the last, which may hold no frame; else None.
     """
 
     pixels: torch.Tensor
     times_seconds: np.ndarray
-    duration_seconds: float
-    is_last: bool
+    rows: np.ndarray
+    end: VideoEnd | None = None
+
+
+ReaderOpeners = Callable[[str | Path, Sequence[str]], Sequence[OpenReader]]
 
 
 def iter_frames(
-    path: str | Path, *, sampler: Sampler, preprocessing: Preprocessing
+    path: str | Path,
+    settings: FrameSettings,
+    *,
+    decoders: Sequence[str] = DECODERS[:1],
+    after_seconds: float = -1.0,
+    num_before: int = 0,
+    openers: ReaderOpeners = reader_openers,
 ) -> Iterator[Frames]:
     """Decodes the sampled frames in order, so that an hour-long video needs little memory.
 
+    Where frames that were asked for are missing, the next way to read the file takes over.
+
+    Args:
+        path: of a video or an image.
+        settings: what to decode.
+        decoders: to be tried, in this order.
+        after_seconds: leave out the frames up to this time, of which
+        num_before: were to be encoded.
+        openers: gives the ways to open a file; another one for tests.
+
     Raises:
-        VideoDecodeError: the file is unreadable; or, after the frames that decode, some do not.
+        VideoDecodeError: the file is unreadable, or none of its frames decodes.
     """
-    reason = VideoDecodeError("no decoder can open it")
-    openers = list(reader_openers(path))
-    for attempt, open_reader in enumerate(openers):
+    reason: VideoDecodeError | None = None
+    chunks = _Chunks(settings, after_seconds=after_seconds, num_rows=num_before)
+    ways = list(openers(path, decoders))
+    for attempt, open_reader in enumerate(ways):
         try:
-            yield from _iter_reader(
-                open_reader(),
-                sampler=sampler,
-                preprocessing=preprocessing,
-                gaps_at_once=attempt == len(openers) - 1,
-            )
+            yield from _read(open_reader(), settings.sampler, chunks, attempt == len(ways) - 1)
             return
-        except _SomeMissing:
-            raise
         except VideoDecodeError as error:
-            reason = error
-    raise reason
+            if reason is None or isinstance(reason, _MissingFrames):
+                reason = error
+    if chunks.last_reader is None:
+        raise reason or VideoDecodeError("no decoder can open it")
+    reader = chunks.last_reader
+    yield chunks.take(VideoEnd(reader.duration_seconds, reader.decoder, str(reason)))
 
 
-class _SomeMissing(VideoDecodeError):
-    """Some frames were passed on, and others did not decode."""
+class _MissingFrames(VideoDecodeError):
+    """Another way to read the file may give what this one does not."""
 
 
-def _iter_reader(
-    reader: VideoReader, *, sampler: Sampler, preprocessing: Preprocessing, gaps_at_once: bool
+def _read(
+    reader: VideoReader, sampler: Sampler, chunks: "_Chunks", accepts_gaps: bool
 ) -> Iterator[Frames]:
-    """Reads with one decoder. Frames that do not decode are left out; unless `gaps_at_once`, not
-    among the first, since another decoder may yet do better."""
-    frame_indices = sampler(reader.times_seconds, reader.duration_seconds)
-    num_missing = 0
-    for first in range(0, len(frame_indices), _CHUNK_FRAMES):
-        chosen = frame_indices[first : first + _CHUNK_FRAMES]
-        pixels, decoded = _read_what_decodes(reader, chosen)
-        num_missing += len(chosen) - len(decoded)
-        if first == 0 and (not len(decoded) or (num_missing and not gaps_at_once)):
-            raise VideoDecodeError("frames that were asked for cannot be decoded")
-        if len(decoded):
-            yield Frames(
-                pixels=preprocessing.resize(pixels),
-                times_seconds=reader.times_seconds[decoded],
-                duration_seconds=reader.duration_seconds,
-                is_last=first + _CHUNK_FRAMES >= len(frame_indices)
-                and not num_missing
-                and not reader.num_lost_frames,
-            )
-    if reader.num_lost_frames:
-        raise _SomeMissing(
+    """Reads with one decoder, from where the last one has come to."""
+    samples = sampler(reader)
+    after = reader.times_seconds[samples.frame_indices] > chunks.last_seconds
+    wanted = samples.frame_indices[after].tolist()
+    previous: torch.Tensor | None = None
+    num_missing = place = 0
+    for index, frame in reader.frames(wanted):
+        if not reader.knows_times:
+            # A decoder that repeats frames where it cannot decode, or a picture that stands still.
+            if previous is not None and torch.equal(previous, frame):
+                continue
+            previous = frame
+        gap = wanted.index(index, place) - place
+        if gap and not accepts_gaps:
+            raise _MissingFrames("frames that were asked for cannot be decoded")
+        num_missing += gap
+        place += gap + 1
+        chunks.add(frame, float(reader.times_seconds[index]), reader)
+        if chunks.is_full:
+            yield chunks.take()
+    num_missing += len(wanted) - place
+    if num_missing and not accepts_gaps:
+        raise _MissingFrames("frames that were asked for cannot be decoded")
+    if chunks.last_reader is None and not chunks.num_rows:
+        raise VideoDecodeError("none of the frames that were asked for can be decoded")
+    yield chunks.take(_end(reader, samples, num_missing))
+
+
+def _end(reader: VideoReader, samples: Samples, num_missing: int) -> VideoEnd:
+    reason = ""
+    if num_missing:
+        total = len(samples.frame_indices)
+        reason = f"{num_missing} of {total} sampled frames cannot be decoded"
+    elif reader.num_lost_frames:
+        reason = (
             f"{reader.num_lost_frames} of the frames that the file lists are cut off or damaged"
         )
-    if num_missing:
-        raise _SomeMissing(
-            f"{num_missing} of {len(frame_indices)} sampled frames cannot be decoded"
+    return VideoEnd(reader.duration_seconds, reader.decoder, reason, samples.shot_spans)
+
+
+@dataclass
+class _Chunks:
+    """Frames on their way out, resized as they come."""
+
+    settings: FrameSettings
+    num_rows: int  # frames to be encoded, so far
+    after_seconds: float
+    last_seconds: float = field(init=False)
+    last_reader: VideoReader | None = None
+    _pixels: list[torch.Tensor] = field(default_factory=list)
+    _times: list[float] = field(default_factory=list)
+    _rows: list[int] = field(default_factory=list)
+    _grid: torch.Tensor | None = None
+    _began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.last_seconds = self.after_seconds
+
+    @property
+    def is_full(self) -> bool:
+        late = time.monotonic() - self._began > _CHUNK_SECONDS
+        return len(self._times) >= _CHUNK_FRAMES or (late and bool(self._times))
+
+    def add(self, frame: torch.Tensor, seconds: float, reader: VideoReader) -> None:
+        """Takes a frame `(3, H, W)` as decoded."""
+        resized = self.settings.preprocessing.resize(frame[None])
+        if not self._is_similar(resized):
+            self._pixels.append(resized)
+            self.num_rows += 1
+        self._times.append(seconds)
+        self._rows.append(self.num_rows - 1)
+        self.last_seconds, self.last_reader = seconds, reader
+
+    def take(self, end: VideoEnd | None = None) -> Frames:
+        empty = torch.empty((0, 3, *self.settings.preprocessing.size), dtype=torch.uint8)
+        frames = Frames(
+            torch.cat(self._pixels) if self._pixels else empty,
+            np.array(self._times, dtype=np.float64),
+            np.array(self._rows, dtype=np.int64),
+            end,
         )
+        self._pixels, self._times, self._rows = [], [], []
+        self._began = time.monotonic()
+        return frames
 
-
-def _read_what_decodes(
-    reader: VideoReader, frame_indices: np.ndarray
-) -> tuple[torch.Tensor, np.ndarray]:
-    """The frames, or where they do not all decode those that do, with their indices."""
-    try:
-        return reader.read(frame_indices.tolist()), frame_indices
-    except VideoDecodeError:
-        frames, decoded = [], []
-        for index in frame_indices.tolist():
-            try:
-                frames.append(reader.read([index]))
-                decoded.append(index)
-            except VideoDecodeError:
-                continue
-        return torch.cat(frames) if frames else torch.empty(0), np.array(decoded, dtype=np.int64)
+    def _is_similar(self, resized: torch.Tensor) -> bool:
+        """Whether a frame is as good as the last one that is to be encoded."""
+        if not self.settings.skip_similar:
+            return False
+        grid = F.adaptive_avg_pool2d(resized.float(), _GRID)
+        is_similar = self._grid is not None and bool(
+            (grid - self._grid).abs().max() < self.settings.skip_similar
+        )
+        if not is_similar:
+            self._grid = grid
+        return is_similar

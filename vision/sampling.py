@@ -1,21 +1,37 @@
-"""Frame times of a video -> which frames to look at, and which stretches to index.
+"""A video's timeline -> which frames to look at; and a duration -> which stretches to index.
 
 A sampler answers with frame indices into the video's own presentation times, so it is as right
 for a variable frame rate as for a constant one.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from vision.decoding import Timeline, VideoReader
+
+# Two decoders, and two ways to write a number, may differ by less than this in a frame's time.
+_ROUNDING_SECONDS = 0.0005
+
+
+class Samples(NamedTuple):
+    """What a sampler chooses.
+
+    Attributes:
+        frame_indices: `(T,)` int64, ascending, each at most once, at least one.
+        shot_spans: `(S, 2)` float64 of `[start_seconds, end_seconds)` where the sampler finds
+            shots, else None.
+    """
+
+    frame_indices: np.ndarray
+    shot_spans: np.ndarray | None = None
+
 
 class Sampler(Protocol):
-    """Chooses frames by their times."""
+    """Chooses frames of a video; must be one that `pickle` can pass to a worker process."""
 
-    def __call__(self, times_seconds: np.ndarray, duration_seconds: float) -> np.ndarray:
-        """Returns `(T,)` int64 frame indices, ascending, each at most once, at least one."""
-        ...
+    def __call__(self, video: VideoReader) -> Samples: ...
 
 
 @dataclass(frozen=True)
@@ -30,9 +46,9 @@ class UniformSampler:
         if self.num_frames < 1:
             raise ValueError(f"num_frames is {self.num_frames}: must be at least 1")
 
-    def __call__(self, times_seconds: np.ndarray, duration_seconds: float) -> np.ndarray:
-        middles = (np.arange(self.num_frames) + 0.5) * duration_seconds / self.num_frames
-        return _frames_on_screen(times_seconds, middles)
+    def __call__(self, video: Timeline) -> Samples:
+        middles = (np.arange(self.num_frames) + 0.5) * video.duration_seconds / self.num_frames
+        return Samples(frames_on_screen(video.times_seconds, middles))
 
 
 @dataclass(frozen=True)
@@ -56,13 +72,36 @@ class IntervalSampler:
                 "must be 1 <= min_frames <= max_frames"
             )
 
-    def __call__(self, times_seconds: np.ndarray, duration_seconds: float) -> np.ndarray:
-        num_frames = int(duration_seconds / self.every_seconds)
+    def __call__(self, video: Timeline) -> Samples:
+        num_frames = int(video.duration_seconds / self.every_seconds)
         if not self.min_frames <= num_frames <= self.max_frames:
-            bounded = min(max(num_frames, self.min_frames), self.max_frames)
-            return UniformSampler(bounded)(times_seconds, duration_seconds)
+            return UniformSampler(min(max(num_frames, self.min_frames), self.max_frames))(video)
         middles = (np.arange(num_frames) + 0.5) * self.every_seconds
-        return _frames_on_screen(times_seconds, middles)
+        return Samples(frames_on_screen(video.times_seconds, middles))
+
+
+@dataclass(frozen=True)
+class KeyFrameSampler:
+    """The key frames, which decode without any other; evenly thinned out to `max_frames`."""
+
+    max_frames: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames is {self.max_frames}: must be at least 1")
+
+    def __call__(self, video: Timeline) -> Samples:
+        found = np.flatnonzero(video.is_key_frame)
+        if not len(found):
+            found = np.zeros(1, dtype=np.int64)
+        return Samples(thin_out(found, self.max_frames))
+
+
+def thin_out(values: np.ndarray, most: int) -> np.ndarray:
+    """At most that many of the values, evenly spread over their places."""
+    if len(values) <= most:
+        return values
+    return values[((np.arange(most) + 0.5) * len(values) / most).astype(np.int64)]
 
 
 def segment_spans(
@@ -99,7 +138,8 @@ def frames_in_span(
     return np.array([np.abs(times_seconds - middle).argmin()])
 
 
-def _frames_on_screen(times_seconds: np.ndarray, moments_seconds: np.ndarray) -> np.ndarray:
+def frames_on_screen(times_seconds: np.ndarray, moments_seconds: np.ndarray) -> np.ndarray:
     """The index of the last frame that starts at or before each moment, without repeats."""
-    shown = np.searchsorted(times_seconds, moments_seconds, side="right") - 1
+    moments = moments_seconds + _ROUNDING_SECONDS
+    shown = np.searchsorted(times_seconds, moments, side="right") - 1
     return np.unique(np.clip(shown, 0, len(times_seconds) - 1))

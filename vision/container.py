@@ -1,0 +1,114 @@
+"""A video file -> its container and video stream, opened by FFmpeg; and the stream -> its frames.
+
+Which stream, where there are several: the one FFmpeg calls best, which is, in this order, one not
+made for the hearing or visually impaired, one marked as default, one that is more than a cover
+picture, the one of the highest bit rate.
+"""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vision.errors import VideoDecodeError
+
+# Codecs whose decoder leaves out, when asked, the frames that no other frame is predicted from.
+_SKIPPING_CODECS = frozenset({"h264", "hevc"})
+
+
+def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
+    """Opens a file with one decoding thread.
+
+    Raises:
+        VideoDecodeError: FFmpeg cannot read the file, or it has no video track that decodes.
+    """
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise VideoDecodeError(_why_it_does_not_open(path)) from error
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        is_image_only = any(s.type == "video" for s in container.streams)
+        container.close()
+        raise VideoDecodeError(
+            "FFmpeg has no decoder for its video track"
+            if is_image_only
+            else "it has no video track"
+        )
+    if stream.codec_context is None:
+        container.close()
+        raise VideoDecodeError("FFmpeg has no decoder for its video track")
+    stream.codec_context.thread_count = 1
+    return container, stream
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """The stream's packets from where the container stands; the last is empty and flushes the
+    decoder. Ends early where the file breaks off."""
+    demuxed = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxed)
+        except (StopIteration, av.FFmpegError):
+            return
+        yield packet
+
+
+def decode(
+    container: InputContainer, stream: VideoStream, *, wanted: Collection[int] | None = None
+) -> Iterator[VideoFrame]:
+    """The frames from where the container stands; damaged packets are passed over.
+
+    Args:
+        wanted: presentation times, in the stream's units. Where the codec allows, other frames
+            are not decoded unless those are predicted from them.
+    """
+    context = stream.codec_context
+    may_skip = wanted is not None and context.name in _SKIPPING_CODECS
+    flushed = False
+    for packet in packets(container, stream):
+        if may_skip:
+            assert wanted is not None
+            skips = bool(packet.size) and packet.pts not in wanted
+            context.skip_frame = "NONREF" if skips else "DEFAULT"
+        flushed = not packet.size
+        yield from _decode_packet(packet)
+    if not flushed:  # the file breaks off: the decoder may hold frames yet
+        try:
+            yield from (frame for frame in context.decode(None) if isinstance(frame, VideoFrame))
+        except av.FFmpegError:
+            return
+
+
+def why_no_frame(path: Path) -> str:
+    """The reason for a file whose video track gives no frame."""
+    if _looks_encrypted(path):
+        return "its video is encrypted"
+    return "its video track holds no frame that can be decoded"
+
+
+def _decode_packet(packet: Packet) -> Iterator[VideoFrame]:
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        return
+    for frame in frames:
+        if isinstance(frame, VideoFrame):
+            yield frame
+
+
+def _why_it_does_not_open(path: Path) -> str:
+    if _looks_encrypted(path):
+        return "its video is encrypted"
+    return "it is no video, or damaged where it begins"
+
+
+def _looks_encrypted(path: Path) -> bool:
+    """Whether the head of an MP4 tells of Common Encryption."""
+    with path.open("rb") as file:
+        head = file.read(1 << 22)
+    return any(mark in head for mark in (b"encv", b"pssh", b"tenc"))

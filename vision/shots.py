@@ -1,0 +1,80 @@
+"""A video -> its shots, and frames of each: sampling that follows the cuts."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+
+import numpy as np
+
+from vision.decoding import VideoReader
+from vision.sampling import Samples, frames_on_screen, thin_out
+
+_LOOKED_AT_PIXELS = 256  # of a frame's longer side: enough to see a cut
+
+
+@dataclass(frozen=True)
+class ShotSampler:
+    """Frames at the middles of equal parts of each shot; the shots are the segments.
+
+    All frames are decoded to find the cuts.
+
+    Args:
+        frames_a_shot: at least 1.
+        min_seconds: no shot is shorter, the last one apart.
+        max_seconds: a longer shot is divided into equal parts.
+        max_frames: of a video; evenly thinned out.
+
+    Raises:
+        ValueError: PySceneDetect is not installed.
+    """
+
+    frames_a_shot: int = 3
+    min_seconds: float = 1.0
+    max_seconds: float = 8.0
+    max_frames: int = 100_000
+
+    def __post_init__(self) -> None:
+        if find_spec("scenedetect") is None:
+            raise ValueError("shots need PySceneDetect: pip install 'reelseek[shots]'")
+
+    def __call__(self, video: VideoReader) -> Samples:
+        cuts = find_cuts(video, min_seconds=self.min_seconds)
+        spans = shot_spans(cuts, video.duration_seconds, max_seconds=self.max_seconds)
+        parts = (np.arange(self.frames_a_shot) + 0.5) / self.frames_a_shot
+        moments = spans[:, :1] + parts * (spans[:, 1:] - spans[:, :1])  # (S, frames_a_shot)
+        chosen = frames_on_screen(video.times_seconds, moments.ravel())
+        return Samples(thin_out(chosen, self.max_frames), spans)
+
+
+def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
+    """The times at which a new shot begins, `(C,)` float64 seconds, by PySceneDetect's adaptive
+    detector: a frame differs from the one before by three times as much as its neighbours do."""
+    from scenedetect import FrameTimecode
+    from scenedetect.detectors import AdaptiveDetector
+
+    num_frames = len(video.times_seconds)
+    fps = max(1.0, num_frames / video.duration_seconds) if video.duration_seconds else 1.0
+    detector = AdaptiveDetector(min_scene_len=max(1, round(min_seconds * fps)))
+    cuts = []
+    last = None
+    for index, frame in video.frames(range(num_frames)):
+        step = max(1, max(frame.shape[1:]) // _LOOKED_AT_PIXELS)
+        picture = frame[:, ::step, ::step].flip(0).permute(1, 2, 0)  # (h, w, 3), BGR
+        if last is not None and last != picture.shape:
+            break  # the detector compares frames of one size
+        last = picture.shape
+        found = detector.process_frame(FrameTimecode(index, fps), picture.contiguous().numpy())
+        cuts += [video.times_seconds[timecode.frame_num] for timecode in found]
+    return np.array(cuts, dtype=np.float64)
+
+
+def shot_spans(cuts: np.ndarray, duration_seconds: float, *, max_seconds: float) -> np.ndarray:
+    """`(S, 2)` float64: what lies between the cuts, longer stretches in equal parts."""
+    edges = np.unique(np.concatenate([[0.0], cuts, [duration_seconds]]))
+    if len(edges) == 1:
+        return np.array([[0.0, 0.0]])
+    spans = []
+    for start, end in pairwise(edges.tolist()):
+        inner = np.linspace(start, end, int(np.ceil((end - start) / max_seconds - 1e-9)) + 1)
+        spans.append(np.stack([inner[:-1], inner[1:]], axis=1))
+    return np.concatenate(spans)
