@@ -6,6 +6,7 @@ be is checked in `__post_init__`, which runs in `OmegaConf.to_object`.
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
@@ -174,7 +175,7 @@ class DecodingConfig:
     decoder: Decoder = option("pyav or decord, to be tried first; the other one stands by")
     workers: int = option("processes that decode; 0 for one a core")
     timeout_seconds: float = option("without a frame, after which a worker is killed; more than 0")
-    memory_gb: float = option("a worker that grows beyond it is killed; at least 0.5")
+    memory_gb: float = option("a worker that grows beyond it is killed; at least 1")
     videos_each: int = option("videos after which a worker is replaced; at least 1")
 
     def __post_init__(self) -> None:
@@ -185,7 +186,12 @@ class DecodingConfig:
             self.timeout_seconds,
             "more than 0",
         )
-        require(self.memory_gb >= 0.5, "decoding.memory_gb", self.memory_gb, "at least 0.5")
+        require(
+            1 <= self.memory_gb < inf,
+            "decoding.memory_gb",
+            self.memory_gb,
+            "at least 1, finite",
+        )
         require(self.videos_each >= 1, "decoding.videos_each", self.videos_each, "at least 1")
 
     def pool(self, sampling: SamplingConfig, preprocessing: "Preprocessing") -> "DecodePool":

@@ -1,7 +1,7 @@
 """A collection of videos and an index -> the index holding exactly that collection.
 
-Only what is new or changed is decoded. Every few seconds what is done is made durable, so that a
-stopped run, however it was stopped, goes on where it was.
+Only what is new or changed is decoded. What is done is kept, so that a stopped run, however it was
+stopped, goes on where it was.
 """
 
 import os
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
 from indexing.changes import Changes, file_stamp, find_changes
 from indexing.embeddings import EmbeddingParts
+from indexing.journal import Journal
 from indexing.manifest import IndexSettings, Manifest, check_settings
 from indexing.pipeline import EncodedVideo, encode_videos
 from indexing.progress import progress_bar
@@ -28,8 +29,9 @@ from indexing.sources import VideoItem
 from indexing.stopping import StopRequest
 from vision import DecodePool, FrameEncoder, frames_in_span, mean_pool, segment_spans
 
-_SAVE_EVERY_SECONDS = 5.0
+_SAVE_EVERY_SECONDS = 20.0
 _LOCK_NAME = "writer.lock"
+_JOURNAL_NAME = "unsaved.journal"
 
 
 @dataclass
@@ -106,7 +108,7 @@ def update_index(
             encoder=encoder,
             pool=pool,
             retry_failed=retry_failed,
-            stop=stop or StopRequest(),
+            stop=StopRequest() if stop is None else stop,
         )
         try:
             changes = find_changes(
@@ -121,7 +123,7 @@ def update_index(
             place = {item.key: i for i, item in enumerate(items)}
             write_report(folder, sorted(run.report, key=lambda line: place.get(line.key, -1)))
         finally:
-            run.catalogue.close()
+            run.close()
     run.summary.searchable = manifest.num_videos
     run.summary.seconds = round(time.monotonic() - started, 2)
     return run.summary
@@ -129,7 +131,7 @@ def update_index(
 
 def _prepare_folder(folder: Path) -> None:
     if folder.is_dir() and not Manifest.exists(folder):
-        own = {_LOCK_NAME, CATALOGUE_NAME, EMBEDDINGS_NAME}
+        own = {_LOCK_NAME, _JOURNAL_NAME, CATALOGUE_NAME, EMBEDDINGS_NAME}
         others = sorted(
             path.name
             for path in folder.iterdir()
@@ -206,6 +208,9 @@ class _Run:
     ) -> None:
         self.catalogue = Catalogue(folder / CATALOGUE_NAME)
         self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
+        self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=settings.embedding_dim)
+        self._unsaved = self._journal.read()  # by a run that was killed
+        self._save()
         self.records = self.catalogue.records()
         self.summary = IndexSummary()
         self.report: list[ReportLine] = []
@@ -222,8 +227,10 @@ class _Run:
         self._gone: dict[str, VideoRecord] = {}
         # Videos whose content turned out to be known: from the decoding thread to this one.
         self._known: deque[tuple[_Tag, VideoRecord]] = deque()
-        self._unsaved: list[tuple[NewVideo, np.ndarray]] = []
-        self._saved_at = time.monotonic()
+
+    def close(self) -> None:
+        self._journal.close()
+        self.catalogue.close()
 
     def apply(self, changes: Changes, *, show_progress: bool) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
@@ -368,6 +375,7 @@ class _Run:
                 inside = frames_in_span(encoded.times_seconds, start, end)
                 pooled.append(mean_pool(encoded.embeddings[inside]))
             embeddings = np.stack([embedding.numpy() for embedding in pooled])
+        self._journal.append(video, embeddings)
         self._unsaved.append((video, embeddings))
         action = "failed" if encoded.outcome == "failed" else "indexed"
         self._note(item, action, encoded.outcome, video)
@@ -401,6 +409,7 @@ class _Run:
                 [video for video, _ in self._unsaved], locations, next_part=part + 1
             )
             self._unsaved = []
+            self._journal.clear()
         self._saved_at = time.monotonic()
 
     def _note(

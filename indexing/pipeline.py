@@ -197,7 +197,7 @@ class _Packer:
 
     def _fill(self, video: _Video, pixels: torch.Tensor) -> None:
         while len(pixels):
-            room = self._encoder.batch_frames - self._num_frames
+            room = max(1, self._encoder.batch_frames - self._num_frames)
             part, pixels = pixels[:room], pixels[room:]
             self._parts.append((video, part))
             self._num_frames += len(part)

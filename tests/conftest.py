@@ -1,8 +1,10 @@
 """Videos with known colours at known times, a model that sees only colour, and the real `mini`."""
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -10,7 +12,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vision import DualEncoder, FrameEncoder, ModelSpec, Preprocessing, load_model
+import vision.frames
+from vision import (
+    DECODERS,
+    DualEncoder,
+    FailedVideo,
+    FrameEncoder,
+    Frames,
+    FrameSettings,
+    ModelSpec,
+    Preprocessing,
+    VideoDecodeError,
+    load_model,
+)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -110,3 +124,37 @@ def colour_model() -> DualEncoder:
 @pytest.fixture
 def colour_encoder(colour_model: DualEncoder) -> FrameEncoder:
     return FrameEncoder(colour_model, device="cpu", precision="fp32")
+
+
+class InProcessPool:
+    """Stands in for a `DecodePool`: decodes in this process, one video after the other.
+
+    Args:
+        settings: what is to come of each video.
+        iter_frames: called with a path, the settings and `decoders`; another one for tests that
+            watch or change what is decoded. What it raises besides VideoDecodeError is raised.
+    """
+
+    def __init__(
+        self,
+        settings: FrameSettings,
+        *,
+        iter_frames: Callable[..., Iterator[Frames]] = vision.frames.iter_frames,
+    ) -> None:
+        self.settings = settings
+        self.iter_frames = iter_frames
+
+    def decode(
+        self, videos: Iterable[tuple[Any, Path]], *, stopped: threading.Event | None = None
+    ) -> Iterator[tuple[Any, Frames | FailedVideo]]:
+        """Yields what `DecodePool.decode` does."""
+        for tag, path in videos:
+            decoder = ""
+            try:
+                for frames in self.iter_frames(path, self.settings, decoders=DECODERS):
+                    if stopped is not None and stopped.is_set():
+                        return
+                    decoder = DECODERS[0] if len(frames.times_seconds) else decoder
+                    yield tag, frames
+            except VideoDecodeError as error:
+                yield tag, FailedVideo(str(error), decoder)

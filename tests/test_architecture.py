@@ -24,6 +24,8 @@ ALLOWED = {
     "search": {"configs", "indexing", "text", "vision"},
     "train": {"configs", "indexing", "text", "vision"},
 }
+# Extras, and what has no build for every processor: imported where they are used.
+NOT_ALWAYS_THERE = {"decord", "scenedetect", "openvino"}
 SEES_HYDRA = {"configs", "indexing.__main__", *SCRIPTS}
 
 
@@ -103,6 +105,9 @@ def refuse(*arguments):
     raise SystemExit("a network was asked for")
 
 socket.socket.connect = socket.getaddrinfo = refuse
+for name in {sorted(OURS)}:
+    __import__(name)
+print(*set({sorted(NOT_ALWAYS_THERE)}) & sys.modules.keys(), end="")
 for name in {sorted(MODULES)}:
     handlers, level = list(logging.root.handlers), logging.root.level
     __import__(name)

@@ -9,8 +9,8 @@ import tests.conftest
 from indexing import IndexReader, IndexSettings, collect_videos, update_index
 from search import Searcher
 from tests.command_lines import assert_user_error, run_program
-from tests.conftest import COLOURS
-from vision import IntervalSampler, VideoDecodeError
+from tests.conftest import COLOURS, InProcessPool
+from vision import FrameSettings, IntervalSampler, VideoDecodeError
 
 RED, GREEN, BLUE = COLOURS.values()
 
@@ -36,7 +36,7 @@ def searcher(colour_encoder, colour_model, write_video, tmp_path):
         collect_videos(str(folder)),
         settings=settings,
         encoder=colour_encoder,
-        sampler=IntervalSampler(0.5),
+        pool=InProcessPool(FrameSettings(IntervalSampler(0.5), colour_encoder.preprocessing)),
         show_progress=False,
     )
     searcher = Searcher(IndexReader(tmp_path / "index"), colour_model, device="cpu")

@@ -5,15 +5,18 @@ import pytest
 import tests.conftest
 from indexing import VideoItem, encode_captioned, retrieval_metrics
 from tests.command_lines import assert_user_error, run_program
-from tests.conftest import COLOURS, tokenize_colours
+from tests.conftest import COLOURS, InProcessPool, tokenize_colours
 from text import TextEncoder, Tokenizer
-from vision import UniformSampler
-
-SAMPLER = UniformSampler(4)
+from vision import FrameSettings, UniformSampler
 
 
 def run_train(*arguments):
     return run_program("train.py", *arguments)
+
+
+@pytest.fixture
+def pool(colour_model):
+    return InProcessPool(FrameSettings(UniformSampler(4), colour_model.preprocessing))
 
 
 def captioned(write_video, captions_by_colour):
@@ -32,12 +35,12 @@ def metrics_of(videos, colour_model):
     return retrieval_metrics(similarity.numpy(), videos.caption_video)
 
 
-def test_metrics_worked_out_by_hand(write_video, colour_encoder, colour_model):
+def test_metrics_worked_out_by_hand(write_video, colour_encoder, colour_model, pool):
     items = captioned(
         write_video,
         {"red": ["red", "a red wall"], "green": ["green", "red"], "blue": ["blue and blue"]},
     )
-    videos = encode_captioned(items, encoder=colour_encoder, sampler=SAMPLER)
+    videos = encode_captioned(items, encoder=colour_encoder, pool=pool)
     assert videos.captions == ["red", "a red wall", "green", "red", "blue and blue"]
     assert videos.caption_video.tolist() == [0, 0, 1, 1, 2]
     assert videos.embeddings.argmax(dim=1).tolist() == [0, 1, 2]
@@ -55,28 +58,30 @@ def test_metrics_worked_out_by_hand(write_video, colour_encoder, colour_model):
 
 
 def test_broken_video_is_named_and_its_captions_are_left_out(
-    write_video, colour_encoder, colour_model, tmp_path
+    write_video, colour_encoder, colour_model, pool, tmp_path
 ):
     red, blue = captioned(write_video, {"red": ["red"], "blue": ["blue"]})
     broken = VideoItem("green", tmp_path / "green.mp4", {"captions": ["green", "green"]})
-    videos = encode_captioned([red, broken, blue], encoder=colour_encoder, sampler=SAMPLER)
+    videos = encode_captioned([red, broken, blue], encoder=colour_encoder, pool=pool)
     assert videos.failed == [(str(tmp_path / "green.mp4"), "no such file")]
     assert videos.captions == ["red", "blue"]
     assert videos.caption_video.tolist() == [0, 1]
     assert metrics_of(videos, colour_model)["t2v"]["R@1"] == 100.0
 
 
-def test_video_without_captions_is_named_before_anything_is_decoded(write_video, colour_encoder):
-    colour_encoder.encode = None
+def test_video_without_captions_is_named_before_anything_is_decoded(
+    write_video, colour_encoder, pool
+):
+    pool.iter_frames = None
     items = captioned(write_video, {"red": ["red"], "green": []})
     with pytest.raises(ValueError, match=r"green.mp4: has no `captions`"):
-        encode_captioned(items, encoder=colour_encoder, sampler=SAMPLER)
+        encode_captioned(items, encoder=colour_encoder, pool=pool)
 
 
-def test_nothing_but_broken_videos_is_an_error(colour_encoder, tmp_path):
+def test_nothing_but_broken_videos_is_an_error(colour_encoder, pool, tmp_path):
     items = [VideoItem(name, tmp_path / name, {"captions": ["red"]}) for name in ("a", "b")]
     with pytest.raises(ValueError, match=r"none of 2 videos can be decoded; .*no such file"):
-        encode_captioned(items, encoder=colour_encoder, sampler=SAMPLER)
+        encode_captioned(items, encoder=colour_encoder, pool=pool)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A video file -> frames -> frame embeddings -> a video embedding."""
 
+from vision.decode_pool import DecodePool, WorkerLimits
+from vision.decode_worker import FailedVideo, start_decode_server
 from vision.decoding import (
     DECODERS,
     IMAGE_SUFFIXES,
@@ -25,7 +27,6 @@ from vision.sampling import (
     segment_spans,
 )
 from vision.shots import ShotSampler
-from vision.workers import DecodePool, FailedVideo, WorkerLimits, start_decode_server
 
 __all__ = [
     "DECODERS",

@@ -5,7 +5,7 @@ made for the hearing or visually impaired, one marked as default, one that is mo
 picture, the one of the highest bit rate.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import av
@@ -18,6 +18,10 @@ from vision.errors import VideoDecodeError
 
 # Codecs whose decoder leaves out, when asked, the frames that no other frame is predicted from.
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
+
+
+class StrayTimesError(Exception):
+    """After a seek, FFmpeg gives packets other times than it gave them from the file's start."""
 
 
 def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
@@ -59,21 +63,33 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
 
 
 def decode(
-    container: InputContainer, stream: VideoStream, *, wanted: Collection[int] | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    *,
+    wanted: Collection[int] | None = None,
+    packet_sizes: Mapping[int, int] | None = None,
 ) -> Iterator[VideoFrame]:
     """The frames from where the container stands; damaged packets are passed over.
 
     Args:
         wanted: presentation times, in the stream's units. Where the codec allows, other frames
             are not decoded unless those are predicted from them.
+        packet_sizes: by presentation time, as read from the file's start: what a seek is held
+            against, where a container stores few times, and FFmpeg counts on from where it is.
+
+    Raises:
+        StrayTimesError: a packet is not the one that has its time.
     """
     context = stream.codec_context
     may_skip = wanted is not None and context.name in _SKIPPING_CODECS
     flushed = False
     for packet in packets(container, stream):
+        if packet_sizes is not None and packet.size and _is_stray(packet, packet_sizes):
+            raise StrayTimesError
         if may_skip:
             assert wanted is not None
-            skips = bool(packet.size) and packet.pts not in wanted
+            # One without a time may be the second field of a wanted frame.
+            skips = packet.pts is not None and packet.pts not in wanted
             context.skip_frame = "NONREF" if skips else "DEFAULT"
         flushed = not packet.size
         yield from _decode_packet(packet)
@@ -89,6 +105,10 @@ def why_no_frame(path: Path) -> str:
     if _looks_encrypted(path):
         return "its video is encrypted"
     return "its video track holds no frame that can be decoded"
+
+
+def _is_stray(packet: Packet, sizes: Mapping[int, int]) -> bool:
+    return packet.pts is None or sizes.get(packet.pts) != packet.size
 
 
 def _decode_packet(packet: Packet) -> Iterator[VideoFrame]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vision.errors import VideoDecodeError
+from vision.orientation import square
 
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf "
@@ -22,6 +23,9 @@ IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
 
 # In the order in which they are tried; see benchmarks/decoders.py.
 DECODERS = ("pyav", "decord")
+
+# `(3, H, W)` uint8 and the width by the height of its pixels -> `(3, H', W')` uint8.
+Resize = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 class Timeline(Protocol):
@@ -54,8 +58,14 @@ class VideoReader(Timeline, Protocol):
     knows_times: bool
     num_lost_frames: int
 
-    def frames(self, frame_indices: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    def frames(
+        self, frame_indices: Sequence[int], resize: Resize = square
+    ) -> Iterator[tuple[int, torch.Tensor]]:
         """Decodes frames, in ascending order and each once.
+
+        Args:
+            frame_indices: into the times.
+            resize: makes of each frame what is wanted of it, once it is upright.
 
         Returns:
             Pairs of an index and `(3, H, W)` uint8, RGB. Frames that do not decode are left out.
@@ -157,9 +167,11 @@ class StillImageReader:
         self.duration_seconds = 0.0
         self.is_key_frame = np.ones(1, dtype=bool)
 
-    def frames(self, frame_indices: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    def frames(
+        self, frame_indices: Sequence[int], resize: Resize = square
+    ) -> Iterator[tuple[int, torch.Tensor]]:
         if frame_indices:
-            yield 0, self._frame
+            yield 0, resize(self._frame, 1.0)
 
 
 def _first_line(error: Exception) -> str:

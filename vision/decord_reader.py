@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from vision.container import decode, open_container
+from vision.decoding import Resize
 from vision.errors import MAX_DURATION_SECONDS, VideoDecodeError
-from vision.frame_list import list_frames
-from vision.orientation import display_matrix, has_square_pixels, is_turned
+from vision.frame_list import list_packets
+from vision.orientation import display_matrix, has_square_pixels, is_turned, square
 
 _MOST_SQUARED_ERROR = 65.0  # of values from 0 to 255: a PSNR of 30 dB
 _ERRORS = (decord.DECORDError, RuntimeError, IndexError)  # the first has no base but Exception
@@ -52,20 +53,26 @@ class DecordReader:
         if checked:
             self._check(path)
 
-    def frames(self, frame_indices: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    def frames(
+        self, frame_indices: Sequence[int], resize: Resize = square
+    ) -> Iterator[tuple[int, torch.Tensor]]:
         for index in sorted(set(frame_indices)):
             try:
                 frame = self._reader[index].asnumpy()  # (H, W, 3)
             except _ERRORS:
                 continue
-            yield index, torch.from_numpy(frame).permute(2, 0, 1)
+            if frame.shape[2] != 3:  # it gives narrow pictures the shape of their padding
+                continue
+            yield index, resize(torch.from_numpy(frame).permute(2, 0, 1), 1.0)
 
     def _check(self, path: Path) -> None:
         """Compares with FFmpeg's list of the frames and with its first frame."""
-        listed = list_frames(path, trust_packets=True)
-        times = listed.times_seconds if len(listed.keys) else np.empty(0)
-        if len(times) != len(self.times_seconds):
+        container, stream = open_container(path)
+        with container:
+            listed = list_packets(container, stream)
+        if listed is None or len(listed.keys) != len(self.times_seconds):
             raise VideoDecodeError("decord does not see the frames that FFmpeg sees")
+        times = listed.times_seconds
         gap = np.median(np.diff(times)) if len(times) > 1 else np.inf
         if np.abs(times - self.times_seconds).max() > gap / 2:
             raise VideoDecodeError("decord does not give the times that the file states")
@@ -78,7 +85,9 @@ class DecordReader:
             if is_turned(display_matrix(first)) or not has_square:
                 raise VideoDecodeError("decord does not turn or stretch its frames as it should")
             _, own = next(self.frames([0]), (0, None))
-            if own is None or own.shape[1:] != (first.height, first.width):
+            if own is None:
+                raise VideoDecodeError("decord does not decode its first frame")
+            if own.shape[1:] != (first.height, first.width):
                 raise VideoDecodeError("decord does not choose the stream that FFmpeg chooses")
             ffmpeg_own = torch.from_numpy(first.to_ndarray(format="rgb24")).permute(2, 0, 1)
             if (own.float() - ffmpeg_own.float()).square().mean() > _MOST_SQUARED_ERROR:

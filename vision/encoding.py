@@ -21,7 +21,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 # Frames encoded together. On a CPU a small batch stays in the caches and in memory that the
 # allocator has at hand: `mini` in bf16 does 125 frames/s by eights, 45 by sixty-fours (2 cores).
-_BATCH_FRAMES = {"cpu": 8, "cuda": 256}
+_BATCH_FRAMES = {"cpu": 4, "cuda": 256}
 
 
 def choose_device(device: str) -> torch.device:
@@ -142,17 +142,15 @@ class FrameEncoder:
     @torch.inference_mode()
     def _encode_batch(self, pixels: torch.Tensor) -> torch.Tensor:
         """A batch; in halves where it does not fit into memory, and then all later ones too."""
+        size = min(self.batch_frames, len(pixels))
         try:
             return torch.cat(
-                [
-                    self._tower(part.to(self.device)).float().cpu()
-                    for part in pixels.split(self.batch_frames)
-                ]
+                [self._tower(part.to(self.device)).float().cpu() for part in pixels.split(size)]
             )
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or min(self.batch_frames, len(pixels)) == 1:
+            if not _is_out_of_memory(error) or size == 1:
                 raise
-        self.batch_frames = max(1, min(self.batch_frames, len(pixels)) // 2)
+        self.batch_frames = min(self.batch_frames, size // 2)  # another thread may have halved it
         logger.warning("out of memory: batches of %d frames from here on", self.batch_frames)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

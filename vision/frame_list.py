@@ -27,6 +27,8 @@ class FrameList:
         seek_points: `(K,)` int64, ascending: the keys at which decoding can begin.
         has_times: whether keys are times.
         seconds_a_key: the length of a key's unit.
+        packet_sizes: bytes of each packet by its presentation time.
+        frame_seconds: how long a frame lasts, by the rate that the file states.
         num_lost: frames that the file lists but that are cut off or damaged.
         only_damaged: whether the frames are all marked as damaged by the decoder.
     """
@@ -36,6 +38,8 @@ class FrameList:
     seek_points: np.ndarray
     has_times: bool
     seconds_a_key: float
+    frame_seconds: float
+    packet_sizes: dict[int, int]
     num_lost: int = 0
     only_damaged: bool = False
 
@@ -51,47 +55,28 @@ class FrameList:
         last = float(np.median(np.diff(times))) if len(times) > 1 else self.frame_seconds
         return float(times[-1]) + last
 
-    @property
-    def frame_seconds(self) -> float:
-        return self.seconds_a_key if not self.has_times else 1 / float(_UNKNOWN_RATE)
 
-
-def list_frames(path: Path, *, trust_packets: bool) -> FrameList:
-    """Lists the frames of a file; none where nothing decodes.
-
-    Args:
-        trust_packets: take the list from the packets' times, which needs no decoding; otherwise,
-            and where packets have no times, all is decoded.
-
-    Raises:
-        VideoDecodeError: the file cannot be opened, or has no video track.
-    """
-    if trust_packets:
-        container, stream = open_container(path)
-        with container:
-            listed = _list_packets(container, stream)
-        if listed is not None:
-            return listed
-    return _list_decoded(path)
-
-
-def _list_packets(container: InputContainer, stream: VideoStream) -> FrameList | None:
-    """The frames by the packets that are to be shown; None where those do not tell."""
+def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | None:
+    """Lists the frames by the packets that are to be shown, from where the container stands; None
+    where those do not tell."""
     shown: dict[int, bool] = {}
+    sizes: dict[int, int] = {}
     seek_points = []
-    num_packets = 0
     for packet in packets(container, stream):
         if not packet.size:
             continue
         if packet.pts is None:
             return None
-        num_packets += 1
+        sizes[packet.pts] = packet.size
         if packet.is_keyframe:
             seek_points.append(packet.pts)
         if not packet.is_discard:
             shown[packet.pts] = packet.is_keyframe
     if not shown or not _makes_sense(list(shown), stream):
         return None
+    in_order = all(early < late for early, late in pairwise(sizes))
+    if container.format.name == "avi" and stream.codec_context.has_b_frames and in_order:
+        return None  # AVI stores no times: FFmpeg has counted the packets as they are stored
     keys = np.array(sorted(shown), dtype=np.int64)
     assert stream.time_base is not None
     return FrameList(
@@ -100,16 +85,23 @@ def _list_packets(container: InputContainer, stream: VideoStream) -> FrameList |
         seek_points=np.unique(np.array(seek_points, dtype=np.int64)),
         has_times=True,
         seconds_a_key=float(stream.time_base),
-        num_lost=max(0, stream.frames - num_packets),
+        frame_seconds=float(1 / _rate(stream)),
+        packet_sizes=sizes,
+        num_lost=max(0, stream.frames - len(sizes)),
     )
 
 
-def _list_decoded(path: Path) -> FrameList:
-    """The frames that decode, by their times; or by their numbers, where a frame has no time or an
-    earlier one than the frame before it, as in damaged files."""
+def list_decoded(path: Path) -> FrameList:
+    """Lists the frames that decode, by their times; or by their numbers, where a frame has no time
+    or an earlier one than the frame before it, as in damaged files.
+
+    Raises:
+        VideoDecodeError: the file cannot be opened, or has no video track.
+    """
     container, stream = open_container(path)
     with container:
-        is_shown = [not p.is_discard for p in packets(container, stream) if p.size]
+        listed = [(p.pts, p.size, not p.is_discard) for p in packets(container, stream) if p.size]
+        is_shown = [shown for _, _, shown in listed]
         num_packets = max(sum(is_shown), stream.frames - is_shown.count(False))
     container, stream = open_container(path)
     with container:
@@ -120,7 +112,10 @@ def _list_decoded(path: Path) -> FrameList:
             and all(early < late for early, late in pairwise(times))  # type: ignore[operator]
             and _makes_sense(times, stream)  # type: ignore[arg-type]
         )
-        unit = stream.time_base if has_times else 1 / (stream.average_rate or _UNKNOWN_RATE)
+        # Of a stream without times, such as raw H.264, the codec knows the rate.
+        codec_rate = None if has_times else stream.codec_context.framerate
+        frame_seconds = 1 / (codec_rate or _rate(stream))
+        unit = stream.time_base if has_times else frame_seconds
     assert unit is not None
     only_damaged = all(is_damaged for _, _, is_damaged in frames)
     keys, is_key_frame = [], []
@@ -136,9 +131,16 @@ def _list_decoded(path: Path) -> FrameList:
         seek_points=np.array(keys, dtype=np.int64)[np.array(is_key_frame, dtype=bool)],
         has_times=has_times,
         seconds_a_key=float(unit),
+        frame_seconds=float(frame_seconds),
+        packet_sizes={pts: size for pts, size, _ in listed if pts is not None},
         num_lost=num_lost if num_lost > _HIDDEN_SHARE * num_packets else 0,
         only_damaged=only_damaged,
     )
+
+
+def _rate(stream: VideoStream) -> Fraction:
+    """Frames a second."""
+    return stream.average_rate or _UNKNOWN_RATE
 
 
 def _makes_sense(times: list[int], stream: VideoStream) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vision.decoding import DECODERS, OpenReader, VideoReader, reader_openers
 from vision.errors import VideoDecodeError
 from vision.preprocessing import Preprocessing
-from vision.sampling import Sampler, Samples
+from vision.sampling import ROUNDING_SECONDS, Sampler, Samples
 
 _CHUNK_FRAMES = 32
 _CHUNK_SECONDS = 5.0  # of work, after which fewer are passed on
@@ -111,7 +111,8 @@ def iter_frames(
     if chunks.last_reader is None:
         raise reason or VideoDecodeError("no decoder can open it")
     reader = chunks.last_reader
-    yield chunks.take(VideoEnd(reader.duration_seconds, reader.decoder, str(reason)))
+    end = VideoEnd(reader.duration_seconds, reader.decoder, str(reason), chunks.shot_spans)
+    yield chunks.take(end)
 
 
 class _MissingFrames(VideoDecodeError):
@@ -123,11 +124,13 @@ def _read(
 ) -> Iterator[Frames]:
     """Reads with one decoder, from where the last one has come to."""
     samples = sampler(reader)
-    after = reader.times_seconds[samples.frame_indices] > chunks.last_seconds
+    chunks.shot_spans = samples.shot_spans
+    after = reader.times_seconds[samples.frame_indices] > chunks.last_seconds + ROUNDING_SECONDS
     wanted = samples.frame_indices[after].tolist()
+    resize = chunks.settings.preprocessing.resize
     previous: torch.Tensor | None = None
     num_missing = place = 0
-    for index, frame in reader.frames(wanted):
+    for index, frame in reader.frames(wanted, resize):
         if not reader.knows_times:
             # A decoder that repeats frames where it cannot decode, or a picture that stands still.
             if previous is not None and torch.equal(previous, frame):
@@ -163,13 +166,14 @@ def _end(reader: VideoReader, samples: Samples, num_missing: int) -> VideoEnd:
 
 @dataclass
 class _Chunks:
-    """Frames on their way out, resized as they come."""
+    """Frames on their way out."""
 
     settings: FrameSettings
     num_rows: int  # frames to be encoded, so far
     after_seconds: float
     last_seconds: float = field(init=False)
     last_reader: VideoReader | None = None
+    shot_spans: np.ndarray | None = None
     _pixels: list[torch.Tensor] = field(default_factory=list)
     _times: list[float] = field(default_factory=list)
     _rows: list[int] = field(default_factory=list)
@@ -185,10 +189,9 @@ class _Chunks:
         return len(self._times) >= _CHUNK_FRAMES or (late and bool(self._times))
 
     def add(self, frame: torch.Tensor, seconds: float, reader: VideoReader) -> None:
-        """Takes a frame `(3, H, W)` as decoded."""
-        resized = self.settings.preprocessing.resize(frame[None])
-        if not self._is_similar(resized):
-            self._pixels.append(resized)
+        """Takes a frame `(3, height, width)` of the model's size."""
+        if not self._is_similar(frame):
+            self._pixels.append(frame)
             self.num_rows += 1
         self._times.append(seconds)
         self._rows.append(self.num_rows - 1)
@@ -197,7 +200,7 @@ class _Chunks:
     def take(self, end: VideoEnd | None = None) -> Frames:
         empty = torch.empty((0, 3, *self.settings.preprocessing.size), dtype=torch.uint8)
         frames = Frames(
-            torch.cat(self._pixels) if self._pixels else empty,
+            torch.stack(self._pixels) if self._pixels else empty,
             np.array(self._times, dtype=np.float64),
             np.array(self._rows, dtype=np.int64),
             end,
@@ -206,11 +209,11 @@ class _Chunks:
         self._began = time.monotonic()
         return frames
 
-    def _is_similar(self, resized: torch.Tensor) -> bool:
+    def _is_similar(self, frame: torch.Tensor) -> bool:
         """Whether a frame is as good as the last one that is to be encoded."""
         if not self.settings.skip_similar:
             return False
-        grid = F.adaptive_avg_pool2d(resized.float(), _GRID)
+        grid = F.adaptive_avg_pool2d(frame.float(), _GRID)
         is_similar = self._grid is not None and bool(
             (grid - self._grid).abs().max() < self.settings.skip_similar
         )

@@ -95,8 +95,8 @@ def _read_or_convert(
     model = _convert(openvino, tower, example)
     try:
         _keep(openvino, model, folder)
-    except OSError as error:
-        logger.warning("%s: cannot keep the compiled model (%s)", folder.parent, error.strerror)
+    except (OSError, RuntimeError) as error:  # the second is OpenVINO's, of a full disk
+        logger.warning("%s: cannot keep the converted model (%s)", folder.parent, error)
     return model
 
 

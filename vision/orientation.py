@@ -11,32 +11,48 @@ _ALMOST_SQUARE = 0.02  # a pixel's width and height may differ by this share
 _MOST_STRETCHED = 8  # beyond this, a pixel's stated shape is damage
 
 
-def upright(
+def turn(
     pixels: torch.Tensor, *, matrix: np.ndarray | None, pixel_aspect: Fraction | None
-) -> torch.Tensor:
-    """Applies what players apply.
+) -> tuple[torch.Tensor, float]:
+    """Turns and mirrors as players do.
 
     Args:
         pixels: `(3, H, W)` uint8.
         matrix: `(2, 2)`, of `display_matrix`.
-        pixel_aspect: a pixel's width by its height.
+        pixel_aspect: a stored pixel's width by its height, as the file states it.
 
     Returns:
-        `(3, H', W')` uint8. The shorter side of a pixel is stretched, so that nothing is lost.
+        `(3, H', W')` uint8, and the width by the height of a pixel of it: 1.0 where the file's
+        pixels are almost square, or where what it states is damage.
     """
-    pixels = _square(pixels, pixel_aspect)
+    aspect = 1.0 if has_square_pixels(pixel_aspect) else float(pixel_aspect or 1)
     if matrix is None:
-        return pixels
+        return pixels, aspect
     turned = np.abs(matrix).round(2)
     if (turned == np.eye(2)).all():
         horizontal, vertical = matrix[0, 0], matrix[1, 1]
     elif (turned == np.eye(2)[::-1]).all():
-        pixels = pixels.transpose(1, 2)
+        pixels, aspect = pixels.transpose(1, 2), 1 / aspect
         horizontal, vertical = matrix[1, 0], matrix[0, 1]
     else:  # of an angle that no camera is held at, or damaged
-        return pixels
+        return pixels, aspect
     mirrored = [axis for axis, factor in ((1, vertical), (2, horizontal)) if factor < 0]
-    return pixels.flip(mirrored) if mirrored else pixels
+    return (pixels.flip(mirrored) if mirrored else pixels), aspect
+
+
+def square(pixels: torch.Tensor, pixel_aspect: float) -> torch.Tensor:
+    """Stretches the shorter side of the pixels, so that they are square and nothing is lost:
+    `(..., H, W)` uint8 to `(..., H', W')`."""
+    if pixel_aspect == 1:
+        return pixels
+    height, width = pixels.shape[-2:]
+    stretches_width = pixel_aspect > 1
+    size = (
+        [height, round(width * pixel_aspect)]
+        if stretches_width
+        else [round(height / pixel_aspect), width]
+    )
+    return TF.resize(pixels, size, antialias=True)
 
 
 def display_matrix(frame: VideoFrame) -> np.ndarray | None:
@@ -62,12 +78,3 @@ def has_square_pixels(pixel_aspect: Fraction | None) -> bool:
 def is_turned(matrix: np.ndarray | None) -> bool:
     """Whether the display matrix turns or mirrors."""
     return matrix is not None and not np.allclose(matrix, np.eye(2), atol=0.01)
-
-
-def _square(pixels: torch.Tensor, pixel_aspect: Fraction | None) -> torch.Tensor:
-    if has_square_pixels(pixel_aspect):
-        return pixels
-    aspect = float(pixel_aspect or 1)
-    height, width = pixels.shape[1:]
-    size = [height, round(width * aspect)] if aspect > 1 else [round(height / aspect), width]
-    return TF.resize(pixels, size, antialias=True)

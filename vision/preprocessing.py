@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 _INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+_LONGEST = 4 / 3
 _RESIZE_MODES = ("shortest", "longest", "squash")
 
 
@@ -59,10 +60,20 @@ class Preprocessing:
     def as_dict(self) -> dict:
         return asdict(self)
 
-    def resize(self, frames: torch.Tensor) -> torch.Tensor:
-        """Resizes and crops: `(T, 3, H, W)` uint8 to `(T, 3, *size)` uint8."""
+    def resize(self, frames: torch.Tensor, pixel_aspect: float = 1.0) -> torch.Tensor:
+        """Resizes and crops: `(..., 3, H, W)` uint8 to `(..., 3, *size)` uint8.
+
+        Args:
+            frames: pictures of one size.
+            pixel_aspect: a pixel's width by its height. A picture that is then cut is stretched
+                no further than to 4:3 of the model's shape.
+        """
         target_height, target_width = self.size
-        height, width = frames.shape[-2:]
+        height, stored_width = frames.shape[-2:]
+        if self.resize_mode == "shortest":
+            aspect = stored_width / height / (target_width / target_height)
+            pixel_aspect = _stretch_as_far_as_it_helps(pixel_aspect, aspect)
+        width = stored_width * pixel_aspect
         interpolation = _INTERPOLATION[self.interpolation]
         if self.resize_mode == "squash":
             new_height, new_width = target_height, target_width
@@ -97,3 +108,15 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
         return (frames.float() / 255.0 - mean) / std
+
+
+def _stretch_as_far_as_it_helps(pixel_aspect: float, aspect: float) -> float:
+    """A pixel's width by its height, but not so that a picture (of this aspect by the model's)
+    becomes longer than 4:3, of which cutting takes a quarter; what is stored longer remains so.
+
+    Two thirds of MSR-VTT are 16:9 stored as 4:3. With `mini` on half of 1k-A (6 frames), t2v
+    R@1/5/10: stretched to 16:9 and cut 7.4/19.1/27.1, to 4:3 and cut 9.0/19.5/27.9.
+    """
+    if pixel_aspect > 1:
+        return max(1.0, min(pixel_aspect, _LONGEST / aspect))
+    return min(1.0, max(pixel_aspect, 1 / (_LONGEST * aspect)))

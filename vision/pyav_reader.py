@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from av import FFmpegError
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
-from vision.container import decode, open_container, why_no_frame
+from vision.container import StrayTimesError, decode, open_container, why_no_frame
+from vision.decoding import Resize
 from vision.errors import VideoDecodeError
-from vision.frame_list import list_frames
-from vision.orientation import display_matrix, upright
+from vision.frame_list import list_decoded, list_packets
+from vision.orientation import display_matrix, square, turn
 
 _NEVER = np.iinfo(np.int64).max
 _START = np.iinfo(np.int64).min  # of the file
@@ -35,19 +37,24 @@ class PyAVReader:
 
     def __init__(self, path: Path, *, trust_packets: bool = True) -> None:
         self._path = path
-        self._list = list_frames(path, trust_packets=trust_packets)
+        self._container, self._stream = open_container(path)
+        listed = list_packets(self._container, self._stream) if trust_packets else None
+        self._list = list_decoded(path) if listed is None else listed
         if not len(self._list.keys):
             raise VideoDecodeError(why_no_frame(path))
         self.times_seconds = self._list.times_seconds
         self.duration_seconds = self._list.duration_seconds
         self.is_key_frame = self._list.is_key_frame
         self.num_lost_frames = self._list.num_lost
-        self._container, self._stream = open_container(path)
+        self._reformatter = VideoReformatter()  # a new one for each frame is six times slower
+        self._can_seek = self._list.has_times
         self._wanted: set[int] = set()
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._position = _NEVER  # frames with lower keys have gone by
 
-    def frames(self, frame_indices: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    def frames(
+        self, frame_indices: Sequence[int], resize: Resize = square
+    ) -> Iterator[tuple[int, torch.Tensor]]:
         indices = sorted(set(frame_indices))
         keys = self._list.keys[indices].tolist()
         self._wanted = set(keys)
@@ -55,7 +62,7 @@ class PyAVReader:
         for index, key in zip(indices, keys, strict=True):
             frame = self._find(key)
             if frame is not None:
-                yield index, self._pixels(frame)
+                yield index, self._pixels(frame, resize)
 
     def _find(self, key: int) -> VideoFrame | None:
         """Decodes until this frame comes, from an ever earlier place where decoding began too late
@@ -64,29 +71,38 @@ class PyAVReader:
         for place in self._places_before(key):
             if place == _START and is_damaged:
                 break
-            if place is not None:
-                self._go_to(place)
-            has_begun_before = False
-            for frame_key, frame in self._frames:
-                self._position = frame_key + 1
-                if frame_key == key:
-                    if not frame.is_corrupt or self._list.only_damaged:
-                        return frame
-                    is_damaged = True
-                if frame_key >= key:
-                    break
-                has_begun_before = True
-            else:
-                self._position = _NEVER
-            if has_begun_before and not is_damaged:  # its time has gone by without it
+            try:
+                if place is not None:
+                    self._go_to(place)
+                frame, has_come_past = self._decode_until(key)
+            except StrayTimesError:
+                self._can_seek = False
+                return self._find(key)
+            if frame is not None:
+                if not frame.is_corrupt or self._list.only_damaged:
+                    return frame
+                is_damaged = True
+            elif has_come_past and not is_damaged:
                 break
         return None
+
+    def _decode_until(self, key: int) -> tuple[VideoFrame | None, bool]:
+        """The frame, or None where a later one comes; and whether an earlier one came before, so
+        that this one's time has gone by."""
+        has_come_past = False
+        for frame_key, frame in self._frames:
+            self._position = frame_key + 1
+            if frame_key >= key:
+                return (frame if frame_key == key else None), has_come_past
+            has_come_past = True
+        self._position = _NEVER
+        return None, has_come_past
 
     def _places_before(self, key: int) -> Iterator[int | None]:
         """Where decoding may begin to reach a frame: None is where it stands, others are times to
         seek."""
         is_ahead = self._position <= key
-        if not self._list.has_times:
+        if not self._can_seek:
             if is_ahead:
                 yield None
             yield _START
@@ -99,10 +115,11 @@ class PyAVReader:
         yield _START
 
     def _go_to(self, place: int) -> None:
-        if place == _START or not self._seek(place):
+        has_sought = place != _START and self._seek(place)
+        if not has_sought:
             self._container.close()
             self._container, self._stream = open_container(self._path)
-        self._frames = self._decode()
+        self._frames = self._decode(self._list.packet_sizes if has_sought else None)
         self._position = int(self._list.keys[0])
 
     def _seek(self, key: int) -> bool:
@@ -112,22 +129,27 @@ class PyAVReader:
             return False
         return True
 
-    def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
+    def _decode(self, packet_sizes: dict[int, int] | None) -> Iterator[tuple[int, VideoFrame]]:
         """Frames with their keys, from where the container stands."""
         if not self._list.has_times:
             yield from enumerate(decode(self._container, self._stream))
             return
-        for frame in decode(self._container, self._stream, wanted=self._wanted):
+        frames = decode(
+            self._container, self._stream, wanted=self._wanted, packet_sizes=packet_sizes
+        )
+        for frame in frames:
             if frame.pts is not None:
                 yield frame.pts, frame
 
-    def _pixels(self, frame: VideoFrame) -> torch.Tensor:
+    def _pixels(self, frame: VideoFrame, resize: Resize) -> torch.Tensor:
         try:
-            stored = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+            converted = self._reformatter.reformat(frame, format="rgb24")
+            stored = torch.from_numpy(converted.to_ndarray()).permute(2, 0, 1)
         except (FFmpegError, ValueError, MemoryError) as error:
             raise VideoDecodeError(
                 f"its frames of {frame.width} x {frame.height} pixels cannot be converted"
             ) from error
-        return upright(
+        pixels, pixel_aspect = turn(
             stored, matrix=display_matrix(frame), pixel_aspect=self._stream.sample_aspect_ratio
         )
+        return resize(pixels, pixel_aspect)

@@ -12,7 +12,7 @@ import numpy as np
 from vision.decoding import Timeline, VideoReader
 
 # Two decoders, and two ways to write a number, may differ by less than this in a frame's time.
-_ROUNDING_SECONDS = 0.0005
+ROUNDING_SECONDS = 0.0005
 
 
 class Samples(NamedTuple):
@@ -140,6 +140,6 @@ def frames_in_span(
 
 def frames_on_screen(times_seconds: np.ndarray, moments_seconds: np.ndarray) -> np.ndarray:
     """The index of the last frame that starts at or before each moment, without repeats."""
-    moments = moments_seconds + _ROUNDING_SECONDS
+    moments = moments_seconds + ROUNDING_SECONDS
     shown = np.searchsorted(times_seconds, moments, side="right") - 1
     return np.unique(np.clip(shown, 0, len(times_seconds) - 1))

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from vision.decoding import VideoReader
 from vision.sampling import Samples, frames_on_screen, thin_out
@@ -25,7 +26,7 @@ class ShotSampler:
         max_frames: of a video; evenly thinned out.
 
     Raises:
-        ValueError: PySceneDetect is not installed.
+        ValueError: a number is out of range, or PySceneDetect is not installed.
     """
 
     frames_a_shot: int = 3
@@ -34,6 +35,16 @@ class ShotSampler:
     max_frames: int = 100_000
 
     def __post_init__(self) -> None:
+        if self.frames_a_shot < 1 or self.max_frames < 1:
+            raise ValueError(
+                f"frames_a_shot is {self.frames_a_shot} and max_frames {self.max_frames}: "
+                "must be at least 1"
+            )
+        if not 0 <= self.min_seconds < self.max_seconds:
+            raise ValueError(
+                f"min_seconds is {self.min_seconds} and max_seconds {self.max_seconds}: "
+                "must be 0 <= min_seconds < max_seconds"
+            )
         if find_spec("scenedetect") is None:
             raise ValueError("shots need PySceneDetect: pip install 'reelseek[shots]'")
 
@@ -57,15 +68,19 @@ def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
     detector = AdaptiveDetector(min_scene_len=max(1, round(min_seconds * fps)))
     cuts = []
     last = None
-    for index, frame in video.frames(range(num_frames)):
-        step = max(1, max(frame.shape[1:]) // _LOOKED_AT_PIXELS)
-        picture = frame[:, ::step, ::step].flip(0).permute(1, 2, 0)  # (h, w, 3), BGR
+    for index, frame in video.frames(range(num_frames), _thin_out_pixels):
+        picture = frame.flip(0).permute(1, 2, 0)  # (h, w, 3), BGR
         if last is not None and last != picture.shape:
             break  # the detector compares frames of one size
         last = picture.shape
         found = detector.process_frame(FrameTimecode(index, fps), picture.contiguous().numpy())
         cuts += [video.times_seconds[timecode.frame_num] for timecode in found]
     return np.array(cuts, dtype=np.float64)
+
+
+def _thin_out_pixels(frame: torch.Tensor, _: float) -> torch.Tensor:
+    step = max(1, max(frame.shape[1:]) // _LOOKED_AT_PIXELS)
+    return frame[:, ::step, ::step]
 
 
 def shot_spans(cuts: np.ndarray, duration_seconds: float, *, max_seconds: float) -> np.ndarray:
@@ -75,6 +90,8 @@ def shot_spans(cuts: np.ndarray, duration_seconds: float, *, max_seconds: float)
         return np.array([[0.0, 0.0]])
     spans = []
     for start, end in pairwise(edges.tolist()):
-        inner = np.linspace(start, end, int(np.ceil((end - start) / max_seconds - 1e-9)) + 1)
+        inner = np.linspace(
+            start, end, max(1, int(np.ceil((end - start) / max_seconds - 1e-9))) + 1
+        )
         spans.append(np.stack([inner[:-1], inner[1:]], axis=1))
     return np.concatenate(spans)

@@ -18,6 +18,7 @@ from configs.command_line import (
     preset_names,
     quote,
 )
+from tests.vision.conftest import FakeReader
 
 REPOSITORY = Path(command_line.__file__).parents[1]
 YAML_FILES = sorted(
@@ -137,6 +138,9 @@ def test_text_that_means_a_missing_value_is_refused_with_the_remedy():
             "unknown option sampling.every_second; near names: sampling.every_seconds",
         ),
         ("index", "sampling.kind=uniform", "unknown option sampling.kind; "),
+        ("index", "decoding.worker=1", "unknown option decoding.worker; near names: decoding.work"),
+        ("index", "decoding.workers.a=1", "unknown option decoding.workers.a"),
+        ("search", "decoding.workers=1", "unknown option decoding"),
         ("index", "videos.a=1", "unknown option videos.a: videos has no parts"),
         ("search", "zzz=1", "unknown option zzz; options: index, query, image, video, k"),
         ("search", "a dog", "argument 'a dog' is not of the form name=value"),
@@ -205,8 +209,16 @@ def test_every_yaml_becomes_objects(file):
     elif group == "sampling":
         config = config_object("index", f"sampling={name}")
         assert isinstance(config.sampling, schema.SAMPLING_KINDS[name])
-        assert len(config.sampling.sampler()([0.0, 0.5], 1.0)) >= 1
+        if name == "shots":
+            pytest.importorskip("scenedetect", reason="PySceneDetect, an extra, is not installed")
+        frame_indices, shot_spans = config.sampling.sampler()(FakeReader(20))
+        assert 1 <= len(frame_indices) <= 20
+        assert (shot_spans is not None) == (name == "shots")
         assert schema.sampling_from_dict(schema.as_plain(config.sampling)) == config.sampling
+    elif group == "decoding":
+        for config_name in ("index", "train"):
+            config = config_object(config_name, f"decoding={name}")
+            assert isinstance(config.decoding, schema.DecodingConfig)
     elif name == "cli":  # part of the three
         assert compose("search", return_hydra_config=True).hydra.output_subdir is None
     else:
@@ -231,13 +243,23 @@ def test_every_yaml_becomes_objects(file):
         ("search", "level=clip", ["level=clip", "video, moment"]),
         ("search", "json=maybe", ["json=maybe", "bool"]),
         ("search", "image=a.png", ["got query and image", "one of query, image, video"]),
-        ("index", "sampling=unifrm", ["sampling=unifrm: must be one of interval, uniform"]),
+        ("index", "sampling=unifrm", ["=unifrm: must be one of interval, keyframes, shots, unif"]),
         ("index", "sampling.every_seconds=0", ["sampling.every_seconds=0", "more than 0"]),
         ("index", "sampling.min_frames=0", ["sampling.min_frames=0", "at least 1"]),
         ("index", "sampling.max_frames=2", ["sampling.max_frames=2", "sampling.min_frames (8)"]),
         ("index", "segments.seconds=-1", ["segments.seconds=-1.0", "more than 0"]),
         ("index", "segments.overlap_seconds=4", ["overlap_seconds=4.0", "segments.seconds (4.0)"]),
         ("train", "sampling.num_frames=0", ["sampling.num_frames=0", "at least 1"]),
+        ("index", "sampling.skip_similar=-1", ["sampling.skip_similar=-1.0", "0 to 255"]),
+        ("index", "sampling.skip_similar=256", ["sampling.skip_similar=256.0", "0 to 255"]),
+        ("train", "sampling.skip_similar=nan", ["sampling.skip_similar=nan", "0 to 255"]),
+        ("index", "decoding.decoder=ffmpeg", ["decoder=ffmpeg", "pyav, decord"]),
+        ("index", "decoding.workers=-1", ["decoding.workers=-1", "0 or more"]),
+        ("index", "decoding.workers=two", ["decoding.workers=two", "Integer"]),
+        ("index", "decoding.timeout_seconds=0", ["decoding.timeout_seconds=0.0", "more than 0"]),
+        ("train", "decoding.timeout_seconds=nan", ["decoding.timeout_seconds=nan", "more than 0"]),
+        ("index", "decoding.memory_gb=0.9", ["decoding.memory_gb=0.9", "at least 1"]),
+        ("index", "decoding.videos_each=0", ["decoding.videos_each=0", "at least 1"]),
         ("train", "eval_only=false", ["eval_only=true"]),
     ],
 )
@@ -245,6 +267,127 @@ def test_wrong_value_is_named_in_one_line(config_name, argument, parts):
     line = error_line(config_name, argument)
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["sampling=keyframes", "sampling.max_frames=0"], ["sampling.max_frames=0", "at least 1"]),
+        (["sampling=shots", "sampling.frames_a_shot=0"], ["frames_a_shot=0", "at least 1"]),
+        (["sampling=shots", "sampling.min_seconds=-1"], ["min_seconds=-1.0", "0 or more"]),
+        (["sampling=shots", "sampling.max_seconds=1"], ["max_seconds=1.0", "min_seconds (1.0)"]),
+        (["sampling=shots", "sampling.max_seconds=nan"], ["max_seconds=nan", "min_seconds (1.0)"]),
+        (["sampling=shots", "sampling.max_frames=0"], ["sampling.max_frames=0", "at least 1"]),
+        (["sampling=keyframes", "sampling.every_seconds=1"], ["every_seconds"]),
+        (["sampling=uniform", "sampling.max_frames=1"], ["max_frames"]),
+    ],
+    ids=lambda values: values[-1],
+)
+def test_wrong_value_of_a_way_to_sample_is_named_in_one_line(arguments, parts):
+    line = error_line("index", *arguments)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize("config_name", ["index", "train"])
+def test_ways_to_sample_take_their_options(config_name):
+    def sampling(*arguments):
+        return config_object(config_name, *arguments).sampling
+
+    assert sampling("sampling=keyframes", "sampling.max_frames=7") == schema.KeyFrameSampling(
+        max_frames=7
+    )
+    chosen = sampling(
+        "sampling=shots",
+        "sampling.frames_a_shot=2",
+        "sampling.min_seconds=0",
+        "sampling.max_seconds=inf",
+        "sampling.skip_similar=12.5",
+    )
+    assert chosen == schema.ShotSampling(
+        frames_a_shot=2,
+        min_seconds=0.0,
+        max_seconds=float("inf"),
+        max_frames=20_000,
+        skip_similar=12.5,
+    )
+    assert sampling("sampling=uniform", "sampling.skip_similar=255").skip_similar == 255.0
+
+
+def test_sampling_that_was_kept_before_there_was_more_to_it_is_read():
+    kept = {"kind": "interval", "every_seconds": 1.0, "min_frames": 8, "max_frames": 20_000}
+    assert schema.sampling_from_dict(kept) == config_object("index").sampling
+
+
+def test_shots_without_scenedetect_name_the_remedy(monkeypatch):
+    monkeypatch.setattr("vision.shots.find_spec", lambda name: None)
+    config = config_object("index", "sampling=shots").sampling
+    with pytest.raises(ValueError, match=r"pip install 'reelseek\[shots\]'"):
+        config.sampler()
+
+
+# How videos are decoded.
+
+
+@pytest.mark.parametrize("config_name", ["index", "train"])
+def test_decoding_takes_its_options(config_name):
+    decoding = config_object(
+        config_name,
+        "decoding.decoder=decord",
+        "decoding.workers=3",
+        "decoding.timeout_seconds=0.5",
+        "decoding.memory_gb=1.0",
+        "decoding.videos_each=1",
+    ).decoding
+    assert decoding == schema.DecodingConfig(
+        decoder=schema.Decoder.decord,
+        workers=3,
+        timeout_seconds=0.5,
+        memory_gb=1.0,
+        videos_each=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("decoder", "order"), [("pyav", ("pyav", "decord")), ("decord", ("decord", "pyav"))]
+)
+def test_pool_is_made_of_what_was_configured(monkeypatch, decoder, order):
+    import vision
+
+    made = []
+    monkeypatch.setattr(
+        vision, "DecodePool", lambda *given, **options: made.append((given, options))
+    )
+    config = config_object(
+        "index",
+        "sampling=keyframes",
+        "sampling.skip_similar=3",
+        f"decoding.decoder={decoder}",
+        "decoding.workers=2",
+        "decoding.timeout_seconds=9",
+        "decoding.memory_gb=1.5",
+        "decoding.videos_each=5",
+    )
+    preprocessing = vision.Preprocessing(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
+    config.decoding.pool(config.sampling, preprocessing)
+    (((settings,), options),) = made
+    assert settings == vision.FrameSettings(
+        vision.KeyFrameSampler(20_000), preprocessing, skip_similar=3.0
+    )
+    assert tuple(options["decoders"]) == order
+    assert options["num_workers"] == 2
+    assert options["limits"] == vision.WorkerLimits(
+        timeout_seconds=9.0, memory_bytes=1536 << 20, videos_each=5
+    )
+
+
+def test_memory_without_a_bound_is_a_mistake_or_taken():
+    try:
+        config = config_object("index", "decoding.memory_gb=inf")
+    except MISTAKES:
+        return
+    with config.decoding.pool(config.sampling, preprocessing=None):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -278,4 +421,5 @@ def test_help_lists_the_options_and_imports_no_heavy_library(command):
         assert f"  {name} " in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported
-    assert imported.isdisjoint({"torch", "faiss", "open_clip", "transformers", "decord", "numpy"})
+    heavy = {"torch", "faiss", "open_clip", "transformers", "av", "decord", "numpy", "psutil"}
+    assert imported.isdisjoint(heavy)

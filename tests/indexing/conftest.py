@@ -1,7 +1,8 @@
 """An index of coloured videos, and a watch on what is decoded and encoded for it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 
 import indexing.pipeline
+import vision.frames
 from indexing import IndexReader, IndexSettings, IndexSummary, collect_videos, update_index
 from indexing.hits import SearchHit
-from tests.conftest import COLOURS
-from vision import DualEncoder, FrameEncoder, IntervalSampler
+from tests.conftest import COLOURS, InProcessPool
+from vision import DualEncoder, FrameEncoder, Frames, FrameSettings, IntervalSampler, Sampler
 
 SAMPLER = IntervalSampler(every_seconds=0.5, min_frames=1)
 
@@ -22,13 +24,26 @@ QUERIES = dict(zip(COLOURS, np.eye(3, dtype=np.float32), strict=True))
 
 
 class WatchedEncoder(FrameEncoder):
-    """Calls `before_encoding` with the frames of each batch."""
+    """Calls `before_encoding` with the frames of each batch, in the thread that submits it."""
 
     before_encoding: Callable[[torch.Tensor], None] = staticmethod(lambda pixels: None)
 
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+    def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
         self.before_encoding(pixels)
-        return super().encode(pixels)
+        return super().submit(pixels)
+
+
+def encode_video_by_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A video's last frames are sent to the encoder, and waited for, before the next one's."""
+    add = indexing.pipeline._Packer.add
+
+    def add_alone(packer, video, item):
+        add(packer, video, item)
+        if video.end is not None:
+            packer.flush()
+            packer.wait()
+
+    monkeypatch.setattr(indexing.pipeline._Packer, "add", add_alone)
 
 
 @dataclass
@@ -36,18 +51,34 @@ class ColourIndex:
     """An index of the colour model.
 
     Attributes:
+        iter_frames: what decodes; another one for tests that change what is decoded.
         decoded: names of the files that the latest run decoded, in order.
     """
 
     folder: Path
     settings: IndexSettings
     encoder: WatchedEncoder
+    iter_frames: Callable[..., Iterator[Frames]] = vision.frames.iter_frames
     decoded: list[str] = field(default_factory=list)
+
+    def pool(self, sampler: Sampler = SAMPLER) -> InProcessPool:
+        """Decodes in this process, and notes what."""
+
+        def watched(path: Path, settings: FrameSettings, **options: object) -> Iterator[Frames]:
+            self.decoded.append(Path(path).name)
+            return self.iter_frames(path, settings, **options)
+
+        settings = FrameSettings(sampler, self.encoder.preprocessing)
+        return InProcessPool(settings, iter_frames=watched)
 
     def update(self, videos: Path | str, **options) -> IndexSummary:
         """Runs the indexer; `options` are those of `update_index`."""
         self.decoded.clear()
-        options = {"settings": self.settings, "encoder": self.encoder, "sampler": SAMPLER} | options
+        options = {
+            "settings": self.settings,
+            "encoder": self.encoder,
+            "pool": self.pool(),
+        } | options
         return update_index(
             self.folder, collect_videos(str(videos)), show_progress=False, **options
         )
@@ -85,18 +116,7 @@ def colour_settings(colour_model: DualEncoder) -> IndexSettings:
 
 @pytest.fixture
 def colour_index(
-    tmp_path: Path,
-    colour_model: DualEncoder,
-    colour_settings: IndexSettings,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, colour_model: DualEncoder, colour_settings: IndexSettings
 ) -> ColourIndex:
     encoder = WatchedEncoder(colour_model, device="cpu", precision="fp32")
-    index = ColourIndex(tmp_path / "index", colour_settings, encoder)
-    iter_frames = indexing.pipeline.iter_frames
-
-    def watched(path: Path, **options):
-        index.decoded.append(Path(path).name)
-        return iter_frames(path, **options)
-
-    monkeypatch.setattr(indexing.pipeline, "iter_frames", watched)
-    return index
+    return ColourIndex(tmp_path / "index", colour_settings, encoder)

@@ -41,10 +41,14 @@ def test_record_holds_what_was_stored(catalogue):
         "captions": ["a caf\u00e9", "\u732b\U0001f408", "\u2028\x00"],
         "n": [1, {"x": None}],
     }
-    video = new_video("\u00e9/\u732b.mp4", num_frames=7, duration_seconds=5.5, metadata=metadata)
+    video = new_video(
+        "\u00e9/\u732b.mp4", decoder="pyav", num_frames=7, duration_seconds=5.5, metadata=metadata
+    )
     catalogue.store([video], [places(3, 4)], next_part=4)
     record = catalogue.records()["\u00e9/\u732b.mp4"]
-    for name in "key path stamp outcome reason num_frames duration_seconds metadata".split():
+    for (
+        name
+    ) in "key path stamp outcome reason decoder num_frames duration_seconds metadata".split():
         assert getattr(record, name) == getattr(video, name)
     assert record.location == (3, 4)
     assert catalogue.videos([record.id]) == {record.id: record}

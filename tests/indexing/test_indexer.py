@@ -12,11 +12,12 @@ import pytest
 from filelock import FileLock
 
 import indexing.indexer
-from indexing import IndexMismatchError, IndexReader, Manifest
+from indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
 from indexing.catalogue import Catalogue
 from indexing.publishing import CATALOGUE_NAME
 from tests.conftest import COLOURS
-from vision import UniformSampler, VideoDecodeError
+from tests.indexing.conftest import encode_video_by_video
+from vision import UniformSampler, VideoDecodeError, iter_frames
 
 RED, GREEN, BLUE = COLOURS.values()
 PROJECT = Path(__file__).resolve().parents[2]
@@ -87,6 +88,7 @@ def test_new_videos_are_indexed_and_found_by_their_colour(colour_index, videos):
         "action": "indexed",
         "outcome": "ok",
         "reason": "",
+        "decoder": "pyav",
         "num_frames": 20,
         "duration_seconds": pytest.approx(10, abs=0.01),
     }
@@ -330,15 +332,13 @@ def test_failed_video_is_remembered_until_its_content_changes(colour_index, vide
 
 
 def test_retry_failed_tries_what_failed_and_nothing_else(colour_index, videos, monkeypatch):
-    iter_frames = indexing.pipeline.iter_frames
-
-    def out_of_order(path, **options):
+    def out_of_order(path, settings, **options):
         if path.name == "b.mp4":
             raise VideoDecodeError("the decoder is out of order")
-        return iter_frames(path, **options)
+        return iter_frames(path, settings, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(indexing.pipeline, "iter_frames", out_of_order)
+        patch.setattr(colour_index, "iter_frames", out_of_order)
         assert counts(colour_index.update(videos))["failed"] == 1
     assert counts(colour_index.update(videos))["failed"] == 1
     assert colour_index.decoded == []
@@ -388,22 +388,21 @@ def test_all_broken_is_an_index_of_nothing_that_can_be_repaired(colour_index, vi
 
 
 def test_video_that_breaks_off_is_partial_and_found_as_far_as_it_goes(
-    colour_index, videos, write_video, monkeypatch
+    colour_index, videos, write_video
 ):
     write_video("long.mp4", [RED] * 40 + [GREEN] * 40, fps=2, folder=videos)
-    iter_frames = indexing.pipeline.iter_frames
 
-    def break_off(path, **options):
-        chunks = iter_frames(path, **options)
+    def break_off(path, settings, **options):
+        chunks = iter_frames(path, settings, **options)
         yield next(chunks)
         if path.name == "long.mp4":
             raise VideoDecodeError("damaged here")
 
-    monkeypatch.setattr(indexing.pipeline, "iter_frames", break_off)
+    colour_index.iter_frames = break_off
     summary = colour_index.update(videos)
     assert counts(summary) == {"indexed": 4, "partial": 1, "searchable": 4}
     line = colour_index.report()["long.mp4"]
-    assert (line["outcome"], line["num_frames"]) == ("partial", 32)
+    assert (line["outcome"], line["num_frames"], line["decoder"]) == ("partial", 32, "pyav")
     assert "damaged here" in line["reason"]
     moments = [hit for hit in colour_index.search("red", level="moment") if hit.key == "long.mp4"]
     assert max(hit.end_seconds for hit in moments) == pytest.approx(15.5, abs=0.01)  # frame 31
@@ -537,7 +536,8 @@ def test_stopped_run_keeps_what_is_done_and_the_next_does_the_rest(
     for i, key in enumerate(keys):
         colour = list(COLOURS.values())[i % 3]
         write_video(key, [colour] * (10 + i), fps=2, folder=tmp_path / "videos")
-    monkeypatch.setattr(indexing.pipeline, "_ENCODED_TOGETHER", 1)  # video by video
+    encode_video_by_video(monkeypatch)
+    colour_index.encoder.batch_frames = 1000  # a video a batch
     num_encoded = 0
 
     def stop_after_some(pixels):
@@ -561,6 +561,39 @@ def test_stopped_run_keeps_what_is_done_and_the_next_does_the_rest(
     assert_complete(colour_index, keys)
 
 
+def test_request_to_stop_is_followed_when_the_videos_in_hand_are_done(
+    colour_index, write_video, tmp_path, monkeypatch
+):
+    keys = [f"{i:02d}.mp4" for i in range(60)]
+    for i, key in enumerate(keys):
+        write_video(key, [RED] * (1 + i), size=(16, 16), folder=tmp_path / "videos")
+    encode_video_by_video(monkeypatch)
+    stop = StopRequest()
+
+    def ask(pixels):
+        stop.signal_number = 15
+
+    colour_index.encoder.before_encoding = ask
+    summary = colour_index.update(tmp_path / "videos", stop=stop)
+    assert summary.stopped
+    assert 1 <= summary.indexed < 60
+    assert summary.indexed == summary.searchable == len(colour_index.decoded)
+    assert colour_index.keys() == keys[: summary.indexed]
+    rest = colour_index.update(tmp_path / "videos", stop=StopRequest())
+    assert not rest.stopped
+    assert (rest.indexed, rest.unchanged) == (60 - summary.indexed, summary.indexed)
+    assert colour_index.decoded == keys[summary.indexed :]
+    assert_complete(colour_index, keys)
+
+
+def test_run_that_is_asked_to_stop_before_it_begins_does_nothing(colour_index, videos):
+    colour_index.update(videos)
+    (videos / "a.mp4").unlink()
+    summary = colour_index.update(videos, stop=StopRequest(signal_number=2))
+    assert (summary.stopped, summary.deleted, summary.searchable) == (True, 0, 3)
+    assert colour_index.decoded == []
+
+
 def test_stopped_run_deletes_nothing(colour_index, videos, colour_film):
     colour_index.update(videos)
     (videos / "a.mp4").unlink()
@@ -576,7 +609,8 @@ def test_stopped_run_deletes_nothing(colour_index, videos, colour_film):
 
 def test_what_is_done_is_saved_while_the_run_goes_on(colour_index, videos, monkeypatch):
     monkeypatch.setattr(indexing.indexer, "_SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(indexing.pipeline, "_ENCODED_TOGETHER", 1)
+    encode_video_by_video(monkeypatch)
+    colour_index.encoder.batch_frames = 1000  # a video a batch
     saved = []
 
     def look(pixels):
@@ -594,9 +628,10 @@ import torch
 torch.set_num_threads(1)
 import indexing.indexer, indexing.pipeline
 from indexing import IndexSettings, collect_videos, update_index
-from tests.conftest import ColourClip, tokenize_colours
-from tests.indexing.conftest import SAMPLER, WatchedEncoder
-from vision import DualEncoder, ModelSpec, Preprocessing
+from tests.conftest import ColourClip, InProcessPool, tokenize_colours
+from tests.indexing.conftest import SAMPLER, WatchedEncoder, encode_video_by_video
+from vision import DualEncoder, FrameSettings, ModelSpec, Preprocessing
+import pytest
 from pathlib import Path
 
 folder, videos, settings, delays = (json.loads(line) for line in sys.stdin)
@@ -605,14 +640,15 @@ preprocessing = Preprocessing((16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 model = DualEncoder(ModelSpec("colours"), ColourClip().eval(), tokenize_colours, 8, 3,
                     preprocessing, settings.fingerprint)
 indexing.indexer._SAVE_EVERY_SECONDS = 0.0
-indexing.pipeline._ENCODED_TOGETHER = 1
+encode_video_by_video(pytest.MonkeyPatch())
 for delay in delays:
     child = os.fork()
     if child == 0:
         encoder = WatchedEncoder(model, device="cpu", precision="fp32")
         encoder.before_encoding = lambda pixels: time.sleep(0.1)
         update_index(Path(folder), collect_videos(videos), settings=settings, encoder=encoder,
-                     sampler=SAMPLER, show_progress=False)
+                     pool=InProcessPool(FrameSettings(SAMPLER, preprocessing)),
+                     show_progress=False)
         os._exit(0)
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
@@ -655,6 +691,6 @@ def test_killed_runs_leave_an_index_that_the_next_completes(
 def test_uniform_sampling_is_indexed_as_well(colour_index, videos):
     sampling = {"kind": "uniform", "num_frames": 4}
     settings = replace(colour_index.settings, sampling=sampling)
-    colour_index.update(videos, settings=settings, sampler=UniformSampler(4))
+    colour_index.update(videos, settings=settings, pool=colour_index.pool(UniformSampler(4)))
     assert {line["num_frames"] for line in colour_index.report().values()} == {4}
     assert best(colour_index, "green") == "b.mp4"

@@ -41,7 +41,16 @@ def make_index(folder, embeddings_by_key, *, segment_seconds=4.0, overlap_second
         parts.append(np.concatenate([whole, rows]), part=part)
         stamp = FileStamp(1, 1, key)
         video = NewVideo(
-            key, f"/{key}", stamp, "ok", "", len(rows), seconds, {"title": key.upper()}, spans
+            key,
+            f"/{key}",
+            stamp,
+            "ok",
+            "",
+            "pyav",
+            len(rows),
+            seconds,
+            {"title": key.upper()},
+            spans,
         )
         places = np.array([[part, row] for row in range(1 + len(rows))])
         catalogue.store([video], [places], next_part=part + 1)

@@ -1,21 +1,34 @@
+import sys
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.conftest import COLOURS
 from vision import VideoDecodeError, open_video
+from vision.decoding import reader_openers
 
 RED, GREEN, BLUE = COLOURS.values()
 
 
 def mean_colours(frames):
-    return frames.float().mean(dim=(2, 3)).numpy()
+    """Of the pairs that a reader gives."""
+    return np.stack([frame.float().mean(dim=(1, 2)).numpy() for _, frame in frames])
+
+
+def names(path, *decoders):
+    """How a file would be read, in order, without it being read."""
+    openers = reader_openers(path, *([decoders] if decoders else []))
+    return [(opener.func.__name__, *opener.keywords.values()) for opener in openers]
 
 
 def test_frames_have_the_colours_that_were_written(write_video):
     reader = open_video(write_video("a.mp4", [RED] * 5 + [GREEN] * 5 + [BLUE] * 5))
-    frames = reader.read([0, 7, 14])
-    assert frames.shape == (3, 3, 48, 64)
+    frames = list(reader.frames([14, 0, 7, 7]))
+    assert [index for index, _ in frames] == [0, 7, 14]
+    for _, frame in frames:
+        assert (frame.dtype, frame.shape) == (torch.uint8, (3, 48, 64))
     np.testing.assert_allclose(mean_colours(frames), [RED, GREEN, BLUE], atol=6)
 
 
@@ -39,7 +52,10 @@ def test_still_image_is_a_video_of_one_frame_turned_upright(tmp_path):
     image.save(tmp_path / "photo.jpg", exif=exif)
     reader = open_video(tmp_path / "photo.jpg")
     assert reader.times_seconds.tolist() == [0.0]
-    assert reader.read([0]).shape == (1, 3, 40, 20)
+    assert reader.is_key_frame.tolist() == [True]
+    assert reader.duration_seconds == 0.0
+    ((index, frame),) = reader.frames([0])
+    assert (index, frame.shape) == (0, (3, 40, 20))
 
 
 @pytest.mark.parametrize(
@@ -59,3 +75,45 @@ def test_unreadable_file_says_why(tmp_path, name, content, reason):
 def test_missing_file_says_so(tmp_path):
     with pytest.raises(VideoDecodeError, match="no such file"):
         open_video(tmp_path / "none.mp4")
+
+
+def test_pyav_is_tried_first_and_decord_stands_by(write_video):
+    path = write_video("a.mp4", [RED])
+    by_pyav = [("PyAVReader",), ("PyAVReader", False)]
+    assert names(path) == by_pyav
+    assert names(path, "pyav", "decord") == by_pyav  # what PyAV cannot read is not guessed at
+    assert open_video(path).decoder == "pyav"
+
+
+def test_decord_is_held_against_pyav_unless_it_is_alone(write_video):
+    pytest.importorskip("decord", reason="decord has no build here")
+    path = write_video("a.mp4", [RED])
+    by_pyav = [("PyAVReader",), ("PyAVReader", False)]
+    assert names(path, "decord", "pyav") == [("DecordReader", True), *by_pyav]
+    assert names(path, "decord") == [("DecordReader", False)]
+
+
+def test_decord_that_is_not_there_is_passed_over(write_video, monkeypatch):
+    path = write_video("a.mp4", [RED])
+    monkeypatch.delitem(sys.modules, "vision.decord_reader", raising=False)
+    monkeypatch.setitem(sys.modules, "decord", None)
+    assert names(path, "decord", "pyav") == [("PyAVReader",), ("PyAVReader", False)]
+    with pytest.raises(VideoDecodeError, match="decord, which was to try it, is not installed"):
+        reader_openers(path, ["decord"])
+
+
+def test_image_is_read_by_pillow_alone(tmp_path):
+    Image.new("RGB", (40, 20), RED).save(tmp_path / "a.png")
+    assert names(tmp_path / "a.png", "decord", "pyav") == [("StillImageReader",)]
+
+
+def test_video_whose_frames_do_not_decode_is_refused(write_video):
+    """The container is sound and every packet is noise."""
+    path = write_video("a.mp4", [RED] * 5)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    end = content.index(b"moov") - 4
+    content[start:end] = np.random.default_rng(0).bytes(end - start)
+    path.write_bytes(content)
+    with pytest.raises(VideoDecodeError, match="frame"):
+        open_video(path)

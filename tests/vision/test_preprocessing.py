@@ -5,6 +5,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from vision import Preprocessing
+from vision.orientation import square
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 SQUARE, WIDE, TALL = (64, 64), (48, 80), (90, 56)  # (height, width)
@@ -95,3 +96,44 @@ def test_size_of_open_clip_may_be_one_number():
 def test_unknown_choice_is_refused(option, named):
     with pytest.raises(ValueError, match=named):
         Preprocessing(size=(8, 8), mean=MEAN, std=STD, **option)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize("pixel_aspect", [2.0, 0.5, 4 / 3])
+@pytest.mark.parametrize("size", [SQUARE, WIDE, TALL], ids=str)
+def test_pixels_that_are_not_square_are_resized_as_those_that_are(resize_mode, pixel_aspect, size):
+    y, x = torch.meshgrid(torch.arange(144) / 144, torch.arange(192) / 192, indexing="ij")
+    smooth = torch.stack([x, y, (6 * x).sin() * (4 * y).cos() / 2 + 0.5])
+    stored = (255 * smooth).to(torch.uint8)  # (3, 144, 192)
+    preprocessing = Preprocessing(size=size, mean=MEAN, std=STD, resize_mode=resize_mode)
+    resized = preprocessing.resize(stored, pixel_aspect)
+    if resize_mode == "shortest":  # would be cut: no longer than 4:3 of the model's shape
+        least, most = (edge * (size[1] / size[0]) / (192 / 144) for edge in (3 / 4, 4 / 3))
+        pixel_aspect = max(pixel_aspect, min(1, least))
+        pixel_aspect = min(pixel_aspect, max(1, most))
+    expected = preprocessing.resize(square(stored, pixel_aspect))
+    assert resized.shape == expected.shape == (3, *size)
+    assert (resized.float() - expected.float()).abs().mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixel_aspect", "same_as"),
+    [
+        ((90, 120), 4 / 3, (90, 120)),  # 16:9 stored as 4:3: as it is stored
+        ((90, 100), 1.6, (90, 120)),  # 16:9 stored narrower: to 4:3
+        ((90, 100), 1.1, (90, 110)),  # to less than 4:3: as it is meant to be seen
+        ((90, 160), 4 / 3, (90, 160)),  # longer than 4:3 already
+        ((120, 90), 0.5, (120, 90)),
+        ((120, 90), 4 / 3, (120, 120)),
+    ],
+)
+def test_picture_that_is_cut_is_stretched_to_four_thirds_at_most(shape, pixel_aspect, same_as):
+    height, width = shape
+    ramp = (torch.arange(width) * 255 / (width - 1)).to(torch.uint8).expand(3, height, width)
+    preprocessing = Preprocessing(size=(60, 60), mean=MEAN, std=STD, interpolation="bilinear")
+    as_meant = torch.nn.functional.interpolate(
+        ramp[None].float(), size=same_as, mode="bilinear", antialias=True
+    )
+    expected = preprocessing.resize(as_meant.round().to(torch.uint8)[0])
+    resized = preprocessing.resize(ramp, pixel_aspect)
+    assert (resized.float() - expected.float()).abs().max() <= 3

@@ -1,0 +1,74 @@
+"""Videos that are done and not yet saved: a file that outlives the process that wrote it.
+
+Saving makes embeddings durable against a power loss, which is dear, and so is done every few
+seconds; a record here is in the system's hands at once, which is cheap, and what a killed process
+has done is taken over by the next.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from indexing.catalogue import FileStamp, NewVideo
+
+_HEAD = struct.Struct("<4sIII")  # mark, bytes of JSON, bytes of rows, checksum of both
+_MARK = b"rsj1"
+
+
+class Journal:
+    """The journal of one index, of which there is one writer.
+
+    Args:
+        path: made when first written.
+        embedding_dim: D.
+    """
+
+    def __init__(self, path: Path, *, embedding_dim: int) -> None:
+        self._path = path
+        self._embedding_dim = embedding_dim
+        self._file: BinaryIO | None = None
+
+    def append(self, video: NewVideo, embeddings: np.ndarray) -> None:
+        """Adds a video and its `(1 + S, D)` embeddings, or `(0, D)` where it failed."""
+        text = json.dumps(asdict(replace(video, spans=video.spans.tolist()))).encode()
+        rows = np.ascontiguousarray(embeddings, dtype=np.float16).tobytes()
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
+        head = _HEAD.pack(_MARK, len(text), len(rows), zlib.crc32(text + rows))
+        self._file.write(head + text + rows)
+
+    def read(self) -> list[tuple[NewVideo, np.ndarray]]:
+        """What a killed process has left; a record that it did not finish is left out."""
+        try:
+            with self._path.open("rb") as file:
+                return list(self._records(file))
+        except FileNotFoundError:
+            return []
+
+    def clear(self) -> None:
+        """Forgets all, since it is saved."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _records(self, file: BinaryIO) -> Iterator[tuple[NewVideo, np.ndarray]]:
+        while len(head := file.read(_HEAD.size)) == _HEAD.size:
+            mark, num_text, num_rows, checksum = _HEAD.unpack(head)
+            text, rows = file.read(num_text), file.read(num_rows)
+            if mark != _MARK or zlib.crc32(text + rows) != checksum:
+                return
+            values = json.loads(text)
+            values["stamp"] = FileStamp(**values["stamp"])
+            values["spans"] = np.array(values["spans"], dtype=np.float64).reshape(-1, 2)
+            embeddings = np.frombuffer(rows, dtype=np.float16).reshape(-1, self._embedding_dim)
+            yield NewVideo(**values), embeddings

@@ -1,0 +1,123 @@
+"""`python -m indexing` that is stopped in the middle, in each way that there is."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from indexing import IndexReader
+from tests.command_lines import PROJECT
+from tests.conftest import COLOURS
+
+NUM_VIDEOS = 100
+
+
+@pytest.fixture
+def videos(write_video, tmp_path):
+    """Many files of one film, each with an empty box of another length at its end."""
+    folder = tmp_path / "videos"
+    film = write_video(
+        "film.mp4", list(COLOURS.values()) * 16, fps=4, size=(320, 240), folder=tmp_path
+    ).read_bytes()
+    folder.mkdir()
+    for i in range(NUM_VIDEOS):
+        size = 8 + i
+        box = size.to_bytes(4, "big") + b"free" + bytes(i)
+        (folder / f"{i:03d}.mp4").write_bytes(film + box)
+    return folder
+
+
+class Indexing:
+    """A run in a process of its own."""
+
+    def __init__(self, videos, index):
+        self.index = index
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "indexing", f"videos={videos}", f"index={index}"],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.family = []
+
+    def wait_until_videos_are_done(self):
+        journal = self.index / "unsaved.journal"
+        deadline = time.monotonic() + 120
+        while not (journal.is_file() and journal.stat().st_size):
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, "nothing is done"
+            time.sleep(0.02)
+        self.family = psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self):
+        """Returns the exit code and the summary, and checks that no process is left."""
+        stdout, stderr = self.process.communicate(timeout=300)
+        assert "Traceback" not in stderr
+        deadline = time.monotonic() + 20
+        while not all(map(is_gone, self.family)):
+            assert time.monotonic() < deadline, "processes are left"
+            time.sleep(0.02)
+        lines = stdout.splitlines()
+        return self.process.returncode, json.loads(lines[-1]) if lines else None
+
+
+def is_gone(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture
+def start(videos, tmp_path):
+    """Starts a run; what is left of it when the test ends is killed."""
+    runs = []
+
+    def start_run():
+        runs.append(Indexing(videos, tmp_path / "index"))
+        return runs[-1]
+
+    yield start_run
+    for run in runs:
+        run.process.kill()
+        for process in run.family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@pytest.mark.model
+def test_run_that_is_stopped_keeps_what_is_done_and_the_next_goes_on(start, videos, tmp_path):
+    num_done = 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        run = start()
+        run.wait_until_videos_are_done()
+        run.process.send_signal(number)
+        code, summary = run.end()
+        assert code == 128 + number
+        assert summary["stopped"]
+        assert (summary["unchanged"], summary["failed"]) == (num_done, 0)
+        assert summary["indexed"] > 0
+        num_done += summary["indexed"]
+        assert summary["searchable"] == num_done < NUM_VIDEOS
+    run = start()
+    run.wait_until_videos_are_done()
+    run.process.kill()
+    code, _ = run.end()
+    assert code == -signal.SIGKILL
+    code, summary = start().end()
+    assert code == 0
+    assert not summary["stopped"]
+    assert summary["searchable"] == summary["unchanged"] + summary["indexed"] == NUM_VIDEOS
+    assert summary["unchanged"] > num_done  # the killed run has left something
+    reader = IndexReader(tmp_path / "index")
+    assert reader.manifest.num_videos == NUM_VIDEOS
+    reader.close()
+    report = (tmp_path / "index" / "report.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in report] == sorted(p.name for p in videos.iterdir())
+    assert {json.loads(line)["decoder"] for line in report} == {"pyav"}

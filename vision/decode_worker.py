@@ -1,0 +1,247 @@
+"""A process that decodes: jobs go in and frames come out through a pipe of its own, so that it can
+be killed at any moment without harm to others. A full pipe makes it wait.
+
+Workers are forked from a server process that has loaded the libraries and done nothing else: one
+starts in milliseconds, and inherits no thread, lock or open file of the process that asks for it.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from vision.errors import VideoDecodeError
+from vision.frames import Frames, FrameSettings, ReaderOpeners, VideoEnd, iter_frames
+
+_KILL_SECONDS = 5.0
+_RETRY_SECONDS = 0.1
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class FailedVideo:
+    """Stands for the rest of a video: nothing further decodes, for this reason.
+
+    Attributes:
+        decoder: that has decoded what came before; empty where nothing has come.
+    """
+
+    reason: str
+    decoder: str = ""
+
+
+@dataclass(frozen=True)
+class UnexpectedError:
+    """An error of the decoder that is no verdict on the video."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """What a worker is to decode: the arguments of `iter_frames`."""
+
+    path: Path
+    decoders: tuple[str, ...]
+    after_seconds: float
+    num_before: int
+
+
+class DecodeWorker:
+    """The near end of a worker.
+
+    Args:
+        settings: what is to come of each video.
+        openers: for `iter_frames`.
+        memory_bytes: what it may take; twice as much and it cannot allocate.
+    """
+
+    def __init__(
+        self, settings: FrameSettings, openers: ReaderOpeners, *, memory_bytes: int
+    ) -> None:
+        deadline = time.monotonic() + _KILL_SECONDS
+        while True:
+            self.connection, far_end = _context().Pipe()
+            self._process = _context().Process(
+                target=_work,
+                args=(far_end, settings, openers, memory_bytes),
+                name="decode",
+                daemon=True,
+            )
+            try:
+                with _environment(_ONE_THREAD):
+                    self._process.start()
+                break
+            except (EOFError, OSError):  # the server is just dying: the next call starts another
+                self.connection.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            finally:
+                far_end.close()
+        self.num_videos = 0
+        self._heard_at = time.monotonic()
+
+    def start(self, request: DecodeRequest) -> None:
+        self.num_videos += 1
+        self._heard_at = time.monotonic()
+        with suppress(OSError):  # it has died: the next receive will say so
+            self.connection.send(request)
+
+    def receive(self) -> Frames | FailedVideo | UnexpectedError:
+        """Takes what it has to say.
+
+        Raises:
+            EOFError, OSError: it has died.
+        """
+        item = self.connection.recv()
+        if isinstance(item, _FramesHead):
+            pixels = torch.empty(item.shape, dtype=torch.uint8)
+            if pixels.numel():
+                self.connection.recv_bytes_into(pixels.numpy().reshape(-1))
+            item = Frames(pixels, item.times_seconds, item.rows, item.end)
+        self._heard_at = time.monotonic()
+        return item
+
+    def silent_seconds(self) -> float:
+        """Since it was last heard; 0 where something waits to be received, since then the silence
+        is this process's."""
+        return 0.0 if self.connection.poll() else time.monotonic() - self._heard_at
+
+    def memory_bytes(self) -> int:
+        """Resident."""
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def how_it_died(self) -> str:
+        self._process.join(timeout=_KILL_SECONDS)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"it crashed ({signal.Signals(-code).name})"
+        return f"it ended ({code})"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join(timeout=_KILL_SECONDS)
+        if self._process.exitcode is not None:  # else it hangs in the kernel, as on a dead disk
+            self._process.close()
+        self.connection.close()
+
+
+def start_decode_server() -> None:
+    """Starts the process that workers are forked from, which needs seconds to load its libraries,
+    and does not wait for it."""
+    if _context().get_start_method() == "forkserver":
+        with _environment(_ONE_THREAD):
+            forkserver.ensure_running()
+
+
+@dataclass(frozen=True)
+class _FramesHead:
+    """`Frames` on its way through a pipe: the pixels follow, as they are."""
+
+    shape: tuple[int, ...]
+    times_seconds: np.ndarray
+    rows: np.ndarray
+    end: VideoEnd | None
+
+
+def _work(
+    connection: Connection, settings: FrameSettings, openers: ReaderOpeners, memory_bytes: int
+) -> None:
+    """A worker's life: requests in, frames out, until the pipe is closed."""
+    _be_a_worker(memory_bytes)
+    while True:
+        try:
+            request = connection.recv()
+            _answer(connection, request, settings, openers)
+        except (EOFError, OSError):
+            return
+
+
+def _answer(
+    connection: Connection, request: DecodeRequest, settings: FrameSettings, openers: ReaderOpeners
+) -> None:
+    try:
+        for frames in iter_frames(
+            request.path,
+            settings,
+            decoders=request.decoders,
+            after_seconds=request.after_seconds,
+            num_before=request.num_before,
+            openers=openers,
+        ):
+            shape = tuple(frames.pixels.shape)
+            connection.send(_FramesHead(shape, frames.times_seconds, frames.rows, frames.end))
+            if frames.pixels.numel():
+                connection.send_bytes(frames.pixels.contiguous().numpy().reshape(-1).data)
+    except VideoDecodeError as error:
+        connection.send(FailedVideo(str(error)))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except MemoryError:
+        connection.send(UnexpectedError("out of memory"))
+    except Exception as error:
+        connection.send(UnexpectedError(f"{type(error).__name__}: {error}"[:200]))
+
+
+def _be_a_worker(memory_bytes: int) -> None:
+    """One thread; deaf to Ctrl-C, which is the parent's to hear; silent; gone with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg and decord write there what they please
+    # The server lives as long as anyone holds this end of its pipe: only the parent is to.
+    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if alive is not None:
+        os.close(alive)
+        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+    if sys.platform == "linux":
+        import resource
+
+        death_signal_option = 1  # PR_SET_PDEATHSIG: of the server, which ends with the parent
+        ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
+        # A second bound, for what swells faster than it is looked after.
+        most = psutil.Process().memory_info().rss + 2 * memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets variables for the processes that are started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _context() -> Any:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vision.decode_worker", "vision.pyav_reader"])
+    return context
