@@ -80,6 +80,9 @@ def encode_videos(
     thread = threading.Thread(target=decode, name="decode", daemon=True)
     thread.start()
     packer = _Packer(encoder)
+    num_threads = torch.get_num_threads()
+    # Of this thread, the caller's: PyTorch's helpers would spin on the cores that encode.
+    torch.set_num_threads(1)
     try:
         for chunk in _arriving(chunks):
             if chunk is None:
@@ -93,6 +96,7 @@ def encode_videos(
         if failure:
             raise failure[0]
     finally:
+        torch.set_num_threads(num_threads)
         stopped.set()
         thread.join()
 
@@ -185,7 +189,8 @@ class _Packer:
     def flush(self) -> None:
         """Sends the batch that is being filled."""
         if self._parts:
-            pixels = torch.cat([part for _, part in self._parts])
+            parts = [part for _, part in self._parts]
+            pixels = parts[0] if len(parts) == 1 else torch.cat(parts)
             owners = [(video, len(part)) for video, part in self._parts]
             self._in_flight.append((self._encoder.submit(pixels), owners))
             self._parts, self._num_frames = [], 0
