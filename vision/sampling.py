@@ -73,7 +73,7 @@ class IntervalSampler:
             )
 
     def __call__(self, video: Timeline) -> Samples:
-        num_frames = int(video.duration_seconds / self.every_seconds)
+        num_frames = int((video.duration_seconds + ROUNDING_SECONDS) / self.every_seconds)
         if not self.min_frames <= num_frames <= self.max_frames:
             return UniformSampler(min(max(num_frames, self.min_frames), self.max_frames))(video)
         middles = (np.arange(num_frames) + 0.5) * self.every_seconds

@@ -694,3 +694,21 @@ def test_uniform_sampling_is_indexed_as_well(colour_index, videos):
     colour_index.update(videos, settings=settings, pool=colour_index.pool(UniformSampler(4)))
     assert {line["num_frames"] for line in colour_index.report().values()} == {4}
     assert best(colour_index, "green") == "b.mp4"
+
+
+def test_what_was_done_before_a_crash_is_not_done_again(colour_index, videos):
+    def crash(path, settings, **options):
+        if path.name == "c.mp4":
+            raise MemoryError
+        return iter_frames(path, settings, **options)
+
+    colour_index.iter_frames = crash
+    with pytest.raises(MemoryError):
+        colour_index.update(videos)
+    assert list(colour_index.folder.glob("embeddings/*")) == []  # nothing was saved yet
+    colour_index.iter_frames = iter_frames
+    summary = colour_index.update(videos)
+    assert colour_index.decoded == ["c.mp4"]
+    assert (summary.indexed, summary.unchanged) == (1, 2)
+    assert colour_index.search("red")[0].key == "a.mp4"
+    assert not (colour_index.folder / "unsaved.journal").exists()

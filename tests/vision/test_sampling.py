@@ -264,3 +264,11 @@ def test_every_sampled_frame_is_in_some_segment():
         spans = segment_spans(duration, segment_seconds=1.0, overlap_seconds=0.5)
         found = {int(i) for span in spans for i in frames_in_span(sampled, *span)}
         assert found == set(range(len(sampled)))
+
+
+def test_length_that_is_rounded_down_gives_no_interval_less():
+    times, duration = even_times(50, 10)
+    exact = sample(IntervalSampler(1.0), times, duration)
+    rounded = sample(IntervalSampler(1.0), times, duration - 1e-7)
+    assert exact.tolist() == rounded.tolist()
+    assert len(exact) == 5
