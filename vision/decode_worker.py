@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -148,10 +149,12 @@ class DecodeWorker:
 
 def start_decode_server() -> None:
     """Starts the process that workers are forked from, which needs seconds to load its libraries,
-    and does not wait for it."""
-    if _context().get_start_method() == "forkserver":
-        with _environment(_ONE_THREAD):
-            forkserver.ensure_running()
+    and does not wait for it. Started from the main thread, it is deaf to SIGTERM, which some
+    systems send to all processes of a service, and which is this process's to hear."""
+    if _context().get_start_method() != "forkserver":
+        return
+    with _environment(_ONE_THREAD), _deaf_to_sigterm():
+        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,9 @@ def _answer(
 
 
 def _be_a_worker(memory_bytes: int) -> None:
-    """One thread; deaf to Ctrl-C, which is the parent's to hear; silent; gone with the parent."""
+    """One thread; deaf to what the parent is to hear; silent; gone with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg and decord write there what they please
     # The server lives as long as anyone holds this end of its pipe: only the parent is to.
@@ -237,6 +240,19 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _deaf_to_sigterm() -> Iterator[None]:
+    """What is started within inherits it. Only the main thread may change what signals do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _context() -> Any:

@@ -216,12 +216,13 @@ def test_worker_that_is_killed_from_outside_does_not_stop_the_run(tmp_path, name
         assert_whole(video, decoder="pyav")
 
 
-def test_workers_do_not_hear_ctrl_c(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_do_not_hear_what_the_parent_is_to_hear(tmp_path, number):
     items = videos(tmp_path, "slow-1", "slow-2")
 
     def interrupt():
         for _, path in items:
-            os.kill(opened_by(path), signal.SIGINT)
+            os.kill(opened_by(path), number)
 
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
@@ -229,6 +230,29 @@ def test_workers_do_not_hear_ctrl_c(tmp_path):
     interrupter.join()
     for video in decoded.values():
         assert_whole(video, decoder="pyav")
+
+
+SERVER_SCRIPT = """
+import signal, sys, time
+import psutil
+from vision import start_decode_server
+
+if __name__ == "__main__":
+    start_decode_server()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    servers = psutil.Process().children()
+    for server in servers:
+        server.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    names = [s for s in servers if s.is_running() and s.status() != psutil.STATUS_ZOMBIE]
+    print(any("forkserver" in " ".join(server.cmdline()) for server in names))
+"""
+
+
+def test_server_does_not_hear_sigterm():
+    command = [sys.executable, "-c", SERVER_SCRIPT]
+    finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100)
+    assert finished.stdout.split() == ["True"], finished.stderr
 
 
 def test_run_outlives_the_process_that_workers_are_forked_from(tmp_path):
