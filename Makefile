@@ -24,7 +24,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 lock: $(INSTALLED) ## choose versions anew after a change of pyproject.toml
-	$(BIN)/uv pip compile --system-certs pyproject.toml --extra demo --extra openvino --extra shots --group dev --universal \
+	$(BIN)/uv pip compile --system-certs pyproject.toml --all-extras --group dev --universal \
 	  --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade \
 	  --quiet --output-file requirements.lock
 

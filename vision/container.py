@@ -5,7 +5,8 @@ made for the hearing or visually impaired, one marked as default, one that is mo
 picture, the one of the highest bit rate.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import av
@@ -33,19 +34,15 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise VideoDecodeError(_why_it_does_not_open(path)) from error
+        reason = why_no_frame(path, otherwise="it is no video, or damaged where it begins")
+        raise VideoDecodeError(reason) from error
     stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream):
-        is_image_only = any(s.type == "video" for s in container.streams)
+    if not isinstance(stream, VideoStream) or stream.codec_context is None:
+        has_video = any(s.type == "video" for s in container.streams)
         container.close()
         raise VideoDecodeError(
-            "FFmpeg has no decoder for its video track"
-            if is_image_only
-            else "it has no video track"
+            "FFmpeg has no decoder for its video track" if has_video else "it has no video track"
         )
-    if stream.codec_context is None:
-        container.close()
-        raise VideoDecodeError("FFmpeg has no decoder for its video track")
     stream.codec_context.thread_count = 1
     return container, stream
 
@@ -92,39 +89,28 @@ def decode(
             skips = packet.pts is not None and packet.pts not in wanted
             context.skip_frame = "NONREF" if skips else "DEFAULT"
         flushed = not packet.size
-        yield from _decode_packet(packet)
+        yield from _frames_of(packet.decode)
     if not flushed:  # the file breaks off: the decoder may hold frames yet
-        try:
-            yield from (frame for frame in context.decode(None) if isinstance(frame, VideoFrame))
-        except av.FFmpegError:
-            return
+        yield from _frames_of(partial(context.decode, None))
 
 
-def why_no_frame(path: Path) -> str:
-    """The reason for a file whose video track gives no frame."""
-    if _looks_encrypted(path):
-        return "its video is encrypted"
-    return "its video track holds no frame that can be decoded"
+def why_no_frame(
+    path: Path, otherwise: str = "its video track holds no frame that can be decoded"
+) -> str:
+    """The reason for a file that gives no frame: that it is encrypted, or another."""
+    return "its video is encrypted" if _looks_encrypted(path) else otherwise
 
 
 def _is_stray(packet: Packet, sizes: Mapping[int, int]) -> bool:
     return packet.pts is None or sizes.get(packet.pts) != packet.size
 
 
-def _decode_packet(packet: Packet) -> Iterator[VideoFrame]:
+def _frames_of(decode_some: Callable[[], Sequence]) -> Iterator[VideoFrame]:
     try:
-        frames = packet.decode()
+        decoded = decode_some()
     except av.FFmpegError:
         return
-    for frame in frames:
-        if isinstance(frame, VideoFrame):
-            yield frame
-
-
-def _why_it_does_not_open(path: Path) -> str:
-    if _looks_encrypted(path):
-        return "its video is encrypted"
-    return "it is no video, or damaged where it begins"
+    yield from (frame for frame in decoded if isinstance(frame, VideoFrame))
 
 
 def _looks_encrypted(path: Path) -> bool:

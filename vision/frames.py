@@ -99,7 +99,7 @@ def iter_frames(
         VideoDecodeError: the file is unreadable, or none of its frames decodes.
     """
     reason: VideoDecodeError | None = None
-    chunks = _Chunks(settings, after_seconds=after_seconds, num_rows=num_before)
+    chunks = _Chunks(settings, num_rows=num_before, last_seconds=after_seconds)
     ways = list(openers(path, decoders))
     for attempt, open_reader in enumerate(ways):
         try:
@@ -170,8 +170,7 @@ class _Chunks:
 
     settings: FrameSettings
     num_rows: int  # frames to be encoded, so far
-    after_seconds: float
-    last_seconds: float = field(init=False)
+    last_seconds: float  # of the frames that have come
     last_reader: VideoReader | None = None
     shot_spans: np.ndarray | None = None
     _pixels: list[torch.Tensor] = field(default_factory=list)
@@ -179,9 +178,6 @@ class _Chunks:
     _rows: list[int] = field(default_factory=list)
     _grid: torch.Tensor | None = None
     _began: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.last_seconds = self.after_seconds
 
     @property
     def is_full(self) -> bool:
