@@ -12,7 +12,6 @@ OpenCV and TorchCodec are not dependencies of the project: pip install opencv-py
 torchcodec; TorchCodec loads the system's FFmpeg libraries (Debian: apt-get install ffmpeg).
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.options import parse_options  # noqa: E402
 from indexing import collect_videos  # noqa: E402
 from vision import (  # noqa: E402
     IntervalSampler,
@@ -161,14 +161,9 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("options", nargs="*", metavar="name=value")
-    options = dict(option.split("=", 1) for option in parser.parse_args().options)
-    rounds = int(options.pop("rounds", 5))
-    num_videos = int(options.pop("num_videos", 40))
-    items = collect_videos(options.pop("videos"))[:num_videos]
-    if options:
-        parser.error(f"unknown: {', '.join(options)}")
+    options = parse_options(__doc__, videos=None, rounds="5", num_videos="40")
+    rounds = int(options["rounds"])
+    items = collect_videos(options["videos"])[: int(options["num_videos"])]
     torch.set_num_threads(1)
 
     print(f"{len(items)} videos, {rounds} rounds; milliseconds a video, one thread")

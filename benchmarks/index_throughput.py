@@ -9,7 +9,6 @@ for encoding alone, each by this project's own code: their sum over what all cor
 the share of the machine that was used. What happens once, before the first frame, is timed apart.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -23,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.model_speed import random_model  # noqa: E402
+from benchmarks.options import parse_options  # noqa: E402
 from indexing import VideoItem, collect_videos  # noqa: E402
 from indexing.pipeline import encode_videos  # noqa: E402
 from vision import (  # noqa: E402
@@ -88,15 +88,10 @@ def timed(task: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("options", nargs="*", metavar="name=value")
-    options = dict(option.split("=", 1) for option in parser.parse_args().options)
-    rounds = int(options.pop("rounds", 5))
-    num_videos = int(options.pop("num_videos", 60))
-    model_name = options.pop("model", "mini")
-    items = collect_videos(options.pop("videos"))[:num_videos]
-    if options:
-        parser.error(f"unknown: {', '.join(options)}")
+    options = parse_options(__doc__, videos=None, rounds="5", num_videos="60", model="mini")
+    rounds = int(options["rounds"])
+    model_name = options["model"]
+    items = collect_videos(options["videos"])[: int(options["num_videos"])]
 
     once = {}
     started = time.perf_counter()

@@ -8,7 +8,6 @@ size of the indexing process and of each of its workers is read; what is printed
 the run is the process's median, and the most that any worker had.
 """
 
-import argparse
 import json
 import statistics
 import struct
@@ -23,6 +22,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.options import parse_options  # noqa: E402
 from indexing import collect_videos  # noqa: E402
 
 
@@ -47,14 +47,10 @@ def resident(process: psutil.Process) -> tuple[float, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("options", nargs="*", metavar="name=value")
-    options = dict(option.split("=", 1) for option in parser.parse_args().options)
-    num_videos = int(options.pop("num_videos", 3000))
-    num_frames = int(options.pop("frames", 4))
-    items = [item.path for item in collect_videos(options.pop("videos"))]
-    if options:
-        parser.error(f"unknown: {', '.join(options)}")
+    options = parse_options(__doc__, videos=None, num_videos="3000", frames="4")
+    num_videos = int(options["num_videos"])
+    num_frames = int(options["frames"])
+    items = [item.path for item in collect_videos(options["videos"])]
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "videos"

@@ -6,7 +6,6 @@ Only the architecture matters for speed, so the weights are random where they wo
 fetched. Models are interleaved; medians and spread are printed.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.options import parse_options  # noqa: E402
 from configs.command_line import load_model_config, preset_names  # noqa: E402
 from vision import DualEncoder, FrameEncoder, Preprocessing, load_model  # noqa: E402
 
@@ -42,15 +42,11 @@ def random_model(name: str) -> DualEncoder:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("options", nargs="*", metavar="name=value")
-    options = dict(option.split("=", 1) for option in parser.parse_args().options)
-    rounds = int(options.pop("rounds", 5))
     # xlmr_vit_b32 has the image tower of clip_vit_b32, and a text tower that the hub describes.
     default = [name for name in preset_names("model") if name != "xlmr_vit_b32"]
-    names = options.pop("models", ",".join(default)).split(",")
-    if options:
-        parser.error(f"unknown: {', '.join(options)}")
+    options = parse_options(__doc__, rounds="5", models=",".join(default))
+    rounds = int(options["rounds"])
+    names = options["models"].split(",")
 
     encoders = {name: FrameEncoder(random_model(name)) for name in names}
     speeds: dict[str, list[float]] = {name: [] for name in names}

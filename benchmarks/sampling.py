@@ -7,7 +7,6 @@ the last embedding. Text-to-video retrieval over the mean of each video's frames
 against the system.
 """
 
-import argparse
 import logging
 import sys
 import time
@@ -18,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from benchmarks.options import parse_options  # noqa: E402
 from configs.command_line import load_model_config  # noqa: E402
 from indexing import collect_videos, retrieval_metrics  # noqa: E402
 from indexing.pipeline import encode_videos  # noqa: E402
@@ -50,13 +50,9 @@ WAYS: dict[str, tuple[Sampler, float]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("options", nargs="*", metavar="name=value")
-    options = dict(option.split("=", 1) for option in parser.parse_args().options)
-    items = collect_videos(options.pop("data"))[: int(options.pop("num_videos", 513))]
-    model_name = options.pop("model", "mini")
-    if options:
-        parser.error(f"unknown: {', '.join(options)}")
+    options = parse_options(__doc__, data=None, num_videos="513", model="mini")
+    items = collect_videos(options["data"])[: int(options["num_videos"])]
+    model_name = options["model"]
     logging.disable(logging.WARNING)
 
     model = load_model(load_model_config(model_name).spec())
