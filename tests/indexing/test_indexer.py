@@ -14,6 +14,7 @@ from filelock import FileLock
 import indexing.indexer
 from indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
 from indexing.catalogue import Catalogue
+from indexing.journal import Journal
 from indexing.publishing import CATALOGUE_NAME
 from tests.conftest import COLOURS
 from tests.indexing.conftest import encode_video_by_video
@@ -57,6 +58,16 @@ def records(index):
         return catalogue.records()
     finally:
         catalogue.close()
+
+
+def saved_keys(index):
+    return set(records(index)) if Manifest.exists(index.folder) else set()
+
+
+def journalled_keys(index):
+    """What a killed run had done and not yet saved, or saved and not yet taken out."""
+    journal = Journal(index.folder / "unsaved.journal", embedding_dim=index.settings.embedding_dim)
+    return {video.key for video, _ in journal.read()}
 
 
 def write_list(path, *lines):
@@ -678,7 +689,7 @@ def test_killed_runs_leave_an_index_that_the_next_completes(
     )
     # A run needs more than two seconds, so most were killed in the middle of their work.
     assert process.stdout.split().count("True") > 5, process.stderr
-    num_done = len(records(colour_index)) if Manifest.exists(colour_index.folder) else 0
+    num_done = len(saved_keys(colour_index) | journalled_keys(colour_index))
     summary = colour_index.update(tmp_path / "videos")
     assert summary.indexed == 24 - num_done
     assert len(colour_index.decoded) == 24 - num_done
