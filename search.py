@@ -123,7 +123,7 @@ class Searcher:
 
         import torch
 
-        from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames, mean_pool
+        from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
 
         if self._frame_encoder is None:
             self._frame_encoder = FrameEncoder(
@@ -138,7 +138,7 @@ class Searcher:
 
             image = torch.from_numpy(np.array(query.convert("RGB"))).permute(2, 0, 1)
             pixels = encoder.preprocessing.resize(image[None])
-        return mean_pool(encoder.encode(pixels)).numpy()
+        return encoder.pool(encoder.encode(pixels)).numpy()
 
 
 def search(

@@ -1,51 +1,80 @@
-"""`python train.py eval_only=true data.val=B.jsonl model=NAME`: how well a model retrieves.
-
-Training itself is to come; until then this says so.
-"""
+"""`python train.py data.train=A.jsonl data.val=B.jsonl model=NAME output=DIR`: contrastive training
+of a dual encoder on captioned videos, and its evaluation."""
 
 import json
 import logging
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
-from configs.schema import TrainConfig
+from configs.train_schema import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-USAGE = """usage: python train.py eval_only=true data.val=B.jsonl model=NAME [output=DIR]
-       [name=value ...]
+USAGE = """usage: python train.py data.train=A.jsonl data.val=B.jsonl model=NAME output=DIR
+       [experiment=RECIPE] [name=value ...]
+       python train.py eval_only=true data.val=B.jsonl model=NAME [output=DIR] [name=value ...]
+       torchrun --nproc_per_node N train.py ...
 
-Evaluates text-to-video and video-to-text retrieval on captioned videos. The last line on stdout
-is a JSON object of metrics."""
+Trains a model on captioned videos; model=DIR then names it to train, index and search. A run that
+was stopped goes on with the same command. With eval_only=true, evaluates text-to-video and
+video-to-text retrieval. The last line on stdout is a JSON object of metrics."""
 
 
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, TrainConfig)
-    if config.output is not None:  # before the work, so that a mistake costs nothing
-        output = Path(config.output)
+    output = None if config.output is None else Path(config.output)
+    if output is not None:  # before the work, so that a mistake costs nothing
         try:
             output.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(cfg, output / "config.yaml", resolve=True)
         except OSError as error:
             raise ValueError(f"output={output}: cannot be made ({error.strerror})") from error
-    metrics = evaluate(config)
-    if config.output is not None:
+    if not config.eval_only:
+        if not train(config):
+            return
+        # Measured on the folder as it was written, by what measures every model.
+        config.model = command_line.load_model_config(str(output))
+    metrics: dict[str, Any] = evaluate(config) if config.data.val else {}
+    if output is not None:
         from indexing.atomic import write_atomically
 
-        OmegaConf.save(cfg, output / "config.yaml", resolve=True)
         write_atomically(output / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     print(json.dumps(metrics))
 
 
+def train(config: TrainConfig) -> bool:
+    """Trains; returns whether this process is the one that evaluates what came out."""
+    from indexing.stopping import stop_on_signals
+    from training.processes import join_processes
+    from training.run import train as run
+    from vision import load_model, start_decode_server
+
+    with join_processes(config.device) as processes, stop_on_signals() as stop:
+        if processes.is_first:
+            start_decode_server()  # it loads its libraries while the model is loaded here
+        model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
+        finished = run(config, model, processes=processes, stop=stop)
+        if not finished:
+            if processes.is_first:
+                print("stopped; the same command goes on", file=sys.stderr)
+            sys.exit(128 + (stop.signal_number or signal.SIGTERM))
+        return processes.is_first
+
+
 def evaluate(config: TrainConfig) -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
-    from indexing import collect_videos, encode_captioned, retrieval_metrics
+    from indexing import encode_captioned, retrieval_metrics
     from text import TextEncoder, Tokenizer
+    from training.run import read_items
     from vision import FrameEncoder, load_model, start_decode_server
 
-    items = collect_videos(str(config.data.val))
+    items = read_items(config, config.data.val)
     start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
@@ -56,8 +85,10 @@ def evaluate(config: TrainConfig) -> dict:
         Tokenizer(model.tokenize, context_length=model.context_length),
         device=encoder.device,
     )
-    similarity = text_encoder.encode(videos.captions) @ videos.embeddings.T
-    metrics = retrieval_metrics(similarity.numpy(), videos.caption_video)
+    similarity = (text_encoder.encode(videos.captions) @ videos.embeddings.T).numpy()
+    metrics = retrieval_metrics(
+        similarity, videos.caption_video, num_bootstrap=config.num_bootstrap
+    )
     return metrics | {"num_failed": len(videos.failed), "fingerprint": model.fingerprint}
 
 

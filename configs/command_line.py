@@ -19,15 +19,17 @@ from importlib.resources import files
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from configs import schema
+from configs import schema, train_schema
 
-_OWN_PACKAGES = {"configs", "indexing", "text", "vision", "search", "train", "__main__"}
+_OWN_PACKAGES = {"configs", "indexing", "text", "training", "vision", "search", "train", "__main__"}
 
 _GROUPS = {"model": schema.ModelConfig, "sampling": None}
+# A whole run's options in one file; others on the command line go before it.
+_RECIPES = "experiment"
 _SCHEMAS = {
     "index": schema.IndexConfig,
     "search": schema.SearchConfig,
-    "train": schema.TrainConfig,
+    "train": train_schema.TrainConfig,
 }
 
 
@@ -136,14 +138,18 @@ def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str
             if not value:
                 raise ValueError("model is empty: name a preset, an open_clip model or a folder")
             prepared += ["model=custom", f"model.name={quote(value)}"]
-        elif name == "sampling" and value not in preset_names("sampling"):
-            known = ", ".join(preset_names("sampling"))
-            raise ValueError(f"sampling={value}: must be one of {known}")
+        elif name in ("sampling", _RECIPES) and value not in preset_names(name):
+            known = ", ".join(preset_names(name))
+            raise ValueError(f"{name}={value}: must be one of {known}")
+        elif name == _RECIPES and config_name == "train":
+            prepared.append(argument)
         else:
             field_type = _option_type(node, name)
             if name.startswith("model.") and "model" not in names and config_name != "train":
                 raise ValueError(f"{name} is given without a model: add model=NAME")
             is_text = field_type is str or (_is_optional_text(field_type) and value != "null")
+            if field_type == list[str] and not value.startswith("["):
+                argument = f"{name}=[{quote(value)}]"
             prepared.append(f"{name}={quote(value)}" if is_text else argument)
     return prepared
 
@@ -190,9 +196,9 @@ def help_text(config_name: str, usage: str) -> str:
     lines = [usage, "", "options (name=value):"]
     for name, text, default in _options(_SCHEMAS[config_name], values):
         lines.append(f"  {name:<28}{text}{default}")
-    for group in _GROUPS:
-        if group in values:
-            lines.append(f"{group}s: {', '.join(preset_names(group))}")
+    groups = [group for group in _GROUPS if group in values]
+    for group in [*groups, *([_RECIPES] if config_name == "train" else [])]:
+        lines.append(f"{group}s: {', '.join(preset_names(group))}")
     lines.append("Errors are one line; REELSEEK_TRACEBACK=1 shows where they arose.")
     return "\n".join(lines)
 

@@ -262,32 +262,6 @@ class SearchConfig:
             raise ValueError(f"got {got} to search by: give one of query, image, video")
 
 
-@dataclass
-class DataConfig:
-    train: str | None = option("a .jsonl of captioned videos to train on", None)
-    val: str | None = option("a .jsonl of captioned videos to evaluate on", None)
-
-
-@dataclass
-class TrainConfig:
-    data: DataConfig = option("captioned videos")
-    model: ModelConfig = option("preset, open_clip name or folder")
-    sampling: Any = option("which frames are looked at: uniform, interval, keyframes or shots")
-    decoding: DecodingConfig = option("how they are decoded")
-    eval_only: bool = option("evaluate the model on data.val and stop")
-    output: str | None = option("folder for metrics.json and the resolved configuration", None)
-    device: str = option("auto, cpu, cuda, cuda:N")
-    precision: str = option("auto, fp32, bf16")
-
-    def __post_init__(self) -> None:
-        if not self.eval_only:
-            raise ValueError(
-                "training is not in this version: add eval_only=true to evaluate a model"
-            )
-        if self.data.val is None:
-            raise ValueError("data.val is missing: name a .jsonl with `video` and `captions`")
-
-
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
         raise ValueError(f"{name}={value}: must be {allowed}")

@@ -10,7 +10,7 @@ import torch
 from indexing.pipeline import EncodedVideo, encode_videos
 from indexing.progress import progress_bar
 from indexing.sources import VideoItem
-from vision import DecodePool, FrameEncoder, mean_pool
+from vision import DecodePool, FrameEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def encode_captioned(
             continue
         captions += item.metadata["captions"]
         caption_video += [len(embeddings)] * len(item.metadata["captions"])
-        embeddings.append(mean_pool(video.embeddings))
+        embeddings.append(encoder.pool(video.embeddings))
     if not embeddings:
         raise ValueError(f"none of {len(items)} videos can be decoded; the first: {failed[0]}")
     return CaptionedVideos(torch.stack(embeddings), captions, np.array(caption_video), failed)

@@ -27,7 +27,7 @@ from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
 from indexing.report import ReportLine, write_report
 from indexing.sources import VideoItem
 from indexing.stopping import StopRequest
-from vision import DecodePool, FrameEncoder, frames_in_span, mean_pool, segment_spans
+from vision import DecodePool, FrameEncoder, frames_in_span, segment_spans
 
 _SAVE_EVERY_SECONDS = 20.0
 _LOCK_NAME = "writer.lock"
@@ -370,10 +370,10 @@ class _Run:
         embeddings = np.empty((0, self._encoder.embedding_dim), np.float32)
         if num_frames:
             video = replace(video, spans=self._spans(encoded))
-            pooled = [mean_pool(encoded.embeddings)]
+            pooled = [self._encoder.pool(encoded.embeddings)]
             for start, end in video.spans:
                 inside = frames_in_span(encoded.times_seconds, start, end)
-                pooled.append(mean_pool(encoded.embeddings[inside]))
+                pooled.append(self._encoder.pool(encoded.embeddings[inside]))
             embeddings = np.stack([embedding.numpy() for embedding in pooled])
         self._journal.append(video, embeddings)
         self._unsaved.append((video, embeddings))

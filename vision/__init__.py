@@ -13,8 +13,16 @@ from vision.decoding import (
 from vision.encoding import FrameEncoder, choose_device, choose_precision
 from vision.errors import VideoDecodeError
 from vision.frames import Frames, FrameSettings, VideoEnd, iter_frames
-from vision.model import DualEncoder, ModelSpec, ModelUnavailableError, load_model
-from vision.pooling import mean_pool
+from vision.mini import default_cache_folder
+from vision.model import (
+    DualEncoder,
+    ModelSpec,
+    ModelUnavailableError,
+    load_model,
+    model_fingerprint,
+)
+from vision.model_folder import save_model
+from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
 from vision.preprocessing import Preprocessing
 from vision.sampling import (
     IntervalSampler,
@@ -31,6 +39,7 @@ from vision.shots import ShotSampler
 __all__ = [
     "DECODERS",
     "IMAGE_SUFFIXES",
+    "POOLING_KINDS",
     "VIDEO_SUFFIXES",
     "DecodePool",
     "DualEncoder",
@@ -42,6 +51,7 @@ __all__ = [
     "KeyFrameSampler",
     "ModelSpec",
     "ModelUnavailableError",
+    "Pooling",
     "Preprocessing",
     "Sampler",
     "Samples",
@@ -54,12 +64,16 @@ __all__ = [
     "WorkerLimits",
     "choose_device",
     "choose_precision",
+    "default_cache_folder",
     "frames_in_span",
     "frames_on_screen",
     "iter_frames",
     "load_model",
+    "make_pooling",
     "mean_pool",
+    "model_fingerprint",
     "open_video",
+    "save_model",
     "segment_spans",
     "start_decode_server",
 ]

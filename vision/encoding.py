@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -67,8 +67,11 @@ class FrameEncoder:
             autocast would cast them anew for each batch, and is 14 times slower on a ViT-B/32).
         compiled: on a CPU, and unless fp32 is asked for, let OpenVINO compile the tower where it
             is installed: for many frames, since the first use of a model takes seconds more.
+        trunk: a part of the image tower, `(T, 3, H, W)` normalised frames to `(T, F)` features, to
+            be used in its place: `encode` then returns these, which are not normalised.
 
     Attributes:
+        embedding_dim: D, or F where a trunk is given.
         batch_frames: how many frames are best encoded together. Halved where memory runs out.
         num_parallel: how many batches are encoded at once.
         engine: `torch` or `openvino`.
@@ -81,9 +84,10 @@ class FrameEncoder:
         device: str = "auto",
         precision: str = "auto",
         compiled: bool = False,
+        trunk: nn.Module | None = None,
     ) -> None:
         self.preprocessing = model.preprocessing
-        self.embedding_dim = model.embedding_dim
+        self._pooling = model.pooling
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         is_cpu = self.device.type == "cpu"
@@ -96,26 +100,31 @@ class FrameEncoder:
             thread_name_prefix="encode",
             initializer=_use_one_core if is_cpu else None,
         )
+        self.embedding_dim = model.embedding_dim
+        if trunk is not None:
+            height, width = self.preprocessing.size
+            with torch.inference_mode():
+                self.embedding_dim = _features(trunk, torch.zeros(1, 3, height, width)).shape[-1]
         self.engine = "torch"
         if is_cpu and compiled and precision != "fp32":
-            tower = self._compile(model)
+            tower = self._compile(model, trunk)
             if tower is not None:
                 self._tower: Callable[[torch.Tensor], torch.Tensor] = tower
                 self.engine = "openvino"
                 return
-        self._tower = _EmbeddingTower(model, dtype=self.dtype).to(self.device)
+        self._tower = _EmbeddingTower(model, dtype=self.dtype, trunk=trunk).to(self.device)
 
-    def _compile(self, model: DualEncoder) -> "OpenVinoTower | None":
+    def _compile(self, model: DualEncoder, trunk: nn.Module | None) -> "OpenVinoTower | None":
         from vision.openvino_tower import OpenVinoTower
 
         height, width = self.preprocessing.size
         try:
             return OpenVinoTower(
-                _EmbeddingTower(model, dtype=torch.float32),
+                _EmbeddingTower(model, dtype=torch.float32, trunk=trunk),
                 torch.zeros((2, 3, height, width), dtype=torch.uint8),
                 dtype=self.dtype,
                 num_streams=self.num_parallel,
-                cache_key=model.fingerprint,
+                cache_key=model.fingerprint + ("" if trunk is None else " trunk"),
             )
         except ImportError:
             return None
@@ -134,6 +143,11 @@ class FrameEncoder:
         """
         futures = [self.submit(batch) for batch in pixels.split(self.batch_frames)]
         return torch.cat([future.result() for future in futures])
+
+    @torch.inference_mode()
+    def pool(self, frame_embeddings: torch.Tensor) -> torch.Tensor:
+        """Embeds a stretch of video: its frame embeddings `(T, D)` to `(D,)`, L2-normalised."""
+        return self._pooling(frame_embeddings.unsqueeze(0)).squeeze(0)
 
     def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
         """Embeds at most `batch_frames` frames in another thread."""
@@ -162,24 +176,32 @@ def _use_one_core() -> None:
 
 
 class _EmbeddingTower(nn.Module):
-    """Frames `(T, 3, H, W)` uint8 -> embeddings `(T, D)`, normalised before and after."""
+    """Frames `(T, 3, H, W)` uint8 -> embeddings `(T, D)`, normalised before and after; or a
+    trunk's features."""
 
-    def __init__(self, model: DualEncoder, *, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: DualEncoder, *, dtype: torch.dtype, trunk: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        tower = model.clip.visual
+        tower: Any = model.clip.visual if trunk is None else trunk
         if dtype is not torch.float32:
             tower = copy.deepcopy(tower)
         # Channels-last is the layout that the convolution kernels compute in.
         self._tower = tower.to(dtype=dtype, memory_format=torch.channels_last)
         self._normalize = model.preprocessing.normalize
         self._dtype = dtype
+        self._is_trunk = trunk is not None
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         frames = self._normalize(pixels).to(self._dtype)
-        features = self._tower(frames.contiguous(memory_format=torch.channels_last))
-        if isinstance(features, tuple):  # CoCa's tower gives its patches' features besides
-            features = features[0]
-        return F.normalize(features.float(), dim=-1)
+        features = _features(self._tower, frames.contiguous(memory_format=torch.channels_last))
+        return features.float() if self._is_trunk else F.normalize(features.float(), dim=-1)
+
+
+def _features(tower: nn.Module, frames: torch.Tensor) -> torch.Tensor:
+    features = tower(frames)
+    # CoCa's tower gives its patches' features besides.
+    return features[0] if isinstance(features, tuple) else features
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,7 +1,8 @@
 """A model's name -> an open_clip dual encoder, and the fingerprint an index remembers it by.
 
 A name is `mini`, an open_clip architecture with `pretrained` weights, `hf-hub:owner/name`, or a
-folder in open_clip's format (`open_clip_config.json` and weights as safetensors).
+folder in open_clip's format (`open_clip_config.json` and weights as safetensors), to which training
+adds how frames are pooled (see `vision.model_folder`).
 """
 
 import difflib
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 
 from vision.mini import mini_folder
+from vision.model_folder import CONFIG_NAME, read_extras
+from vision.pooling import MeanPooling, Pooling
 from vision.preprocessing import Preprocessing
 
 logger = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class DualEncoder:
         tokenize: `(list of B sentences, context_length=n) -> (B, n)` int64 tokens.
         context_length: tokens a sentence may have, those of its borders included.
         embedding_dim: D.
+        pooling: frame embeddings to a video embedding, in evaluation mode.
         fingerprint: hex digest of the weights, the preprocessing and the tokenizer.
     """
 
@@ -63,7 +67,8 @@ class DualEncoder:
     context_length: int
     embedding_dim: int
     preprocessing: Preprocessing
-    fingerprint: str = field(default="")
+    fingerprint: str = ""
+    pooling: Pooling = field(default_factory=MeanPooling)
 
 
 def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncoder:
@@ -84,9 +89,9 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
         folder = mini_folder()
     elif _is_folder(spec.name):
         folder = Path(spec.name)
-        if not (folder / "open_clip_config.json").is_file():
+        if not (folder / CONFIG_NAME).is_file():
             raise ModelUnavailableError(
-                f"model={spec.name}: the folder holds no open_clip_config.json, so it is not a "
+                f"model={spec.name}: the folder holds no {CONFIG_NAME}, so it is not a "
                 "model; name a folder that open_clip or reelseek wrote"
             )
     else:
@@ -100,19 +105,22 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
             open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
         ).eval()
         tokenizer = open_clip.get_tokenizer(open_clip_name)
+        embedding_dim = _embedding_dim(clip, tokenizer)
+        pooling, scripts = read_extras(folder, embedding_dim=embedding_dim)
     except Exception as error:  # safetensors, pickle and the hub each have their own
         raise ModelUnavailableError(_why_unavailable(spec, error)) from error
 
     preprocessing = Preprocessing.from_open_clip(clip.visual.preprocess_cfg)
     context_length = int(getattr(tokenizer, "context_length", None) or clip.context_length)
     return DualEncoder(
-        spec=spec,
+        spec=replace(spec, scripts=spec.scripts or scripts),
         clip=clip,
         tokenize=tokenizer,
         context_length=context_length,
-        embedding_dim=_embedding_dim(clip, tokenizer),
+        embedding_dim=embedding_dim,
         preprocessing=preprocessing,
-        fingerprint=_fingerprint(clip, preprocessing, tokenizer),
+        fingerprint=model_fingerprint(clip, preprocessing, tokenizer, pooling),
+        pooling=pooling,
     )
 
 
@@ -188,14 +196,20 @@ def _embedding_dim(clip: Any, tokenizer: Callable[..., torch.Tensor]) -> int:
     return clip.encode_text(tokenizer(["a"])).shape[-1]
 
 
-def _fingerprint(
-    clip: torch.nn.Module, preprocessing: Preprocessing, tokenizer: Callable[..., torch.Tensor]
+def model_fingerprint(
+    clip: torch.nn.Module,
+    preprocessing: Preprocessing,
+    tokenizer: Callable[..., torch.Tensor],
+    pooling: Pooling,
 ) -> str:
     """Sixteen bytes of SHA-256, hex, over every tensor with its name and shape, and the rest."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(clip.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    if not isinstance(pooling, MeanPooling):
+        digest.update(json.dumps(pooling.options(), sort_keys=True).encode())
+    for module in (clip, pooling):
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     digest.update(json.dumps(preprocessing.as_dict(), sort_keys=True).encode())
     digest.update(str(tokenizer([_TOKENIZER_PROBE]).tolist()).encode())
     return digest.hexdigest()[:32]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from indexing import metrics as metrics_module
 from indexing import retrieval_metrics
 from indexing.metrics import text_to_video_ranks, video_to_text_ranks
 
@@ -122,3 +123,116 @@ def test_each_video_needs_a_caption_and_each_caption_a_video(caption_video):
 def test_scores_that_are_not_finite_are_refused(value):
     with pytest.raises(ValueError, match="not finite"):
         retrieval_metrics(np.array([[0.1, value], [0.2, 0.3]]), np.array([0, 1]))
+
+
+def similarity_with_ranks(ranks, caption_video, num_videos):
+    """Scores that give each caption's own video this rank among `num_videos`."""
+    similarity = np.zeros((len(ranks), num_videos))
+    for caption, (rank, own) in enumerate(zip(ranks, caption_video, strict=True)):
+        wrong = [video for video in range(num_videos) if video != own]
+        similarity[caption, wrong[: rank - 1]] = 1
+        similarity[caption, wrong[rank - 1 :]] = -1
+    return similarity
+
+
+def t2v_interval(ranks, caption_video, *, num_bootstrap=400, seed=0):
+    similarity = similarity_with_ranks(ranks, caption_video, int(max(caption_video)) + 1)
+    metrics = retrieval_metrics(similarity, caption_video, num_bootstrap=num_bootstrap, seed=seed)
+    return metrics["t2v"]["interval_95"]
+
+
+def some_scores(seed=0, *, num_videos=40, num_captions=100):
+    """Captions that find their own video more often than not, in no order."""
+    rng = np.random.default_rng(seed)
+    own = np.concatenate(
+        [np.arange(num_videos), rng.integers(num_videos, size=num_captions - num_videos)]
+    )
+    rng.shuffle(own)
+    similarity = rng.normal(size=(num_captions, num_videos))
+    similarity[np.arange(num_captions), own] += 2
+    return similarity, own
+
+
+def test_intervals_are_added_to_metrics_that_stay_as_they_are():
+    similarity, own = some_scores()
+    plain = retrieval_metrics(similarity, own)
+    metrics = retrieval_metrics(similarity, own, num_bootstrap=300)
+    for side in ("t2v", "v2t"):
+        intervals = metrics[side].pop("interval_95")
+        assert intervals.keys() == plain[side].keys()
+        for name, (low, high) in intervals.items():
+            assert low <= plain[side][name] <= high, (side, name)
+        assert intervals["R@1"][0] < intervals["R@1"][1]
+    assert metrics == plain
+
+
+def test_intervals_equal_plain_loops_over_the_same_resamples():
+    similarity, own = some_scores(num_videos=15, num_captions=40)
+    metrics = retrieval_metrics(similarity, own, num_bootstrap=50, seed=3)
+    sides = {
+        "t2v": (slow_text_to_video_ranks(similarity, own), own),
+        "v2t": (slow_video_to_text_ranks(similarity, own), np.arange(15)),
+    }
+    for side, (ranks, video) in sides.items():
+        rng = np.random.default_rng(3)
+        samples = []
+        for _ in range(50):
+            drawn = rng.integers(15, size=15)
+            sample = np.concatenate([np.array(ranks)[video == v] for v in drawn])
+            recalls = [100 * np.mean(sample <= k) for k in (1, 5, 10)]
+            samples.append([*recalls, np.median(sample), np.mean(sample)])
+        bounds = np.quantile(samples, [0.025, 0.975], axis=0).T
+        intervals = metrics[side]["interval_95"]
+        assert np.array(list(intervals.values())) == pytest.approx(bounds, abs=0.0051)
+
+
+def test_intervals_depend_on_the_seed_and_not_on_the_size_of_blocks(monkeypatch):
+    similarity, own = some_scores()
+    metrics = retrieval_metrics(similarity, own, num_bootstrap=100, seed=1)
+    assert retrieval_metrics(similarity, own, num_bootstrap=100, seed=1) == metrics
+    assert retrieval_metrics(similarity, own, num_bootstrap=100, seed=2) != metrics
+    for size in (1, 700):  # one resample at a time, and seven
+        monkeypatch.setattr(metrics_module, "_BLOCK_SIZE", size)
+        assert retrieval_metrics(similarity, own, num_bootstrap=100, seed=1) == metrics
+
+
+def test_intervals_of_perfect_retrieval_are_points():
+    metrics = retrieval_metrics(np.eye(30), np.arange(30), num_bootstrap=100)
+    for side in ("t2v", "v2t"):
+        intervals = metrics[side]["interval_95"]
+        assert [intervals[f"R@{k}"] for k in (1, 5, 10)] == [[100.0, 100.0]] * 3
+        assert intervals["MdR"] == intervals["MnR"] == [1.0, 1.0]
+
+
+def test_captions_that_agree_count_as_one():
+    rng = np.random.default_rng(0)
+    ranks = rng.integers(1, 61, size=60)
+    once = t2v_interval(ranks, np.arange(60))
+    # Four captions of a video, always of one rank, are no more than one caption...
+    assert t2v_interval(np.repeat(ranks, 4), np.repeat(np.arange(60), 4)) == once
+    # ... while four times the videos halve the width, as a bootstrap of captions would.
+    more = t2v_interval(np.repeat(ranks, 4), np.arange(240))
+    width, naive_width = np.ptp(once["MnR"]), np.ptp(more["MnR"])
+    assert 1.6 * naive_width < width < 2.4 * naive_width
+
+
+@pytest.mark.parametrize("captions_each", [1, 3])
+def test_intervals_hold_the_truth_about_95_times_in_100(captions_each):
+    # Ranks uniform from 1 to 80, the same for all captions of a video.
+    rng = np.random.default_rng(0)
+    num_trials, num_videos = 200, 80
+    truth = {"R@5": 100 * 5 / num_videos, "MdR": 40.5, "MnR": 40.5}
+    held = dict.fromkeys(truth, 0)
+    for trial in range(num_trials):
+        ranks = np.repeat(rng.integers(1, num_videos + 1, size=num_videos), captions_each)
+        own = np.repeat(np.arange(num_videos), captions_each)
+        intervals = t2v_interval(ranks, own, seed=trial)
+        for name, value in truth.items():
+            held[name] += intervals[name][0] <= value <= intervals[name][1]
+    for name, count in held.items():
+        assert 0.89 <= count / num_trials <= 0.99, name
+
+
+def test_a_negative_number_of_resamples_is_refused():
+    with pytest.raises(ValueError, match="num_bootstrap=-1: must be 0"):
+        retrieval_metrics(np.eye(2), np.arange(2), num_bootstrap=-1)

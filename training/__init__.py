@@ -1,0 +1,1 @@
+"""Captioned videos -> a trained model."""

@@ -1,0 +1,179 @@
+"""Cached videos and captions -> batches of pairs, the same for every run with the same seed.
+
+What a batch holds is a function of the seed, the epoch and its place in the epoch, never of what
+came before: a run that was stopped inside an epoch goes on with just the batches that it would have
+seen, with any number of loading workers, and several processes share one global batch.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from training.frame_cache import CachedVideo
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of a video and a caption.
+
+    Attributes:
+        frames: `(B, T, F)` float32 features, or `(B, T, 3, H, W)` uint8, padded with zeros.
+        num_frames: `(B,)` int64, how many of the T are frames.
+        text: `(B, L)` int64 tokens, or `(B, F)` float32 features.
+        video_ids: `(B,)` int64.
+        caption_ids: `(B,)` int64; equal sentences have equal numbers.
+    """
+
+    frames: torch.Tensor
+    num_frames: torch.Tensor
+    text: torch.Tensor
+    video_ids: torch.Tensor
+    caption_ids: torch.Tensor
+
+    @property
+    def ids(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.video_ids, self.caption_ids
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+
+    def chunks(self, size: int) -> "list[Batch]":
+        """The batch in parts of `size` pairs; the last may be smaller."""
+        parts = zip(*(tensor.split(size) for tensor in self._tensors()), strict=True)
+        return [Batch(*part) for part in parts]
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+class CaptionedPairs(Dataset):
+    """Every caption of every video, as pairs.
+
+    Args:
+        videos: as they are cached.
+        captions: the sentences of each video.
+        text: `(num_sentences, ...)`, tokens or features of each different sentence.
+        sentence_ids: number of each sentence, the row of `text`.
+        frames_each: frames of a video that are taken at random, in order; 0 for all.
+        flip: whether half of the videos are mirrored; for pixels only.
+        seed: of frames and mirroring.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[CachedVideo],
+        captions: Sequence[Sequence[str]],
+        *,
+        text: torch.Tensor,
+        sentence_ids: dict[str, int],
+        frames_each: int = 0,
+        flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.videos = list(videos)
+        self.pairs = [
+            (video, sentence_ids[caption]) for video, own in enumerate(captions) for caption in own
+        ]
+        self._text = text
+        self._frames_each = frames_each
+        self._flip = flip
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """The pair of this number in this epoch: frames, text, video and caption numbers."""
+        epoch, number = place
+        video, caption = self.pairs[number]
+        frames = self.videos[video].frames
+        random = np.random.default_rng([self._seed, epoch, number])
+        if 0 < self._frames_each < len(frames):
+            chosen = random.choice(len(frames), self._frames_each, replace=False)
+            frames = frames[np.sort(chosen)]
+        if frames.dtype == np.float16:
+            frames = frames.astype(np.float32)
+        elif self._flip and random.random() < 0.5:
+            frames = frames[..., ::-1]
+        return torch.from_numpy(np.array(frames)), self._text[caption], video, caption
+
+
+def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Batch:
+    frames, text, videos, captions = zip(*pairs, strict=True)
+    return Batch(
+        frames=torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True),
+        num_frames=torch.tensor([len(part) for part in frames]),
+        text=torch.stack(text),
+        video_ids=torch.tensor(videos),
+        caption_ids=torch.tensor(captions),
+    )
+
+
+class EpochBatches:
+    """The order of the pairs in each epoch, cut into batches; what does not fill the last is left
+    out, to be seen in another epoch's order.
+
+    Args:
+        num_pairs: of the dataset.
+        batch_size: pairs of the global batch, over all processes.
+        seed: of the order.
+        rank, world_size: each process takes an equal, consecutive part of each global batch.
+
+    Raises:
+        ValueError: fewer pairs than fill a batch, or a batch that cannot be divided.
+    """
+
+    def __init__(
+        self, num_pairs: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if batch_size % world_size:
+            raise ValueError(
+                f"batch_size={batch_size}: must be a multiple of the {world_size} processes"
+            )
+        if num_pairs < batch_size:
+            raise ValueError(
+                f"batch_size={batch_size}: there are only {num_pairs} pairs of a video and a "
+                "caption; make it smaller"
+            )
+        self._num_pairs = num_pairs
+        self._batch_size = batch_size
+        self._seed = seed
+        self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self._num_pairs // self._batch_size
+
+    def of_epoch(self, epoch: int, *, first: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """This process's places in each batch, from batch `first` on."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._num_pairs).tolist()
+        for batch in range(first, len(self)):
+            start = batch * self._batch_size
+            whole = order[start : start + self._batch_size]
+            yield [(epoch, number) for number in whole[self._part]]
+
+
+def load_batches(
+    dataset: CaptionedPairs, places: Iterator[list[tuple[int, int]]], *, num_workers: int
+) -> "DataLoader[Batch]":
+    """Batches of these places; worker processes read ahead where there are any."""
+    return DataLoader(
+        dataset,
+        batch_sampler=list(places),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def step_seed(*numbers: int) -> int:
+    """One seed of several numbers, 63 bits."""
+    digest = hashlib.sha256(repr(numbers).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

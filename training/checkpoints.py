@@ -1,0 +1,104 @@
+"""The state of a run <-> files that appear whole or not at all.
+
+`last.pt` holds all that is needed to go on inside an epoch, `best.pt` the weights that were best on
+the validation set. Both hold tensors and plain values only, and are read with `weights_only=True`.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from indexing.atomic import publish_file
+
+_LAST, _BEST = "last.pt", "best.pt"
+
+
+@dataclass
+class RunState:
+    """Where a run stands, after a step.
+
+    Attributes:
+        step: optimizer steps done.
+        weights: of what trains, by name.
+        optimizer: `state_dict()` of the optimizer.
+        options: of the run, as the checkpoint's reader must have them too.
+        best_score: of the validation so far; None before the first.
+        history: records of losses and metrics, each with its step.
+    """
+
+    step: int = 0
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    best_score: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: made when first written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save_last(self, state: RunState) -> None:
+        self._save(_LAST, vars(state))
+
+    def save_best(self, weights: dict[str, torch.Tensor]) -> None:
+        self._save(_BEST, weights)
+
+    def read_last(self) -> RunState | None:
+        """The state to go on from; None where there is none.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        values = self._read(_LAST)
+        return None if values is None else RunState(**values)
+
+    def read_best(self) -> dict[str, torch.Tensor] | None:
+        return self._read(_BEST)
+
+    def _save(self, name: str, values: dict[str, Any]) -> None:
+        """Raises ValueError where it cannot be written; the file of before is then kept."""
+
+        def write(path: Path) -> None:
+            torch.save(values, path)
+
+        path = self._folder / name
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            publish_file(path, write)
+        except (OSError, RuntimeError) as error:  # the second is PyTorch's, of a full disk
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise ValueError(
+                f"{path} cannot be saved ({reason}); the checkpoint of before is kept, and the "
+                "same command goes on from it"
+            ) from error
+
+    def _read(self, name: str) -> Any:
+        path = self._folder / name
+        if not path.is_file():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # zip, pickle and torch each have their own
+            raise ValueError(f"{path} is damaged: delete {self._folder} to begin anew") from error
+
+
+def differing_options(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names of the options in which two runs differ, with both values."""
+    found = []
+    for name in sorted(ours.keys() | theirs.keys()):
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            found += differing_options(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            found.append(f"{prefix}{name} ({json.dumps(other)} there, {json.dumps(mine)} here)")
+    return found

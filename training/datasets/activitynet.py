@@ -1,0 +1,38 @@
+"""ActivityNet Captions: the sentences of a video's events -> one paragraph by video id.
+
+Krishna et al., Dense-Captioning Events in Videos, ICCV 2017: `train.json`, `val_1.json` and
+`val_2.json`, `{"v_<YouTube id>": {"duration", "timestamps", "sentences"}}`. Retrieval takes a
+video by its paragraph (Zhang et al., Cross-Modal and Hierarchical Modeling of Video and Text,
+ECCV 2018) and `val_1` as its test (Luo et al., CLIP4Clip, https://arxiv.org/abs/2104.08860,
+section 4.1, and its `dataloader_activitynet_retrieval.py`).
+"""
+
+from pathlib import Path
+
+from training.datasets._files import clean_sentences
+
+
+def is_activitynet(value: object) -> bool:
+    """Whether a JSON value is an object of videos with `sentences`."""
+    first = next(iter(value.values()), None) if isinstance(value, dict) else None
+    return isinstance(first, dict) and "sentences" in first
+
+
+def read_paragraphs(path: Path, value: dict) -> dict[str, list[str]]:
+    """One caption a video: its sentences in the order of the file, with a blank between.
+
+    Args:
+        path: the file, for messages.
+        value: what it holds.
+
+    Raises:
+        ValueError: a video is malformed (its id is named).
+    """
+    captions = {}
+    for video_id, entry in value.items():
+        where = f"{path}, video {video_id!r}"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: must be an object with `sentences`")
+        sentences = clean_sentences(entry.get("sentences"), f"{where}, `sentences`")
+        captions[video_id] = [" ".join(sentences)] if sentences else []
+    return captions

@@ -1,0 +1,199 @@
+"""A dual encoder with the parts of it that train: batches in, video and text embeddings out."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from training.batches import Batch
+from training.lora import add_lora, merged
+from training.towers import split_image_tower, split_text_tower, trimmed, trunk_layers
+from vision import DualEncoder, Pooling, model_fingerprint
+
+WHAT_TRAINS = ("frozen", "heads", "blocks", "lora", "all")
+_MAX_LOG_SCALE = 4.6052  # ln 100, as in CLIP (Radford et al. 2021, section 2.5)
+
+
+@dataclass(frozen=True)
+class TowerPlan:
+    """What trains in one tower.
+
+    Attributes:
+        what: `frozen`; `heads`, the last projection; `blocks`, the last of the trunk besides;
+            `lora`, low-rank adapters of all blocks besides; `all`.
+        num_blocks: for `blocks`.
+        lora_rank: for `lora`.
+    """
+
+    what: str = "heads"
+    num_blocks: int = 1
+    lora_rank: int = 8
+
+    def __post_init__(self) -> None:
+        if self.what not in WHAT_TRAINS:
+            raise ValueError(f"what trains is {self.what!r}: must be one of {WHAT_TRAINS}")
+
+    @property
+    def trunk_trains(self) -> bool:
+        return self.what in ("blocks", "lora", "all")
+
+
+class Tower(nn.Module):
+    """A trunk and a head, and what of them trains.
+
+    Args:
+        trunk: inputs to features; not run where features are given.
+        head: features to `D`.
+        plan: sets which parameters take gradients.
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, plan: TowerPlan) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+        self.plan = plan
+        trunk.requires_grad_(False)
+        head.requires_grad_(plan.what != "frozen")
+        if plan.what == "lora":
+            add_lora(trunk, rank=plan.lora_rank)
+        elif plan.what == "all":
+            trunk.requires_grad_(True)
+        elif plan.what == "blocks":
+            for layer in trunk_layers(trunk)[-1 - plan.num_blocks :]:  # and what follows them
+                for parameter in layer:
+                    parameter.requires_grad_(True)
+
+    def forward(self, inputs: torch.Tensor, *, are_features: bool) -> torch.Tensor:
+        """`(N, ...)` to `(N, D)` float32, L2-normalised."""
+        if not are_features:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.plan.trunk_trains):
+                inputs = self.trunk(inputs)
+            # CoCa's towers give their tokens besides.
+            inputs = inputs[0] if isinstance(inputs, tuple) else inputs
+        return F.normalize(self.head(inputs).float(), dim=-1)
+
+
+class Network(nn.Module):
+    """What is trained.
+
+    The network owns the model's modules and changes them in place; it stays in evaluation mode, so
+    that batch statistics are those of the pretrained model and a forward pass has no chance in it.
+
+    Args:
+        model: where training starts from.
+        image: what trains in the image tower.
+        text: what trains in the text tower.
+        pooling: frame embeddings to a video embedding; trains where it has parameters.
+        logit_scale: 1 / temperature to start from; None for the model's own.
+        train_logit_scale: whether it is learned; it is kept at 100 at most.
+        logit_bias: to start from where the model has none, for the sigmoid loss; None to have none.
+
+    Raises:
+        ValueError: nothing would train.
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        *,
+        image: TowerPlan,
+        text: TowerPlan,
+        pooling: Pooling,
+        logit_scale: float | None = None,
+        train_logit_scale: bool = True,
+        logit_bias: float | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = replace(model, pooling=pooling)
+        clip = model.clip
+        self.image = Tower(*split_image_tower(clip), image)
+        self.text = Tower(*split_text_tower(clip), text)
+        self.pooling = pooling
+        self.logit_scale: nn.Parameter = clip.logit_scale
+        if logit_scale is not None:
+            self.logit_scale.data.fill_(float(torch.tensor(logit_scale).log()))
+        self.logit_bias: nn.Parameter | None = None
+        if logit_bias is not None:
+            self.logit_bias = clip.logit_bias or nn.Parameter(torch.tensor(logit_bias))
+        if not any(parameter.requires_grad for parameter in self._weights()):
+            raise ValueError(
+                f"trainable.image={image.what} and trainable.text={text.what} train nothing of "
+                "this model, whose towers may have no head of their own; choose blocks, lora, all, "
+                "or pooling.kind=attention"
+            )
+        self.logit_scale.requires_grad_(train_logit_scale)
+        if self.logit_bias is not None:
+            self.logit_bias.requires_grad_(True)
+        self.eval()
+
+    def forward(
+        self, batch: Batch
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The pairs' video and text embeddings, `(B, D)` each, 1 / temperature, and the bias."""
+        videos = self.embed_videos(batch.frames, batch.num_frames)
+        texts = self.embed_texts(batch.text)
+        return videos, texts, self.logit_scale.exp(), self.logit_bias
+
+    def embed_videos(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        """`(B, T, F)` features or `(B, T, 3, H, W)` uint8, and `(B,)`, to `(B, D)`."""
+        flat = frames.flatten(0, 1)
+        are_features = frames.dim() == 3
+        if not are_features:
+            flat = self._model.preprocessing.normalize(flat)
+            flat = flat.contiguous(memory_format=torch.channels_last)
+        embeddings = self.image(flat, are_features=are_features)
+        return self.pooling(embeddings.unflatten(0, frames.shape[:2]), num_frames)
+
+    def embed_texts(self, text: torch.Tensor) -> torch.Tensor:
+        """`(B, F)` float features or `(B, L)` int64 tokens to `(B, D)`."""
+        if text.is_floating_point():
+            return self.text(text, are_features=True)
+        return self.text(trimmed(text, self._model.clip), are_features=False)
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        self.logit_scale.clamp_(0, _MAX_LOG_SCALE)
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """Every tensor that training changes, by name."""
+        return {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    @torch.no_grad()
+    def load_trained_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes over what `trained_state` gave.
+
+        Raises:
+            ValueError: tensors of other names or shapes.
+        """
+        own = self.trained_state()
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for name in sorted(own.keys() | shapes.keys()):
+            here = tuple(own[name].shape) if name in own else "none"
+            there = shapes.get(name, "none")
+            if here != there:
+                raise ValueError(f"{name} has shape {there} there and {here} in this model")
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+    def as_model(self) -> DualEncoder:
+        """A copy as a model of its own, on the CPU, adapters merged."""
+        clip: Any = merged(copy.deepcopy(self._model.clip).cpu().float())
+        clip.requires_grad_(False)
+        pooling = copy.deepcopy(self.pooling).cpu().requires_grad_(False)
+        model = self._model
+        return replace(
+            model,
+            clip=clip,
+            pooling=pooling,
+            fingerprint=model_fingerprint(clip, model.preprocessing, model.tokenize, pooling),
+        )
+
+    def _weights(self) -> list[nn.Parameter]:
+        return [*self.image.parameters(), *self.text.parameters(), *self.pooling.parameters()]

@@ -1,0 +1,81 @@
+"""The processes of one training run: a single one, or as many as `torchrun` has started."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from vision import choose_device
+
+Value = TypeVar("Value")
+
+# The first process decodes a collection while the others wait for it.
+_PATIENCE = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run.
+
+    Attributes:
+        rank: its number, from 0; 0 alone writes and prints.
+        world_size: how many there are.
+        device: where it computes.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def from_first(self, make: Callable[[], Value]) -> Value:
+        """What the first process makes, in all of them; an error of its becomes everyone's."""
+        if self.world_size == 1:
+            return make()
+        box: list = [None, None]
+        if self.is_first:
+            try:
+                box[0] = make()
+            except Exception as error:
+                box[1] = error
+        distributed.broadcast_object_list(box, src=0)
+        if box[1] is not None:
+            raise box[1]
+        return box[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true in any of them."""
+        if self.world_size == 1:
+            return flag
+        flags = torch.tensor(int(flag), device=self.device)
+        distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
+        return bool(flags.item())
+
+
+@contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """Joins the processes that `torchrun` has started; alone where it has not.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, ...; under torchrun, each process takes a GPU of its own.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield Processes(0, 1, choose_device(device))
+        return
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), chosen)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,317 @@
+"""A configuration and a model -> a trained model in a folder: the parts of a run, put together."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.train_schema import Loss, TrainConfig
+from indexing.sources import VideoItem
+from indexing.stopping import StopRequest
+from training.batches import CaptionedPairs, EpochBatches
+from training.checkpoints import Checkpoints, RunState, differing_options
+from training.curves import EventLog, draw_curves
+from training.data import assemble, check_failed, read_lists, warn_of_overlap
+from training.frame_cache import CacheContents, CachedVideo, FrameCache, PixelEncoder
+from training.network import Network
+from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
+from training.optimizer import make_optimizer
+from training.processes import Processes
+from training.progress import StepProgress
+from training.texts import prepare_texts
+from training.towers import trunk_fingerprint
+from training.trainer import LoopSettings, Trainer
+from training.validation import Validation
+from vision import (
+    DualEncoder,
+    FrameEncoder,
+    choose_precision,
+    default_cache_folder,
+    make_pooling,
+    save_model,
+)
+
+logger = logging.getLogger(__name__)
+
+# What may differ between a run and its continuation: where it runs, not what it computes.
+_FREE_OPTIONS = {"decoding", "device", "output", "num_bootstrap", "eval_only"}
+
+
+def train(
+    config: TrainConfig, model: DualEncoder, *, processes: Processes, stop: StopRequest
+) -> bool:
+    """Trains the model and writes it into `config.output`, or goes on with what is there.
+
+    Returns:
+        False where it was asked to stop; all that is needed to go on is saved.
+
+    Raises:
+        ValueError: a list is malformed, too many videos are broken, the output holds another run,
+            a checkpoint cannot be saved, or the loss is not finite.
+    """
+    output = Path(str(config.output))
+    train_items, val_items = (
+        read_items(config, names) for names in (config.data.train, config.data.val)
+    )
+    checkpoints = Checkpoints(output / "checkpoints")
+    state = checkpoints.read_last()
+    options = _options(config, model)
+    if state is not None:
+        _require_same_run(state, options, output)
+
+    torch.manual_seed(config.loop.seed)  # of a pooling's new weights
+    network = make_network(config, model)
+    cached = _cache_frames(
+        config, model, network, [*train_items, *val_items], processes=processes, stop=stop
+    )
+    if processes.any(bool(stop)):
+        return False
+    if processes.is_first:
+        warn_of_overlap(train_items, val_items)
+    trainer = _make_trainer(
+        config,
+        network.to(processes.device),
+        model,
+        cached=cached,
+        train_items=train_items,
+        val_items=val_items,
+        processes=processes,
+        checkpoints=checkpoints,
+        options=options,
+    )
+    if state is not None:
+        trainer.restore(state)
+    finished = _run(trainer, output, processes=processes, stop=stop)
+    if finished and processes.is_first:
+        best = checkpoints.read_best() if val_items else None
+        network.load_trained_state(trainer.finished_weights() if best is None else best)
+        save_model(network.as_model(), output)
+    return finished
+
+
+def make_network(config: TrainConfig, model: DualEncoder) -> Network:
+    """The network that a configuration asks for; it takes over the model's modules."""
+    image, text = config.trainable.plans()
+    options = config.pooling.options()
+    pooling = model.pooling
+    if options is not None and options != pooling.options():
+        pooling = make_pooling(options, embedding_dim=model.embedding_dim)
+    is_sigmoid = config.objective.loss is Loss.sigmoid
+    return Network(
+        model,
+        image=image,
+        text=text,
+        pooling=pooling,
+        logit_scale=config.objective.logit_scale,
+        train_logit_scale=config.objective.train_logit_scale,
+        logit_bias=config.objective.logit_bias if is_sigmoid else None,
+    )
+
+
+def read_items(config: TrainConfig, names: Sequence[str]) -> list[VideoItem]:
+    """The captioned videos of `data.train` or `data.val`."""
+    return read_lists(
+        names,
+        videos=config.data.videos,
+        captions=config.data.captions,
+        cache_folder=_cache_folder(config) / "shards",
+    )
+
+
+def _cache_folder(config: TrainConfig) -> Path:
+    return Path(config.data.cache) if config.data.cache else default_cache_folder() / "training"
+
+
+def _options(config: TrainConfig, model: DualEncoder) -> dict[str, Any]:
+    """What a checkpoint must have been made with, as plain values."""
+    values = json.loads(json.dumps(asdict(config), default=lambda value: value.name))
+    kept = {name: value for name, value in values.items() if name not in _FREE_OPTIONS}
+    kept["model"]["fingerprint"] = model.fingerprint
+    for name in ("cache", "workers"):
+        del kept["data"][name]
+    return kept
+
+
+def _require_same_run(state: RunState, options: dict[str, Any], output: Path) -> None:
+    if differing := differing_options(options, state.options):
+        raise ValueError(
+            f"output={output} holds a run with other options: {'; '.join(differing[:4])}"
+            f"{'; ...' if len(differing) > 4 else ''}; name another output, or delete "
+            f"{output / 'checkpoints'} to begin anew"
+        )
+
+
+def _cache_frames(
+    config: TrainConfig,
+    model: DualEncoder,
+    network: Network,
+    items: Sequence[VideoItem],
+    *,
+    processes: Processes,
+    stop: StopRequest,
+) -> dict[str, CachedVideo]:
+    """The frames of all videos that can be had, by key: features where the image trunk is frozen,
+    else pixels. The first process makes what is not there yet."""
+    description: dict[str, Any] = {
+        "sampling": asdict(config.sampling),
+        "preprocessing": model.preprocessing.as_dict(),
+    }
+    encoder: FrameEncoder | PixelEncoder = PixelEncoder(model.preprocessing)
+    if not network.image.plan.trunk_trains:
+        encoder = FrameEncoder(
+            model,
+            device=config.device,
+            precision=config.precision,
+            compiled=True,
+            trunk=network.image.trunk,
+        )
+        description |= {
+            "trunk": trunk_fingerprint(network.image.trunk),
+            "precision": str(encoder.dtype),
+            "engine": encoder.engine,
+        }
+    cache = FrameCache(_cache_folder(config), description)
+    items = list({item.key: item for item in items}.values())
+
+    def fill() -> CacheContents:
+        with config.decoding.pool(config.sampling, model.preprocessing) as pool:
+            filled = cache.fill(items, encoder=encoder, pool=pool, stop=stop)
+        if not stop:
+            check_failed(
+                filled.failed,
+                num_videos=len(items),
+                max_failed=config.data.max_failed,
+                report=Path(str(config.output)) / "failed.tsv",
+            )
+        return filled
+
+    return cache.videos(processes.from_first(fill).contents)
+
+
+def _make_trainer(
+    config: TrainConfig,
+    network: Network,
+    model: DualEncoder,
+    *,
+    cached: dict[str, CachedVideo],
+    train_items: Sequence[VideoItem],
+    val_items: Sequence[VideoItem],
+    processes: Processes,
+    checkpoints: Checkpoints,
+    options: dict[str, Any],
+) -> Trainer:
+    loop, optimizer = config.loop, config.optimizer
+    collection = assemble(train_items, cached)
+    sentences = sorted({sentence for own in collection.captions for sentence in own})
+    dataset = CaptionedPairs(
+        collection.videos,
+        collection.captions,
+        text=prepare_texts(sentences, model, network, device=processes.device),
+        sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
+        frames_each=loop.frames_each,
+        flip=loop.flip,
+        seed=loop.seed,
+    )
+    validation = None
+    if val_items and processes.is_first:
+        val = assemble(val_items, cached)
+        if not val.videos:
+            raise ValueError(f"data.val={config.data.val}: none of its videos can be decoded")
+        captions = [caption for own in val.captions for caption in own]
+        texts = prepare_texts(captions, model, network, device=processes.device)
+        validation = Validation(val, texts, device=processes.device)
+    return Trainer(
+        network,
+        objective=_make_objective(config, processes),
+        optimizer=make_optimizer(
+            network,
+            lr=optimizer.lr,
+            trunk_lr=optimizer.trunk_lr,
+            layer_decay=optimizer.layer_decay,
+            weight_decay=optimizer.weight_decay,
+        ),
+        dataset=dataset,
+        batches=EpochBatches(
+            len(dataset),
+            batch_size=loop.batch_size,
+            seed=loop.seed,
+            rank=processes.rank,
+            world_size=processes.world_size,
+        ),
+        settings=LoopSettings(
+            epochs=loop.epochs,
+            accumulate_steps=loop.accumulate_steps,
+            chunk_size=loop.chunk_size,
+            warmup_steps=optimizer.warmup_steps,
+            max_grad_norm=optimizer.max_grad_norm,
+            keep_start=optimizer.keep_start,
+            seed=loop.seed,
+            eval_every=loop.eval_every,
+            save_every_seconds=loop.save_every_seconds,
+            num_workers=config.data.workers,
+            precision=_training_precision(config, processes.device),
+        ),
+        processes=processes,
+        checkpoints=checkpoints,
+        options=options,
+        validation=validation,
+        compiled=loop.compile,
+    )
+
+
+def _make_objective(config: TrainConfig, processes: Processes) -> Objective:
+    rank, world_size = processes.rank, processes.world_size
+    if config.objective.loss is Loss.sigmoid:
+        return MultiPositiveSigLipLoss(rank=rank, world_size=world_size)
+    return MultiPositiveClipLoss(
+        label_smoothing=config.objective.label_smoothing, rank=rank, world_size=world_size
+    )
+
+
+def _training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """bf16 by autocast where that is fast: on a GPU. On a processor it casts the weights anew in
+    each step, and is many times slower than fp32, so there it has to be asked for."""
+    if config.precision == "auto" and device.type == "cpu":
+        return torch.float32
+    return choose_precision(config.precision, device)
+
+
+def _run(trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequest) -> bool:
+    """Runs to the end or to a stop, and draws the curves."""
+    step = trainer.state.step
+    if step and processes.is_first:
+        logger.warning("going on after step %d of %d", step, trainer.num_steps)
+    progress = StepProgress(num_steps=trainer.num_steps, first_step=step, show=processes.is_first)
+    folder = output / "tensorboard" if processes.is_first else None
+    try:
+        with EventLog(folder, purge_step=step + 1) as log:
+            finished = trainer.run(stop=stop, log=log, progress=progress)
+    finally:
+        progress.close()
+    if processes.is_first:
+        try:
+            draw_curves(trainer.state.history, output / "curves.png")
+        except ImportError:
+            logger.warning("no curves are drawn: pip install 'reelseek[train]'")
+        print(summary(trainer.state, trainer.num_steps, progress.wait_share), file=sys.stderr)
+    return finished
+
+
+def summary(state: RunState, num_steps: int, wait_share: float) -> str:
+    """A run in a few lines for a person."""
+    losses = [record["train/loss"] for record in state.history if "train/loss" in record]
+    evaluated = [record for record in state.history if "val/t2v/R@1" in record]
+    lines = [f"{state.step} of {num_steps} steps; {wait_share:.1%} of the time waiting for data"]
+    if losses:
+        lines.append(f"loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
+    if evaluated:
+        best = max(evaluated, key=lambda r: sum(r[f"val/t2v/R@{k}"] for k in (1, 5, 10)))
+        for name, record in (("at first", evaluated[0]), ("best", best)):
+            recalls = "/".join(f"{record[f'val/t2v/R@{k}']:.1f}" for k in (1, 5, 10))
+            lines.append(f"validation {name} (step {record['step']}): t2v R@1/5/10 {recalls}")
+    return "\n".join(lines)

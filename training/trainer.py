@@ -1,0 +1,269 @@
+"""Batches and a network -> a trained network: the loop, which can stop and go on anywhere."""
+
+import logging
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from indexing.stopping import StopRequest
+from training import grad_cache
+from training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
+from training.checkpoints import Checkpoints, RunState
+from training.curves import EventLog, Record
+from training.network import Network
+from training.objective import Objective
+from training.optimizer import set_learning_rates
+from training.processes import Processes
+from training.progress import StepProgress
+from training.validation import Validation, as_record, mean_recall
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(ValueError):
+    """The loss is not a number: the learning rate is too high, or a video's features are broken."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long, and in which steps; see `configs.train_schema.LoopConfig` and `OptimizerConfig`."""
+
+    epochs: int
+    accumulate_steps: int
+    chunk_size: int
+    warmup_steps: int
+    max_grad_norm: float
+    keep_start: float
+    seed: int
+    eval_every: int
+    save_every_seconds: float
+    num_workers: int
+    precision: torch.dtype
+
+
+class Trainer:
+    """One run.
+
+    Args:
+        network: on its device; changed in place.
+        objective: the loss.
+        optimizer: of the network's parameters.
+        dataset: the pairs.
+        batches: their order.
+        settings: of the loop.
+        processes: of the run.
+        checkpoints: where the state is kept.
+        options: of the run, kept in its checkpoints.
+        validation: measured after epochs; None for none.
+        compiled: whether forward passes go through `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        dataset: CaptionedPairs,
+        batches: EpochBatches,
+        settings: LoopSettings,
+        processes: Processes,
+        checkpoints: Checkpoints,
+        options: dict[str, Any],
+        validation: Validation | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.network = network
+        self._start = {name: part.clone() for name, part in network.trained_state().items()}
+        self._wrapped: nn.Module = network
+        if compiled:
+            self._wrapped = torch.compile(self._wrapped)  # type: ignore[assignment]
+        if processes.world_size > 1:
+            self._wrapped = nn.parallel.DistributedDataParallel(self._wrapped)
+        self._objective = objective
+        self._optimizer = optimizer
+        self._dataset = dataset
+        self._batches = batches
+        self._settings = settings
+        self._processes = processes
+        self._checkpoints = checkpoints
+        self._options = options
+        self._validation = validation
+        self.steps_each = len(batches) // settings.accumulate_steps
+        if not self.steps_each:
+            raise ValueError(
+                f"loop.accumulate_steps={settings.accumulate_steps}: an epoch has only "
+                f"{len(batches)} batches"
+            )
+        self.num_steps = settings.epochs * self.steps_each
+        self.state = RunState()
+        self._saved_at = time.monotonic()
+
+    def restore(self, state: RunState) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            ValueError: it belongs to another model.
+        """
+        self.network.load_trained_state(state.weights)
+        self._optimizer.load_state_dict(state.optimizer)
+        self.state = state
+
+    def run(self, *, stop: StopRequest, log: EventLog, progress: StepProgress) -> bool:
+        """Trains to the end, or until it is asked to stop. Returns whether the end was reached.
+
+        Raises:
+            NonFiniteLossError: with the step and the videos of the batch.
+            ValueError: a checkpoint cannot be saved.
+        """
+        self._validate_if_due(log, progress)
+        while self.state.step < self.num_steps:
+            epoch, done = divmod(self.state.step, self.steps_each)
+            first = done * self._settings.accumulate_steps
+            places = self._batches.of_epoch(epoch, first=first)
+            loaded = iter(
+                load_batches(self._dataset, places, num_workers=self._settings.num_workers)
+            )
+            for _ in range(done, self.steps_each):
+                with progress.waiting():
+                    batches = [next(loaded) for _ in range(self._settings.accumulate_steps)]
+                record = self._step(batches)
+                self.state.history.append(record)
+                log.add(record)
+                progress.step(record)
+                stopping = self._processes.any(bool(stop))
+                if not stopping:
+                    self._validate_if_due(log, progress)
+                is_epochs_end = self.state.step % self.steps_each == 0
+                is_due = time.monotonic() - self._saved_at >= self._settings.save_every_seconds
+                if stopping or is_due or is_epochs_end:
+                    self._save()
+                if stopping:
+                    return False
+        return True
+
+    def finished_weights(self) -> dict[str, torch.Tensor]:
+        """The weights as they come out: what was trained, and a share of where it started.
+
+        The interpolation is WiSE-FT's (Wortsman et al. 2022, section 3).
+        """
+        share = self._settings.keep_start
+        return {
+            name: part + share * (self._start[name] - part) if share else part.clone()
+            for name, part in self.network.trained_state().items()
+        }
+
+    def _step(self, batches: list[Batch]) -> Record:
+        """One optimizer step; nothing changes where a loss is not finite."""
+        settings, step = self._settings, self.state.step
+        share = set_learning_rates(
+            self._optimizer,
+            step=step,
+            num_steps=self.num_steps,
+            warmup_steps=settings.warmup_steps,
+        )
+        self._optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for number, batch in enumerate(batches):
+
+            def seed_chunk(chunk: int, number: int = number) -> None:
+                torch.manual_seed(
+                    step_seed(settings.seed, step, number, chunk, self._processes.rank)
+                )
+
+            is_last = number == len(batches) - 1
+            with nullcontext() if is_last else grad_cache.no_sync(self._wrapped):
+                loss = grad_cache.backward(
+                    self._wrapped,
+                    batch.to(self._processes.device),
+                    self._objective,
+                    chunk_size=settings.chunk_size,
+                    scale=1 / len(batches),
+                    autocast=self._autocast,
+                    seed_chunk=seed_chunk,
+                )
+            if not math.isfinite(loss.item()):
+                raise NonFiniteLossError(self._describe(batch, loss.item()))
+            total += loss.item() / len(batches)
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        limit = settings.max_grad_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            raise NonFiniteLossError(self._describe(batches[-1], norm, what="norm of the gradient"))
+        self._optimizer.step()
+        self.network.clamp_logit_scale()
+        self.state.step += 1
+        return {
+            "step": self.state.step,
+            "train/loss": total,
+            "train/grad_norm": norm,
+            "train/logit_scale": self.network.logit_scale.exp().item(),
+            "train/lr_share": share,
+        }
+
+    def _autocast(self) -> AbstractContextManager:
+        if self._settings.precision is torch.float32:
+            return nullcontext()
+        return torch.autocast(self._processes.device.type, dtype=self._settings.precision)
+
+    def _describe(self, batch: Batch, value: float, *, what: str = "loss") -> str:
+        numbers = sorted(set(batch.video_ids.tolist()))
+        names = [self._dataset.videos[number].key for number in numbers]
+        epoch, place = divmod(self.state.step, self.steps_each)
+        return (
+            f"the {what} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
+            f"{place + 1} in it); lower optimizer.lr, or look at the {len(names)} videos of the "
+            f"batch: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        )
+
+    def _validate_if_due(self, log: EventLog, progress: StepProgress) -> None:
+        """Before the first step, and after epochs; not again where a run goes on after it."""
+        if self._validation is None or not self._processes.is_first:
+            return
+        epoch, inside = divmod(self.state.step, self.steps_each)
+        is_due = epoch % self._settings.eval_every == 0 or self.state.step == self.num_steps
+        is_done = self.state.history and "val/t2v/R@1" in self.state.history[-1]
+        if inside == 0 and is_due and not is_done:
+            self._validate(self._validation, log, progress)
+
+    def _validate(self, validation: Validation, log: EventLog, progress: StepProgress) -> None:
+        """Measures the weights as they would come out, and keeps them where they are the best."""
+        finished = self.finished_weights()
+        with _Swapped(self.network, finished):
+            metrics = validation.measure(self.network)
+        record = as_record(metrics, step=self.state.step)
+        self.state.history.append(record)
+        log.add(record)
+        progress.evaluated(record)
+        score = mean_recall(metrics)
+        if self.state.best_score is None or score > self.state.best_score:
+            self.state.best_score = score
+            self._checkpoints.save_best({name: part.cpu() for name, part in finished.items()})
+
+    def _save(self) -> None:
+        if self._processes.is_first:
+            self.state.weights = self.network.trained_state()
+            self.state.optimizer = self._optimizer.state_dict()
+            self.state.options = self._options
+            self._checkpoints.save_last(self.state)
+        self._saved_at = time.monotonic()
+
+
+class _Swapped:
+    """Within it, the network has other weights."""
+
+    def __init__(self, network: Network, weights: dict[str, torch.Tensor]) -> None:
+        self._network = network
+        self._weights = weights
+
+    def __enter__(self) -> None:
+        self._own = {name: part.clone() for name, part in self._network.trained_state().items()}
+        self._network.load_trained_state(self._weights)
+
+    def __exit__(self, *error: object) -> None:
+        self._network.load_trained_state(self._own)
