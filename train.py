@@ -6,12 +6,15 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.train_schema import TrainConfig
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +72,13 @@ def train(config: TrainConfig) -> bool:
 
 def evaluate(config: TrainConfig) -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
-    from indexing import encode_captioned, retrieval_metrics
+    from indexing import encode_captioned, measure
     from text import TextEncoder, Tokenizer
     from training.run import read_items
     from vision import FrameEncoder, load_model, start_decode_server
 
     items = read_items(config, config.data.val)
+    bank = [text for item in read_items(config, config.data.train) for text in item.captions]
     start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
@@ -85,9 +89,16 @@ def evaluate(config: TrainConfig) -> dict:
         Tokenizer(model.tokenize, context_length=model.context_length),
         device=encoder.device,
     )
-    similarity = (text_encoder.encode(videos.captions) @ videos.embeddings.T).numpy()
-    metrics = retrieval_metrics(
-        similarity, videos.caption_video, num_bootstrap=config.num_bootstrap
+
+    def similarity(sentences: list[str]) -> "np.ndarray":
+        return (text_encoder.encode(sentences) @ videos.embeddings.T).numpy()
+
+    metrics = measure(
+        similarity(videos.captions),
+        videos.caption_video,
+        temperature=float((-model.clip.logit_scale).exp()),
+        bank_similarity=similarity(bank) if bank else None,
+        num_bootstrap=config.num_bootstrap,
     )
     return metrics | {"num_failed": len(videos.failed), "fingerprint": model.fingerprint}
 

@@ -148,8 +148,10 @@ def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str
             if name.startswith("model.") and "model" not in names and config_name != "train":
                 raise ValueError(f"{name} is given without a model: add model=NAME")
             is_text = field_type is str or (_is_optional_text(field_type) and value != "null")
+            if typing.get_origin(field_type) is dict and not name.startswith("+"):
+                argument = f"++{argument}"  # a key of the user's own
             if field_type == list[str] and not value.startswith("["):
-                argument = f"{name}=[{quote(value)}]"
+                argument = f"{name}=[]" if value == "null" else f"{name}=[{quote(value)}]"
             prepared.append(f"{name}={quote(value)}" if is_text else argument)
     return prepared
 
@@ -224,7 +226,7 @@ def _options(node: type, values: typing.Any, prefix: str = "") -> list[tuple[str
 
 
 def _nested_schema(field_type: typing.Any, value: typing.Any) -> type | None:
-    if isinstance(value, DictConfig):
+    if isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value)):
         return OmegaConf.get_type(value)
     return field_type if is_dataclass(field_type) and isinstance(field_type, type) else None
 
@@ -241,7 +243,7 @@ def _option_type(node: type, name: str, prefix: str = "") -> typing.Any:
         kinds = schema.SAMPLING_KINDS.values()
         known = {f"sampling.{field.name}" for kind in kinds for field in fields(kind)}
         _require_known(f"sampling.{rest}", sorted(known - {"sampling.kind"}))
-    elif rest:
+    elif rest and typing.get_origin(inner) is not dict:
         raise ValueError(f"unknown option {prefix}{name}: {prefix}{head} has no parts")
     return None if head in _GROUPS else types_by_name[head]
 

@@ -36,12 +36,19 @@ class DataConfig:
     videos: str | None = option("folder of the videos that a published list names by id", None)
     captions: str | None = option("file of captions, where a published list has none itself", None)
     cache: str | None = option("folder of decoded frames; default: in the user's cache", None)
+    weights: dict[str, float] = option(
+        "data.weights.SOURCE=W: how often in an epoch the pairs are seen of what a list calls "
+        "`source`, or of the list of this name; others once",
+        {},
+    )
     max_failed: float = option("share of videos that may be missing or broken; 0 to 1")
     workers: int = option("processes that read batches ahead; 0 for none")
 
     def __post_init__(self) -> None:
         require(0 <= self.max_failed <= 1, "data.max_failed", self.max_failed, "0 to 1")
         require(self.workers >= 0, "data.workers", self.workers, "0 or more")
+        for name, weight in self.weights.items():
+            require(weight >= 0, f"data.weights.{name}", weight, "0 or more")
 
 
 @dataclass
@@ -112,6 +119,8 @@ class ObjectiveConfig:
 @dataclass
 class OptimizerConfig:
     lr: float = option("peak learning rate of heads and pooling; more than 0")
+    text_lr: float | None = option("that of the text tower's head; default: lr", None)
+    pooling_lr: float | None = option("that of the pooling; default: lr", None)
     trunk_lr: float = option("peak learning rate of a trunk's last layer; more than 0")
     layer_decay: float = option("of each layer before it, by the one after; more than 0, at most 1")
     weight_decay: float = option("of matrices; 0 or more")
@@ -125,6 +134,9 @@ class OptimizerConfig:
         for name in ("lr", "trunk_lr"):
             value = getattr(self, name)
             require(value > 0, f"optimizer.{name}", value, "more than 0")
+        for name in ("text_lr", "pooling_lr"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"optimizer.{name}", value, "more than 0")
         require(
             0 < self.layer_decay <= 1,
             "optimizer.layer_decay",
@@ -146,6 +158,7 @@ class LoopConfig:
     chunk_size: int = option("pairs in memory with their graph (GradCache); 0 for all")
     accumulate_steps: int = option("batches whose gradients are averaged for a step; at least 1")
     frames_each: int = option("frames of a video taken at random for a batch; 0 for all")
+    feature_dropout: float = option("share of image features set to 0 in a step; 0 to less than 1")
     flip: bool = option("mirror half of the videos; only where the image trunk trains")
     compile: bool = option("torch.compile the network: where training takes hours")
     seed: int = option("of batches, frames and new weights; 0 or more")
@@ -154,6 +167,12 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 2, "loop.batch_size", self.batch_size, "at least 2")
+        require(
+            0 <= self.feature_dropout < 1,
+            "loop.feature_dropout",
+            self.feature_dropout,
+            "0 to less than 1",
+        )
         for name in ("epochs", "accumulate_steps", "eval_every"):
             value = getattr(self, name)
             require(value >= 1, f"loop.{name}", value, "at least 1")

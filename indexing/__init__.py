@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from indexing.evaluation import CaptionedVideos, encode_captioned
+    from indexing.evaluation import CaptionedVideos, encode_captioned, measure
     from indexing.hits import SearchHit
     from indexing.indexer import IndexSummary, update_index
     from indexing.manifest import IndexMismatchError, IndexSettings, Manifest
@@ -29,6 +29,7 @@ __all__ = [
     "VideoItem",
     "collect_videos",
     "encode_captioned",
+    "measure",
     "retrieval_metrics",
     "stop_on_signals",
     "update_index",
@@ -46,6 +47,7 @@ _MODULES = {
     "VideoItem": "sources",
     "collect_videos": "sources",
     "encode_captioned": "evaluation",
+    "measure": "evaluation",
     "retrieval_metrics": "metrics",
     "stop_on_signals": "stopping",
     "update_index": "indexer",

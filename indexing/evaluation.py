@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from indexing.metrics import retrieval_metrics
 from indexing.pipeline import EncodedVideo, encode_videos
 from indexing.progress import progress_bar
+from indexing.similarity import dual_softmax, querybank_norm
 from indexing.sources import VideoItem
 from vision import DecodePool, FrameEncoder
 
@@ -30,6 +32,47 @@ class CaptionedVideos:
     captions: list[str]
     caption_video: np.ndarray
     failed: list[tuple[str, str]]
+
+
+def measure(
+    similarity: np.ndarray,
+    caption_video: np.ndarray,
+    *,
+    temperature: float,
+    bank_similarity: np.ndarray | None = None,
+    num_bootstrap: int = 0,
+) -> dict:
+    """Retrieval metrics as they are, and in rows of their own after re-scoring.
+
+    Args:
+        similarity: `(num_captions, num_videos)`.
+        caption_video: `(num_captions,)`, as of `retrieval_metrics`.
+        temperature: of the dual softmax.
+        bank_similarity: `(num_bank, num_videos)`, of captions that are no test queries, such as
+            those of the training set; None where there are none.
+        num_bootstrap: resamples for the intervals of what is not re-scored.
+
+    Returns:
+        What `retrieval_metrics` does, and `rescored`: `dual_softmax`, which needs all test queries
+        at once, so that no server can do it, and `querybank_norm`, t2v only, which a server can.
+    """
+    metrics = retrieval_metrics(similarity, caption_video, num_bootstrap=num_bootstrap)
+    rows = {
+        "t2v": dual_softmax(similarity, temperature=temperature),
+        "v2t": dual_softmax(similarity.T, temperature=temperature).T,
+    }
+    rescored: dict[str, dict] = {
+        "dual_softmax": {"needs_all_test_queries": True}
+        | {side: retrieval_metrics(row, caption_video)[side] for side, row in rows.items()}
+    }
+    if bank_similarity is not None:
+        row = querybank_norm(similarity, bank_similarity)
+        rescored["querybank_norm"] = {
+            "needs_all_test_queries": False,
+            "num_bank": len(bank_similarity),
+            "t2v": retrieval_metrics(row, caption_video)["t2v"],
+        }
+    return metrics | {"rescored": rescored}
 
 
 def encode_captioned(

@@ -30,6 +30,11 @@ class VideoItem:
     path: Path
     metadata: dict = field(default_factory=dict)
 
+    @property
+    def captions(self) -> list[str]:
+        """The sentences that its list gives it."""
+        return self.metadata.get("captions", [])
+
 
 def collect_videos(videos: str) -> list[VideoItem]:
     """Lists a collection.

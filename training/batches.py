@@ -59,6 +59,7 @@ class CaptionedPairs(Dataset):
     Args:
         videos: as they are cached.
         captions: the sentences of each video.
+        sources: where each video comes from.
         text: `(num_sentences, ...)`, tokens or features of each different sentence.
         sentence_ids: number of each sentence, the row of `text`.
         frames_each: frames of a video that are taken at random, in order; 0 for all.
@@ -70,6 +71,7 @@ class CaptionedPairs(Dataset):
         self,
         videos: Sequence[CachedVideo],
         captions: Sequence[Sequence[str]],
+        sources: Sequence[str] | None = None,
         *,
         text: torch.Tensor,
         sentence_ids: dict[str, int],
@@ -81,6 +83,7 @@ class CaptionedPairs(Dataset):
         self.pairs = [
             (video, sentence_ids[caption]) for video, own in enumerate(captions) for caption in own
         ]
+        self.sources = ["" if sources is None else sources[video] for video, _ in self.pairs]
         self._text = text
         self._frames_each = frames_each
         self._flip = flip
@@ -122,6 +125,7 @@ class EpochBatches:
 
     Args:
         num_pairs: of the dataset.
+        weights: `(num_pairs,)` how often each pair is seen in an epoch, on average; default: once.
         batch_size: pairs of the global batch, over all processes.
         seed: of the order.
         rank, world_size: each process takes an equal, consecutive part of each global batch.
@@ -131,33 +135,50 @@ class EpochBatches:
     """
 
     def __init__(
-        self, num_pairs: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        num_pairs: int,
+        *,
+        batch_size: int,
+        seed: int,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(
                 f"batch_size={batch_size}: must be a multiple of the {world_size} processes"
             )
-        if num_pairs < batch_size:
+        self._weights = np.ones(num_pairs) if weights is None else weights
+        self._num_seen = int(self._weights.sum() + 1e-6)
+        if self._num_seen < batch_size:
             raise ValueError(
-                f"batch_size={batch_size}: there are only {num_pairs} pairs of a video and a "
-                "caption; make it smaller"
+                f"batch_size={batch_size}: there are only {self._num_seen} pairs of a video and a "
+                "caption in an epoch; make it smaller"
             )
-        self._num_pairs = num_pairs
         self._batch_size = batch_size
         self._seed = seed
         self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return self._num_pairs // self._batch_size
+        return self._num_seen // self._batch_size
 
     def of_epoch(self, epoch: int, *, first: int = 0) -> Iterator[list[tuple[int, int]]]:
         """This process's places in each batch, from batch `first` on."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(self._num_pairs).tolist()
+        order = self._order(np.random.default_rng([self._seed, epoch])).tolist()
         for batch in range(first, len(self)):
             start = batch * self._batch_size
             whole = order[start : start + self._batch_size]
             yield [(epoch, number) for number in whole[self._part]]
+
+    def _order(self, random: np.random.Generator) -> np.ndarray:
+        """The epoch's pairs: each as often as its weight, rounded up or down by systematic
+        resampling (Kitagawa 1996, appendix), so that their number is the same in each epoch."""
+        shuffled = random.permutation(len(self._weights))
+        # Pair i is seen once for each whole number within its stretch of the weights' line.
+        ends = np.floor(self._weights[shuffled].cumsum() + 1e-6).astype(int)
+        counts = np.diff(ends, prepend=0)
+        return random.permutation(np.repeat(shuffled, counts))
 
 
 def load_batches(

@@ -20,14 +20,12 @@ class CaptionedCollection:
     Attributes:
         videos: with their frames.
         captions: the sentences of each, at least one.
+        sources: where its list says that each comes from, else the name of the list.
     """
 
     videos: list[CachedVideo]
     captions: list[list[str]]
-
-    @property
-    def num_pairs(self) -> int:
-        return sum(len(own) for own in self.captions)
+    sources: list[str]
 
 
 def read_lists(
@@ -51,7 +49,9 @@ def read_lists(
             if not own:
                 raise ValueError(f"{name}: {item.key} has no `captions`, which training needs")
             path = str(item.path)  # keys of two lists may be the same and mean different videos
-            first = merged.setdefault(path, VideoItem(path, item.path, {"captions": []}))
+            source = str(item.metadata.get("source", Path(name).stem))
+            metadata = {"captions": [], "source": source}
+            first = merged.setdefault(path, VideoItem(path, item.path, metadata))
             seen = first.metadata["captions"]
             seen += [caption for caption in own if caption not in seen]
     return list(merged.values())
@@ -61,7 +61,9 @@ def assemble(items: Sequence[VideoItem], cached: dict[str, CachedVideo]) -> Capt
     """Those of the videos that are cached, with their captions."""
     here = [item for item in items if item.key in cached]
     return CaptionedCollection(
-        [cached[item.key] for item in here], [item.metadata["captions"] for item in here]
+        [cached[item.key] for item in here],
+        [item.metadata["captions"] for item in here],
+        [item.metadata["source"] for item in here],
     )
 
 

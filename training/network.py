@@ -1,6 +1,7 @@
 """A dual encoder with the parts of it that train: batches in, video and text embeddings out."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,21 +67,28 @@ class Tower(nn.Module):
                 for parameter in layer:
                     parameter.requires_grad_(True)
 
-    def forward(self, inputs: torch.Tensor, *, are_features: bool) -> torch.Tensor:
-        """`(N, ...)` to `(N, D)` float32, L2-normalised."""
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        *,
+        are_features: bool,
+        drop: Callable[[torch.Tensor], torch.Tensor] = lambda features: features,
+    ) -> torch.Tensor:
+        """`(N, ...)` to `(N, D)` float32, L2-normalised; `drop` is applied to the features."""
         if not are_features:
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.plan.trunk_trains):
                 inputs = self.trunk(inputs)
             # CoCa's towers give their tokens besides.
             inputs = inputs[0] if isinstance(inputs, tuple) else inputs
-        return F.normalize(self.head(inputs).float(), dim=-1)
+        return F.normalize(self.head(drop(inputs)).float(), dim=-1)
 
 
 class Network(nn.Module):
     """What is trained.
 
-    The network owns the model's modules and changes them in place; it stays in evaluation mode, so
-    that batch statistics are those of the pretrained model and a forward pass has no chance in it.
+    The network owns the model's modules and changes them in place. They stay in evaluation mode, so
+    that batch statistics are those of the pretrained model, and the only chance in a forward pass
+    is that of `feature_dropout`.
 
     Args:
         model: where training starts from.
@@ -90,6 +98,8 @@ class Network(nn.Module):
         logit_scale: 1 / temperature to start from; None for the model's own.
         train_logit_scale: whether it is learned; it is kept at 100 at most.
         logit_bias: to start from where the model has none, for the sigmoid loss; None to have none.
+        feature_dropout: share of a video's image features that a training step sets to 0, the same
+            in all its frames.
 
     Raises:
         ValueError: nothing would train.
@@ -105,9 +115,11 @@ class Network(nn.Module):
         logit_scale: float | None = None,
         train_logit_scale: bool = True,
         logit_bias: float | None = None,
+        feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self._model = replace(model, pooling=pooling)
+        self._feature_dropout = feature_dropout
         clip = model.clip
         self.image = Tower(*split_image_tower(clip), image)
         self.text = Tower(*split_text_tower(clip), text)
@@ -129,6 +141,12 @@ class Network(nn.Module):
             self.logit_bias.requires_grad_(True)
         self.eval()
 
+    def train(self, mode: bool = True) -> "Network":
+        """Whether features are dropped; all modules stay in evaluation mode."""
+        super().train(False)
+        self.training = mode
+        return self
+
     def forward(
         self, batch: Batch
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
@@ -144,7 +162,16 @@ class Network(nn.Module):
         if not are_features:
             flat = self._model.preprocessing.normalize(flat)
             flat = flat.contiguous(memory_format=torch.channels_last)
-        embeddings = self.image(flat, are_features=are_features)
+
+        def drop(features: torch.Tensor) -> torch.Tensor:
+            if not (self.training and self._feature_dropout):
+                return features
+            kept = F.dropout(
+                features.new_ones(len(frames), features.shape[-1]), self._feature_dropout
+            )
+            return features * kept.repeat_interleave(frames.shape[1], dim=0)
+
+        embeddings = self.image(flat, are_features=are_features, drop=drop)
         return self.pooling(embeddings.unflatten(0, frames.shape[:2]), num_frames)
 
     def embed_texts(self, text: torch.Tensor) -> torch.Tensor:

@@ -16,14 +16,22 @@ def make_optimizer(
     trunk_lr: float,
     layer_decay: float,
     weight_decay: float,
+    text_lr: float | None = None,
+    pooling_lr: float | None = None,
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) over what trains.
 
-    Heads and pooling learn at `lr`; a trunk's last layer at `trunk_lr`, and each layer before it
-    slower by `layer_decay` (ULMFiT, Howard & Ruder 2018, section 3.2; BEiT, Bao et al. 2022,
-    appendix). Vectors and scalars (norms, biases, the logit scale) do not decay.
+    Heads and pooling learn at `lr`, the text tower's head at `text_lr` and the pooling at
+    `pooling_lr` where these are given; a
+    trunk's last layer at `trunk_lr`, and each layer before it slower by `layer_decay` (ULMFiT,
+    Howard & Ruder 2018, section 3.2; BEiT, Bao et al. 2022, appendix). Vectors and scalars (norms,
+    biases, the logit scale) do not decay.
     """
     rates: dict[nn.Parameter, float] = {}
+    if text_lr is not None:
+        rates.update(dict.fromkeys(network.text.head.parameters(), text_lr))
+    if pooling_lr is not None:
+        rates.update(dict.fromkeys(network.pooling.parameters(), pooling_lr))
     for tower in (network.image, network.text):
         rates.update(_trunk_rates(tower, trunk_lr=trunk_lr, layer_decay=layer_decay))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

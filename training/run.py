@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from configs.train_schema import Loss, TrainConfig
@@ -110,6 +111,7 @@ def make_network(config: TrainConfig, model: DualEncoder) -> Network:
         logit_scale=config.objective.logit_scale,
         train_logit_scale=config.objective.train_logit_scale,
         logit_bias=config.objective.logit_bias if is_sigmoid else None,
+        feature_dropout=config.loop.feature_dropout,
     )
 
 
@@ -207,10 +209,16 @@ def _make_trainer(
 ) -> Trainer:
     loop, optimizer = config.loop, config.optimizer
     collection = assemble(train_items, cached)
+    if unknown := config.data.weights.keys() - set(collection.sources):
+        raise ValueError(
+            f"data.weights.{min(unknown)}: data.train has no such source; there are "
+            f"{', '.join(sorted(set(collection.sources)))}"
+        )
     sentences = sorted({sentence for own in collection.captions for sentence in own})
     dataset = CaptionedPairs(
         collection.videos,
         collection.captions,
+        collection.sources,
         text=prepare_texts(sentences, model, network, device=processes.device),
         sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
         frames_each=loop.frames_each,
@@ -231,6 +239,8 @@ def _make_trainer(
         optimizer=make_optimizer(
             network,
             lr=optimizer.lr,
+            text_lr=optimizer.text_lr,
+            pooling_lr=optimizer.pooling_lr,
             trunk_lr=optimizer.trunk_lr,
             layer_decay=optimizer.layer_decay,
             weight_decay=optimizer.weight_decay,
@@ -238,6 +248,7 @@ def _make_trainer(
         dataset=dataset,
         batches=EpochBatches(
             len(dataset),
+            weights=np.array([config.data.weights.get(name, 1.0) for name in dataset.sources]),
             batch_size=loop.batch_size,
             seed=loop.seed,
             rank=processes.rank,

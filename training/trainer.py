@@ -168,6 +168,7 @@ class Trainer:
             warmup_steps=settings.warmup_steps,
         )
         self._optimizer.zero_grad(set_to_none=True)
+        self._wrapped.train()
         total = 0.0
         for number, batch in enumerate(batches):
 
@@ -235,7 +236,7 @@ class Trainer:
         """Measures the weights as they would come out, and keeps them where they are the best."""
         finished = self.finished_weights()
         with _Swapped(self.network, finished):
-            metrics = validation.measure(self.network)
+            metrics = validation.measure(self.network.eval())
         record = as_record(metrics, step=self.state.step)
         self.state.history.append(record)
         log.add(record)

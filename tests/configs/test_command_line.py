@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs import command_line, schema
+from configs import command_line, schema, train_schema
 from configs.command_line import (
     load_model_config,
     one_line,
@@ -113,7 +113,7 @@ def test_text_option_is_taken_literally(argument):
 
 def test_optional_text_can_be_taken_back():
     assert compose_config("search", ["index=i", "query=null"]).query is None
-    assert compose_config("train", ["data.val=null"]).data.val is None
+    assert compose_config("train", ["data.val=null", "eval_only=true"]).data.val == []
 
 
 def test_text_that_means_a_missing_value_is_refused_with_the_remedy():
@@ -225,7 +225,7 @@ def test_every_yaml_becomes_objects(file):
         types = {
             "index": schema.IndexConfig,
             "search": schema.SearchConfig,
-            "train": schema.TrainConfig,
+            "train": train_schema.TrainConfig,
         }
         assert isinstance(config_object(name), types[name])
 

@@ -1,0 +1,301 @@
+"""A model and a collection so small that a training step takes milliseconds, and what each process
+of `torchrun` does with them: `torchrun -m tests.training.tiny_run FOLDER`."""
+
+import json
+import signal
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+
+from indexing.stopping import StopRequest
+from training.batches import CaptionedPairs, EpochBatches
+from training.checkpoints import Checkpoints
+from training.curves import EventLog
+from training.frame_cache import CachedVideo
+from training.network import Network, TowerPlan
+from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss
+from training.optimizer import make_optimizer
+from training.processes import Processes, join_processes
+from training.progress import StepProgress
+from training.texts import prepare_texts
+from training.trainer import LoopSettings, NonFiniteLossError, Trainer
+from vision import DualEncoder, ModelSpec, Preprocessing, make_pooling
+
+WIDTH, EMBEDDING_DIM, CONTEXT_LENGTH, VOCABULARY = 16, 12, 8, 32
+NUM_VIDEOS, BATCH_SIZE = 20, 10  # and twice as many captions: 4 batches an epoch
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+# Of training over several processes: 20 steps each. A process has 5 pairs of a batch, which chunks
+# of 2 do not divide.
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    f"{loss}, {trains}, chunks of {chunk_size}, accumulating {accumulate_steps}": {
+        "loss": loss,
+        "trains": trains,
+        "chunk_size": chunk_size,
+        "accumulate_steps": accumulate_steps,
+        "epochs": 5 * accumulate_steps,
+    }
+    for loss in ("infonce", "sigmoid")
+    for trains, chunk_size, accumulate_steps in (
+        ("heads", 0, 1),
+        ("heads", 2, 1),
+        ("all", 0, 2),
+        ("all", 2, 2),
+    )
+}
+
+
+def tokenize(sentences: Sequence[str], context_length: int = CONTEXT_LENGTH) -> torch.Tensor:
+    """Words as tokens from 1, the highest at the end, as in CLIP; 0 pads."""
+    tokens = torch.zeros(len(sentences), context_length, dtype=torch.int64)
+    for row, sentence in zip(tokens, sentences, strict=True):
+        words = [1 + zlib.crc32(word.encode()) % (VOCABULARY - 2) for word in sentence.split()]
+        words = [*words[: context_length - 1], VOCABULARY - 1]
+        row[: len(words)] = torch.tensor(words)
+    return tokens
+
+
+def make_model(*, custom_text: bool = False, **options: Any) -> DualEncoder:
+    """A dual encoder of two small transformers with weights by chance, the same at each call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        make = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+        clip = make(
+            embed_dim=EMBEDDING_DIM,
+            vision_cfg={
+                "image_size": 16,
+                "patch_size": 8,
+                "width": WIDTH,
+                "layers": 2,
+                "head_width": 8,
+            },
+            text_cfg={
+                "context_length": CONTEXT_LENGTH,
+                "vocab_size": VOCABULARY,
+                "width": WIDTH,
+                "heads": 2,
+                "layers": 2,
+            },
+            **options,
+        )
+    return DualEncoder(
+        spec=ModelSpec("tiny", scripts=("Latin",)),
+        clip=clip.eval(),
+        tokenize=tokenize,
+        context_length=CONTEXT_LENGTH,
+        embedding_dim=EMBEDDING_DIM,
+        preprocessing=Preprocessing((16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    )
+
+
+def make_videos(num_videos: int = NUM_VIDEOS, *, pixels: bool = False) -> list[CachedVideo]:
+    """Videos of two to five frames: features of the trunk's width, or pixels."""
+    random = np.random.default_rng(0)
+    videos = []
+    for number in range(num_videos):
+        length = 2 + number % 4
+        if pixels:
+            frames = random.integers(0, 256, (length, 3, 16, 16), np.uint8)
+        else:
+            frames = random.standard_normal((length, WIDTH)).astype(np.float16)
+        videos.append(CachedVideo(f"video-{number}.mp4", frames))
+    return videos
+
+
+def make_captions(num_videos: int = NUM_VIDEOS) -> list[list[str]]:
+    """Two for each video: one of its own, and one that it shares with every sixth."""
+    return [[f"this is film {n}", f"some film of {n % 6}"] for n in range(num_videos)]
+
+
+def make_network(
+    model: DualEncoder | None = None,
+    *,
+    trains: str = "heads",
+    logit_bias: float | None = None,
+    feature_dropout: float = 0.0,
+) -> Network:
+    plan = TowerPlan(trains)
+    return Network(
+        make_model() if model is None else model,
+        image=plan,
+        text=plan,
+        pooling=make_pooling({"kind": "mean"}, embedding_dim=EMBEDDING_DIM),
+        logit_scale=10.0,
+        logit_bias=logit_bias,
+        feature_dropout=feature_dropout,
+    )
+
+
+def make_trainer(
+    folder: Path,
+    *,
+    processes: Processes = ALONE,
+    loss: str = "infonce",
+    trains: str = "heads",
+    videos: Sequence[CachedVideo] | None = None,
+    frames_each: int = 2,
+    batch_size: int = BATCH_SIZE,
+    feature_dropout: float = 0.0,
+    objective: Callable[..., torch.Tensor] | None = None,
+    validation: Any = None,
+    **settings: Any,
+) -> Trainer:
+    """A trainer whose checkpoints are in the folder; `settings` are those of the loop."""
+    model = make_model()
+    network = make_network(
+        model,
+        trains=trains,
+        logit_bias=-5.0 if loss == "sigmoid" else None,
+        feature_dropout=feature_dropout,
+    )
+    if videos is None:
+        videos = make_videos(pixels=trains != "heads")
+    captions = make_captions(len(videos))
+    sentences = sorted({caption for own in captions for caption in own})
+    dataset = CaptionedPairs(
+        videos,
+        captions,
+        text=prepare_texts(sentences, model, network, device=processes.device),
+        sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
+        frames_each=frames_each,
+    )
+    make_loss = MultiPositiveSigLipLoss if loss == "sigmoid" else MultiPositiveClipLoss
+    rank, world_size = processes.rank, processes.world_size
+    optimizer = make_optimizer(network, lr=1e-2, trunk_lr=1e-3, layer_decay=0.7, weight_decay=0.1)
+    defaults = {
+        "epochs": 2,
+        "accumulate_steps": 1,
+        "chunk_size": 0,
+        "warmup_steps": 2,
+        "max_grad_norm": 1.0,
+        "keep_start": 0.0,
+        "seed": 0,
+        "eval_every": 1,
+        "save_every_seconds": 1e9,
+        "num_workers": 0,
+        "precision": torch.float32,
+    }
+    return Trainer(
+        network,
+        objective=objective or make_loss(rank=rank, world_size=world_size),  # type: ignore[arg-type]
+        optimizer=optimizer,
+        dataset=dataset,
+        batches=EpochBatches(
+            len(dataset), batch_size=batch_size, seed=0, rank=rank, world_size=world_size
+        ),
+        settings=LoopSettings(**(defaults | settings)),
+        processes=processes,
+        checkpoints=Checkpoints(folder),
+        options={"loss": loss},
+        validation=validation,
+    )
+
+
+class Watch(StepProgress):
+    """Silent progress that calls back after each step with how many are done."""
+
+    def __init__(self, after_step: Callable[[int], None]) -> None:
+        super().__init__(num_steps=0, show=False)
+        self._after_step = after_step
+
+    def step(self, record: dict[str, Any]) -> None:
+        self._after_step(record["step"])
+
+
+def run(
+    trainer: Trainer,
+    *,
+    stop_after: int = -1,
+    after_step: Callable[[int], None] = lambda step: None,
+) -> bool:
+    """Trains to the end, or until the step after which it is asked to stop."""
+    stop = StopRequest()
+
+    def watch(step: int) -> None:
+        if step == stop_after:
+            stop.signal_number = signal.SIGTERM
+        after_step(step)
+
+    with EventLog(None) as log:
+        return trainer.run(stop=stop, log=log, progress=Watch(watch))
+
+
+def resume(folder: Path, **options: Any) -> Trainer:
+    """A new trainer that goes on from the checkpoint in the folder."""
+    trainer = make_trainer(folder, **options)
+    state = Checkpoints(folder).read_last()
+    assert state is not None
+    trainer.restore(state)
+    return trainer
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    history = trainer.state.history
+    return [record["train/loss"] for record in history if "train/loss" in record]
+
+
+def train_all(
+    folder: Path, processes: Processes
+) -> tuple[dict[str, list[float]], dict[str, dict[str, torch.Tensor]]]:
+    """The losses and the weights that each of the configurations ends with."""
+    losses, weights = {}, {}
+    for number, (name, options) in enumerate(CONFIGURATIONS.items()):
+        trainer = make_trainer(folder / str(number), processes=processes, **options)
+        assert run(trainer)
+        losses[name], weights[name] = losses_of(trainer), trainer.finished_weights()
+    return losses, weights
+
+
+def with_broken_video(number: int, value: float = float("nan")) -> list[CachedVideo]:
+    """The videos, of which one has features that are no numbers."""
+    videos = make_videos()
+    frames = np.full_like(videos[number].frames, value)
+    return [*videos[:number], CachedVideo(videos[number].key, frames), *videos[number + 1 :]]
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {}
+    with join_processes("cpu") as processes:
+        rank = processes.rank
+        report["joined"] = [rank, processes.world_size, str(processes.device)]
+        report["value of the first"] = processes.from_first(lambda: f"made by {rank}")
+        report["any"] = [processes.any(rank == 1), processes.any(False), processes.any(True)]
+
+        def fail() -> None:
+            raise FileNotFoundError(2, "no such list", f"list-{rank}.csv")
+
+        try:
+            processes.from_first(fail)
+        except Exception as error:
+            report["error of the first"] = [type(error).__name__, str(error)]
+
+        report["losses"], weights = train_all(folder / "all", processes)
+
+        stopping = make_trainer(folder / "stopped", processes=processes)
+        run(stopping, stop_after=3 if rank == 1 else -1)
+        report["stopped at"] = stopping.state.step
+        processes.from_first(lambda: None)  # the checkpoint is there now
+        resumed = resume(folder / "stopped", processes=processes)
+        run(resumed)
+        report["losses of a resumed run"] = losses_of(resumed)
+
+        broken = make_trainer(
+            folder / "broken", processes=processes, videos=with_broken_video(3), epochs=1
+        )
+        try:
+            run(broken)
+        except NonFiniteLossError as error:
+            report["non-finite"] = [broken.state.step, str(error)]
+    torch.save(weights, folder / f"weights-{rank}.pt")
+    (folder / f"report-{rank}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
