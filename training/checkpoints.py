@@ -5,13 +5,17 @@ the validation set. Both hold tensors and plain values only, and are read with `
 """
 
 import json
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from indexing.atomic import publish_file
+
+Made = TypeVar("Made")
 
 _LAST, _BEST = "last.pt", "best.pt"
 
@@ -59,11 +63,11 @@ class Checkpoints:
         Raises:
             ValueError: a damaged file.
         """
-        values = self._read(_LAST)
-        return None if values is None else RunState(**values)
+        return self._read(_LAST, lambda values: RunState(**values))
 
     def read_best(self) -> dict[str, torch.Tensor] | None:
-        return self._read(_BEST)
+        """The best weights; None where nothing was measured."""
+        return self._read(_BEST, dict)
 
     def _save(self, name: str, values: dict[str, Any]) -> None:
         """Raises ValueError where it cannot be written; the file of before is then kept."""
@@ -82,12 +86,16 @@ class Checkpoints:
                 "same command goes on from it"
             ) from error
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str, make: Callable[[Any], Made]) -> Made | None:
         path = self._folder / name
         if not path.is_file():
             return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(path) as archive:  # PyTorch does not compare its checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise ValueError(f"{damaged} has another checksum")
+            return make(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # zip, pickle and torch each have their own
             raise ValueError(f"{path} is damaged: delete {self._folder} to begin anew") from error
 

@@ -15,13 +15,14 @@ Record = dict[str, Any]
 class EventLog:
     """TensorBoard's event files of a run; nothing where TensorBoard is not installed.
 
+    Events that are there already are taken back: a run that goes on writes its history anew, so
+    that none stands twice.
+
     Args:
         folder: of the events; None to keep none.
-        purge_step: events from this step on, of a run that was stopped later than its last
-            checkpoint, are taken back.
     """
 
-    def __init__(self, folder: Path | None, *, purge_step: int = 0) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._writer: Any = None
         if folder is not None:
             try:
@@ -29,7 +30,7 @@ class EventLog:
             except ImportError:
                 logger.warning("no TensorBoard events are kept: pip install 'reelseek[train]'")
             else:
-                self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+                self._writer = SummaryWriter(str(folder), purge_step=0)
 
     def add(self, record: Record) -> None:
         """Writes each number of a record under its name, at the record's step."""

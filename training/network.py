@@ -129,7 +129,8 @@ class Network(nn.Module):
             self.logit_scale.data.fill_(float(torch.tensor(logit_scale).log()))
         self.logit_bias: nn.Parameter | None = None
         if logit_bias is not None:
-            self.logit_bias = clip.logit_bias or nn.Parameter(torch.tensor(logit_bias))
+            own = clip.logit_bias
+            self.logit_bias = nn.Parameter(torch.tensor(logit_bias)) if own is None else own
         if not any(parameter.requires_grad for parameter in self._weights()):
             raise ValueError(
                 f"trainable.image={image.what} and trainable.text={text.what} train nothing of "

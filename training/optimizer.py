@@ -65,7 +65,7 @@ def set_learning_rates(
 
 
 def _trunk_rates(tower: Tower, *, trunk_lr: float, layer_decay: float) -> dict[nn.Parameter, float]:
-    layers = trunk_layers(tower.trunk)
+    layers = [layer for layer in trunk_layers(tower.trunk) if layer]
     return {
         parameter: trunk_lr * layer_decay ** (len(layers) - 1 - depth)
         for depth, layer in enumerate(layers)

@@ -1,6 +1,7 @@
 """The processes of one training run: a single one, or as many as `torchrun` has started."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ def join_processes(device: str) -> Iterator[Processes]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
+    # open_clip's gathering, which is right and there to stay for a while.
+    warnings.filterwarnings("ignore", "torch.distributed.nn.functional", FutureWarning)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), chosen)

@@ -300,7 +300,9 @@ def _run(trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequ
     progress = StepProgress(num_steps=trainer.num_steps, first_step=step, show=processes.is_first)
     folder = output / "tensorboard" if processes.is_first else None
     try:
-        with EventLog(folder, purge_step=step + 1) as log:
+        with EventLog(folder) as log:
+            for record in trainer.state.history:  # the events are written anew
+                log.add(record)
             finished = trainer.run(stop=stop, log=log, progress=progress)
     finally:
         progress.close()

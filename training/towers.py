@@ -45,9 +45,11 @@ def split_image_tower(clip: Any) -> tuple[nn.Module, nn.Module]:
     visual = clip.visual
     trunk, head = _split(visual, ("head", "proj"))
     inner = getattr(visual, "trunk", None)
-    if trunk is visual and isinstance(inner, nn.Module):
-        # timm's own classifier serves as the projection, in EVA and the Perception Encoder.
-        inner, head = _split(inner, ("head",))
+    is_whole = trunk is visual and isinstance(inner, nn.Module)
+    if is_whole and isinstance(getattr(inner, "head", None), nn.Linear):
+        # timm's own classifier serves as the projection, in EVA and the Perception Encoder; one
+        # that is more than a matrix pools as well, and stays with the trunk.
+        inner, head = _split(visual.trunk, ("head",))
         trunk = _without(visual)
         trunk._modules["trunk"] = inner
     return trunk, head
@@ -123,14 +125,19 @@ def trunk_layers(trunk: nn.Module) -> list[list[nn.Parameter]]:
         return [[], list(trunk.parameters()), []]
     blocks = [list(block.parameters()) for block in max(lists, key=_num_weights)]
     in_blocks = {id(parameter) for block in blocks for parameter in block}
+    embeddings = {  # which read the input, wherever they are listed
+        id(module.weight) for module in trunk.modules() if isinstance(module, nn.Embedding)
+    }
     before: list[nn.Parameter] = []
     after: list[nn.Parameter] = []
     seen_blocks = False
     for parameter in trunk.parameters():
         if id(parameter) in in_blocks:
             seen_blocks = True
+        elif seen_blocks and id(parameter) not in embeddings:
+            after.append(parameter)
         else:
-            (after if seen_blocks else before).append(parameter)
+            before.append(parameter)
     return [before, *blocks, after]
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +17,7 @@ from training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, 
 from training.checkpoints import Checkpoints, RunState
 from training.curves import EventLog, Record
 from training.network import Network
-from training.objective import Objective
+from training.objective import Objective, gather_ids
 from training.optimizer import set_learning_rates
 from training.processes import Processes
 from training.progress import StepProgress
@@ -121,7 +122,8 @@ class Trainer:
             NonFiniteLossError: with the step and the videos of the batch.
             ValueError: a checkpoint cannot be saved.
         """
-        self._validate_if_due(log, progress)
+        if self._validate_if_due(log, progress):
+            self._save()
         while self.state.step < self.num_steps:
             epoch, done = divmod(self.state.step, self.steps_each)
             first = done * self._settings.accumulate_steps
@@ -213,24 +215,36 @@ class Trainer:
         return torch.autocast(self._processes.device.type, dtype=self._settings.precision)
 
     def _describe(self, batch: Batch, value: float, *, what: str = "loss") -> str:
-        numbers = sorted(set(batch.video_ids.tolist()))
-        names = [self._dataset.videos[number].key for number in numbers]
+        """What went wrong, with the videos whose frames are not finite, or else all in the batch.
+
+        The loss is the same in all processes, so all of them come here together.
+        """
+        ids = batch.video_ids
+        if self._processes.world_size > 1:
+            ids = gather_ids(ids.to(self._processes.device))
+        videos = [self._dataset.videos[number] for number in sorted(set(ids.tolist()))]
+        broken = [video for video in videos if not np.isfinite(video.frames).all()]
+        names = [video.key for video in broken or videos]
         epoch, place = divmod(self.state.step, self.steps_each)
+        cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
         return (
             f"the {what} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
-            f"{place + 1} in it); lower optimizer.lr, or look at the {len(names)} videos of the "
-            f"batch: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{place + 1} in it): {cause}: {len(names)} videos of the batch: "
+            f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         )
 
-    def _validate_if_due(self, log: EventLog, progress: StepProgress) -> None:
-        """Before the first step, and after epochs; not again where a run goes on after it."""
+    def _validate_if_due(self, log: EventLog, progress: StepProgress) -> bool:
+        """Before the first step, and after epochs; not again where a run goes on after it.
+        Returns whether it was due."""
         if self._validation is None or not self._processes.is_first:
-            return
+            return False
         epoch, inside = divmod(self.state.step, self.steps_each)
         is_due = epoch % self._settings.eval_every == 0 or self.state.step == self.num_steps
         is_done = self.state.history and "val/t2v/R@1" in self.state.history[-1]
-        if inside == 0 and is_due and not is_done:
-            self._validate(self._validation, log, progress)
+        if inside or not is_due or is_done:
+            return False
+        self._validate(self._validation, log, progress)
+        return True
 
     def _validate(self, validation: Validation, log: EventLog, progress: StepProgress) -> None:
         """Measures the weights as they would come out, and keeps them where they are the best."""

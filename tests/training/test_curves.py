@@ -102,13 +102,13 @@ def test_events_come_back_as_they_were(tmp_path):
     assert read_events(tmp_path) == expected
 
 
-def test_events_after_the_checkpoint_are_taken_back_by_the_continuation(tmp_path):
+def test_events_of_before_are_taken_back_by_a_continuation(tmp_path):
     with EventLog(tmp_path) as log:  # killed at step 6; its last checkpoint is that of step 3
         for step in range(1, 7):
             log.add(train_record(step, loss=1.0))
-    with EventLog(tmp_path, purge_step=4) as log:
-        for step in range(4, 9):
-            log.add(train_record(step, loss=2.0))
+    with EventLog(tmp_path) as log:
+        for step in range(1, 9):
+            log.add(train_record(step, loss=1.0 if step < 4 else 2.0))
     assert read_events(tmp_path)["train/loss"] == [
         *((step, 1.0) for step in (1, 2, 3)),
         *((step, 2.0) for step in (4, 5, 6, 7, 8)),

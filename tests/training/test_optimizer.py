@@ -50,14 +50,7 @@ def test_every_parameter_that_trains_is_in_one_group(trains):
 @pytest.mark.parametrize(
     "custom_text",
     [
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="trunk_layers takes the token embedding of a plain open_clip CLIP, which is "
-                "registered after its blocks, for what follows them",
-            ),
-        ),
+        False,
         True,
     ],
 )
@@ -90,11 +83,6 @@ def test_text_head_and_pooling_may_have_rates_of_their_own(network):
     assert rates == {"logit_scale": LR, "visual.proj": LR, "text_projection": 0.3, "other": 0.4}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="with what=blocks the token embedding of a plain open_clip CLIP trains too: it is taken "
-    "for what follows the blocks",
-)
 def test_last_block_and_what_follows_it_train():
     network = tiny_run.make_network(trains="blocks")
     names = by_name(network, optimizer_of(network), "lr").keys()

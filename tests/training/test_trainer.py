@@ -219,11 +219,6 @@ def test_finished_run_does_nothing_more(tmp_path):
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the last validation of a run that was stopped after its last step is made when it is "
-    "resumed, and no checkpoint is saved after it: it is made again each time",
-)
 def test_validation_after_a_stop_at_the_last_step_is_kept(tmp_path):
     run(make_trainer(tmp_path, validation=Scripted(1.0, 2.0)), stop_after=NUM_STEPS)
     assert run(resume(tmp_path, validation=Scripted(3.0)))
@@ -308,7 +303,7 @@ def test_broken_video_is_named_with_the_step_and_changes_no_weight(
 ):
     video = max(range(20), key=lambda video: step_of_video(video)[0])
     step, batch_videos = step_of_video(video)
-    assert step > 1
+    assert step > 1 and len(batch_videos) > 1
     weights = []
     trainer = make_trainer(
         tmp_path,
@@ -317,9 +312,9 @@ def test_broken_video_is_named_with_the_step_and_changes_no_weight(
         chunk_size=chunk_size,
         videos=tiny_run.with_broken_video(video, value),
     )
-    names = ", ".join(f"video-{number}.mp4" for number in batch_videos)
     message = (
-        rf"loss is (nan|inf) at step {step + 1} \(epoch 1, step {step + 1} in it\).*: {names}$"
+        rf"loss is (nan|inf) at step {step + 1} \(epoch 1, step {step + 1} in it\).*: "
+        rf"video-{video}.mp4$"
     )
     with pytest.raises(NonFiniteLossError, match=message):
         run(
@@ -430,8 +425,5 @@ def test_broken_video_of_one_process_stops_both(two_processes):
     assert any("video-3.mp4" in message for message in messages)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each process names the videos of its own part of the batch only"
-)
 def test_first_process_names_the_broken_video_of_another(two_processes):
     assert all("video-3.mp4" in report["non-finite"][1] for report in two_processes.reports)

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import open_clip
@@ -5,9 +6,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import vision.openvino_tower
 from tests.conftest import COLOURS
 from tests.vision.conftest import TINY_CFG
-from vision import FrameEncoder, Preprocessing, choose_device, choose_precision
+from vision import (
+    FrameEncoder,
+    Preprocessing,
+    choose_device,
+    choose_precision,
+    make_pooling,
+    mean_pool,
+)
 
 CPU = torch.device("cpu")
 
@@ -133,3 +142,75 @@ def test_auto_is_bf16_where_the_processor_computes_in_it(monkeypatch, has_avx512
 def test_auto_is_bf16_where_the_gpu_computes_in_it(monkeypatch, native, dtype):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     assert choose_precision("auto", torch.device("cuda")) == dtype
+
+
+def tiny_model(colour_model, build_clip):
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    clip = build_clip().eval()
+    return replace(colour_model, clip=clip, embedding_dim=16, preprocessing=preprocessing)
+
+
+def trunk_of(clip):
+    """A copy of the image tower less its last projection."""
+    trunk = copy.deepcopy(clip.visual)
+    trunk.proj = None
+    return trunk
+
+
+@pytest.mark.parametrize(("build_clip", "num_features"), [(tiny_clip, 32), (tiny_coca, 16)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.05)])
+def test_trunk_gives_features_that_are_not_normalised(
+    colour_model, build_clip, num_features, precision, tolerance
+):
+    model = tiny_model(colour_model, build_clip)
+    trunk = trunk_of(model.clip)
+    encoder = FrameEncoder(model, device="cpu", precision=precision, trunk=trunk)
+    pixels = noisy_pictures(9, (32, 32))
+    features = encoder.encode(pixels)
+    assert features.shape == (9, num_features)
+    assert encoder.embedding_dim == num_features
+    assert features.dtype == torch.float32
+    assert float((features.norm(dim=-1) - 1).abs().min()) > 0.5
+    expected = FrameEncoder(model, device="cpu", precision="fp32").encode(pixels)
+    embeddings = F.normalize(features @ model.clip.visual.proj.detach(), dim=-1)
+    torch.testing.assert_close(embeddings, expected, rtol=0, atol=tolerance)
+    assert {parameter.dtype for parameter in trunk.parameters()} == {torch.float32}
+
+
+def test_compiled_trunk_is_not_taken_for_the_compiled_tower(colour_model, monkeypatch):
+    compiled = []  # in place of OpenVINO, which takes seconds
+
+    def keep(tower, example, *, dtype, num_streams, cache_key):
+        compiled.append((cache_key, tower))
+        return tower
+
+    monkeypatch.setattr(vision.openvino_tower, "OpenVinoTower", keep)
+    model = tiny_model(colour_model, tiny_clip)
+    pixels = noisy_pictures(5, (32, 32))
+    for trunk in (None, trunk_of(model.clip)):
+        encoder = FrameEncoder(model, device="cpu", compiled=True, trunk=trunk)
+        assert encoder.engine == "openvino"
+        plain = FrameEncoder(model, device="cpu", precision="fp32", trunk=trunk)
+        torch.testing.assert_close(encoder.encode(pixels), plain.encode(pixels))
+    assert compiled[0][0] == model.fingerprint != compiled[1][0]
+
+
+@pytest.mark.parametrize("num_frames", [1, 6, 20])
+def test_stretch_is_pooled_as_the_model_pools(colour_model, num_frames):
+    torch.manual_seed(0)
+    options = {"kind": "transformer", "num_layers": 1, "num_heads": 1, "max_frames": 8}
+    pooling = make_pooling(options, embedding_dim=3).eval()
+    torch.nn.init.normal_(pooling.out.weight)
+    encoder = FrameEncoder(replace(colour_model, pooling=pooling), device="cpu")
+    frames = F.normalize(torch.randn(num_frames, 3), dim=-1)
+    pooled = encoder.pool(frames)
+    assert pooled.shape == (3,)
+    assert not pooled.requires_grad
+    torch.testing.assert_close(pooled, pooling(frames[None])[0].detach())
+    assert not torch.allclose(pooled, mean_pool(frames), atol=1e-3)
+
+
+def test_stretch_is_pooled_by_the_mean_where_nothing_was_trained(colour_encoder):
+    frames = F.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    torch.testing.assert_close(colour_encoder.pool(frames), mean_pool(frames))

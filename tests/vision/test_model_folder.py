@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -30,10 +31,21 @@ POOLINGS = {
 SENTENCES = ["a dog", "two red kites over the sea", "caf\u00e9, \u732b!"]
 
 
+read_vocabulary = functools.cache(open_clip.SimpleTokenizer)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """CLIP's vocabulary, which takes longer than all else here, is read once."""
+    monkeypatch.setattr(open_clip.factory, "SimpleTokenizer", read_vocabulary)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
 def refingerprinted(model):
-    fingerprint = model_fingerprint(
-        model.clip, model.preprocessing, model.tokenize, model.pooling
-    )
+    fingerprint = model_fingerprint(model.clip, model.preprocessing, model.tokenize, model.pooling)
     return replace(model, fingerprint=fingerprint)
 
 
@@ -95,7 +107,7 @@ def tiny_config(**changes):
 
 @pytest.fixture
 def load_tiny_folder(write_tiny_clip):
-    """Loads a model from a folder, with everything in its configuration that may differ."""
+    """Loads a model whose preprocessing and scripts are its own from a folder."""
 
     def load_it(**changes):
         folder = write_tiny_clip(

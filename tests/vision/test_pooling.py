@@ -84,7 +84,9 @@ def test_attention_starts_as_the_mean(num_frames):
 def test_trained_pooling_is_no_longer_the_mean(kind):
     frames = embeddings(3, 8, DIM)
     similarity = (trained(kind)(frames) * mean_pool(frames)).sum(dim=-1)
-    assert float(similarity.detach().max()) < 0.999  # else what follows would hold of the mean alone
+    assert (
+        float(similarity.detach().max()) < 0.999
+    )  # else what follows would hold of the mean alone
 
 
 @pytest.mark.parametrize("kind", POOLING_KINDS)
