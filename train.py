@@ -96,7 +96,7 @@ def evaluate(config: TrainConfig) -> dict:
     metrics = measure(
         similarity(videos.captions),
         videos.caption_video,
-        temperature=float((-model.clip.logit_scale).exp()),
+        temperature=(-model.clip.logit_scale.detach()).exp().item(),
         bank_similarity=similarity(bank) if bank else None,
         num_bootstrap=config.num_bootstrap,
     )

@@ -160,7 +160,7 @@ class LoopConfig:
     frames_each: int = option("frames of a video taken at random for a batch; 0 for all")
     feature_dropout: float = option("share of image features set to 0 in a step; 0 to less than 1")
     flip: bool = option("mirror half of the videos; only where the image trunk trains")
-    compile: bool = option("torch.compile the network: where training takes hours")
+    compile: bool = option("torch.compile the trunks that train: pays where training takes hours")
     seed: int = option("of batches, frames and new weights; 0 or more")
     eval_every: int = option("epochs from one evaluation to the next; at least 1")
     save_every_seconds: float = option("from one checkpoint to the next; 0 saves each step")

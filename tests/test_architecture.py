@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("configs", "indexing", "text", "vision")
+PACKAGES = ("configs", "indexing", "text", "training", "vision")
 SCRIPTS = ("search", "train")
 OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
@@ -20,12 +20,15 @@ ALLOWED = {
     "text": set(),
     "indexing": {"vision"},
     "indexing.__main__": {"vision", "configs"},
-    "configs": {"vision"},  # to make a ModelSpec or a Sampler of what was configured
+    # To make a ModelSpec, a Sampler or a TowerPlan of what was configured.
+    "configs": {"vision"},
+    "configs.train_schema": {"training", "vision"},
+    "training": {"configs", "indexing", "vision"},
     "search": {"configs", "indexing", "text", "vision"},
-    "train": {"configs", "indexing", "text", "vision"},
+    "train": {"configs", "indexing", "text", "training", "vision"},
 }
 # Extras, and what has no build for every processor: imported where they are used.
-NOT_ALWAYS_THERE = {"decord", "scenedetect", "openvino"}
+NOT_ALWAYS_THERE = {"decord", "scenedetect", "openvino", "peft", "tensorboard", "matplotlib"}
 SEES_HYDRA = {"configs", "indexing.__main__", *SCRIPTS}
 
 
@@ -71,6 +74,7 @@ def test_every_module_is_looked_at():
     assert {"vision.mini", "text.encoding", "indexing", "indexing.__main__", "search"} <= set(
         MODULES
     )
+    assert {"training.trainer", "training.datasets.msvd", "train"} <= set(MODULES)
     assert {module.partition(".")[0] for module in MODULES} == OURS
 
 

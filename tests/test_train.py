@@ -1,11 +1,21 @@
+"""`train.py`: the metrics of a model, and runs in processes of their own; what else there is to a
+run is in tests/training/test_run.py."""
+
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tests.conftest
 from indexing import VideoItem, encode_captioned, retrieval_metrics
-from tests.command_lines import assert_user_error, run_program
+from tests.command_lines import PROJECT, assert_user_error, run_program
 from tests.conftest import COLOURS, InProcessPool, tokenize_colours
+from tests.training.test_run import NUM_STEPS, Collection, last_state, losses, recalls, run_here
 from text import TextEncoder, Tokenizer
 from vision import FrameSettings, UniformSampler
 
@@ -118,8 +128,103 @@ def test_evaluation_ends_with_a_line_of_metrics(tmp_path):
     assert process.returncode == 0, process.stderr
     metrics = json.loads(process.stdout.splitlines()[-1])
     for side in ("t2v", "v2t"):
-        assert metrics[side].keys() == {"R@1", "R@5", "R@10", "MdR", "MnR"}
+        assert metrics[side].keys() == {"R@1", "R@5", "R@10", "MdR", "MnR", "interval_95"}
     assert metrics["t2v"]["R@5"] == 100.0  # of three videos
     assert (metrics["num_queries"], metrics["num_gallery"], metrics["num_failed"]) == (6, 3, 0)
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert "name: mini" in (output / "config.yaml").read_text()
+
+
+# Training, in processes of their own.
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    return Collection(tmp_path_factory.mktemp("colours"))
+
+
+@pytest.fixture(scope="module")
+def whole_run(collection, tmp_path_factory):
+    """A run that nothing has stopped: its output, and its metrics."""
+    output = tmp_path_factory.mktemp("whole") / "output"
+    return output, run_here(*collection.arguments(output)).metrics
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts `python ARGUMENTS`; what is left of it when the test ends is killed."""
+    processes = []
+
+    def start_process(*arguments):
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=PROJECT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"REELSEEK_CACHE": str(tmp_path / "cache")},
+            )
+        )
+        return processes[-1]
+
+    yield start_process
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def assert_same_run(output, whole_output):
+    assert losses(output) == pytest.approx(losses(whole_output), rel=1e-3)
+    assert recalls(output) == recalls(whole_output)
+
+
+def test_run_that_is_stopped_and_started_again_trains_a_model(
+    collection, whole_run, start, tmp_path
+):
+    output = tmp_path / "output"
+    arguments = ["train.py", *collection.arguments(output, "data.cache=MISSING")]
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not (output / "checkpoints" / "last.pt").is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (128 + signal.SIGTERM, "")
+    assert "Traceback" not in stderr
+    assert stderr.endswith("stopped; the same command goes on\n")
+    num_steps = last_state(output).step
+    assert 1 <= num_steps < NUM_STEPS
+
+    process = start(*arguments)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert f"going on after step {num_steps} of {NUM_STEPS}" in stderr
+    assert "caching frames" not in stderr
+    assert_same_run(output, whole_run[0])
+    metrics = json.loads(stdout.splitlines()[-1])
+    assert {"t2v", "v2t", "num_queries", "num_gallery", "rescored"} <= metrics.keys()
+    assert metrics["rescored"].keys() == {"dual_softmax", "querybank_norm"}
+    assert metrics["rescored"]["querybank_norm"]["num_bank"] == 16
+    assert metrics["t2v"] == whole_run[1]["t2v"]
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert f"name: {collection.model}\n" in (output / "config.yaml").read_text()
+    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    logged = [event.value for event in events.Scalars("train/loss")]
+    assert logged == pytest.approx(losses(output))
+
+
+def test_two_processes_end_as_one(collection, whole_run, start, tmp_path):
+    output = tmp_path / "output"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = start(*torchrun, "train.py", *collection.arguments(output))
+    stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    (line,) = stdout.splitlines()
+    assert json.loads(line)["t2v"] == whole_run[1]["t2v"]
+    assert_same_run(output, whole_run[0])

@@ -42,10 +42,13 @@ class TextEncoder:
     def encode(self, sentences: Sequence[str]) -> torch.Tensor:
         """Returns `(B, D)` float32 on the CPU, L2-normalised."""
         embeddings = [
-            F.normalize(self._clip.encode_text(tokens.to(self._device)).float(), dim=-1).cpu()
+            F.normalize(self._encode_batch(tokens).float(), dim=-1).cpu()
             for tokens in self._tokenizer(sentences).split(_BATCH_SENTENCES)
         ]
         return torch.cat(embeddings)
+
+    def _encode_batch(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self._clip.encode_text(trimmed(tokens, self._clip).to(self._device))
 
     def encode_query(self, query: str) -> torch.Tensor:
         """Embeds one query, `(D,)`, and warns in the log where the model cannot do it justice.
@@ -69,3 +72,15 @@ class TextEncoder:
                 ", ".join(sorted(self._scripts)),
             )
         return self.encode([query])[0]
+
+
+def trimmed(tokens: torch.Tensor, clip: Any) -> torch.Tensor:
+    """Tokens less the columns in which all are padding, for towers that mask it: transformers'.
+
+    CLIP's own text tower has a position for every column, and takes them all.
+    """
+    padding = getattr(getattr(getattr(clip, "text", None), "config", None), "pad_token_id", None)
+    if padding is None:
+        return tokens
+    longest = int((tokens != padding).sum(dim=1).max())
+    return tokens[:, : max(1, longest)]

@@ -33,24 +33,44 @@ def merged(model: Any) -> Any:
         from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError:
         return model  # no adapters without PEFT
+    replaced: tuple[str, ...] = ()
     for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
+        if not isinstance(module, BaseTunerLayer) or name.startswith(replaced or "\0"):
+            continue
+        if hasattr(module, "unload_and_optionally_merge_module"):  # an attention's
+            plain = module.unload_and_optionally_merge_module(
+                merge=True, safe_merge=False, adapter_names=None
+            )
+        else:
             module.merge()
-            parent = model.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+            plain = module.get_base_layer()
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, plain)
+        replaced += (name + ".",)  # what lies below went with it
     return model
 
 
 def _linear_maps(trunk: nn.Module) -> list[str]:
+    """Names of the maps that their modules compute by being called."""
     names: list[str] = []
-    inside_attention: list[str] = []
+    passed_over: tuple[str, ...] = ()
     for name, module in trunk.named_modules():
+        if name.startswith(passed_over or "\0"):
+            continue
         if isinstance(module, nn.MultiheadAttention):
-            inside_attention.append(name + ".")
-        is_pointwise = (
-            isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
-        )
-        is_linear = isinstance(module, nn.Linear | nn.MultiheadAttention) or is_pointwise
-        if is_linear and "." in name and not name.startswith(tuple(inside_attention)):
+            passed_over += (name + ".",)
+            if module._qkv_same_embed_dim and "." in name:
+                names.append(name)
+        # Two modules read the weights of maps within them, past any adapter: the pooling of
+        # open_clip's ResNets, and timm's attention of EVA-01.
+        elif type(module).__name__ == "AttentionPool2d":
+            passed_over += (name + ".",)
+        elif getattr(module, "q_bias", None) is not None:
+            passed_over += (name + ".qkv",)
+        elif "." in name and (isinstance(module, nn.Linear) or _is_pointwise(module)):
             names.append(name)
     return names
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1

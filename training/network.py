@@ -1,6 +1,7 @@
 """A dual encoder with the parts of it that train: batches in, video and text embeddings out."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,13 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from text import trimmed
 from training.batches import Batch
 from training.lora import add_lora, merged
-from training.towers import split_image_tower, split_text_tower, trimmed, trunk_layers
+from training.towers import split_image_tower, split_text_tower, trunk_layers
 from vision import DualEncoder, Pooling, model_fingerprint
 
 WHAT_TRAINS = ("frozen", "heads", "blocks", "lora", "all")
-_MAX_LOG_SCALE = 4.6052  # ln 100, as in CLIP (Radford et al. 2021, section 2.5)
+_MAX_LOG_SCALE = math.log(100)  # as in CLIP (Radford et al. 2021, section 2.5)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class Tower(nn.Module):
         elif plan.what == "all":
             trunk.requires_grad_(True)
         elif plan.what == "blocks":
-            for layer in trunk_layers(trunk)[-1 - plan.num_blocks :]:  # and what follows them
+            _, *blocks, after = trunk_layers(trunk)
+            if plan.num_blocks > len(blocks):
+                raise ValueError(
+                    f"trainable.num_blocks={plan.num_blocks}: this tower has {len(blocks)} blocks; "
+                    "choose fewer, or all"
+                )
+            for layer in [*blocks[-plan.num_blocks :], after]:
                 for parameter in layer:
                     parameter.requires_grad_(True)
 
@@ -131,6 +139,7 @@ class Network(nn.Module):
         if logit_bias is not None:
             own = clip.logit_bias
             self.logit_bias = nn.Parameter(torch.tensor(logit_bias)) if own is None else own
+        pooling.requires_grad_(True)
         if not any(parameter.requires_grad for parameter in self._weights()):
             raise ValueError(
                 f"trainable.image={image.what} and trainable.text={text.what} train nothing of "
@@ -183,7 +192,8 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        self.logit_scale.clamp_(0, _MAX_LOG_SCALE)
+        if self.logit_scale.requires_grad:
+            self.logit_scale.clamp_(0, _MAX_LOG_SCALE)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         """Every tensor that training changes, by name."""

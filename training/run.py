@@ -208,6 +208,9 @@ def _make_trainer(
     options: dict[str, Any],
 ) -> Trainer:
     loop, optimizer = config.loop, config.optimizer
+    for tower in (network.image, network.text):
+        if loop.compile and tower.plan.trunk_trains:
+            tower.trunk.compile()
     collection = assemble(train_items, cached)
     if unknown := config.data.weights.keys() - set(collection.sources):
         raise ValueError(
@@ -271,7 +274,6 @@ def _make_trainer(
         checkpoints=checkpoints,
         options=options,
         validation=validation,
-        compiled=loop.compile,
     )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from text import trimmed
 from training.network import Network
-from training.towers import trimmed
 from vision import DualEncoder
 
 _BATCH_SENTENCES = 256

@@ -72,18 +72,6 @@ def trunk_fingerprint(trunk: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def trimmed(tokens: torch.Tensor, clip: Any) -> torch.Tensor:
-    """Tokens less the columns in which all are padding, for towers that mask it: transformers'.
-
-    CLIP's own text tower has a position for every column, and takes them all.
-    """
-    padding = getattr(getattr(getattr(clip, "text", None), "config", None), "pad_token_id", None)
-    if padding is None:
-        return tokens
-    longest = int((tokens != padding).sum(dim=1).max())
-    return tokens[:, : max(1, longest)]
-
-
 def _split(tower: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, nn.Module]:
     for name in names:
         part = getattr(tower, name, None)

@@ -61,7 +61,6 @@ class Trainer:
         checkpoints: where the state is kept.
         options: of the run, kept in its checkpoints.
         validation: measured after epochs; None for none.
-        compiled: whether forward passes go through `torch.compile`.
     """
 
     def __init__(
@@ -77,13 +76,10 @@ class Trainer:
         checkpoints: Checkpoints,
         options: dict[str, Any],
         validation: Validation | None = None,
-        compiled: bool = False,
     ) -> None:
         self.network = network
         self._start = {name: part.clone() for name, part in network.trained_state().items()}
         self._wrapped: nn.Module = network
-        if compiled:
-            self._wrapped = torch.compile(self._wrapped)  # type: ignore[assignment]
         if processes.world_size > 1:
             self._wrapped = nn.parallel.DistributedDataParallel(self._wrapped)
         self._objective = objective

@@ -115,7 +115,11 @@ def _model_cfg(model: "DualEncoder") -> dict[str, Any]:
     from open_clip.transformer import QuickGELU
 
     config = open_clip.get_model_config(model.spec.name)
-    assert config is not None, "a model that was loaded has a configuration"
+    if config is None:
+        raise ValueError(
+            f"model={model.spec.name} is gone since it was loaded, and with it the description of "
+            "its towers; put it back, and the same command goes on"
+        )
     if any(isinstance(module, QuickGELU) for module in model.clip.modules()):
         config["quick_gelu"] = True  # which weights may ask for, as OpenAI's do
     return config

@@ -30,6 +30,7 @@ NEEDED = {
     "search": ["index=i", "query=q"],
     "train": ["eval_only=true", "data.val=v.jsonl"],
 }
+TRAINING = ["data.train=t.jsonl", "output=o"]
 
 # What `run` answers with one line; anything else is a traceback.
 MISTAKES = (ValueError, HydraException, OmegaConfBaseException)
@@ -131,6 +132,11 @@ def test_text_that_means_a_missing_value_is_refused_with_the_remedy():
         ("search", "leve=moment", "unknown option leve; near names: level"),
         ("index", "video=a", "unknown option video; near names: videos"),
         ("train", "data.vall=a", "unknown option data.vall; near names: data.val"),
+        ("train", "optimizer.learning_rate=1", "unknown option optimizer.learning_rate; "),
+        ("train", "loop.epoch=1", "unknown option loop.epoch; near names: loop.epochs"),
+        ("train", "data.weight.a=1", "unknown option data.weight; near names: data.weights"),
+        ("train", "loop.seed.a=1", "unknown option loop.seed.a"),
+        ("index", "experiment=shared_clips", "unknown option experiment"),
         ("index", "segments.second=4", "unknown option segments.second; near names: segments.sec"),
         (
             "index",
@@ -219,6 +225,10 @@ def test_every_yaml_becomes_objects(file):
         for config_name in ("index", "train"):
             config = config_object(config_name, f"decoding={name}")
             assert isinstance(config.decoding, schema.DecodingConfig)
+    elif group == "experiment":
+        config = config_object("train", f"experiment={name}", "eval_only=false", *TRAINING)
+        assert isinstance(config, train_schema.TrainConfig)
+        assert not config.eval_only
     elif name == "cli":  # part of the three
         assert compose("search", return_hydra_config=True).hydra.output_subdir is None
     else:
@@ -261,6 +271,9 @@ def test_every_yaml_becomes_objects(file):
         ("index", "decoding.memory_gb=0.9", ["decoding.memory_gb=0.9", "at least 1"]),
         ("index", "decoding.videos_each=0", ["decoding.videos_each=0", "at least 1"]),
         ("train", "eval_only=false", ["eval_only=true"]),
+        ("train", "loop.epochs=many", ["loop.epochs=many", "Integer"]),
+        ("train", "experiment=clip4clip", ["experiment=clip4clip: must be one of clip4clip_mean"]),
+        ("train", "experiment=", ["experiment=: must be one of"]),
     ],
 )
 def test_wrong_value_is_named_in_one_line(config_name, argument, parts):
@@ -419,6 +432,8 @@ def test_help_lists_the_options_and_imports_no_heavy_library(command):
     assert "usage: python" in done.stdout
     for name in {"search.py": ["level", "k"], "train.py": ["data.val"]}.get(command[0], ["videos"]):
         assert f"  {name} " in done.stdout
+    recipes = f"\nexperiments: {', '.join(preset_names('experiment'))}\n"
+    assert (recipes in done.stdout) == (command == ["train.py"])
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported
     heavy = {"torch", "faiss", "open_clip", "transformers", "av", "decord", "numpy", "psutil"}

@@ -1,3 +1,5 @@
+import copy
+import functools
 import itertools
 
 import open_clip
@@ -8,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, RobertaConfig
 
+from text import trimmed
 from training.towers import (
     split_image_tower,
     split_text_tower,
-    trimmed,
     trunk_fingerprint,
     trunk_layers,
 )
@@ -56,17 +58,17 @@ BUILDERS = {
     "timm linear": lambda: timm_clip("test_vit", "linear", "token"),
     "timm none": lambda: timm_clip("test_efficientnet", "none", "avg"),
     "timm classifier": lambda: timm_clip("test_vit", "", "token"),
-    "eva": lambda: eva_clip("eva02_tiny_patch14_224"),
+    "eva": lambda: eva_clip("eva02_base_patch16_clip_224"),
     "perception encoder": lambda: eva_clip("vit_pe_core_tiny_patch16_384"),
     "coca": coca,
     # Its classifier pools besides, as that of MobileCLIP's FastViT.
-    "timm pooling head": lambda: timm_clip("test_convnext", "", ""),
+    "timm pooling head": lambda: timm_clip("test_convnext", "", "avg"),
 }
 HEADLESS = ("resnet", "timm none", "timm pooling head")
 
 
-def small_clip(name):
-    """A model of random weights, none of them zero, so that each matters."""
+@functools.cache
+def built(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         clip = BUILDERS[name]().eval()
@@ -75,6 +77,11 @@ def small_clip(name):
                 parameter.add_(0.02 * torch.randn(parameter.shape))
             clip.logit_scale.fill_(2.0)
     return clip
+
+
+def small_clip(name):
+    """A model of random weights, none of them zero, so that each matters."""
+    return copy.deepcopy(built(name))
 
 
 def pictures(clip, count=3):

@@ -326,10 +326,25 @@ DAMAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def sound_folder(tmp_path_factory):
+    """A model with a pooling that has weights, to be copied and damaged."""
+    folder = tmp_path_factory.mktemp("sound")
+    clip = open_clip.CLIP(**TINY_CFG)
+    save_file(clip.state_dict(), folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(json.dumps({"model_cfg": TINY_CFG}))
+    model = with_pooling(load(folder), "attention")
+    save_model(model, folder)
+    return folder
+
+
+def test_folder_to_be_damaged_is_sound(sound_folder):
+    assert load(sound_folder).pooling.options() == POOLINGS["attention"]
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_addition_to_a_folder_is_named_in_one_line(load_tiny_folder, tmp_path, damage):
-    folder = tmp_path / "saved"
-    save_model(with_pooling(load_tiny_folder(), "attention"), folder)
+def test_damaged_addition_to_a_folder_is_named_in_one_line(sound_folder, tmp_path, damage):
+    folder = shutil.copytree(sound_folder, tmp_path / "damaged")
     damage(folder)
     with pytest.raises(ModelUnavailableError) as caught:
         load(folder)

@@ -17,6 +17,15 @@ OPTIONS = {
 LEARNED = ("transformer", "attention")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Of matrices as small as these, several threads make slow work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def embeddings(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(*shape, generator=generator), dim=-1)

@@ -1,0 +1,103 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import BertConfig
+
+import training.texts
+from tests.training.test_network import FROZEN, HEADS, small_model
+from tests.training.test_towers import BERT_SIZE, hf_clip
+from training.network import Network, TowerPlan
+from training.texts import prepare_texts
+
+CPU = torch.device("cpu")
+# Of very different lengths, in no order, and one of them twice.
+SENTENCES = [
+    *("a dog runs over", "x", "kites", "", "a cat and a dog", "no", "a much too long sentence"),
+    *("hm", "x", "red kites", "a", "dog on a lawn", "of", "two"),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Several batches, the last of which is not full."""
+    monkeypatch.setattr(training.texts, "_BATCH_SENTENCES", 4)
+
+
+def make(model, text):
+    return Network(model, image=HEADS, text=text, pooling=model.pooling)
+
+
+@pytest.fixture
+def hf_model(tmp_path):
+    """Its text tower is one of transformers, which masks padding, so that it is cut."""
+    clip = hf_clip(tmp_path, BertConfig(**BERT_SIZE), proj="linear")
+    model = small_model()
+    return replace(model, clip=clip)
+
+
+@pytest.mark.parametrize("name", ["vit", "coca", "timm mlp"])
+@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.what)
+def test_features_are_in_the_order_of_the_sentences(name, text):
+    model = small_model(name)
+    check_features(model, make(model, text))
+
+
+@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.what)
+def test_features_of_a_tower_that_masks_padding_are_in_the_order_of_the_sentences(hf_model, text):
+    check_features(hf_model, make(hf_model, text))
+
+
+def check_features(model, network):
+    features = prepare_texts(SENTENCES, model, network, device=CPU)
+    assert features.dtype == torch.float32
+    assert not features.is_inference()  # else no head could be trained on them
+    with torch.no_grad():
+        alone = [
+            network.text.trunk(model.tokenize([sentence], context_length=16))
+            for sentence in SENTENCES
+        ]
+        alone = torch.cat([part[0] if isinstance(part, tuple) else part for part in alone])
+        torch.testing.assert_close(features, alone, rtol=0, atol=1e-5)
+        embeddings = network.embed_texts(features)
+        tokens = model.tokenize(SENTENCES, context_length=16)
+        torch.testing.assert_close(embeddings, network.embed_texts(tokens), rtol=0, atol=1e-5)
+    distances = torch.cdist(features, features) + 10 * torch.eye(len(SENTENCES))
+    distances[1, 8] = distances[8, 1] = 10  # the one that is there twice
+    assert float(distances.min()) > 1e-3  # else the order could not be told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [TowerPlan("blocks"), TowerPlan("lora"), TowerPlan("all")],
+    ids=lambda plan: plan.what,
+)
+def test_tokens_stay_tokens_where_the_trunk_trains(text):
+    model = small_model()
+    tokens = prepare_texts(SENTENCES, model, make(model, text), device=CPU)
+    assert tokens.dtype == torch.int64
+    assert torch.equal(tokens, model.tokenize(SENTENCES, context_length=16))
+
+
+def test_tokens_are_cut_to_the_longest_sentence_where_padding_is_masked(hf_model):
+    network = make(hf_model, TowerPlan("all"))
+    tokens = prepare_texts(SENTENCES[1:3], hf_model, network, device=CPU)
+    assert torch.equal(tokens, hf_model.tokenize(SENTENCES[1:3], context_length=6))
+
+
+def test_one_sentence_is_enough():
+    model = small_model()
+    network = make(model, FROZEN)
+    assert prepare_texts(["a dog"], model, network, device=CPU).shape == (1, 32)
+
+
+@pytest.mark.model
+def test_sentences_of_mini_are_prepared_in_their_order(mini):
+    model = replace(mini, clip=copy.deepcopy(mini.clip))
+    network = make(model, FROZEN)
+    features = prepare_texts(SENTENCES, model, network, device=CPU)
+    with torch.no_grad():
+        tokens = mini.tokenize(SENTENCES, context_length=mini.context_length)
+        expected = mini.clip.encode_text(tokens)
+        torch.testing.assert_close(network.text.head(features), expected, rtol=0, atol=1e-5)
