@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,21 @@ def main(cfg: DictConfig) -> None:
     if output is not None:  # before the work, so that a mistake costs nothing
         try:
             output.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(cfg, output / "config.yaml", resolve=True)
         except OSError as error:
             raise ValueError(f"output={output}: cannot be made ({error.strerror})") from error
-    if not config.eval_only:
-        if not train(config):
+
+    def save_config() -> None:
+        if output is not None:
+            OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+
+    if config.eval_only:
+        if output is not None and (output / "checkpoints").exists():
+            raise ValueError(
+                f"output={output}: holds a trained model with its own metrics; name another folder"
+            )
+        save_config()
+    else:
+        if not train(config, save_config):
             return
         # Measured on the folder as it was written, by what measures every model.
         config.model = command_line.load_model_config(str(output))
@@ -51,7 +62,7 @@ def main(cfg: DictConfig) -> None:
     print(json.dumps(metrics))
 
 
-def train(config: TrainConfig) -> bool:
+def train(config: TrainConfig, save_config: Callable[[], None]) -> bool:
     """Trains; returns whether this process is the one that evaluates what came out."""
     from indexing.stopping import stop_on_signals
     from training.processes import join_processes
@@ -62,7 +73,7 @@ def train(config: TrainConfig) -> bool:
         if processes.is_first:
             start_decode_server()  # it loads its libraries while the model is loaded here
         model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
-        finished = run(config, model, processes=processes, stop=stop)
+        finished = run(config, model, processes=processes, stop=stop, on_accepted=save_config)
         if not finished:
             if processes.is_first:
                 print("stopped; the same command goes on", file=sys.stderr)

@@ -6,6 +6,7 @@ or a path is data: values of text options are quoted here, so that they arrive a
 """
 
 import difflib
+import errno
 import logging
 import os
 import re
@@ -22,6 +23,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from configs import schema, train_schema
 
 _OWN_PACKAGES = {"configs", "indexing", "text", "training", "vision", "search", "train", "__main__"}
+
+# Full, over the quota, too large a file, read-only, forbidden: for the user to mend.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 _GROUPS = {"model": schema.ModelConfig, "sampling": None}
 # A whole run's options in one file; others on the command line go before it.
@@ -73,6 +77,12 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK or os.environ.get("REELSEEK_TRACEBACK"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _show_only_own_warnings() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from configs.schema import DecodingConfig, ModelConfig, option, require
@@ -48,7 +49,7 @@ class DataConfig:
         require(0 <= self.max_failed <= 1, "data.max_failed", self.max_failed, "0 to 1")
         require(self.workers >= 0, "data.workers", self.workers, "0 or more")
         for name, weight in self.weights.items():
-            require(weight >= 0, f"data.weights.{name}", weight, "0 or more")
+            require(0 <= weight < inf, f"data.weights.{name}", weight, "0 or more, finite")
 
 
 @dataclass

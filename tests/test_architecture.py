@@ -23,7 +23,7 @@ ALLOWED = {
     # To make a ModelSpec, a Sampler or a TowerPlan of what was configured.
     "configs": {"vision"},
     "configs.train_schema": {"training", "vision"},
-    "training": {"configs", "indexing", "vision"},
+    "training": {"configs", "indexing", "text", "vision"},
     "search": {"configs", "indexing", "text", "vision"},
     "train": {"configs", "indexing", "text", "training", "vision"},
 }

@@ -240,20 +240,29 @@ class FrameCache:
             lines = (self.folder / _LIST_NAME).read_text().splitlines()[1:]
         except FileNotFoundError:
             return
-        for line in lines:
-            content, *place = json.loads(line)
-            self._places[content] = _Place(*place)
+        try:
+            for line in lines:
+                content, part, first_row, num_rows = json.loads(line)
+                self._places[content] = _Place(int(part), int(first_row), int(num_rows))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{self.folder / _LIST_NAME} is damaged: delete {self.folder}, which is made anew"
+            ) from error
 
     def _rows(self, place: _Place) -> np.ndarray:
         if place.part not in self._parts:
             path = self._part_path(place.part)
             try:
                 self._parts[place.part] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise ValueError(
                     f"{path} is missing or damaged: delete {self.folder}, which is made anew"
                 ) from error
-        return self._parts[place.part][place.first_row : place.first_row + place.num_rows]
+        rows = self._parts[place.part][place.first_row : place.first_row + place.num_rows]
+        if len(rows) != place.num_rows:
+            path = self._part_path(place.part)
+            raise ValueError(f"{path} is damaged: delete {self.folder}, which is made anew")
+        return rows
 
     def _part_path(self, part: int) -> Path:
         return self.folder / f"part-{part:08d}.npy"

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,21 @@ _FREE_OPTIONS = {"decoding", "device", "output", "num_bootstrap", "eval_only"}
 
 
 def train(
-    config: TrainConfig, model: DualEncoder, *, processes: Processes, stop: StopRequest
+    config: TrainConfig,
+    model: DualEncoder,
+    *,
+    processes: Processes,
+    stop: StopRequest,
+    on_accepted: Callable[[], None] = lambda: None,
 ) -> bool:
     """Trains the model and writes it into `config.output`, or goes on with what is there.
+
+    Args:
+        config: of the run.
+        model: to start from; its modules are changed in place.
+        processes: of the run.
+        stop: asks to stop after the step in hand.
+        on_accepted: called once it is clear that the output holds no other run.
 
     Returns:
         False where it was asked to stop; all that is needed to go on is saved.
@@ -64,6 +76,8 @@ def train(
     options = _options(config, model)
     if state is not None:
         _require_same_run(state, options, output)
+    if processes.is_first:
+        on_accepted()
 
     torch.manual_seed(config.loop.seed)  # of a pooling's new weights
     network = make_network(config, model)
@@ -86,11 +100,19 @@ def train(
         options=options,
     )
     if state is not None:
-        trainer.restore(state)
+        try:
+            trainer.restore(state)
+        except ValueError as error:
+            raise ValueError(
+                f"{output / 'checkpoints' / 'last.pt'} is of another model: {error}; name another "
+                "output, or delete the checkpoints to begin anew"
+            ) from error
     finished = _run(trainer, output, processes=processes, stop=stop)
     if finished and processes.is_first:
         best = checkpoints.read_best() if val_items else None
         network.load_trained_state(trainer.finished_weights() if best is None else best)
+        if best is not None and trainer.best_step == 0:
+            logger.warning("no step was better on data.val than the start, which comes out again")
         save_model(network.as_model(), output)
     return finished
 
@@ -98,6 +120,11 @@ def train(
 def make_network(config: TrainConfig, model: DualEncoder) -> Network:
     """The network that a configuration asks for; it takes over the model's modules."""
     image, text = config.trainable.plans()
+    if config.loop.flip and not image.trunk_trains:
+        raise ValueError(
+            "loop.flip=true mirrors pixels, and where the image trunk is frozen its features are "
+            "cached; leave it out, or choose trainable.image=blocks, lora or all"
+        )
     options = config.pooling.options()
     pooling = model.pooling
     if options is not None and options != pooling.options():
@@ -212,6 +239,8 @@ def _make_trainer(
         if loop.compile and tower.plan.trunk_trains:
             tower.trunk.compile()
     collection = assemble(train_items, cached)
+    if not collection.videos:
+        raise ValueError(f"data.train={config.data.train}: none of its videos can be decoded")
     if unknown := config.data.weights.keys() - set(collection.sources):
         raise ValueError(
             f"data.weights.{min(unknown)}: data.train has no such source; there are "

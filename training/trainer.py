@@ -145,6 +145,16 @@ class Trainer:
                     return False
         return True
 
+    @property
+    def best_step(self) -> int | None:
+        """The step whose weights were best on the validation set; None without one."""
+        scores = {
+            record["step"]: sum(record[f"val/t2v/R@{k}"] for k in (1, 5, 10))
+            for record in self.state.history
+            if "val/t2v/R@1" in record
+        }
+        return max(scores, key=lambda step: scores[step]) if scores else None
+
     def finished_weights(self) -> dict[str, torch.Tensor]:
         """The weights as they come out: what was trained, and a share of where it started.
 

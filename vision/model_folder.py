@@ -47,7 +47,22 @@ def save_model(model: "DualEncoder", folder: Path) -> None:
 
     `open_clip_config.json`, without which a folder is no model, goes first and comes last, so that
     a killed process leaves the old model, the new one, or none.
+
+    Raises:
+        ValueError: it cannot be written.
     """
+    from safetensors import SafetensorError
+
+    try:
+        _save(model, folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(
+            f"{folder}: the model cannot be written ({reason}); the same command tries again"
+        ) from error
+
+
+def _save(model: "DualEncoder", folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -298,12 +298,7 @@ def test_cache_that_cannot_be_written_is_one_line(items, tmp_path):
     [
         "missing",
         "text",
-        pytest.param(
-            "empty",
-            marks=pytest.mark.xfail(
-                strict=True, raises=EOFError, reason="_rows lets np.load's EOFError pass"
-            ),
-        ),
+        "empty",
     ],
 )
 def test_damaged_part_is_named_with_the_remedy(fill, items, damage):
@@ -323,9 +318,6 @@ def test_part_that_was_cut_is_named_with_the_remedy(fill, items):
         fill(items)[0].videos(contents.contents)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_read_list passes on what JSON and _Place raise, without the file's name"
-)
 @pytest.mark.parametrize("line", ['["cut', "[]", '{"a": 1}', '["a", 0]'])
 def test_damaged_list_is_named_with_the_remedy(fill, items, line):
     cache, contents, _ = fill(items)
@@ -335,7 +327,6 @@ def test_damaged_list_is_named_with_the_remedy(fill, items, line):
         fill(items)[0].videos(contents.contents)
 
 
-@pytest.mark.xfail(strict=True, reason="_rows gives fewer frames, or none, without a word")
 def test_part_that_holds_less_than_the_list_says_is_named(fill, items):
     cache, contents, _ = fill(items)
     (part,) = cache.folder.glob("part-*.npy")
