@@ -43,7 +43,7 @@ class DataConfig:
         {},
     )
     max_failed: float = option("share of videos that may be missing or broken; 0 to 1")
-    workers: int = option("processes that read batches ahead; 0 for none")
+    workers: int = option("threads that read batches ahead; 0 is 1")
 
     def __post_init__(self) -> None:
         require(0 <= self.max_failed <= 1, "data.max_failed", self.max_failed, "0 to 1")

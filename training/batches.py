@@ -6,12 +6,14 @@ seen, with any number of loading workers, and several processes share one global
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from training.frame_cache import CachedVideo
 
@@ -183,15 +185,22 @@ class EpochBatches:
 
 def load_batches(
     dataset: CaptionedPairs, places: Iterator[list[tuple[int, int]]], *, num_workers: int
-) -> "DataLoader[Batch]":
-    """Batches of these places; worker processes read ahead where there are any."""
-    return DataLoader(
-        dataset,
-        batch_sampler=list(places),
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-    )
+) -> Iterator[Batch]:
+    """Batches of these places, in their order; threads read ahead.
+
+    Threads, since a batch is little more than copies of memory-mapped rows, and processes that are
+    forked beside the threads of an inference engine crash.
+    """
+    ahead = max(1, num_workers)
+    # On one core each: PyTorch's helpers would fight with those of the training step.
+    with ThreadPoolExecutor(ahead, "batches", torch.set_num_threads, (1,)) as executor:
+        coming: deque[Future[Batch]] = deque()
+        for part in places:
+            coming.append(executor.submit(lambda part: collate([dataset[p] for p in part]), part))
+            if len(coming) > ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def step_seed(*numbers: int) -> int:

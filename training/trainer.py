@@ -124,9 +124,7 @@ class Trainer:
             epoch, done = divmod(self.state.step, self.steps_each)
             first = done * self._settings.accumulate_steps
             places = self._batches.of_epoch(epoch, first=first)
-            loaded = iter(
-                load_batches(self._dataset, places, num_workers=self._settings.num_workers)
-            )
+            loaded = load_batches(self._dataset, places, num_workers=self._settings.num_workers)
             for _ in range(done, self.steps_each):
                 with progress.waiting():
                     batches = [next(loaded) for _ in range(self._settings.accumulate_steps)]
