@@ -5,6 +5,7 @@ and nearer to float32 (see the README). What it is made from is kept in the user
 that only the first run with a model takes the seconds of conversion.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -48,7 +49,7 @@ class OpenVinoTower:
         cache_key: str = "",
     ) -> None:
         openvino = _import_openvino()
-        core = openvino.Core()
+        core = _core()
         model = _read_or_convert(openvino, core, tower, example, cache_key)
         model.reshape([-1, *example.shape[1:]])
         self._compiled = core.compile_model(
@@ -69,6 +70,12 @@ class OpenVinoTower:
         request = self._of_thread.request
         outputs = request.infer({0: pixels.contiguous().numpy()}, share_inputs=True)
         return torch.from_numpy(outputs[0].copy())
+
+
+@functools.cache
+def _core() -> Any:
+    """The one core of this process: where several come and go, their threads end in a crash."""
+    return _import_openvino().Core()
 
 
 def _import_openvino() -> Any:

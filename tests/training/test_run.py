@@ -212,6 +212,14 @@ def at_step(monkeypatch):
     return watch
 
 
+@pytest.fixture(autouse=True, scope="module")
+def pytorch_alone():
+    """Dozens of runs in one process are no use that OpenVINO is made for: it crashes in the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "openvino", None)
+        yield
+
+
 @pytest.fixture
 def limit_file_size():
     """Lets no file grow beyond a size, as on a disk that is full; Python ignores SIGXFSZ."""
