@@ -1,8 +1,10 @@
 """Batches and a network -> a trained network: the loop, which can stop and go on anywhere."""
 
+import itertools
 import logging
 import math
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -120,27 +122,23 @@ class Trainer:
         """
         if self._validate_if_due(log, progress):
             self._save()
+        loaded = load_batches(self._dataset, self._places(), num_workers=self._settings.num_workers)
         while self.state.step < self.num_steps:
-            epoch, done = divmod(self.state.step, self.steps_each)
-            first = done * self._settings.accumulate_steps
-            places = self._batches.of_epoch(epoch, first=first)
-            loaded = load_batches(self._dataset, places, num_workers=self._settings.num_workers)
-            for _ in range(done, self.steps_each):
-                with progress.waiting():
-                    batches = [next(loaded) for _ in range(self._settings.accumulate_steps)]
-                record = self._step(batches)
-                self.state.history.append(record)
-                log.add(record)
-                progress.step(record)
-                stopping = self._processes.any(bool(stop))
-                if not stopping:
-                    self._validate_if_due(log, progress)
-                is_epochs_end = self.state.step % self.steps_each == 0
-                is_due = time.monotonic() - self._saved_at >= self._settings.save_every_seconds
-                if stopping or is_due or is_epochs_end:
-                    self._save()
-                if stopping:
-                    return False
+            with progress.waiting():
+                batches = [next(loaded) for _ in range(self._settings.accumulate_steps)]
+            record = self._step(batches)
+            self.state.history.append(record)
+            log.add(record)
+            progress.step(record)
+            stopping = self._processes.any(bool(stop))
+            if not stopping:
+                self._validate_if_due(log, progress)
+            is_epochs_end = self.state.step % self.steps_each == 0
+            is_due = time.monotonic() - self._saved_at >= self._settings.save_every_seconds
+            if stopping or is_due or is_epochs_end:
+                self._save()
+            if stopping:
+                return False
         return True
 
     @property
@@ -163,6 +161,16 @@ class Trainer:
             name: part + share * (self._start[name] - part) if share else part.clone()
             for name, part in self.network.trained_state().items()
         }
+
+    def _places(self) -> Iterator[list[tuple[int, int]]]:
+        """What the coming batches hold, to the end of the run: reading ahead does not pause where
+        an epoch ends."""
+        epoch, done = divmod(self.state.step, self.steps_each)
+        each = self._settings.accumulate_steps
+        for later in range(epoch, self._settings.epochs):
+            first = done * each if later == epoch else 0
+            batches = self._batches.of_epoch(later, first=first)
+            yield from itertools.islice(batches, self.steps_each * each - first)
 
     def _step(self, batches: list[Batch]) -> Record:
         """One optimizer step; nothing changes where a loss is not finite."""
