@@ -4,8 +4,9 @@
                                         [experiment=shared_clips] [epochs=4] [seed=0]
 
 The image tower trains its head throughout, on cached features; the rows say what trains in the text
-tower. Zero-shot comes first. Seconds are those of the whole command, evaluation included, frames
-being cached before. Runs that are in the folder already are not made again.
+tower, which reads 32 tokens of a caption. Zero-shot comes first. Seconds are those of the whole
+command, evaluation included, frames being cached before. Runs that are in the folder already are
+not made again.
 """
 
 import json
@@ -71,6 +72,7 @@ def main() -> None:
                 f"experiment={options['experiment']}",
                 f"data.train=[{lists}]",
                 val,
+                "data.max_tokens=32",
                 f"loop.epochs={options['epochs']}",
                 f"loop.seed={options['seed']}",
                 *text_options,

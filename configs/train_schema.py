@@ -42,10 +42,17 @@ class DataConfig:
         "`source`, or of the list of this name; others once",
         {},
     )
+    max_tokens: int = option("longer captions are cut for training; 0 reads what the model reads")
     max_failed: float = option("share of videos that may be missing or broken; 0 to 1")
     workers: int = option("threads that read batches ahead; 0 is 1")
 
     def __post_init__(self) -> None:
+        require(
+            self.max_tokens == 0 or self.max_tokens >= 3,
+            "data.max_tokens",
+            self.max_tokens,
+            "0, or at least 3",
+        )
         require(0 <= self.max_failed <= 1, "data.max_failed", self.max_failed, "0 to 1")
         require(self.workers >= 0, "data.workers", self.workers, "0 or more")
         for name, weight in self.weights.items():

@@ -12,13 +12,21 @@ _BATCH_SENTENCES = 256
 
 
 def prepare_texts(
-    sentences: Sequence[str], model: DualEncoder, network: Network, *, device: torch.device
+    sentences: Sequence[str],
+    model: DualEncoder,
+    network: Network,
+    *,
+    device: torch.device,
+    max_tokens: int = 0,
 ) -> torch.Tensor:
     """Tokens `(N, L)` int64 where the text trunk trains, else its features `(N, F)` float32.
 
     Features are computed once and kept in memory: 4 F bytes for a sentence.
+
+    Args:
+        max_tokens: longer sentences are cut to it; 0 for as many as the model reads.
     """
-    tokens = _tokens(sentences, model)
+    tokens = _tokens(sentences, model, max_tokens or model.context_length)
     if network.text.plan.trunk_trains:
         return tokens
     features = []
@@ -32,11 +40,12 @@ def prepare_texts(
     return torch.cat(features)[order.argsort()].clone()
 
 
-def _tokens(sentences: Sequence[str], model: DualEncoder) -> torch.Tensor:
+def _tokens(sentences: Sequence[str], model: DualEncoder, max_tokens: int) -> torch.Tensor:
+    length = min(max_tokens, model.context_length)
     parts = [
-        model.tokenize(
-            list(sentences[first : first + _BATCH_SENTENCES]), context_length=model.context_length
-        )
+        model.tokenize(list(sentences[first : first + _BATCH_SENTENCES]), context_length=length)
         for first in range(0, len(sentences), _BATCH_SENTENCES)
     ]
-    return trimmed(torch.cat(parts), model.clip)
+    # Only some towers read less than their whole context.
+    padded = torch.nn.functional.pad(torch.cat(parts), (0, model.context_length - length))
+    return trimmed(padded, model.clip)

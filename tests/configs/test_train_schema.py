@@ -237,6 +237,6 @@ def test_kinds_are_those_of_the_library():
 
 
 def test_default_weights_are_not_shared():
-    one = DataConfig(max_failed=0.1, workers=0)
+    one = DataConfig(max_tokens=0, max_failed=0.1, workers=0)
     one.weights["a"] = 2.0
-    assert DataConfig(max_failed=0.1, workers=0).weights == {}
+    assert DataConfig(max_tokens=0, max_failed=0.1, workers=0).weights == {}

@@ -101,3 +101,22 @@ def test_sentences_of_mini_are_prepared_in_their_order(mini):
         tokens = mini.tokenize(SENTENCES, context_length=mini.context_length)
         expected = mini.clip.encode_text(tokens)
         torch.testing.assert_close(network.text.head(features), expected, rtol=0, atol=1e-5)
+
+
+def test_a_caption_is_cut_where_it_is_too_long(hf_model):
+    network = make(hf_model, TowerPlan("all"))
+    whole = prepare_texts(SENTENCES, hf_model, network, device=CPU)
+    cut = prepare_texts(SENTENCES, hf_model, network, device=CPU, max_tokens=4)
+    assert cut.shape[1] == 4 < whole.shape[1]
+    short = (whole[:, 4:] == 0).all(dim=1)
+    assert 0 < short.sum() < len(whole)
+    assert torch.equal(cut[short], whole[short, :4])
+
+
+def test_a_tower_that_reads_its_whole_context_gets_padding_for_what_is_cut():
+    model = small_model("vit")
+    network = make(model, TowerPlan("all"))
+    whole = prepare_texts(SENTENCES, model, network, device=CPU)
+    cut = prepare_texts(SENTENCES, model, network, device=CPU, max_tokens=4)
+    assert cut.shape == whole.shape and not cut[:, 4:].any()
+    assert torch.equal(cut[:, 3] == whole.max(), (whole != 0).sum(dim=1) >= 4)  # ends are kept
