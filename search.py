@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 USAGE = """usage: python search.py index=DIR query="..." [k=10] [level=video|moment] [json=true]
-       [page=FILE.html] [name=value ...]
+       [where="..."] [page=FILE.html] [name=value ...]
 
 Searches an index by words (query=), by an image (image=FILE) or by a video (video=FILE)."""
 
@@ -52,13 +52,22 @@ class Searcher:
         )
 
     @classmethod
-    def open(cls, index: str | Path, *, model: str | None = None, device: str = "auto") -> Searcher:
+    def open(
+        cls,
+        index: str | Path,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        log_queries: bool = False,
+    ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
         Args:
             index: the folder.
             model: to insist on a model by preset, open_clip name or folder.
             device: `auto`, `cpu`, `cuda`, ...
+            log_queries: keep the queries' embeddings (not their words) in the index's folder, for
+                its recall to be measured on and its FAISS indexes to be tuned for.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -68,17 +77,17 @@ class Searcher:
         from configs.command_line import load_model_config
 
         spec = None if model is None else load_model_config(model).spec()
-        return cls._open(Path(index), spec, device=device)
+        return cls._open(Path(index), spec, device=device, log_queries=log_queries)
 
     @classmethod
-    def _open(cls, folder: Path, spec: Any, *, device: str) -> Searcher:
+    def _open(cls, folder: Path, spec: Any, *, device: str, log_queries: bool) -> Searcher:
         from configs.command_line import preset_names
         from configs.schema import ModelConfig
         from indexing.manifest import IndexMismatchError
         from indexing.reading import IndexReader
         from vision import load_model
 
-        reader = IndexReader(folder)
+        reader = IndexReader(folder, log_queries=log_queries)
         settings = reader.manifest.settings
         if spec is None:
             spec = ModelConfig(**settings.model).spec()
@@ -93,7 +102,12 @@ class Searcher:
         return cls(reader, model, device=device)
 
     def search(
-        self, query: str | Path | Image.Image, *, k: int = 10, level: str = "video"
+        self,
+        query: str | Path | Image.Image,
+        *,
+        k: int = 10,
+        level: str = "video",
+        where: str | None = None,
     ) -> list[SearchHit]:
         """Finds the best matches.
 
@@ -102,15 +116,18 @@ class Searcher:
                 Pillow image.
             k: hits to return, at least 1; fewer come back where the index holds fewer.
             level: `video` for whole videos, `moment` for the seconds in them.
+            where: only in videos like this, such as `duration < 60 and tag = 'cat'`; the language
+                is in `indexing.filters`.
 
         Returns:
             The hits, best first.
 
         Raises:
-            ValueError: an empty query, k or level out of range.
+            ValueError: an empty query, k or level out of range, a filter that cannot be read or
+                names a field that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
-        return self._reader.search(self._embed(query), k=k, level=level)
+        return self._reader.search(self._embed(query), k=k, level=level, where=where)
 
     def close(self) -> None:
         """Closes the index's files."""
@@ -147,13 +164,14 @@ def search(
     index: str | Path,
     k: int = 10,
     level: str = "video",
+    where: str | None = None,
     model: str | None = None,
     device: str = "auto",
 ) -> list[SearchHit]:
     """Opens an index, asks one question and closes it; see `Searcher` for the arguments."""
     searcher = Searcher.open(index, model=model, device=device)
     try:
-        return searcher.search(query, k=k, level=level)
+        return searcher.search(query, k=k, level=level, where=where)
     finally:
         searcher.close()
 
@@ -174,9 +192,11 @@ def main(cfg: DictConfig) -> None:
     from vision import VideoDecodeError
 
     spec = None if config.model is None else config.model.spec()
-    searcher = Searcher._open(Path(config.index), spec, device=config.device)
+    searcher = Searcher._open(
+        Path(config.index), spec, device=config.device, log_queries=config.log_queries
+    )
     try:
-        hits = searcher.search(query, k=config.k, level=config.level.value)
+        hits = searcher.search(query, k=config.k, level=config.level.value, where=config.where)
     except VideoDecodeError as error:
         raise ValueError(f"{query}: {error}") from error
     finally:

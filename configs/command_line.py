@@ -136,6 +136,8 @@ def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str
         ValueError: an argument that is not `name=value`, or an unknown name (near ones are given).
     """
     node = _SCHEMAS[config_name]
+    if config_name == "index":
+        arguments = [re.sub("^index=", "index.folder=", argument) for argument in arguments]
     names = {argument.partition("=")[0] for argument in arguments}
     prepared = []
     for argument in arguments:
@@ -192,7 +194,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         lines = lines[:1]
     if isinstance(error, MissingMandatoryValue):
-        return f"{lines[0].rpartition(' ')[2]} is missing: give it as name=value; see --help"
+        name = lines[0].rpartition(" ")[2].removesuffix(".folder")
+        return f"{name} is missing: give it as name=value; see --help"
     message = " ".join(lines).rstrip(".") or type(error).__name__
     if isinstance(error.__cause__, OmegaConfBaseException):
         message = f"{message}: {one_line(error.__cause__)}"

@@ -209,9 +209,15 @@ class DecodingConfig:
         )
 
 
+class SegmentKind(str, Enum):
+    scenes = "scenes"
+    windows = "windows"
+
+
 @dataclass
 class SegmentsConfig:
-    seconds: float = option("length of the stretches that are indexed; more than 0")
+    kind: SegmentKind = option("scenes: cut where the content changes; windows: of equal length")
+    seconds: float = option("length of windows; more than 0")
     overlap_seconds: float = option("how much neighbours share; from 0 to less than seconds")
 
     def __post_init__(self) -> None:
@@ -225,9 +231,24 @@ class SegmentsConfig:
 
 
 @dataclass
+class IndexFolderConfig:
+    """`index=DIR` is `index.folder=DIR`; what is not given stays as the index was built."""
+
+    folder: str = option("the folder of the index, made if missing; index=DIR for short")
+    kind: str = option("of its FAISS indexes: auto, flat, or what FAISS's index_factory takes")
+    recall: float = option("share of the true ten nearest that a search should find; 0.5 to 1")
+    memory_mb: float = option("MiB that FAISS may take for all segments; 0 for no limit")
+
+    def __post_init__(self) -> None:
+        require(bool(self.kind.strip()), "index.kind", repr(self.kind), "a name")
+        require(0.5 <= self.recall <= 1, "index.recall", self.recall, "0.5 to 1")
+        require(0 <= self.memory_mb < inf, "index.memory_mb", self.memory_mb, "0 or more, finite")
+
+
+@dataclass
 class IndexConfig:
     videos: str = option("a folder, a file, a glob, a .txt of paths, or a .jsonl with captions")
-    index: str = option("the folder of the index, made if missing")
+    index: IndexFolderConfig = option("the index")
     model: ModelConfig | None = option(
         "preset, open_clip name or folder; default: the index's", None
     )
@@ -249,6 +270,10 @@ class SearchConfig:
     video: str | None = option("a video to search by, instead of words", None)
     k: int = option("hits to return; at least 1")
     level: Level = option("video: whole videos; moment: the seconds in them")
+    where: str | None = option(
+        "only in videos like this, such as \"duration < 60 and tag = 'cat'\"", None
+    )
+    log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
     json: bool = option("print a JSON list of hits instead of a table")
     page: str | None = option("also write the hits as a web page to this file", None)
     model: ModelConfig | None = option("only to insist on a model; default: the index's", None)

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,20 +17,39 @@ Makes a searchable index of videos, or brings it up to date: only what is new or
 decoded. The last line on stdout is a JSON object; the outcome of each video is in
 DIR/report.jsonl. Exit code 0 if anything is searchable."""
 
+# The fields of `FaissOptions`, and the options that give them.
+_FAISS_OPTIONS = {
+    "kind": "index.kind",
+    "recall": "index.recall",
+    "memory_bytes": "index.memory_mb",
+}
+
 
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, IndexConfig)
     given = _given_options()
 
-    from indexing.manifest import IndexSettings, Manifest
+    from indexing.manifest import FaissOptions, IndexSettings, Manifest
     from indexing.sources import collect_videos
 
-    folder = Path(config.index)
+    folder = Path(config.index.folder)
     items = collect_videos(config.videos)
     model_config = config.model or command_line.load_model_config("mini")
+    faiss_options = FaissOptions(
+        kind=config.index.kind,
+        recall=config.index.recall,
+        memory_bytes=int(config.index.memory_mb * 2**20),
+    )
     if Manifest.exists(folder):  # what is not asked for stays as the index was built
-        has = Manifest.read(folder).settings
+        manifest = Manifest.read(folder)
+        has = manifest.settings
+        asked = {
+            name: getattr(faiss_options, name)
+            for name, given_as in _FAISS_OPTIONS.items()
+            if given_as in given
+        }
+        faiss_options = replace(manifest.faiss, **asked)
         if "model" not in given:
             model_config = type(model_config)(**has.model)
         if "sampling" not in given:
@@ -66,6 +86,7 @@ def main(cfg: DictConfig) -> None:
             ),
             encoder=encoder,
             pool=pool,
+            faiss_options=faiss_options,
             prune=config.prune,
             retry_failed=config.retry_failed,
             check_content=config.check_content,
@@ -84,11 +105,12 @@ def main(cfg: DictConfig) -> None:
 
 
 def _given_options() -> set[str]:
-    """The first parts of the options that stand on the command line, such as `sampling`."""
+    """The options that stand on the command line, and their first parts, such as `sampling`."""
     from hydra.core.hydra_config import HydraConfig
 
     overrides = HydraConfig.get().overrides.task
-    return {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
+    names = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    return names | {name.partition(".")[0] for name in names}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """The catalogue of an index, in SQLite: which videos, their segments, times, metadata, outcomes.
 
 A change is one transaction, made after the embeddings it names are safely on disk; a killed run
-leaves the changes that were complete and nothing of the others.
+leaves the changes that were complete and nothing of the others. It is kept in write-ahead mode, so
+that searching does not wait for writing.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,26 +30,21 @@ CREATE TABLE IF NOT EXISTS videos (
     num_frames INTEGER NOT NULL,
     duration_seconds REAL NOT NULL,
     metadata TEXT NOT NULL,
-    part INTEGER,  -- where the video embedding lies; NULL where the outcome is failed
-    row INTEGER
+    spans BLOB NOT NULL,  -- of the segments: pairs of float64 seconds, little-endian
+    frame_times BLOB NOT NULL,  -- of the frames whose embeddings are kept: float64 seconds
+    part INTEGER,  -- where the video's embeddings lie: its own, the segments', the frames';
+    row INTEGER,   -- NULL where the outcome is failed
+    checksum INTEGER NOT NULL  -- CRC-32 of all of the above but the id
 );
 CREATE INDEX IF NOT EXISTS videos_by_content ON videos (content_sha256);
-CREATE TABLE IF NOT EXISTS segments (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    video_id INTEGER NOT NULL REFERENCES videos (id) ON DELETE CASCADE,
-    start_seconds REAL NOT NULL,
-    end_seconds REAL NOT NULL,
-    part INTEGER NOT NULL,
-    row INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS segments_by_video ON segments (video_id);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 """
 
-_RECORD_COLUMNS = (
-    "id, key, path, size_bytes, modified_ns, content_sha256, outcome, reason, decoder, "
-    "num_frames, duration_seconds, metadata, part, row"
+_COLUMNS = (
+    *("key", "path", "size_bytes", "modified_ns", "content_sha256", "outcome", "reason"),
+    *("decoder", "num_frames", "duration_seconds", "metadata", "spans", "frame_times"),
+    *("part", "row"),
 )
 
 
@@ -59,21 +57,12 @@ class FileStamp:
     content_sha256: str
 
 
-@dataclass(frozen=True)
-class VideoRecord:
-    """A video as the catalogue knows it. `id` is never used again for another video or content."""
+def _no_spans() -> np.ndarray:
+    return np.empty((0, 2))
 
-    id: int
-    key: str
-    path: str
-    stamp: FileStamp
-    outcome: str
-    reason: str
-    decoder: str
-    num_frames: int
-    duration_seconds: float
-    metadata: dict
-    location: tuple[int, int] | None
+
+def _no_times() -> np.ndarray:
+    return np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +72,7 @@ class NewVideo:
     Attributes:
         outcome: `ok`, `partial` or `failed`, with its reason (empty for `ok`).
         spans: `(S, 2)` float64, the segments' start and end seconds; S is 0 where it failed.
+        frame_times: `(T,)` float64 seconds, of the frames whose embeddings are kept.
     """
 
     key: str
@@ -94,18 +84,26 @@ class NewVideo:
     num_frames: int = 0
     duration_seconds: float = 0.0
     metadata: dict = field(default_factory=dict)
-    spans: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    spans: np.ndarray = field(default_factory=_no_spans)
+    frame_times: np.ndarray = field(default_factory=_no_times)
+
+    @property
+    def num_rows(self) -> int:
+        """Embeddings it has: its own, its segments' and its frames'; none where it failed."""
+        return 0 if self.outcome == "failed" else 1 + len(self.spans) + len(self.frame_times)
 
 
 @dataclass(frozen=True)
-class SegmentRecord:
-    """A stretch of a video and where its embedding lies."""
+class VideoRecord(NewVideo):
+    """A video as the catalogue knows it.
 
-    id: int
-    video_id: int
-    start_seconds: float
-    end_seconds: float
-    location: tuple[int, int]
+    Attributes:
+        id: never used again for another video or another content.
+        location: part and row of its first embedding; None where it failed.
+    """
+
+    id: int = -1
+    location: tuple[int, int] | None = None
 
 
 class Catalogue:
@@ -113,7 +111,7 @@ class Catalogue:
 
     Args:
         path: the SQLite file; made if missing, unless `read_only`.
-        read_only: for searching; nothing is written, not even a journal.
+        read_only: for searching; the videos are never changed.
 
     Raises:
         ValueError: the file is missing (when only reading) or is damaged.
@@ -126,53 +124,66 @@ class Catalogue:
                 self._connection = _connect_read_only(path)
             else:
                 self._connection = sqlite3.connect(path, timeout=30)
-                self._connection.execute("PRAGMA foreign_keys = ON")
+                self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.executescript(_SCHEMA)
+            self._connection.execute("PRAGMA trusted_schema = OFF")
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{path} is missing or damaged ({error}); index again") from error
+            raise ValueError(self._damaged(error)) from error
 
     def close(self) -> None:
         self._connection.close()
 
     def records(self) -> dict[str, VideoRecord]:
         """All videos by their key."""
-        rows = self._query(f"SELECT {_RECORD_COLUMNS} FROM videos ORDER BY id")
-        return {record.key: record for record in map(_record, rows)}
+        return {record.key: record for record in self.scan()}
+
+    def scan(self, *, after: int = -1) -> Iterator[VideoRecord]:
+        """The videos whose id is beyond `after`, in the order of their ids.
+
+        Raises:
+            ValueError: the catalogue or an entry of it is damaged.
+        """
+        columns = ", ".join(("id", *_COLUMNS, "checksum"))
+        sql = f"SELECT {columns} FROM videos WHERE id > ? ORDER BY id"
+        try:
+            with closing(self._connection.execute(sql, (after,))) as cursor:
+                for row in cursor:
+                    yield self._record(row)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(self._damaged(error)) from error
 
     def videos(self, ids: Sequence[int]) -> dict[int, VideoRecord]:
         """Those of these videos that are still there, by id."""
-        rows = self._query_many(f"SELECT {_RECORD_COLUMNS} FROM videos WHERE id IN", ids)
-        return {record.id: record for record in map(_record, rows)}
+        records = {}
+        columns = ", ".join(("id", *_COLUMNS, "checksum"))
+        for first in range(0, len(ids), 500):  # SQLite limits the values of a statement
+            some = [int(value) for value in ids[first : first + 500]]
+            marks = ", ".join("?" * len(some))
+            for row in self._query(f"SELECT {columns} FROM videos WHERE id IN ({marks})", some):
+                records[row[0]] = self._record(row)
+        return records
 
-    def video_ids_of_segments(self, segment_ids: Sequence[int]) -> dict[int, int]:
-        """The video of each of these segments that is still there."""
-        return dict(self._query_many("SELECT id, video_id FROM segments WHERE id IN", segment_ids))
+    def searchable_ids(self) -> np.ndarray:
+        """`(n,)` int64, of the videos that have embeddings, in ascending order."""
+        rows = self._query("SELECT id FROM videos WHERE part NOT NULL ORDER BY id")
+        return np.array(rows, dtype=np.int64).reshape(-1)
 
-    def segments_of_videos(self, ids: Sequence[int]) -> dict[int, list[SegmentRecord]]:
-        """The segments of each of these videos, in order of time."""
-        select = "SELECT id, video_id, start_seconds, end_seconds, part, row FROM segments"
-        rows = self._query_many(f"{select} WHERE video_id IN", ids)
-        by_video: dict[int, list[SegmentRecord]] = {video_id: [] for video_id in ids}
-        for segment_id, video_id, start, end, part, row in sorted(rows):
-            by_video[video_id].append(SegmentRecord(segment_id, video_id, start, end, (part, row)))
-        return by_video
+    def matching_ids(self, condition: str, values: Sequence) -> np.ndarray:
+        """`(n,)` int64, of the searchable videos for which an SQL condition holds, ascending."""
+        rows = self._query(
+            f"SELECT id FROM videos WHERE part NOT NULL AND ({condition}) ORDER BY id", values
+        )
+        return np.array(rows, dtype=np.int64).reshape(-1)
 
-    def embedding_table(self, level: str) -> tuple[np.ndarray, np.ndarray]:
-        """All searchable ids of a level, `video` or `moment`, and where their embeddings lie.
+    def matching_keys(self, condition: str, values: Sequence) -> list[str]:
+        """The keys of the videos for which an SQL condition holds."""
+        return [key for (key,) in self._query(f"SELECT key FROM videos WHERE {condition}", values)]
 
-        Returns:
-            `(n,)` int64 ids and `(n, 2)` int64 parts and rows.
-        """
-        table = {"video": "videos", "moment": "segments"}[level]
-        rows = self._query(f"SELECT id, part, row FROM {table} WHERE part NOT NULL ORDER BY id")
-        values = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        return values[:, 0], values[:, 1:]
-
-    def used_parts(self) -> set[int]:
-        """The parts that hold an embedding of some video or segment."""
-        rows = self._query("SELECT part FROM videos UNION SELECT part FROM segments")
-        return {part for (part,) in rows if part is not None}
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For those who ask questions of their own."""
+        return self._connection
 
     def counter(self, name: str) -> int:
         """`revision`, the number of changes so far, or `next_part`, the first unused number."""
@@ -181,7 +192,7 @@ class Catalogue:
     def store(
         self,
         videos: Sequence[NewVideo],
-        locations: Sequence[np.ndarray],
+        locations: Sequence[tuple[int, int] | None],
         *,
         next_part: int | None = None,
         deleted_keys: Iterable[str] = (),
@@ -190,8 +201,7 @@ class Catalogue:
 
         Args:
             videos: a key that is there already is replaced, and its old id retired.
-            locations: of each video, `(1 + S, 2)` int64: part and row of its embedding and of
-                those of its S segments; `(0, 2)` where it failed.
+            locations: of each video's first embedding; None where it failed.
             next_part: the new first unused number of a part, where parts were written.
             deleted_keys: to be removed.
         """
@@ -199,97 +209,143 @@ class Catalogue:
             self._connection.executemany(
                 "DELETE FROM videos WHERE key = ?", [(key,) for key in deleted_keys]
             )
-            for video, places in zip(videos, locations, strict=True):
-                self._insert(video, places.tolist())
-            if next_part is not None:
-                self._connection.execute(
-                    "UPDATE counters SET value = ? WHERE name = 'next_part'", (next_part,)
-                )
-            self._count_change()
+            for video, location in zip(videos, locations, strict=True):
+                self._connection.execute("DELETE FROM videos WHERE key = ?", (video.key,))
+                self._insert(video, location)
+            self._count_change(next_part)
 
     def update(
-        self, video_id: int, *, key: str, path: str, stamp: FileStamp, metadata: dict
+        self,
+        record: VideoRecord,
+        *,
+        key: str | None = None,
+        path: str | None = None,
+        stamp: FileStamp | None = None,
+        metadata: dict | None = None,
     ) -> None:
         """Changes what is known of a video whose content, and so its embeddings, are the same."""
+        values = _values(record, record.location)
+        values["key"] = record.key if key is None else key
+        values["path"] = record.path if path is None else path
+        values["metadata"] = _to_json(record.metadata if metadata is None else metadata)
+        stamp = stamp or record.stamp
+        values |= {f.name: getattr(stamp, f.name) for f in fields(stamp)}
         with self._connection:
-            self._connection.execute(
-                "UPDATE videos SET key = ?, path = ?, size_bytes = ?, modified_ns = ?, "
-                "content_sha256 = ?, metadata = ? WHERE id = ?",
-                (key, path, stamp.size_bytes, stamp.modified_ns, stamp.content_sha256,
-                 _to_json(metadata), video_id),
-            )  # fmt: skip
+            self._write(record.id, values)
             self._count_change()
 
-    def _insert(self, video: NewVideo, locations: list[tuple[int, int]]) -> None:
-        assert (video.outcome == "failed") == (len(locations) == 0)
-        self._connection.execute("DELETE FROM videos WHERE key = ?", (video.key,))
-        part, row = locations[0] if locations else (None, None)
-        cursor = self._connection.execute(
-            "INSERT INTO videos (key, path, size_bytes, modified_ns, content_sha256, outcome, "
-            "reason, decoder, num_frames, duration_seconds, metadata, part, row) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (video.key, video.path, video.stamp.size_bytes, video.stamp.modified_ns,
-             video.stamp.content_sha256, video.outcome, video.reason, video.decoder,
-             video.num_frames, video.duration_seconds, _to_json(video.metadata), part, row),
-        )  # fmt: skip
-        segments = zip(video.spans.tolist(), locations[1:], strict=True)
-        self._connection.executemany(
-            "INSERT INTO segments (video_id, start_seconds, end_seconds, part, row) "
-            "VALUES (?, ?, ?, ?, ?)",
-            [(cursor.lastrowid, *span, *location) for span, location in segments],
+    def relocate(
+        self, moves: Iterable[tuple[VideoRecord, tuple[int, int]]], *, next_part: int
+    ) -> None:
+        """Names new places of embeddings, which have been copied there."""
+        with self._connection:
+            for record, location in moves:
+                self._write(record.id, _values(record, location))
+            self._count_change(next_part)
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite finds wrong with the file, and which entries have suffered."""
+        try:
+            with closing(self._connection.execute("PRAGMA integrity_check(10)")) as cursor:
+                found = [text for (text,) in cursor if text != "ok"]
+            return [f"{self._path.name}: {text}" for text in found]
+        except sqlite3.DatabaseError as error:
+            return [f"{self._path.name}: {error}"]
+
+    def _insert(self, video: NewVideo, location: tuple[int, int] | None) -> None:
+        assert (video.outcome == "failed") == (location is None)
+        values = _values(video, location)
+        marks = ", ".join("?" * (len(values) + 1))
+        self._connection.execute(
+            f"INSERT INTO videos ({', '.join(values)}, checksum) VALUES ({marks})",
+            (*values.values(), _checksum(values.values())),
         )
 
-    def _count_change(self) -> None:
+    def _write(self, video_id: int, values: dict) -> None:
+        names = ", ".join(f"{name} = ?" for name in (*values, "checksum"))
+        self._connection.execute(
+            f"UPDATE videos SET {names} WHERE id = ?",
+            (*values.values(), _checksum(values.values()), video_id),
+        )
+
+    def _count_change(self, next_part: int | None = None) -> None:
         self._connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'revision'")
+        if next_part is not None:
+            self._connection.execute(
+                "UPDATE counters SET value = ? WHERE name = 'next_part'", (next_part,)
+            )
 
     def _query(self, sql: str, values: Sequence = ()) -> list:
         try:
             with closing(self._connection.execute(sql, values)) as cursor:
                 return cursor.fetchall()
         except sqlite3.DatabaseError as error:
-            raise ValueError(
-                f"{self._path} is damaged ({error}); index again into a new folder"
-            ) from error
+            raise ValueError(self._damaged(error)) from error
 
-    def _query_many(self, sql: str, ids: Sequence[int]) -> list:
-        """Runs `sql` with `(?, ?, ...)` behind it, as often as SQLite's limit of values asks."""
-        rows = []
-        for first in range(0, len(ids), 500):
-            some = [int(value) for value in ids[first : first + 500]]
-            rows += self._query(f"{sql} ({', '.join('?' * len(some))})", some)
-        return rows
+    def _record(self, row: tuple) -> VideoRecord:
+        video_id, *values, checksum = row
+        if _checksum(values) != checksum:
+            raise ValueError(self._damaged(f"the entry of video {video_id}"))
+        named = dict(zip(_COLUMNS, values, strict=True))
+        part, first_row = named.pop("part"), named.pop("row")
+        stamp = FileStamp(**{f.name: named.pop(f.name) for f in fields(FileStamp)})
+        named["metadata"] = json.loads(named["metadata"])
+        named["spans"] = np.frombuffer(named["spans"], "<f8").reshape(-1, 2)
+        named["frame_times"] = np.frombuffer(named["frame_times"], "<f8")
+        location = None if part is None else (part, first_row)
+        return VideoRecord(id=video_id, location=location, stamp=stamp, **named)
+
+    def _damaged(self, what: object) -> str:
+        return (
+            f"{self._path} is missing or damaged ({what}); run python -m indexing.repair index=DIR"
+        )
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
     uri = path.absolute().as_uri()
-    probe = "SELECT value FROM counters LIMIT 1"
-    if path.with_name(f"{path.name}-journal").exists():
-        # A run killed in the middle of a change leaves its journal, and only a connection that
-        # may write can undo that change.
-        with closing(sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=30)) as writable:
-            writable.execute(probe).fetchone()
     # Searchers may be shared by a server's threads; SQLite serialises the calls.
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, check_same_thread=False)
-    connection.execute(probe).fetchone()
+    options: Any = {"uri": True, "timeout": 30, "check_same_thread": False}
+    connection = sqlite3.connect(f"{uri}?mode=ro", **options)
+    try:
+        connection.execute("SELECT value FROM counters LIMIT 1").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if not path.is_file() or path.with_name(f"{path.name}-wal").exists():
+            raise
+        # On a disk that cannot be written to there is no place for the write-ahead log's index,
+        # and no one who could change the file either.
+        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", **options)
+        connection.execute("SELECT value FROM counters LIMIT 1").fetchone()
     return connection
 
 
-def _record(row: tuple) -> VideoRecord:
-    (video_id, key, path, size_bytes, modified_ns, sha256, outcome, reason, decoder, num_frames,
-     duration, metadata, part, part_row) = row  # fmt: skip
-    return VideoRecord(
-        id=video_id,
-        key=key,
-        path=path,
-        stamp=FileStamp(size_bytes, modified_ns, sha256),
-        outcome=outcome,
-        reason=reason,
-        decoder=decoder,
-        num_frames=num_frames,
-        duration_seconds=duration,
-        metadata=json.loads(metadata),
-        location=None if part is None else (part, part_row),
-    )
+def _values(video: NewVideo, location: tuple[int, int] | None) -> dict:
+    part, row = location or (None, None)
+    return {
+        "key": video.key,
+        "path": video.path,
+        "size_bytes": video.stamp.size_bytes,
+        "modified_ns": video.stamp.modified_ns,
+        "content_sha256": video.stamp.content_sha256,
+        "outcome": video.outcome,
+        "reason": video.reason,
+        "decoder": video.decoder,
+        "num_frames": video.num_frames,
+        "duration_seconds": float(video.duration_seconds),
+        "metadata": _to_json(video.metadata),
+        "spans": np.ascontiguousarray(video.spans, "<f8").tobytes(),
+        "frame_times": np.ascontiguousarray(video.frame_times, "<f8").tobytes(),
+        "part": part,
+        "row": row,
+    }
+
+
+def _checksum(values: Iterable) -> int:
+    checksum = 0
+    for value in values:
+        data = value if isinstance(value, bytes) else repr(value).encode()
+        checksum = zlib.crc32(data, zlib.crc32(b"|%d|" % len(data), checksum))
+    return checksum
 
 
 def _to_json(metadata: dict) -> str:

@@ -1,9 +1,11 @@
 """Embeddings on disk: numbered files of float16 rows that are written once and never changed.
 
 They are the truth of an index; whatever FAISS holds is derived from them. A row is known by the
-number of its part and its place in it.
+number of its part and its place in it, and carries a checksum of its bytes and of that address, so
+that a row that has suffered, or stands in another's place, is noticed whenever it is read.
 """
 
+import zlib
 from pathlib import Path
 from tokenize import TokenError
 from zipfile import BadZipFile
@@ -11,6 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from indexing.atomic import publish_file
+
+_ADDRESS_FACTOR = 0x9E3779B1  # spreads the parts' numbers over the checksum's start values
 
 
 class EmbeddingParts:
@@ -22,43 +26,86 @@ class EmbeddingParts:
     """
 
     def __init__(self, folder: Path, *, embedding_dim: int) -> None:
+        self.embedding_dim = embedding_dim
         self._folder = folder
-        self._embedding_dim = embedding_dim
+        self._dtype = np.dtype([("embedding", "<f2", (embedding_dim,)), ("checksum", "<u4")])
         self._open_parts: dict[int, np.ndarray] = {}
+
+    @property
+    def row_bytes(self) -> int:
+        return self._dtype.itemsize
 
     def append(self, embeddings: np.ndarray, *, part: int) -> None:
         """Writes `(n, D)` as a part of this number, durably."""
-        rows = np.ascontiguousarray(embeddings, dtype=np.float16)
-        assert rows.ndim == 2 and rows.shape[1] == self._embedding_dim
+        rows = np.empty(len(embeddings), self._dtype)
+        rows["embedding"] = embeddings
+        rows["checksum"] = _checksums(rows, part, range(len(rows)))
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
                 np.save(file, rows, allow_pickle=False)
 
         self._folder.mkdir(exist_ok=True)
+        self._open_parts.pop(part, None)
         publish_file(self._path(part), write)
+
+    def num_rows(self, part: int) -> int:
+        """Rows that a part holds.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
+        return len(self._part(part))
+
+    def open(self, parts: np.ndarray) -> None:
+        """Maps these parts, so that they can be read even when the writer deletes them.
+
+        Raises:
+            ValueError: a part is missing or damaged.
+        """
+        for part in np.unique(parts).tolist():
+            self._part(part)
 
     def read(self, locations: np.ndarray) -> np.ndarray:
         """Gathers rows.
 
         Args:
-            locations: `(n, 2)` int64 of part and row.
+            locations: `(n, 2)` int of part and row.
 
         Returns:
             `(n, D)` float32.
 
         Raises:
-            ValueError: a part is missing or damaged.
+            ValueError: a part is missing, or a row is damaged.
         """
-        gathered = np.empty((len(locations), self._embedding_dim), dtype=np.float32)
-        for part in np.unique(locations[:, 0]).tolist():
-            here = locations[:, 0] == part
-            rows = locations[here, 1]
-            embeddings = self._part(part)
-            if rows.max() >= len(embeddings):
-                raise ValueError(f"{self._path(part)} is damaged: it lacks row {rows.max()}")
-            gathered[here] = embeddings[rows]
+        gathered = np.empty((len(locations), *self._dtype["embedding"].shape), dtype=np.float32)
+        parts, rows = locations[:, 0], locations[:, 1]
+        for part in np.unique(parts).tolist():
+            here = np.flatnonzero(parts == part)
+            gathered[here] = self._checked(part, rows[here])
         return gathered
+
+    def read_run(self, part: int, first: int, count: int) -> np.ndarray:
+        """Rows that follow each other, as `(count, D)` float32.
+
+        Raises:
+            ValueError: a part is missing, or a row is damaged.
+        """
+        return self._checked(part, np.arange(first, first + count))
+
+    def damaged_rows(self, part: int, num_rows: int) -> np.ndarray:
+        """Which of a part's first rows are not what was written; all, where it cannot be read."""
+        everything = np.arange(num_rows)
+        try:
+            rows = self._part(part)[:num_rows]
+        except ValueError:
+            return everything
+        wrong = rows["checksum"] != _checksums(rows, part, range(len(rows)))
+        return np.concatenate([np.flatnonzero(wrong), everything[len(rows) :]])
+
+    def numbers(self) -> set[int]:
+        """The parts that have a file."""
+        return {int(path.stem.removeprefix("part-")) for path in self._folder.glob("part-*.npy")}
 
     def keep_only(self, parts: set[int]) -> None:
         """Deletes the files of all other parts, and what a killed run has left half-written."""
@@ -68,20 +115,50 @@ class EmbeddingParts:
             if path not in kept:
                 path.unlink()
 
+    def _checked(self, part: int, numbers: np.ndarray) -> np.ndarray:
+        whole = self._part(part)
+        if len(numbers) and numbers.max() >= len(whole):
+            raise ValueError(self._damaged(part, numbers.max()))
+        rows = whole[numbers]
+        wrong = np.flatnonzero(rows["checksum"] != _checksums(rows, part, numbers.tolist()))
+        if len(wrong):
+            raise ValueError(self._damaged(part, numbers[wrong[0]]))
+        return rows["embedding"]
+
     def _part(self, part: int) -> np.ndarray:
         if part not in self._open_parts:
             path = self._path(part)
             try:
-                embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+                rows = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError, BadZipFile, TokenError) as error:
                 raise ValueError(
-                    f"{path} is missing or damaged: index again into a new folder"
+                    f"{path} is missing or damaged; run python -m indexing.repair index=DIR"
                 ) from error
-            is_rows = isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float16
-            if not is_rows or embeddings.shape[1:] != (self._embedding_dim,):
-                raise ValueError(f"{path} is damaged: it does not hold rows of float16")
-            self._open_parts[part] = embeddings
+            if not isinstance(rows, np.ndarray) or rows.dtype != self._dtype or rows.ndim != 1:
+                raise ValueError(
+                    f"{path} is damaged: it does not hold rows of float16; run "
+                    "python -m indexing.repair index=DIR"
+                )
+            self._open_parts[part] = rows
         return self._open_parts[part]
+
+    def _damaged(self, part: int, row: int) -> str:
+        return (
+            f"{self._path(part)} is damaged at row {row}; run python -m indexing.repair index=DIR"
+        )
 
     def _path(self, part: int) -> Path:
         return self._folder / f"part-{part:08d}.npy"
+
+
+def _checksums(rows: np.ndarray, part: int, numbers: "range | list[int]") -> np.ndarray:
+    """CRC-32 of each row's embedding, started with the row's address."""
+    size = rows.dtype["embedding"].itemsize
+    step = rows.dtype.itemsize
+    data = np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data
+    start = part * _ADDRESS_FACTOR
+    values = [
+        zlib.crc32(data[place * step : place * step + size], (start + number) & 0xFFFFFFFF)
+        for place, number in enumerate(numbers)
+    ]
+    return np.array(values, dtype=np.uint32)

@@ -4,34 +4,39 @@ Only what is new or changed is decoded. What is done is kept, so that a stopped 
 stopped, goes on where it was.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+import torch
 from tqdm import tqdm
 
-from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
+from indexing.catalogue import FileStamp, NewVideo, VideoRecord
 from indexing.changes import Changes, file_stamp, find_changes
-from indexing.embeddings import EmbeddingParts
-from indexing.journal import Journal
-from indexing.manifest import IndexSettings, Manifest, check_settings
+from indexing.manifest import FaissOptions, IndexSettings
 from indexing.pipeline import EncodedVideo, encode_videos
 from indexing.progress import progress_bar
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
 from indexing.report import ReportLine, write_report
 from indexing.sources import VideoItem
 from indexing.stopping import StopRequest
-from vision import DecodePool, FrameEncoder, frames_in_span, segment_spans
+from indexing.writer import IndexWriter
+from vision import (
+    DEFAULT_SPREAD,
+    DecodePool,
+    FrameEncoder,
+    cut_scenes,
+    frame_spread,
+    frames_in_span,
+    scene_spans,
+    segment_spans,
+)
 
-_SAVE_EVERY_SECONDS = 20.0
-_LOCK_NAME = "writer.lock"
-_JOURNAL_NAME = "unsaved.journal"
+# Videos whose frames tell how far apart those of different videos lie; fewer than the least do not.
+_VIDEOS_FOR_SPREAD = 32
+_LEAST_FOR_SPREAD = 8
 
 
 @dataclass
@@ -68,6 +73,7 @@ def update_index(
     settings: IndexSettings,
     encoder: FrameEncoder,
     pool: DecodePool,
+    faiss_options: FaissOptions | None = None,
     prune: bool = True,
     retry_failed: bool = False,
     check_content: bool = False,
@@ -82,6 +88,7 @@ def update_index(
         settings: what the index is, or is to be, built with.
         encoder: of the model that `settings` names.
         pool: decodes, with the sampling that `settings` names.
+        faiss_options: what the FAISS indexes are to be like; default: as they are.
         prune: delete from the index what is not in the collection.
         retry_failed: try videos again that failed before.
         check_content: read files whose size and time are unchanged too.
@@ -94,76 +101,28 @@ def update_index(
         IndexMismatchError: the index was built with other settings.
     """
     started = time.monotonic()
-    _prepare_folder(folder)
-    with _only_writer(folder):
-        if Manifest.exists(folder):
-            manifest = Manifest.read(folder)
-            check_settings(settings, manifest.settings, folder)
-        else:
-            manifest = Manifest(settings)
-            manifest.write(folder)
+    with IndexWriter(folder, settings) as writer:
         run = _Run(
-            folder,
-            settings=settings,
+            writer,
             encoder=encoder,
             pool=pool,
             retry_failed=retry_failed,
             stop=StopRequest() if stop is None else stop,
         )
-        try:
-            changes = find_changes(
-                items, run.records, check_content=check_content, retry_failed=retry_failed
-            )
-            if prune:
-                _refuse_to_empty(folder, changes, num_known=len(run.records))
-            else:
-                changes.gone = {}
-            run.apply(changes, show_progress=show_progress)
-            manifest = publish(folder, run.catalogue, run.parts, manifest)
-            place = {item.key: i for i, item in enumerate(items)}
-            write_report(folder, sorted(run.report, key=lambda line: place.get(line.key, -1)))
-        finally:
-            run.close()
+        changes = find_changes(
+            items, run.records, check_content=check_content, retry_failed=retry_failed
+        )
+        if prune:
+            _refuse_to_empty(folder, changes, num_known=len(run.records))
+        else:
+            changes.gone = {}
+        run.apply(changes, show_progress=show_progress)
+        manifest = writer.publish(faiss_options)
+        place = {item.key: i for i, item in enumerate(items)}
+        write_report(folder, sorted(run.report, key=lambda line: place.get(line.key, -1)))
     run.summary.searchable = manifest.num_videos
     run.summary.seconds = round(time.monotonic() - started, 2)
     return run.summary
-
-
-def _prepare_folder(folder: Path) -> None:
-    if folder.is_dir() and not Manifest.exists(folder):
-        own = {_LOCK_NAME, _JOURNAL_NAME, CATALOGUE_NAME, EMBEDDINGS_NAME}
-        others = sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.name not in own and not Manifest.is_unfinished(path)
-        )
-        if others:
-            raise ValueError(
-                f"index={folder}: the folder holds other files, such as {others[0]}, and is not "
-                "an index; name a new or an empty folder"
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"index={folder}: cannot be made ({error.strerror})") from error
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"index={folder}: cannot be written to")
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Holds the lock of the index; the system frees it when the process dies, however it dies."""
-    lock = FileLock(folder / _LOCK_NAME)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(
-            f"index={folder}: another process is writing it; wait until it has finished"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _refuse_to_empty(folder: Path, changes: Changes, *, num_known: int) -> None:
@@ -194,27 +153,24 @@ class _Tag:
 
 
 class _Run:
-    """One run: the open files, and what has become of each video so far."""
+    """One run: what has become of each video so far."""
 
     def __init__(
         self,
-        folder: Path,
+        writer: IndexWriter,
         *,
-        settings: IndexSettings,
         encoder: FrameEncoder,
         pool: DecodePool,
         retry_failed: bool,
         stop: StopRequest,
     ) -> None:
-        self.catalogue = Catalogue(folder / CATALOGUE_NAME)
-        self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
-        self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=settings.embedding_dim)
-        self._unsaved = self._journal.read()  # by a run that was killed
-        self._save()
-        self.records = self.catalogue.records()
+        self._writer = writer
+        self.records = writer.catalogue.records()
         self.summary = IndexSummary()
         self.report: list[ReportLine] = []
-        self._segments = settings.segments
+        self._waiting: list[EncodedVideo[_Tag]] = []
+        self._segments = writer.manifest.settings.segments
+        self._cuts_scenes = self._segments["kind"] == "scenes"
         self._encoder = encoder
         self._pool = pool
         self._stop = stop
@@ -227,10 +183,6 @@ class _Run:
         self._gone: dict[str, VideoRecord] = {}
         # Videos whose content turned out to be known: from the decoding thread to this one.
         self._known: deque[tuple[_Tag, VideoRecord]] = deque()
-
-    def close(self) -> None:
-        self._journal.close()
-        self.catalogue.close()
 
     def apply(self, changes: Changes, *, show_progress: bool) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
@@ -255,9 +207,9 @@ class _Run:
         except KeyboardInterrupt:
             self.summary.stopped = True
         self.summary.stopped |= bool(self._stop)
-        self._save()
+        self._writer.save()
         if not self.summary.stopped and self._gone:
-            self.catalogue.store([], [], deleted_keys=self._gone)
+            self._writer.delete(self._gone)
             for record in self._gone.values():
                 self._note(VideoItem(record.key, Path(record.path)), "deleted", "")
 
@@ -269,14 +221,15 @@ class _Run:
         )
         try:
             for video in encoded:
-                self._add(video)
+                self._take(video)
                 again += self._settle_known(progress)
                 progress.set_postfix(failed=self.summary.failed, refresh=False)
                 progress.update()
         finally:
             encoded.close()
+        self._add_waiting()
         again += self._settle_known(progress)
-        self._save()
+        self._writer.save()
         return again
 
     def _unknown_contents(self, items: Sequence[VideoItem]) -> Iterator[tuple[_Tag, Path]]:
@@ -308,7 +261,7 @@ class _Run:
                 del self._gone[record.key]
                 self._update(tag, record)
                 self._note(tag.item, "moved", record.outcome, record)
-            elif self.catalogue.videos([record.id]):
+            elif self._writer.catalogue.videos([record.id]):
                 self._copy(tag, record)
             else:
                 del self._by_content[record.stamp.content_sha256]
@@ -326,8 +279,8 @@ class _Run:
         self._note(tag.item, action, record.outcome, record)
 
     def _update(self, tag: _Tag, record: VideoRecord) -> None:
-        self.catalogue.update(
-            record.id,
+        self._writer.update(
+            record,
             key=tag.item.key,
             path=str(tag.item.path),
             stamp=tag.stamp,
@@ -336,7 +289,6 @@ class _Run:
 
     def _copy(self, tag: _Tag, record: VideoRecord) -> None:
         """Stores a second video with the content of another: they share their embeddings."""
-        segments = self.catalogue.segments_of_videos([record.id])[record.id]
         video = NewVideo(
             key=tag.item.key,
             path=str(tag.item.path),
@@ -347,14 +299,32 @@ class _Run:
             num_frames=record.num_frames,
             duration_seconds=record.duration_seconds,
             metadata=tag.item.metadata,
-            spans=np.array([[s.start_seconds, s.end_seconds] for s in segments]),
+            spans=record.spans,
+            frame_times=record.frame_times,
         )
-        locations = [record.location, *(segment.location for segment in segments)]
-        self.catalogue.store([video], [np.array(locations)])
+        self._writer.add_twin(video, record)
         self._note(tag.item, "indexed", record.outcome, record)
 
+    def _take(self, encoded: EncodedVideo[_Tag]) -> None:
+        """Takes an encoded video; where scenes are to be cut, the first few wait for each other,
+        since what is a scene depends on how far apart frames of different videos lie."""
+        self._waiting.append(encoded)
+        has_spread = bool(self._writer.manifest.frame_spread) or not self._cuts_scenes
+        if has_spread or len(self._waiting) >= _VIDEOS_FOR_SPREAD:
+            self._add_waiting()
+
+    def _add_waiting(self) -> None:
+        """Adds the videos that wait, after measuring the spread of their frames if need be."""
+        if self._cuts_scenes and not self._writer.manifest.frame_spread:
+            frames = [v.embeddings[len(v.embeddings) // 2] for v in self._waiting if v.num_encoded]
+            if len(frames) >= _LEAST_FOR_SPREAD:
+                self._writer.set_frame_spread(frame_spread(torch.stack(frames).numpy()))
+        for encoded in self._waiting:
+            self._add(encoded)
+        self._waiting = []
+
     def _add(self, encoded: EncodedVideo[_Tag]) -> None:
-        """Takes an encoded video: pools its frames, and stores it with the next save."""
+        """Pools an encoded video's frames, and adds it to the index."""
         item, num_frames = encoded.tag.item, len(encoded.embeddings)
         video = NewVideo(
             key=item.key,
@@ -369,48 +339,33 @@ class _Run:
         )
         embeddings = np.empty((0, self._encoder.embedding_dim), np.float32)
         if num_frames:
-            video = replace(video, spans=self._spans(encoded))
+            spans = self._spans(encoded)
+            video = replace(video, spans=spans, frame_times=encoded.times_seconds)
             pooled = [self._encoder.pool(encoded.embeddings)]
-            for start, end in video.spans:
+            for start, end in spans:
                 inside = frames_in_span(encoded.times_seconds, start, end)
                 pooled.append(self._encoder.pool(encoded.embeddings[inside]))
-            embeddings = np.stack([embedding.numpy() for embedding in pooled])
-        self._journal.append(video, embeddings)
-        self._unsaved.append((video, embeddings))
+            embeddings = torch.cat([torch.stack(pooled), encoded.embeddings]).numpy()
+        self._writer.add(video, embeddings)
         action = "failed" if encoded.outcome == "failed" else "indexed"
         self._note(item, action, encoded.outcome, video)
-        if time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS:
-            self._save()
 
     def _spans(self, encoded: EncodedVideo[_Tag]) -> np.ndarray:
-        """The segments: the shots, where they are sampled; as far as the video decodes."""
+        """The segments: shots, where they are sampled, scenes or windows; as far as the video
+        decodes."""
         if encoded.shot_spans is not None:
             return encoded.shot_spans
-        end = encoded.duration_seconds
-        if encoded.outcome == "partial":
-            end = float(encoded.times_seconds[-1])
+        times = encoded.times_seconds
+        end = float(times[-1]) if encoded.outcome == "partial" else encoded.duration_seconds
+        if self._cuts_scenes:
+            spread = self._writer.manifest.frame_spread or DEFAULT_SPREAD
+            firsts = cut_scenes(encoded.embeddings.numpy(), spread=spread)
+            return scene_spans(firsts, times, duration_seconds=end)
         return segment_spans(
             end,
             segment_seconds=self._segments["seconds"],
             overlap_seconds=self._segments["overlap_seconds"],
         )
-
-    def _save(self) -> None:
-        """Makes what is done durable: first the embeddings, then the rows that name them."""
-        if self._unsaved:
-            part = self.catalogue.counter("next_part")
-            self.parts.append(np.concatenate([rows for _, rows in self._unsaved]), part=part)
-            locations, first = [], 0
-            for _, rows in self._unsaved:
-                places = np.arange(first, first + len(rows))
-                locations.append(np.stack([np.full_like(places, part), places], axis=1))
-                first += len(rows)
-            self.catalogue.store(
-                [video for video, _ in self._unsaved], locations, next_part=part + 1
-            )
-            self._unsaved = []
-            self._journal.clear()
-        self._saved_at = time.monotonic()
 
     def _note(
         self,

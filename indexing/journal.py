@@ -18,7 +18,7 @@ import numpy as np
 from indexing.catalogue import FileStamp, NewVideo
 
 _HEAD = struct.Struct("<4sIII")  # mark, bytes of JSON, bytes of rows, checksum of both
-_MARK = b"rsj1"
+_MARK = b"rsj2"
 
 
 class Journal:
@@ -35,8 +35,9 @@ class Journal:
         self._file: BinaryIO | None = None
 
     def append(self, video: NewVideo, embeddings: np.ndarray) -> None:
-        """Adds a video and its `(1 + S, D)` embeddings, or `(0, D)` where it failed."""
-        text = json.dumps(asdict(replace(video, spans=video.spans.tolist()))).encode()
+        """Adds a video and its embeddings, `(1 + S + T, D)`, or `(0, D)` where it failed."""
+        plain = replace(video, spans=video.spans.tolist(), frame_times=video.frame_times.tolist())
+        text = json.dumps(asdict(plain)).encode()
         rows = np.ascontiguousarray(embeddings, dtype=np.float16).tobytes()
         if self._file is None:
             self._file = self._path.open("ab", buffering=0)
@@ -70,5 +71,6 @@ class Journal:
             values = json.loads(text)
             values["stamp"] = FileStamp(**values["stamp"])
             values["spans"] = np.array(values["spans"], dtype=np.float64).reshape(-1, 2)
+            values["frame_times"] = np.array(values["frame_times"], dtype=np.float64)
             embeddings = np.frombuffer(rows, dtype=np.float16).reshape(-1, self._embedding_dim)
             yield NewVideo(**values), embeddings

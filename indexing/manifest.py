@@ -5,12 +5,14 @@ it always names files that are complete.
 """
 
 import json
-from dataclasses import asdict, dataclass
+import zlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from indexing.atomic import write_atomically
+from indexing.shards import ShardInfo
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _FILE_NAME = "manifest.json"
 
 
@@ -27,7 +29,7 @@ class IndexSettings:
         fingerprint: of the model's weights, preprocessing and tokenizer.
         embedding_dim: D.
         sampling: the sampling's kind and numbers.
-        segments: `seconds` and `overlap_seconds`.
+        segments: their `kind`, and the windows' `seconds` and `overlap_seconds`.
     """
 
     model: dict
@@ -35,6 +37,44 @@ class IndexSettings:
     embedding_dim: int
     sampling: dict
     segments: dict
+
+
+@dataclass(frozen=True)
+class FaissOptions:
+    """What the FAISS indexes are to be like; may change at any time, without decoding.
+
+    Attributes:
+        kind: `auto`, `flat`, or what FAISS's `index_factory` takes.
+        recall: the share of the true ten nearest that a search should find.
+        memory_bytes: that FAISS may use for segments; 0 for no limit.
+    """
+
+    kind: str = "auto"
+    recall: float = 0.95
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """The FAISS indexes of a level; see `indexing.shards`.
+
+    Attributes:
+        main: of a kind that suits its size; None while the index is small or new.
+        delta: exact, of what came after the main shard was made.
+        dead: name of the file that says which positions of the main shard are deleted, or empty.
+        dead_checksum: CRC-32 of it.
+    """
+
+    main: ShardInfo | None = None
+    delta: ShardInfo | None = None
+    dead: str = ""
+    dead_checksum: int = 0
+
+    def files(self, folder: Path) -> set[Path]:
+        """All that this level consists of."""
+        shards = [shard for shard in (self.main, self.delta) if shard is not None]
+        paths = {path for shard in shards for path in shard.files(folder)}
+        return paths | ({folder / self.dead} if self.dead else set())
 
 
 @dataclass(frozen=True)
@@ -46,6 +86,13 @@ class Manifest:
         revision: the catalogue's count of changes that this generation holds.
         num_videos: searchable videos.
         num_segments: searchable segments.
+        frame_spread: how far apart frames of different videos lie (`vision.frame_spread`); 0
+            until it has been measured.
+        faiss: what the FAISS indexes are to be like.
+        levels: `video` and `moment`.
+        recall: of the moments' FAISS indexes, as measured when this was published: a share of the
+            true ten nearest for each kind of query, `stored` and `logged`; empty where exact.
+        rebuild: why the main shards should be rebuilt by the next writer; empty where all is well.
     """
 
     settings: IndexSettings
@@ -53,10 +100,20 @@ class Manifest:
     revision: int = 0
     num_videos: int = 0
     num_segments: int = 0
+    frame_spread: float = 0.0
+    faiss: FaissOptions = FaissOptions()
+    levels: dict[str, LevelInfo] = field(default_factory=dict)
+    recall: dict[str, float] = field(default_factory=dict)
+    rebuild: str = ""
 
     def write(self, folder: Path) -> None:
         values = {"format": FORMAT_VERSION} | asdict(self)
+        values["checksum"] = _checksum(values)
         write_atomically(folder / _FILE_NAME, (json.dumps(values, indent=2) + "\n").encode())
+
+    @staticmethod
+    def path(folder: Path) -> Path:
+        return folder / _FILE_NAME
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -85,18 +142,50 @@ class Manifest:
             )
         try:
             values = json.loads((folder / _FILE_NAME).read_bytes())
-            version = values.pop("format")
+            version = values["format"]
             if version == FORMAT_VERSION:  # another may well have other fields
-                return cls(settings=IndexSettings(**values.pop("settings")), **values)
+                if values.pop("checksum") != _checksum(values):
+                    raise ValueError("its checksum is another")
+                return cls._from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); index again "
-                "into a new folder"
+                f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); run "
+                f"python -m indexing.repair index={folder}"
             ) from error
+        remedy = (
+            f"run python -m indexing.migrate index={folder}"
+            if version == 2
+            else "index again into a new folder"
+        )
         raise IndexMismatchError(
             f"index={folder}: has format {version}, this version of reelseek reads "
-            f"{FORMAT_VERSION}; index again into a new folder"
+            f"{FORMAT_VERSION}; {remedy}"
         )
+
+    @classmethod
+    def _from_json(cls, values: dict) -> "Manifest":
+        del values["format"]
+        values["settings"] = IndexSettings(**values["settings"])
+        values["faiss"] = FaissOptions(**values["faiss"])
+        for name, level in values["levels"].items():
+            for shard in ("main", "delta"):
+                if level[shard] is not None:
+                    level[shard] = ShardInfo(**level[shard])
+                    _require_plain(level[shard].name)
+                    _require_plain(level[shard].table)
+            _require_plain(level["dead"])
+            values["levels"][name] = LevelInfo(**level)
+        return cls(**values)
+
+
+def _require_plain(name: str) -> None:
+    """Raises where a name in the manifest would lead out of the index's folder."""
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is not the name of a file")
+
+
+def _checksum(values: dict) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 def check_settings(asked: IndexSettings, has: IndexSettings, folder: Path) -> None:

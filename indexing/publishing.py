@@ -1,64 +1,309 @@
-"""Catalogue and embeddings -> FAISS files and the manifest that names them: what searchers see."""
+"""Catalogue and embeddings -> FAISS shards and the manifest that names them: what searchers see.
 
-from dataclasses import replace
+What is new goes into the delta shard, which is small and made anew each time; when it is not
+small, the main shard takes it up. The main shard is rebuilt when it has doubled, when much of it is
+deleted, or when the recall that is measured at each publishing falls below what was asked for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexing.catalogue import Catalogue
-from indexing.embeddings import EmbeddingParts
-from indexing.faiss_index import read_faiss, write_faiss
-from indexing.manifest import Manifest
+import faiss
+import numpy as np
 
-CATALOGUE_NAME = "catalogue.sqlite"
+from indexing import kinds, query_log
+from indexing.catalogue import Catalogue, VideoRecord
+from indexing.embeddings import EmbeddingParts
+from indexing.manifest import FaissOptions, LevelInfo, Manifest
+from indexing.shards import (
+    TABLE_DTYPE,
+    Shard,
+    ShardInfo,
+    file_checksum,
+    write_index,
+    write_table,
+)
+
+CATALOGUE_NAME = "videos.sqlite"
 EMBEDDINGS_NAME = "embeddings"
 LEVELS = ("video", "moment")
 
-
-def faiss_path(folder: Path, level: str, generation: int) -> Path:
-    return folder / f"{level}-{generation:08d}.faiss"
+_SMALL = 10_000  # vectors that are searched exactly without a question
+_DELTA_LEAST = (
+    2_000  # vectors that a delta may always have: a tenth of a second's search of a million
+)
+_DELTA_SHARE = 0.005  # of the main shard, up to which the delta grows
+_DEAD_SHARE = 0.3  # of the main shard, beyond which it is rebuilt
+_GROWTH = 2  # since the main shard was trained, beyond which it is rebuilt
+_SLACK = 0.02  # of the recall: a measurement on a sample is not exact
+_LOGGED_LEAST = 32  # queries, below which their recall says little
+_LOGGED_MOST = 256
 
 
 def publish(
-    folder: Path, catalogue: Catalogue, parts: EmbeddingParts, manifest: Manifest
+    folder: Path,
+    catalogue: Catalogue,
+    parts: EmbeddingParts,
+    manifest: Manifest,
+    *,
+    options: FaissOptions | None = None,
+    rebuild: bool = False,
 ) -> Manifest:
     """Makes what the catalogue holds searchable, if anything has changed since the last time or a
-    FAISS file has suffered.
+    file has suffered.
 
-    The manifest is replaced last; files of earlier generations, and embeddings that nothing uses
-    any more, are deleted after that.
+    The manifest is replaced last; what earlier generations alone used is deleted after that.
+
+    Args:
+        options: what the FAISS indexes are to be like from now on; default: as they were.
+        rebuild: make the main shards anew.
     """
+    options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
-    if revision == manifest.revision and _is_intact(folder, manifest):
+    is_same = revision == manifest.revision and options == manifest.faiss and not rebuild
+    if is_same and not manifest.rebuild and _is_intact(folder, manifest):
         return manifest
     generation = manifest.generation + 1
-    counts = {}
+    tables = _tables(catalogue)
+    has_options = options == manifest.faiss and not rebuild
+    levels, recall, reason = {}, {}, ""
     for level in LEVELS:
-        ids, locations = catalogue.embedding_table(level)
-        write_faiss(faiss_path(folder, level, generation), parts.read(locations), ids)
-        counts[level] = len(ids)
+        builder = _LevelBuilder(folder, level, generation, parts, options, tables[level])
+        before = manifest.levels.get(level, LevelInfo()) if has_options else LevelInfo()
+        again = bool(manifest.rebuild) or builder.must_rebuild(before)
+        made = builder.rebuilt() if again else builder.extended(before)
+        made, shares = builder.probed(made)
+        levels[level] = made
+        if level == "moment":
+            recall = shares
+            low = [name for name, share in shares.items() if share < options.recall - _SLACK]
+            if low and not again:
+                reason = f"recall of {' and '.join(low)} queries is below {options.recall}"
     published = replace(
         manifest,
         generation=generation,
         revision=revision,
-        num_videos=counts["video"],
-        num_segments=counts["moment"],
+        num_videos=len(tables["video"]),
+        num_segments=len(tables["moment"]),
+        faiss=options,
+        levels=levels,
+        recall=recall,
+        rebuild=reason,
     )
     published.write(folder)
-    current = {faiss_path(folder, level, generation) for level in LEVELS}
-    for path in folder.glob("*.faiss*"):  # half-written ones of a killed run too
-        if path not in current:
-            path.unlink()
-    parts.keep_only(catalogue.used_parts())
+    clean(folder, published, parts, catalogue)
     return published
 
 
+def clean(folder: Path, manifest: Manifest, parts: EmbeddingParts, catalogue: Catalogue) -> None:
+    """Deletes what the published generation does not use, and what a killed run was writing."""
+    used = {path for level in manifest.levels.values() for path in level.files(folder)}
+    for pattern in ("video-*", "moment-*"):
+        for path in folder.glob(pattern):
+            if path not in used:
+                path.unlink()
+    parts.keep_only({record.location[0] for record in catalogue.scan() if record.location})
+
+
+@dataclass
+class _LevelBuilder:
+    """Makes the shards of one level.
+
+    Attributes:
+        table: of all that is to be searchable.
+    """
+
+    folder: Path
+    level: str
+    generation: int
+    parts: EmbeddingParts
+    options: FaissOptions
+    table: np.ndarray
+
+    def must_rebuild(self, before: LevelInfo) -> bool:
+        """Whether the main shard that there is cannot be extended, or should not be."""
+        main = self._main_table(before)
+        if main is None or before.main is None:
+            return True
+        new, dead = self._changes(main)
+        if before.main.kind == kinds.FLAT:
+            return len(new) > self._largest_delta(main) or dead.sum() > _DEAD_SHARE * len(main)
+        has_grown = len(self.table) > _GROWTH * before.main.trained_on
+        return has_grown or dead.sum() > _DEAD_SHARE * len(main)
+
+    def rebuilt(self) -> LevelInfo:
+        """One main shard of all; where exact and small will do, one delta."""
+        count = len(self.table)
+        kind = self.options.kind
+        if kind == "auto":
+            kind = (
+                kinds.FLAT
+                if count <= _SMALL
+                else kinds.choose_kind(
+                    count,
+                    self._block,
+                    recall=self.options.recall,
+                    memory_bytes=self.options.memory_bytes if self.level == "moment" else 0,
+                )
+            )
+        if kind.lower() == "flat" or count == 0:
+            kind = kinds.FLAT
+        return LevelInfo(main=self._shard("main", self.table, kind))
+
+    def extended(self, before: LevelInfo) -> LevelInfo:
+        """The main shard as it was, with what has changed since."""
+        main = self._main_table(before)
+        assert main is not None and before.main is not None
+        new, dead = self._changes(main)
+        main_info, main = self._moved(before.main, main, dead)
+        level = LevelInfo(main=main_info)
+        if len(new) > self._largest_delta(main):
+            level = replace(level, main=self._grown(main_info, main, new))
+            dead = np.concatenate([dead, np.zeros(len(new), dtype=bool)])
+        elif len(new):
+            level = replace(level, delta=self._shard("delta", new, kinds.FLAT))
+        if dead.any():
+            name = f"{self.level}-dead-{self.generation:08d}.npy"
+            checksum = write_table(self.folder / name, np.packbits(dead, bitorder="little"))
+            level = replace(level, dead=name, dead_checksum=checksum)
+        return level
+
+    def probed(self, level: LevelInfo) -> tuple[LevelInfo, dict[str, float]]:
+        """The recall of the main shard, which is tuned again where that has become too low."""
+        if level.main is None or level.main.kind == kinds.FLAT:
+            return level, {}
+        shard = Shard(self.folder, level.main, embedding_dim=self.parts.embedding_dim)
+        probes = self._probes(shard.table)
+        tuning = level.main.tuning
+        shares = kinds.found_shares(shard.index, probes, tuning)
+        if not tuning or min(shares.values()) < self.options.recall:
+            tuning = kinds.tune(shard.index, probes, recall=self.options.recall)
+            shares = kinds.found_shares(shard.index, probes, tuning)
+        return replace(level, main=replace(level.main, tuning=tuning)), shares
+
+    def _largest_delta(self, main: np.ndarray) -> int:
+        return max(_DELTA_LEAST, int(_DELTA_SHARE * len(main)))
+
+    def _main_table(self, before: LevelInfo) -> np.ndarray | None:
+        """None where there is no main shard, or its files have suffered."""
+        if before.main is None:
+            return None
+        try:
+            shard = Shard(self.folder, before.main, embedding_dim=self.parts.embedding_dim)
+        except (FileNotFoundError, ValueError):
+            return None
+        return shard.table
+
+    def _changes(self, main: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that the main shard lacks, and which of its own are deleted."""
+        return (
+            self.table[~np.isin(self.table["video"], main["video"])],
+            ~np.isin(main["video"], self.table["video"]),
+        )
+
+    def _moved(
+        self, info: ShardInfo, main: np.ndarray, dead: np.ndarray
+    ) -> tuple[ShardInfo, np.ndarray]:
+        """The main shard with the places that its embeddings have now."""
+        table = main.copy()
+        table["part"][dead] = -1
+        table[~dead] = self.table[np.isin(self.table["video"], main["video"])]
+        if (table == main).all():
+            return info, main
+        info = replace(info, table=self._name("main"))
+        checksum = write_table(info.files(self.folder)[1], table)
+        return replace(info, table_checksum=checksum), table
+
+    def _shard(self, name: str, table: np.ndarray, kind: str) -> ShardInfo:
+        """A new shard of these rows."""
+        index = kinds.build(
+            kind, len(table), self._block_of(table), embedding_dim=self.parts.embedding_dim
+        )
+        name = self._name(name)
+        info = ShardInfo(name, name, len(table), kind, trained_on=len(table))
+        return self._written(info, index, table)
+
+    def _grown(self, info: ShardInfo, main: np.ndarray, new: np.ndarray) -> ShardInfo:
+        """The main shard with more rows, in the lists that it has."""
+        index = faiss.read_index(str(info.files(self.folder)[0]))
+        kinds.add(index, len(new), self._block_of(new))
+        table = np.concatenate([main, new])
+        name = self._name("main")
+        info = replace(info, name=name, table=name, count=len(table))
+        return self._written(info, index, table)
+
+    def _written(self, info: ShardInfo, index: faiss.Index, table: np.ndarray) -> ShardInfo:
+        faiss_path, table_path = info.files(self.folder)
+        return replace(
+            info,
+            faiss_checksum=write_index(faiss_path, index),
+            table_checksum=write_table(table_path, table),
+        )
+
+    def _name(self, shard: str) -> str:
+        return f"{self.level}-{shard}-{self.generation:08d}"
+
+    def _probes(self, table: np.ndarray) -> kinds.Probes:
+        """Queries of each sort, and the positions of their true nearest in a table."""
+        alive = np.flatnonzero(table["part"] >= 0)
+        random = np.random.default_rng(1)
+        some = np.sort(random.choice(alive, min(len(alive), 4096), replace=False))
+        queries = {"stored": kinds.probe_queries(self._read(table[some]))}
+        logged = query_log.read(self.folder, embedding_dim=self.parts.embedding_dim)
+        if len(logged) >= _LOGGED_LEAST:
+            queries["logged"] = logged[-_LOGGED_MOST:]
+        return kinds.make_probes(queries, alive, self._block_of(table[alive]), len(table))
+
+    def _block(self, first: int, last: int) -> np.ndarray:
+        return self._read(self.table[first:last])
+
+    def _block_of(self, table: np.ndarray) -> Callable[[int, int], np.ndarray]:
+        return lambda first, last: self._read(table[first:last])
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        return self.parts.read(np.stack([rows["part"], rows["row"]], axis=1))
+
+
+def _tables(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    """What is to be searchable, of each level."""
+    videos, segments = [], []
+    for record in catalogue.scan():
+        if record.location is not None:
+            videos.append(_video_row(record))
+            segments.append(_segment_rows(record))
+    return {
+        "video": np.concatenate([np.empty(0, TABLE_DTYPE), *videos]),
+        "moment": np.concatenate([np.empty(0, TABLE_DTYPE), *segments]),
+    }
+
+
+def _video_row(record: VideoRecord) -> np.ndarray:
+    assert record.location is not None
+    return np.array([(record.id, 0.0, record.duration_seconds, *record.location)], TABLE_DTYPE)
+
+
+def _segment_rows(record: VideoRecord) -> np.ndarray:
+    assert record.location is not None
+    rows = np.empty(len(record.spans), TABLE_DTYPE)
+    rows["video"] = record.id
+    rows["start"], rows["end"] = record.spans[:, 0], record.spans[:, 1]
+    rows["part"] = record.location[0]
+    rows["row"] = record.location[1] + 1 + np.arange(len(rows))
+    return rows
+
+
 def _is_intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether all files of the published generation are what was written."""
     if manifest.generation == 0:
         return False
-    counts = {"video": manifest.num_videos, "moment": manifest.num_segments}
     try:
-        return all(
-            read_faiss(faiss_path(folder, level, manifest.generation)).ntotal == counts[level]
-            for level in LEVELS
-        )
+        for level in manifest.levels.values():
+            for info in (level.main, level.delta):
+                if info is not None:
+                    Shard(folder, info, embedding_dim=manifest.settings.embedding_dim)
+            if level.dead and file_checksum(folder / level.dead) != level.dead_checksum:
+                return False
     except (FileNotFoundError, ValueError):
         return False
+    return True

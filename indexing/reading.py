@@ -1,149 +1,358 @@
-"""An index on disk -> the videos or moments nearest to an embedding."""
+"""An index on disk -> the videos or moments nearest to an embedding.
 
+A reader answers from one published generation, and goes over to the next when there is one. What
+has been deleted since is left out at once: each hit's entry is looked up in the catalogue.
+"""
+
+import logging
+import os
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
-from indexing.catalogue import Catalogue, SegmentRecord
+from indexing import query_log
+from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
-from indexing.faiss_index import nearest, read_faiss
+from indexing.filters import check_fields, metadata_fields, parse_filter
 from indexing.hits import SearchHit
-from indexing.manifest import Manifest
+from indexing.manifest import LevelInfo, Manifest
 from indexing.moments import merge_moments
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS, faiss_path
+from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS
+from indexing.shards import Shard, file_checksum
 
-_OPEN_ATTEMPTS = 5
+logger = logging.getLogger(__name__)
+
+_OPEN_ATTEMPTS = 20
 # Segments looked at for each moment wanted: neighbours that merge, and several of one video.
-_SEGMENTS_PER_MOMENT = 20
+_SEGMENTS_PER_MOMENT = 5
+# Vectors that a filter leaves, up to which all are compared instead of asking FAISS.
+_COMPARE_ALL = 10_000
+_NOTHING = np.empty((0, 2), dtype=np.int64)
 
 
 class IndexReader:
-    """A published generation of an index, opened for searching.
+    """An index, opened for searching; several threads may search at once.
 
     Args:
         folder: of the index.
+        log_queries: keep the embeddings of queries, for measuring and tuning.
 
     Raises:
         ValueError: the folder is not an index, is damaged, or nothing in it is searchable yet.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.manifest, self._faiss = _open_generation(folder)
+    def __init__(self, folder: Path, *, log_queries: bool = False) -> None:
+        self._folder = folder
+        self._log_queries = log_queries
+        self._refreshing = threading.Lock()
+        self._stamp = _stamp(folder)
+        self._generation = _open_generation(folder, None)
         if not self.manifest.num_videos:
             raise ValueError(
                 f"index={folder}: nothing in it can be searched yet; run python -m indexing again"
             )
         self._catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
-        self._parts = EmbeddingParts(
-            folder / EMBEDDINGS_NAME, embedding_dim=self.manifest.settings.embedding_dim
-        )
 
-    def search(self, query: np.ndarray, *, k: int, level: str = "video") -> list[SearchHit]:
+    @property
+    def manifest(self) -> Manifest:
+        """Of the generation that the latest search has answered from."""
+        return self._generation.manifest
+
+    def search(
+        self, query: np.ndarray, *, k: int, level: str = "video", where: str | None = None
+    ) -> list[SearchHit]:
         """The best matches for a query embedding.
 
         Args:
             query: `(D,)` float32, L2-normalised.
             k: hits to return; fewer come back where there are fewer.
             level: `video` or `moment`.
+            where: what the videos must be like, see `indexing.filters`.
 
         Raises:
-            ValueError: k or level is out of range.
+            ValueError: k, level or where is wrong, or a file is damaged.
         """
         if k < 1:
             raise ValueError(f"k={k}: must be at least 1")
         if level not in LEVELS:
             raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
-        return self._videos(query, k) if level == "video" else self._moments(query, k)
+        self._refresh()
+        if self._log_queries:
+            self._log(query)
+        only = None if where is None else self._matching(where)
+        generation = self._generation
+        while True:
+            found = (
+                generation.videos(query, k, only)
+                if level == "video"
+                else generation.moments(query, k, only)
+            )
+            records = self._catalogue.videos(sorted({hit.video_id for hit in found}))
+            gone = [hit.video_id for hit in found if hit.video_id not in records]
+            if not gone:
+                return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+            generation.forget(gone)
 
     def close(self) -> None:
         self._catalogue.close()
 
-    def _videos(self, query: np.ndarray, k: int) -> list[SearchHit]:
-        scores, ids = nearest(self._faiss["video"], query, k=k)
-        records = self._catalogue.videos(ids.tolist())
-        segments = self._catalogue.segments_of_videos(list(records))
-        hits: list[SearchHit] = []
-        for score, video_id in zip(scores.tolist(), ids.tolist(), strict=True):
-            # It may have been deleted since this generation was published, or a moment ago.
-            if video_id not in records or not segments[video_id]:
-                continue
-            record = records[video_id]
-            best = segments[video_id][int(self._scores(query, segments[video_id]).argmax())]
-            hits.append(
-                SearchHit(
-                    rank=len(hits) + 1,
-                    video=record.path,
-                    score=score,
-                    start_seconds=0.0,
-                    end_seconds=record.duration_seconds,
-                    best_seconds=(best.start_seconds + best.end_seconds) / 2,
-                    duration_seconds=record.duration_seconds,
-                    key=record.key,
-                    metadata=record.metadata,
-                )
-            )
-        return hits
+    def _matching(self, where: str) -> np.ndarray:
+        """Ids of the videos that a filter lets through, ascending."""
+        condition = parse_filter(where)
+        check_fields(condition, metadata_fields(self._catalogue.connection))
+        return self._catalogue.matching_ids(*condition.condition())
 
-    def _moments(self, query: np.ndarray, k: int) -> list[SearchHit]:
-        index, num_segments = self._faiss["moment"], _SEGMENTS_PER_MOMENT * k
+    def _refresh(self) -> None:
+        """Goes over to a newer generation, if there is one; stays where it cannot be opened."""
+        stamp = _stamp(self._folder)
+        if stamp == self._stamp:
+            return
+        with self._refreshing:
+            if stamp == self._stamp:
+                return
+            try:
+                self._generation = _open_generation(self._folder, self._generation)
+            except ValueError as error:
+                logger.warning("answers come from an earlier state of the index: %s", error)
+            self._stamp = stamp
+
+    def _log(self, query: np.ndarray) -> None:
+        try:
+            query_log.append(self._folder, query)
+        except OSError as error:
+            self._log_queries = False
+            logger.warning("queries are not kept: %s", error)
+
+
+class _Found:
+    """A hit before its entry is looked up."""
+
+    __slots__ = ("best_seconds", "end", "score", "start", "video_id")
+
+    def __init__(
+        self, video_id: int, score: float, start: float, end: float, best_seconds: float
+    ) -> None:
+        self.video_id = video_id
+        self.score = score
+        self.start = start
+        self.end = end
+        self.best_seconds = best_seconds
+
+
+class _Generation:
+    """One published state, opened.
+
+    Args:
+        folder: of the index.
+        manifest: that names its files.
+        before: an earlier one, whose files are used again where they are the same.
+
+    Raises:
+        FileNotFoundError: a writer has replaced it meanwhile.
+        ValueError: a file is damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, before: "_Generation | None") -> None:
+        self.manifest = manifest
+        self._parts = EmbeddingParts(
+            folder / EMBEDDINGS_NAME, embedding_dim=manifest.settings.embedding_dim
+        )
+        self._levels: dict[str, _Level] = {
+            name: _Level(
+                folder, info, self._parts, None if before is None else before._levels[name]
+            )
+            for name, info in manifest.levels.items()
+        }
+
+    def forget(self, video_ids: list[int]) -> None:
+        """Leaves out videos that have been deleted since."""
+        for level in self._levels.values():
+            level.forget(video_ids)
+
+    def videos(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[_Found]:
+        """The best videos, each with its best second."""
+        rows, scores = self._levels["video"].nearest(query, k=k, only=only)
+        return [self._video(query, row, score) for row, score in zip(rows, scores, strict=True)]
+
+    def moments(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[_Found]:
+        """The best moments, from the videos of the nearest segments and the nearest videos."""
+        level = self._levels["moment"]
+        wanted = _SEGMENTS_PER_MOMENT * k
+        whole, _ = self._levels["video"].nearest(query, k=k, only=only)
         while True:
-            hits = self._moments_among(query, k, num_segments=num_segments)
-            if len(hits) >= k or num_segments >= index.ntotal:
-                return hits
-            num_segments *= 4  # a long video that matches evenly is many segments and one moment
+            rows, _ = level.nearest(query, k=wanted, only=only)
+            order = [*rows["video"].tolist(), *whole["video"].tolist()]
+            found: list[_Found] = []
+            for video_id in dict.fromkeys(order):
+                found += self._moments_of(query, video_id)
+            found.sort(key=lambda hit: (-hit.score, hit.video_id, hit.start))
+            if len(found) >= k or len(rows) < wanted:
+                return found[:k]
+            wanted *= 4  # a long video that matches evenly is many segments and one moment
 
-    def _moments_among(self, query: np.ndarray, k: int, *, num_segments: int) -> list[SearchHit]:
-        """The best moments, of those that contain one of the nearest segments."""
-        scores, segment_ids = nearest(self._faiss["moment"], query, k=num_segments)
-        videos = self._catalogue.video_ids_of_segments(segment_ids.tolist())
-        by_video = self._catalogue.segments_of_videos(sorted(set(videos.values())))
-        records = self._catalogue.videos(list(by_video))
-        found = []
-        for video_id, segments in by_video.items():
-            if video_id not in records or not segments:  # deleted a moment ago
-                continue
-            spans = np.array([[s.start_seconds, s.end_seconds] for s in segments])
-            for moment in merge_moments(self._scores(query, segments), spans):
-                # Below the last candidate, other videos may hold moments that were not looked at.
-                if moment.score < scores[-1] - 1e-3:
-                    break
-                found.append((moment, video_id, spans[moment.best_segment].mean()))
-        found.sort(key=lambda entry: (-entry[0].score, entry[1], entry[0].start_seconds))
+    def _video(self, query: np.ndarray, row: np.void, score: float) -> _Found:
+        video_id = int(row["video"])
+        segments = self._levels["moment"].rows_of(video_id)
+        best = 0.0
+        if len(segments):
+            place = int(self._scores(query, segments).argmax())
+            best = float(segments["start"][place] + segments["end"][place]) / 2
+        return _Found(video_id, float(score), float(row["start"]), float(row["end"]), best)
+
+    def _moments_of(self, query: np.ndarray, video_id: int) -> list[_Found]:
+        segments = self._levels["moment"].rows_of(video_id)
+        spans = np.stack([segments["start"], segments["end"]], axis=1)
         return [
-            SearchHit(
-                rank=rank,
-                video=records[video_id].path,
-                score=moment.score,
-                start_seconds=moment.start_seconds,
-                end_seconds=moment.end_seconds,
-                best_seconds=float(best_seconds),
-                duration_seconds=records[video_id].duration_seconds,
-                key=records[video_id].key,
-                metadata=records[video_id].metadata,
+            _Found(
+                video_id,
+                moment.score,
+                moment.start_seconds,
+                moment.end_seconds,
+                float(spans[moment.best_segment].mean()),
             )
-            for rank, (moment, video_id, best_seconds) in enumerate(found[:k], start=1)
+            for moment in merge_moments(self._scores(query, segments), spans)
         ]
 
-    def _scores(self, query: np.ndarray, segments: list[SegmentRecord]) -> np.ndarray:
-        locations = np.array([segment.location for segment in segments], dtype=np.int64)
-        return self._parts.read(locations) @ query
+    def _scores(self, query: np.ndarray, segments: np.ndarray) -> np.ndarray:
+        """Of a video's segments, which lie behind each other."""
+        first = segments[0]
+        rows = self._parts.read_run(int(first["part"]), int(first["row"]), len(segments))
+        return rows @ query
 
 
-def _open_generation(folder: Path) -> tuple[Manifest, dict]:
-    """Reads the manifest and the FAISS files it names; again, if a writer replaced them between."""
-    for _ in range(_OPEN_ATTEMPTS):
-        manifest = Manifest.read(folder)
-        if manifest.generation == 0:
-            return manifest, {}
-        try:
-            return manifest, {
-                level: read_faiss(faiss_path(folder, level, manifest.generation))
-                for level in LEVELS
-            }
-        except FileNotFoundError:
-            time.sleep(0.05)
-    raise ValueError(
-        f"index={folder}: lacks the FAISS files of generation {manifest.generation}; run "
-        "python -m indexing again to rebuild them"
+class _Level:
+    """The shards of a level, and which of their positions may be found."""
+
+    def __init__(
+        self, folder: Path, info: LevelInfo, parts: EmbeddingParts, before: "_Level | None"
+    ) -> None:
+        self._parts = parts
+        opened = {} if before is None else {shard.info.identity: shard for shard in before._shards}
+        self._shards: list[Shard] = []
+        self._alive: list[np.ndarray | None] = []  # bits, the lowest first; None for all
+        for shard_info in (info.main, info.delta):
+            if shard_info is None or not shard_info.count:
+                continue
+            shard = opened.get(shard_info.identity) or Shard(
+                folder, shard_info, embedding_dim=parts.embedding_dim
+            )
+            self._shards.append(shard.tuned(shard_info))
+            self._alive.append(None)
+            used = np.unique(shard.table["part"])
+            parts.open(used[used >= 0])
+        if info.dead and self._shards:
+            self._alive[0] = ~_read_dead(folder / info.dead, info.dead_checksum)
+
+    def rows_of(self, video_id: int) -> np.ndarray:
+        """The table's rows of a video; none where it is not there."""
+        for shard in self._shards:
+            rows = shard.table[shard.of_video(video_id)]
+            if len(rows):
+                return rows
+        return np.empty(0)
+
+    def forget(self, video_ids: list[int]) -> None:
+        for number, shard in enumerate(self._shards):
+            dead = np.zeros(shard.info.count, dtype=bool)
+            for video_id in video_ids:
+                dead[shard.of_video(video_id)] = True
+            if dead.any():
+                alive = ~np.packbits(dead, bitorder="little")
+                before = self._alive[number]
+                self._alive[number] = alive if before is None else alive & before
+
+    def nearest(
+        self, query: np.ndarray, *, k: int, only: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest, by their exact scores.
+
+        Args:
+            only: ids of the videos that may be found, ascending; None for all.
+
+        Returns:
+            `(n,)` rows of the table and `(n,)` float32 scores, best first.
+        """
+        tables, scores = [], []
+        for shard, alive in zip(self._shards, self._alive, strict=True):
+            positions = self._positions(shard, alive, query, k, only)
+            rows = shard.table[positions]
+            tables.append(rows)
+            scores.append(self._parts.read(np.stack([rows["part"], rows["row"]], axis=1)) @ query)
+        if not tables:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        every_row, every_score = np.concatenate(tables), np.concatenate(scores)
+        best = np.argsort(-every_score, kind="stable")[:k]
+        return every_row[best], every_score[best]
+
+    def _positions(
+        self,
+        shard: Shard,
+        alive: np.ndarray | None,
+        query: np.ndarray,
+        k: int,
+        only: np.ndarray | None,
+    ) -> np.ndarray:
+        allowed, num_allowed = alive, shard.info.count
+        if only is not None:
+            inside = np.isin(shard.table["video"], only)
+            if alive is not None:
+                inside &= np.unpackbits(alive, count=len(inside), bitorder="little").view(bool)
+            num_allowed = int(inside.sum())
+            if num_allowed <= max(_COMPARE_ALL, k):
+                return np.flatnonzero(inside)
+            allowed = np.packbits(inside, bitorder="little")
+        elif k >= num_allowed:
+            return np.flatnonzero(shard.table["part"] >= 0)
+        found = shard.nearest(query, k=k, allowed=allowed)
+        if len(found) < k:  # in the lists that were looked at there are too few
+            found = shard.nearest(query, k=k, allowed=allowed, exhaustive=True)
+        return found
+
+
+def _hit(rank: int, found: _Found, records: dict[int, VideoRecord]) -> SearchHit:
+    record = records[found.video_id]
+    return SearchHit(
+        rank=rank,
+        video=record.path,
+        score=found.score,
+        start_seconds=found.start,
+        end_seconds=found.end,
+        best_seconds=found.best_seconds,
+        duration_seconds=record.duration_seconds,
+        key=record.key,
+        metadata=record.metadata,
     )
+
+
+def _stamp(folder: Path) -> tuple[int, int, int] | None:
+    """What changes with each published generation."""
+    try:
+        status = os.stat(Manifest.path(folder))
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _open_generation(folder: Path, before: _Generation | None) -> _Generation:
+    """Reads the manifest and the files it names; again, if a writer replaced them between."""
+    for attempt in range(_OPEN_ATTEMPTS):
+        manifest = Manifest.read(folder)
+        try:
+            return _Generation(folder, manifest, before)
+        except FileNotFoundError as error:
+            missing = error.filename
+        except ValueError:
+            if attempt == _OPEN_ATTEMPTS - 1 or Manifest.read(folder) == manifest:
+                raise
+        time.sleep(0.01 * (attempt + 1))
+    raise ValueError(
+        f"index={folder}: lacks {missing}; run python -m indexing.repair index={folder}"
+    )
+
+
+def _read_dead(path: Path, checksum: int) -> np.ndarray:
+    if file_checksum(path) != checksum:
+        raise ValueError(f"{path} is damaged: run python -m indexing.repair index=DIR")
+    return np.load(path, allow_pickle=False)

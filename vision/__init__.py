@@ -34,10 +34,12 @@ from vision.sampling import (
     frames_on_screen,
     segment_spans,
 )
+from vision.scenes import DEFAULT_SPREAD, cut_scenes, frame_spread, scene_spans
 from vision.shots import ShotSampler
 
 __all__ = [
     "DECODERS",
+    "DEFAULT_SPREAD",
     "IMAGE_SUFFIXES",
     "POOLING_KINDS",
     "VIDEO_SUFFIXES",
@@ -64,7 +66,9 @@ __all__ = [
     "WorkerLimits",
     "choose_device",
     "choose_precision",
+    "cut_scenes",
     "default_cache_folder",
+    "frame_spread",
     "frames_in_span",
     "frames_on_screen",
     "iter_frames",
@@ -74,6 +78,7 @@ __all__ = [
     "model_fingerprint",
     "open_video",
     "save_model",
+    "scene_spans",
     "segment_spans",
     "start_decode_server",
 ]

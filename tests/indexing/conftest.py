@@ -110,7 +110,7 @@ def colour_settings(colour_model: DualEncoder) -> IndexSettings:
         fingerprint=colour_model.fingerprint,
         embedding_dim=3,
         sampling={"kind": "interval", "every_seconds": 0.5, "min_frames": 1, "max_frames": 100_000},
-        segments={"seconds": 4.0, "overlap_seconds": 2.0},
+        segments={"kind": "windows", "seconds": 4.0, "overlap_seconds": 2.0},
     )
 
 

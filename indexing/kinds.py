@@ -1,0 +1,282 @@
+"""Which FAISS index suits a collection: chosen, built and tuned by measuring.
+
+The ladder: exact while that is fast; then a graph or an inverted file over scalar-quantised
+vectors; then an inverted file over RaBitQ's few bits (Gao et al. 2024). All but the exact one give
+candidates only, which are scored again from the float16 embeddings on disk, so that what is lost in
+quantising is regained for a few kilobytes of reading.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from indexing.shards import search_parameters
+
+FLAT = "Flat"
+NEIGHBOURS = 10  # at which recall is measured, as in most of the literature
+
+_EXACT_SECONDS = 0.004  # for a query: exact search is chosen up to here
+_SAMPLE = 50_000  # vectors on which kinds are compared
+_PROBE_QUERIES = 128
+_BLOCK = 65_536
+_SECONDS_A_CANDIDATE = 1e-6  # to score it again: measured, a row of 512 that is in memory
+_CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
+_VECTORS_A_LIST = 256  # of those that k-means is trained on; FAISS's own upper limit
+_GRAPH_LIMIT = 300_000  # vectors: a graph beyond it takes hours to build on a few cores
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A kind on the sample: what it would need for the whole."""
+
+    kind: str
+    seconds: float
+    bytes_each: float
+    recall: float
+
+
+# `block(first, last)` gives these vectors, `(last - first, D)` float32.
+Block = Callable[[int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Queries whose true nearest are known.
+
+    Attributes:
+        queries: of each sort, `(q, D)` float32.
+        truth: of each sort, `(q, NEIGHBOURS)` positions of their true nearest, or -1.
+        allowed: bits of the positions that are alive, the lowest first; None for all.
+    """
+
+    queries: dict[str, np.ndarray]
+    truth: dict[str, np.ndarray]
+    allowed: np.ndarray | None
+
+
+def factory_kinds(count: int) -> list[str]:
+    """The kinds that come into question for so many vectors, the better known first."""
+    lists = num_lists(count)
+    graphs = ["HNSW32,SQ8"] if count <= _GRAPH_LIMIT else []
+    return [*graphs, f"IVF{lists},SQ8", f"IVF{lists},RaBitQ2", f"IVF{lists},RaBitQ"]
+
+
+def num_lists(count: int) -> int:
+    """Of an inverted file: the power of two next to four times the square root (FAISS's wiki,
+    "Guidelines to choose an index")."""
+    return int(2 ** np.round(np.log2(max(1.0, 4 * np.sqrt(count)))))
+
+
+def choose_kind(count: int, block: Block, *, recall: float, memory_bytes: int) -> str:
+    """The fastest kind that keeps to the memory and finds what it should, on a sample.
+
+    Args:
+        count: vectors there are.
+        block: gives them.
+        recall: to be reached.
+        memory_bytes: for all of them; 0 for no limit.
+
+    Raises:
+        ValueError: not even the smallest kind fits.
+    """
+    sample = _sample(count, block, _SAMPLE)
+    probes = probe_queries(sample)
+    limit = memory_bytes / count if memory_bytes else np.inf
+    if _seconds_exact(sample) * count / len(sample) <= _EXACT_SECONDS and (
+        sample.shape[1] * 4 <= limit
+    ):
+        return FLAT
+    measured = [
+        _measure(kind, sample, probes, recall=recall, count=count) for kind in factory_kinds(count)
+    ]
+    fitting = [kind for kind in measured if kind.bytes_each <= limit]
+    if not fitting:
+        least = min(kind.bytes_each for kind in measured)
+        raise ValueError(
+            f"index.memory_mb={memory_bytes / 2**20:.0f}: {count} vectors need at least "
+            f"{least * count / 2**20:.0f}"
+        )
+    good = [kind for kind in fitting if kind.recall >= recall]
+    if not good:
+        return max(fitting, key=lambda kind: kind.recall).kind
+    return min(good, key=lambda kind: kind.seconds).kind
+
+
+def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.Index:
+    """Trains and fills a FAISS index; position i is vector i.
+
+    Raises:
+        ValueError: FAISS does not know the kind, or cannot make it of so few vectors.
+    """
+    try:
+        index = faiss.index_factory(embedding_dim, kind, faiss.METRIC_INNER_PRODUCT)
+        if not index.is_trained:
+            ivf = faiss.try_extract_index_ivf(index)
+            wanted = _VECTORS_A_LIST * (ivf.nlist if ivf is not None else 256)
+            if ivf is not None:
+                ivf.cp.min_points_per_centroid = 1  # short lists are no reason to complain
+                ivf.cp.spherical = True  # lists by direction, since queries are directions
+            index.train(_sample(count, block, min(count, wanted)))
+        add(index, count, block)
+    except RuntimeError as error:
+        reason = str(error).partition("Error: ")[2] or str(error)
+        raise ValueError(f"index.kind={kind}: FAISS says: {reason.strip()}") from error
+    return index
+
+
+def add(index: faiss.Index, count: int, block: Block) -> None:
+    """Adds vectors behind those that are there."""
+    for first in range(0, count, _BLOCK):
+        index.add(block(first, min(count, first + _BLOCK)))
+
+
+def make_probes(
+    queries: dict[str, np.ndarray], alive: np.ndarray, block: Block, count: int
+) -> Probes:
+    """Finds the true nearest of queries of several sorts, in one pass.
+
+    Args:
+        queries: of each sort, `(q, D)` float32.
+        alive: positions of the vectors that count, ascending.
+        block: gives those vectors.
+        count: positions there are.
+    """
+    nearest = exact_neighbours(np.concatenate(list(queries.values())), len(alive), block)
+    truth = np.where(nearest >= 0, alive[nearest], -1)
+    ends = np.cumsum([len(some) for some in queries.values()])[:-1]
+    allowed = None
+    if len(alive) < count:
+        is_alive = np.zeros(count, dtype=bool)
+        is_alive[alive] = True
+        allowed = np.packbits(is_alive, bitorder="little")
+    return Probes(queries, dict(zip(queries, np.split(truth, ends), strict=True)), allowed)
+
+
+def tune(index: faiss.Index, probes: Probes, *, recall: float) -> dict:
+    """The fastest values of a search's parameters with which each sort of query finds what it
+    should; the best there are where none does."""
+    fastest: tuple[float, dict] | None = None
+    most: tuple[float, dict] = (-1.0, {})
+    some_queries = next(iter(probes.queries.values()))
+    for candidates in _CANDIDATES:
+        for effort in _efforts(index):
+            tuning = effort | {"candidates": candidates}
+            found = min(found_shares(index, probes, tuning).values())
+            if found > most[0]:
+                most = (found, tuning)
+            if found >= recall:
+                seconds = _seconds_each(index, some_queries, tuning, probes.allowed)
+                seconds += _SECONDS_A_CANDIDATE * NEIGHBOURS * candidates
+                if fastest is None or seconds < fastest[0]:
+                    fastest = (seconds, tuning)
+                break
+    return most[1] if fastest is None else fastest[1]
+
+
+def found_shares(index: faiss.Index, probes: Probes, tuning: dict) -> dict[str, float]:
+    """The recall of each sort of query: the share of the true nearest among the candidates."""
+    parameters = search_parameters(index, tuning, allowed=probes.allowed)
+    wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
+    shares = {}
+    for name, truth in probes.truth.items():
+        _, found = index.search(probes.queries[name], wanted, params=parameters)
+        hits = (found[:, :, None] == truth[:, None, :]).any(axis=1)
+        shares[name] = float(hits[truth >= 0].mean())
+    return shares
+
+
+def exact_neighbours(queries: np.ndarray, count: int, block: Block) -> np.ndarray:
+    """`(q, NEIGHBOURS)` positions of the nearest among all; -1 where there are fewer."""
+    heap = faiss.ResultHeap(len(queries), NEIGHBOURS, keep_max=True)
+    for first in range(0, count, _BLOCK):
+        last = min(count, first + _BLOCK)
+        scores = queries @ block(first, last).T
+        k = min(NEIGHBOURS, last - first)
+        top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        heap.add_result(
+            np.ascontiguousarray(np.take_along_axis(scores, top, axis=1), dtype=np.float32),
+            (top + first).astype(np.int64),
+        )
+    heap.finalize()
+    return np.where(np.isfinite(heap.D), heap.I, -1)
+
+
+def probe_queries(sample: np.ndarray, num: int = _PROBE_QUERIES) -> np.ndarray:
+    """Queries made of stored vectors: `(num, D)` float32.
+
+    Each is the normalised mean of two of them: what is asked in words lies between the pictures
+    rather than on one, and is harder to find.
+    """
+    random = np.random.default_rng(0)
+    pairs = sample[random.integers(len(sample), size=(num, 2))]
+    mean = pairs.mean(axis=1)
+    return (mean / np.maximum(1e-6, np.linalg.norm(mean, axis=1, keepdims=True))).astype(np.float32)
+
+
+def _efforts(index: faiss.Index) -> Iterator[dict]:
+    """Values of what a search's thoroughness depends on, ascending."""
+    ivf = faiss.try_extract_index_ivf(index)
+    if ivf is not None:
+        nprobe = 1
+        while nprobe < ivf.nlist:
+            yield {"nprobe": nprobe}
+            nprobe = max(nprobe + 1, int(nprobe * 1.5))
+        yield {"nprobe": int(ivf.nlist)}
+    elif isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
+        for ef in (16, 32, 64, 128, 256, 512, 1024):
+            yield {"efSearch": ef}
+    else:
+        yield {}
+
+
+def _measure(
+    kind: str, sample: np.ndarray, probes: np.ndarray, *, recall: float, count: int
+) -> Measured:
+    """Of a kind, made of the sample with lists as long as those of the whole would be."""
+    lists = num_lists(len(sample))
+    small = kind.replace(f"IVF{num_lists(count)}", f"IVF{lists}")
+
+    def block(first: int, last: int) -> np.ndarray:
+        return sample[first:last]
+
+    index = build(small, len(sample), block, embedding_dim=sample.shape[1])
+    everything = np.arange(len(sample))
+    known = make_probes({"stored": probes}, everything, block, len(sample))
+    tuning = tune(index, known, recall=recall)
+    found = found_shares(index, known, tuning)["stored"]
+    bytes_each = len(faiss.serialize_index(index)) / len(sample)
+    return Measured(kind, _seconds_each(index, probes, tuning), bytes_each, found)
+
+
+def _sample(count: int, block: Block, wanted: int) -> np.ndarray:
+    """Vectors in stretches that are spread evenly over all."""
+    if wanted >= count:
+        return block(0, count)
+    stretches = 256
+    each = max(1, wanted // stretches)
+    starts = np.linspace(0, count - each, stretches).astype(int)
+    return np.concatenate([block(first, first + each) for first in starts.tolist()])
+
+
+def _seconds_exact(sample: np.ndarray) -> float:
+    """Of a query, searched for in the whole sample."""
+    index = faiss.IndexFlatIP(sample.shape[1])
+    index.add(sample)
+    return _seconds_each(index, sample[:: max(1, len(sample) // 16)][:16], {})
+
+
+def _seconds_each(
+    index: faiss.Index, queries: np.ndarray, tuning: dict, allowed: np.ndarray | None = None
+) -> float:
+    """Median of queries that come one at a time."""
+    parameters = search_parameters(index, tuning, allowed=allowed)
+    wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
+    seconds = []
+    for query in queries[:32]:
+        started = time.perf_counter()
+        index.search(query[None], wanted, params=parameters)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))

@@ -1,0 +1,243 @@
+"""The one process that may change an index: adds, deletes, updates, compacts, publishes.
+
+What `add` has returned from outlives the death of the process; what `save` has returned from, a
+power loss; and `delete` and `update` both, at once.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
+from indexing.embeddings import EmbeddingParts
+from indexing.journal import Journal
+from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_settings
+from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+
+_SAVE_EVERY_SECONDS = 20.0
+_SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
+_LOCK_NAME = "writer.lock"
+_JOURNAL_NAME = "unsaved.journal"
+
+# Parts are copied together when half of what they hold is dead, or when there are many small ones.
+_LIVE_SHARE = 0.5
+_SMALL_PARTS = 32
+_SMALL_ROWS = 16_384
+_COMPACT_ROWS = 262_144  # of a new part at most
+
+
+class IndexWriter:
+    """An index, opened for changing; one process at a time.
+
+    Args:
+        folder: of the index; made if missing.
+        settings: what it is, or is to be, built with; None for an index that there is.
+
+    Raises:
+        ValueError: the folder cannot hold an index, or another process is writing it.
+        IndexMismatchError: the index was built with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: IndexSettings | None = None) -> None:
+        self.folder = folder
+        if settings is None:
+            Manifest.read(folder)  # says what is wrong, before anything is made
+        _prepare_folder(folder)
+        self._lock = _only_writer(folder)
+        try:
+            if Manifest.exists(folder):
+                self.manifest = Manifest.read(folder)
+                if settings is not None:
+                    check_settings(settings, self.manifest.settings, folder)
+            else:
+                assert settings is not None
+                self.manifest = Manifest(settings)
+                self.manifest.write(folder)
+            embedding_dim = self.manifest.settings.embedding_dim
+            self.catalogue = Catalogue(folder / CATALOGUE_NAME)
+            self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=embedding_dim)
+            self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
+            self._unsaved = self._journal.read()  # by a process that was killed
+            self.save()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> "IndexWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves what is not saved to the next writer."""
+        self._journal.close()
+        self.catalogue.close()
+        self._lock.release()
+
+    def add(self, video: NewVideo, embeddings: np.ndarray) -> None:
+        """Adds a video, or replaces the one with its key.
+
+        Args:
+            embeddings: `(1 + S + T, D)`: of the video, its segments and its frames, L2-normalised;
+                `(0, D)` where it failed.
+        """
+        assert len(embeddings) == video.num_rows
+        self._journal.append(video, embeddings)
+        self._unsaved.append((video, embeddings))
+        self._unsaved_bytes += embeddings.nbytes
+        is_due = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
+        if is_due or self._unsaved_bytes > _SAVE_BYTES:
+            self.save()
+
+    def set_frame_spread(self, spread: float) -> None:
+        """Keeps how far apart frames of different videos lie, for scenes to be cut alike."""
+        self.manifest = replace(self.manifest, frame_spread=spread)
+        self.manifest.write(self.folder)
+
+    def add_twin(self, video: NewVideo, record: VideoRecord) -> None:
+        """Adds a video with the content of another that is saved: they share their embeddings."""
+        self.catalogue.store([video], [record.location])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Deletes videos; no search that starts after this finds them."""
+        self.save()
+        self.catalogue.store([], [], deleted_keys=keys)
+
+    def update(
+        self,
+        record: VideoRecord,
+        *,
+        key: str | None = None,
+        path: str | None = None,
+        stamp: FileStamp | None = None,
+        metadata: dict | None = None,
+    ) -> None:
+        """Changes what is known of a saved video, whose embeddings stay."""
+        self.catalogue.update(record, key=key, path=path, stamp=stamp, metadata=metadata)
+
+    def save(self) -> None:
+        """Makes what was added durable: first the embeddings, then the entries that name them."""
+        if self._unsaved:
+            part = self.catalogue.counter("next_part")
+            self.parts.append(np.concatenate([rows for _, rows in self._unsaved]), part=part)
+            self.catalogue.store(
+                [video for video, _ in self._unsaved],
+                _locations([video.num_rows for video, _ in self._unsaved], part),
+                next_part=part + 1,
+            )
+            self._unsaved = []
+            self._journal.clear()
+        self._unsaved_bytes = 0
+        self._saved_at = time.monotonic()
+
+    def publish(self, options: FaissOptions | None = None, *, rebuild: bool = False) -> Manifest:
+        """Makes all that was added, and nothing that was deleted, searchable."""
+        self.save()
+        self.compact()
+        self.manifest = publish(
+            self.folder,
+            self.catalogue,
+            self.parts,
+            self.manifest,
+            options=options,
+            rebuild=rebuild,
+        )
+        return self.manifest
+
+    def compact(self) -> None:
+        """Copies the living rows out of parts that are mostly dead, and of many small ones.
+
+        The old parts are deleted when the next generation is published.
+        """
+        users: dict[int, list[VideoRecord]] = {}
+        for record in self.catalogue.scan():
+            if record.location is not None:
+                users.setdefault(record.location[0], []).append(record)
+        waste = self._wasteful(users)
+        batch: list[VideoRecord] = []
+        num_rows = 0
+        for part in waste:
+            for record in users[part]:
+                batch.append(record)
+                num_rows += record.num_rows
+                if num_rows >= _COMPACT_ROWS:
+                    self._move(batch)
+                    batch, num_rows = [], 0
+        if batch:
+            self._move(batch)
+
+    def _wasteful(self, users: dict[int, list[VideoRecord]]) -> list[int]:
+        """The parts that are worth copying, in order."""
+        dead, small = [], []
+        for part in sorted(users):
+            places = {record.location: record.num_rows for record in users[part]}
+            live, stored = sum(places.values()), self.parts.num_rows(part)
+            if live < _LIVE_SHARE * stored:
+                dead.append(part)
+            elif stored < _SMALL_ROWS:
+                small.append(part)
+        return sorted(dead + (small if len(small) > _SMALL_PARTS else []))
+
+    def _move(self, records: Sequence[VideoRecord]) -> None:
+        """Copies these videos' embeddings into a new part."""
+        places: dict[tuple[int, int], int] = {}  # twins share theirs
+        for record in records:
+            assert record.location is not None
+            places.setdefault(record.location, record.num_rows)
+        rows = [self.parts.read_run(*place, count) for place, count in places.items()]
+        part = self.catalogue.counter("next_part")
+        self.parts.append(np.concatenate(rows), part=part)
+        moved: dict[Any, Any] = dict(
+            zip(places, _locations(list(places.values()), part), strict=True)
+        )
+        self.catalogue.relocate(
+            [(record, moved[record.location]) for record in records], next_part=part + 1
+        )
+
+
+def _locations(counts: Sequence[int], part: int) -> list[tuple[int, int] | None]:
+    """Of videos with so many rows each, behind each other in a part; None for those without."""
+    firsts = np.cumsum([0, *counts[:-1]]).tolist()
+    return [(part, first) if count else None for first, count in zip(firsts, counts, strict=True)]
+
+
+def _prepare_folder(folder: Path) -> None:
+    if folder.is_dir() and not Manifest.exists(folder):
+        own = {_LOCK_NAME, _JOURNAL_NAME, EMBEDDINGS_NAME}
+        others = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.name not in own
+            and not path.name.startswith(CATALOGUE_NAME)
+            and not Manifest.is_unfinished(path)
+        )
+        if others:
+            raise ValueError(
+                f"index={folder}: the folder holds other files, such as {others[0]}, and is not "
+                "an index; name a new or an empty folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"index={folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"index={folder}: cannot be written to")
+
+
+def _only_writer(folder: Path) -> FileLock:
+    """Takes the lock of the index; the system frees it when the process dies, however it dies."""
+    lock = FileLock(folder / _LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"index={folder}: another process is writing it; wait until it has finished"
+        ) from error
+    return lock
