@@ -32,6 +32,13 @@ _GROUPS = {"model": schema.ModelConfig, "sampling": None}
 _RECIPES = "experiment"
 _SCHEMAS = {
     "index": schema.IndexConfig,
+    "status": schema.StatusConfig,
+    "verify": schema.VerifyConfig,
+    "repair": schema.RepairConfig,
+    "migrate": schema.MigrateConfig,
+    "delete": schema.DeleteConfig,
+    "merge": schema.MergeConfig,
+    "export": schema.ExportConfig,
     "search": schema.SearchConfig,
     "train": train_schema.TrainConfig,
 }
@@ -127,6 +134,15 @@ def load_model_config(name: str) -> schema.ModelConfig:
     fields_only = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
     merged = OmegaConf.merge(OmegaConf.structured(schema.ModelConfig), fields_only)
     return typing.cast(schema.ModelConfig, OmegaConf.to_object(merged))
+
+
+def load_decoding_config() -> schema.DecodingConfig:
+    """The decoding options' own values."""
+    path = files("configs").joinpath("decoding").joinpath("default.yaml")
+    values = typing.cast(DictConfig, OmegaConf.load(str(path)))
+    fields_only = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
+    merged = OmegaConf.merge(OmegaConf.structured(schema.DecodingConfig), fields_only)
+    return typing.cast(schema.DecodingConfig, OmegaConf.to_object(merged))
 
 
 def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str]:

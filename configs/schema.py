@@ -263,6 +263,60 @@ class IndexConfig:
 
 
 @dataclass
+class StatusConfig:
+    index: str = option("the folder of the index")
+    json: bool = option("print JSON instead of lines")
+
+
+@dataclass
+class VerifyConfig:
+    index: str = option("the folder of the index")
+    sample: int = option("videos to decode and encode again, to compare; 0 for none")
+    device: str = option("auto, cpu, cuda, cuda:N")
+
+    def __post_init__(self) -> None:
+        require(self.sample >= 0, "sample", self.sample, "0 or more")
+
+
+@dataclass
+class RepairConfig:
+    index: str = option("the folder of the index")
+
+
+@dataclass
+class MigrateConfig:
+    index: str = option("the folder of an index in an older format")
+
+
+@dataclass
+class DeleteConfig:
+    index: str = option("the folder of the index")
+    keys: list[str] = option("of the videos to delete: KEY or [KEY,KEY]", [])
+    where: str | None = option("delete the videos like this, such as \"tag = 'old'\"", None)
+
+    def __post_init__(self) -> None:
+        if bool(self.keys) == (self.where is not None):
+            raise ValueError("give either keys or where, to say which videos to delete")
+
+
+@dataclass
+class MergeConfig:
+    sources: list[str] = option("folders of the indexes to bring together: [DIR,DIR]", [])
+    index: str = option("the folder of the index they are added to, made if missing")
+    prefix: bool = option("put the name of a source's folder before its keys")
+
+    def __post_init__(self) -> None:
+        require(bool(self.sources), "sources", self.sources, "a list of folders")
+
+
+@dataclass
+class ExportConfig:
+    index: str = option("the folder of the index")
+    output: str = option("the folder for videos.parquet and segments.parquet, made if missing")
+    frames: bool = option("also frames.parquet: a row for each frame that was looked at")
+
+
+@dataclass
 class SearchConfig:
     index: str = option("the folder of the index")
     query: str | None = option("what the video should show, in words", None)

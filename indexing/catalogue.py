@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from indexing.atomic import publish_file
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS videos (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,6 +41,7 @@ CREATE TABLE IF NOT EXISTS videos (
 CREATE INDEX IF NOT EXISTS videos_by_content ON videos (content_sha256);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 _COLUMNS = (
@@ -243,6 +246,39 @@ class Catalogue:
                 self._write(record.id, _values(record, location))
             self._count_change(next_part)
 
+    def fact(self, name: str) -> str | None:
+        """What `set_fact` has kept under a name."""
+        rows = self._query("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Keeps a text about the index, for the case that the manifest is lost."""
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def drop_damaged(self) -> list[str]:
+        """Deletes the entries whose checksum is wrong; returns their keys as they stand.
+
+        Raises:
+            ValueError: the file as a whole is damaged.
+        """
+        problems = self.integrity_problems()
+        if problems:
+            raise ValueError(self._damaged(problems[0]))
+        columns = ", ".join(("id", *_COLUMNS, "checksum"))
+        bad = []
+        for row in self._query(f"SELECT {columns} FROM videos"):
+            try:
+                self._record(row)
+            except ValueError:
+                bad.append(row[:2])
+        with self._connection:
+            self._connection.executemany(
+                "DELETE FROM videos WHERE id = ?", [(video_id,) for video_id, _ in bad]
+            )
+            self._count_change()
+        return [str(key) for _, key in bad]
+
     def integrity_problems(self) -> list[str]:
         """What SQLite finds wrong with the file, and which entries have suffered."""
         try:
@@ -299,6 +335,50 @@ class Catalogue:
         return (
             f"{self._path} is missing or damaged ({what}); run python -m indexing.repair index=DIR"
         )
+
+
+def rebuild_catalogue(path: Path, *, next_part: int) -> int:
+    """Makes a catalogue anew of the entries that can still be read; returns how many.
+
+    From either end as far as the file goes, since a damaged page stops a scan.
+
+    Args:
+        next_part: a number that no part of the embeddings has had.
+    """
+    rows: dict[int, tuple] = {}
+    facts: list[tuple] = []
+    columns = ", ".join(("id", *_COLUMNS, "checksum"))
+    with closing(sqlite3.connect(path, timeout=30)) as damaged:
+        for order in ("ASC", "DESC"):
+            try:
+                for row in damaged.execute(f"SELECT {columns} FROM videos ORDER BY id {order}"):
+                    rows[row[0]] = row
+            except sqlite3.DatabaseError:
+                continue
+        try:
+            facts = damaged.execute("SELECT name, value FROM facts").fetchall()
+        except sqlite3.DatabaseError:
+            facts = []
+    temporary = path.with_name(f"{path.name}.rebuilt")
+    temporary.unlink(missing_ok=True)
+    made = Catalogue(temporary)
+    marks = ", ".join("?" * (len(_COLUMNS) + 2))
+    with made.connection as connection:
+        connection.executemany(
+            f"INSERT OR IGNORE INTO videos ({columns}) VALUES ({marks})",
+            [rows[number] for number in sorted(rows)],
+        )
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+        connection.execute("UPDATE counters SET value = ? WHERE name = 'next_part'", (next_part,))
+    made.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def move(fresh: Path) -> None:
+        temporary.rename(fresh)
+
+    publish_file(path, move)
+    return len(rows)
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

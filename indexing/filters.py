@@ -35,7 +35,7 @@ import json
 import math
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -65,6 +65,7 @@ _COLUMNS = {
 _IS_NUMBER = "item.type IN ('integer', 'real', 'text') AND item.value <= CAST(9e999 AS REAL)"
 
 _KEYWORDS = ("and", "or", "not", "in", "like", "contains", "exists", "is", "null")
+_PATTERNS = ("like", "contains")
 _EQUALITIES = ("=", "==", "!=", "<>")
 _SYMBOLS = (*_EQUALITIES, "<", "<=", ">", ">=")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -76,7 +77,7 @@ _TOKEN = re.compile(
               | (?P<wrong> . ) )""",
     re.VERBOSE,
 )
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _AMOUNT = r"([0-9]+(?:\.[0-9]+)?)"
 _TIME = re.compile(rf"(?:{_AMOUNT}h)?(?:{_AMOUNT}m(?:in)?)?(?:{_AMOUNT}s)?", re.IGNORECASE)
 _ISO_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d)?)?)?)?", re.ASCII)
@@ -120,6 +121,7 @@ class Comparison:
 
     Attributes:
         operator: `=`, `<`, `<=`, `>`, `>=`, `like` or `contains`.
+        values: one, or for `=` any number of them.
     """
 
     field: str
@@ -127,9 +129,22 @@ class Comparison:
     values: tuple[Value, ...]
 
     def condition(self) -> Condition:
-        if self.field in _COLUMNS:
-            return _joined(" OR ", map(self._column_test, self.values))
-        test, values = _joined(" OR ", map(self._item_test, self.values))
+        return self._of_column() if self.field in _COLUMNS else self._of_metadata()
+
+    def _of_column(self) -> Condition:
+        operand = _COLUMNS[self.field]
+        if self.field != "date" or self.operator in _PATTERNS:
+            return self._test(operand, self.values)
+        dates = map(str, self.values)
+        return _joined(" OR ", (self._test(f"substr({operand}, 1, {len(d)})", [d]) for d in dates))
+
+    def _of_metadata(self) -> Condition:
+        texts = [value for value in self.values if isinstance(value, str)]
+        tests = [self._of_item(value) for value in self.values if not isinstance(value, str)]
+        if texts:
+            test, values = self._test("item.value", texts)
+            tests.append((f"item.type = 'text' AND {test}", values))
+        test, values = _joined(" OR ", tests)
         # SQLite parses a row's metadata once for all its `json_extract`, but for each `json_each`.
         # Of two paths it makes a list, in which `true` stays what it is; the second finds nothing.
         items = f"json_each(json_extract({_METADATA}, ?, '$[0]'), '$[0]') AS item"
@@ -137,24 +152,17 @@ class Comparison:
         sql = f"EXISTS (SELECT 1 FROM {items} WHERE typeof(item.key) <> 'text' AND {test})"
         return sql, [_json_path(self.field), *values]
 
-    def _column_test(self, value: Value) -> Condition:
-        operand = _COLUMNS[self.field]
-        if self.field == "date" and self.operator not in ("like", "contains"):
-            operand = f"substr({operand}, 1, {len(str(value))})"
-        return self._test(operand, value)
-
-    def _item_test(self, value: Value) -> Condition:
+    def _of_item(self, value: Value) -> Condition:
         if isinstance(value, bool):
             return f"item.type = '{str(value).lower()}'", []
-        if isinstance(value, str):
-            sql, values = self._test("item.value", value)
-            return f"item.type = 'text' AND {sql}", values
         return f"{_IS_NUMBER} AND item.value {self.operator} CAST(? AS NUMERIC)", [value]
 
-    def _test(self, operand: str, value: Value) -> Condition:
+    def _test(self, operand: str, values: Sequence[Value]) -> Condition:
+        if self.operator == "=":
+            return f"{operand} IN ({', '.join('?' * len(values))})", [*values]
         if self.operator == "contains":
-            return f"instr(lower({operand}), lower(?)) > 0", [value]
-        return f"{operand} {self.operator} ?", [value]
+            return f"instr(lower({operand}), lower(?)) > 0", [*values]
+        return f"{operand} {self.operator} ?", [*values]
 
 
 Node: TypeAlias = Junction | Not | Exists | Comparison
@@ -287,7 +295,7 @@ class _Parser:
         negated = self._accept("not")
         if self._accept("exists"):
             return Not(Exists(field)) if negated else Exists(field)
-        operator = self._accept("in", "like", "contains", *(() if negated else _SYMBOLS))
+        operator = self._accept("in", *_PATTERNS, *(() if negated else _SYMBOLS))
         if not operator:
             raise self._expected("an operator such as `=`, `<`, `in` or `contains`")
         values = self._values(field) if operator == "in" else [self._value(field, operator)]
@@ -377,7 +385,7 @@ def _tokens(text: str) -> list[_Token]:
 
 def _value(field: str, operator: str, *, token: _Token) -> Value:
     """What a value means beside this field; the ValueError says why it means nothing."""
-    text, is_pattern = token.text, operator in ("like", "contains")
+    text, is_pattern = token.text, operator in _PATTERNS
     if field == "duration":
         if is_pattern:
             raise ValueError(f"duration is a number, which {operator!r} does not compare")

@@ -6,6 +6,7 @@ candidates only, which are scored again from the float16 embeddings on disk, so 
 quantising is regained for a few kilobytes of reading.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
     Raises:
         ValueError: FAISS does not know the kind, or cannot make it of so few vectors.
     """
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     try:
         index = faiss.index_factory(embedding_dim, kind, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
@@ -272,6 +274,7 @@ def _seconds_each(
     index: faiss.Index, queries: np.ndarray, tuning: dict, allowed: np.ndarray | None = None
 ) -> float:
     """Median of queries that come one at a time."""
+    faiss.omp_set_num_threads(1)
     parameters = search_parameters(index, tuning, allowed=allowed)
     wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
     seconds = []
@@ -279,4 +282,5 @@ def _seconds_each(
         started = time.perf_counter()
         index.search(query[None], wanted, params=parameters)
         seconds.append(time.perf_counter() - started)
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     return float(np.median(seconds))

@@ -5,7 +5,7 @@ small, the main shard takes it up. The main shard is rebuilt when it has doubled
 deleted, or when the recall that is measured at each publishing falls below what was asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def publish(
     if is_same and not manifest.rebuild and _is_intact(folder, manifest):
         return manifest
     generation = manifest.generation + 1
-    tables = _tables(catalogue)
+    tables = level_tables(catalogue.scan())
     has_options = options == manifest.faiss and not rebuild
     levels, recall, reason = {}, {}, ""
     for level in LEVELS:
@@ -265,10 +265,10 @@ class _LevelBuilder:
         return self.parts.read(np.stack([rows["part"], rows["row"]], axis=1))
 
 
-def _tables(catalogue: Catalogue) -> dict[str, np.ndarray]:
-    """What is to be searchable, of each level."""
+def level_tables(records: Iterable[VideoRecord]) -> dict[str, np.ndarray]:
+    """What is to be searchable, of each level, in the order of the videos' ids."""
     videos, segments = [], []
-    for record in catalogue.scan():
+    for record in records:
         if record.location is not None:
             videos.append(_video_row(record))
             segments.append(_segment_rows(record))

@@ -4,10 +4,11 @@ What `add` has returned from outlives the death of the process; what `save` has 
 power loss; and `delete` and `update` both, at once.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class IndexWriter:
         if settings is None:
             Manifest.read(folder)  # says what is wrong, before anything is made
         _prepare_folder(folder)
-        self._lock = _only_writer(folder)
+        self._lock = only_writer(folder)
         try:
             if Manifest.exists(folder):
                 self.manifest = Manifest.read(folder)
@@ -61,6 +62,8 @@ class IndexWriter:
                 self.manifest.write(folder)
             embedding_dim = self.manifest.settings.embedding_dim
             self.catalogue = Catalogue(folder / CATALOGUE_NAME)
+            if self.catalogue.fact("settings") is None:
+                self.catalogue.set_fact("settings", json.dumps(asdict(self.manifest.settings)))
             self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=embedding_dim)
             self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
             self._unsaved = self._journal.read()  # by a process that was killed
@@ -100,6 +103,7 @@ class IndexWriter:
         """Keeps how far apart frames of different videos lie, for scenes to be cut alike."""
         self.manifest = replace(self.manifest, frame_spread=spread)
         self.manifest.write(self.folder)
+        self.catalogue.set_fact("frame_spread", repr(spread))
 
     def add_twin(self, video: NewVideo, record: VideoRecord) -> None:
         """Adds a video with the content of another that is saved: they share their embeddings."""
@@ -231,7 +235,7 @@ def _prepare_folder(folder: Path) -> None:
         raise ValueError(f"index={folder}: cannot be written to")
 
 
-def _only_writer(folder: Path) -> FileLock:
+def only_writer(folder: Path) -> FileLock:
     """Takes the lock of the index; the system frees it when the process dies, however it dies."""
     lock = FileLock(folder / _LOCK_NAME)
     try:

@@ -14,12 +14,16 @@ SCRIPTS = ("search", "train")
 OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
 
+# The command lines of indexing, each `python -m indexing.NAME`.
+TOOLS = ("delete", "export", "merge", "migrate", "repair", "status", "verify")
+
 # What each package's modules may import of ours, besides their own package.
 ALLOWED = {
     "vision": set(),
     "text": set(),
     "indexing": {"vision"},
     "indexing.__main__": {"vision", "configs"},
+    **{f"indexing.{tool}": {"vision", "configs"} for tool in TOOLS},
     # To make a ModelSpec, a Sampler or a TowerPlan of what was configured.
     "configs": {"vision"},
     "configs.train_schema": {"training", "vision"},
@@ -28,8 +32,16 @@ ALLOWED = {
     "train": {"configs", "indexing", "text", "training", "vision"},
 }
 # Extras, and what has no build for every processor: imported where they are used.
-NOT_ALWAYS_THERE = {"decord", "scenedetect", "openvino", "peft", "tensorboard", "matplotlib"}
-SEES_HYDRA = {"configs", "indexing.__main__", *SCRIPTS}
+NOT_ALWAYS_THERE = {
+    "decord",
+    "scenedetect",
+    "openvino",
+    "peft",
+    "tensorboard",
+    "matplotlib",
+    "pyarrow",
+}
+SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}
 
 
 def module_paths() -> dict[str, Path]:

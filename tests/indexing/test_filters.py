@@ -496,6 +496,9 @@ def test_what_is_too_long_is_refused(text):
         ("a='" + "''" * 4000, "is never closed"),
         ("a=" + "(" * 9000, "expected a value"),
         ("." * MAX_LENGTH, "a field is names"),
+        (f"duration={'9' * 9900}h", "is too large"),
+        (f"duration={'9' * 9900}x", "expected seconds"),
+        (f"duration={'1.1' * 3300}", "expected seconds"),
         ("\n" * MAX_LENGTH, "expected a field"),
     ],
 )

@@ -1,0 +1,118 @@
+"""`python -m indexing.migrate index=DIR`: brings an index of format 2 to this version's, in place.
+
+Embeddings and entries are copied, not made again. Until the new manifest replaces the old one, the
+index is what it was; after a crash the same command begins anew.
+"""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from configs import command_line
+from configs.schema import MigrateConfig
+from indexing.catalogue import Catalogue, FileStamp, NewVideo
+from indexing.embeddings import EmbeddingParts
+from indexing.manifest import FORMAT_VERSION, IndexSettings, Manifest
+from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from indexing.writer import IndexWriter, only_writer
+
+USAGE = """usage: python -m indexing.migrate index=DIR
+
+Brings an index of an older format to this version's, in place and without decoding a video. The
+last line on stdout is a JSON object."""
+
+_OLD_CATALOGUE = "catalogue.sqlite"
+
+
+def migrate_index(folder: Path) -> int:
+    """Returns how many videos the index holds.
+
+    Raises:
+        ValueError: the folder is not an index of format 2, or is damaged, or is being written.
+    """
+    try:
+        old = json.loads(Manifest.path(folder).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"index={folder}: is not an index ({error})") from error
+    version = old.get("format") if isinstance(old, dict) else None
+    if version == FORMAT_VERSION:
+        raise ValueError(f"index={folder}: has format {FORMAT_VERSION} already")
+    if version != 2:
+        raise ValueError(f"index={folder}: has format {version}, which cannot be migrated")
+    values = old["settings"]
+    values["segments"] = {"kind": "windows"} | values["segments"]
+    settings = IndexSettings(**values)
+    with only_writer(folder):
+        _copy(folder, settings)
+        Manifest(settings, generation=old["generation"], revision=-1).write(folder)
+    with IndexWriter(folder) as writer:
+        manifest = writer.publish()
+    for path in (*folder.glob(f"{_OLD_CATALOGUE}*"), folder / "unsaved.journal"):
+        path.unlink(missing_ok=True)
+    return manifest.num_videos
+
+
+def _copy(folder: Path, settings: IndexSettings) -> None:
+    """Makes the new catalogue and the new parts beside the old ones."""
+    for path in folder.glob(f"{CATALOGUE_NAME}*"):  # of a migration that was cut short
+        path.unlink()
+    parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
+    next_part = max(parts.numbers(), default=0) + 1
+    old_parts: dict[int, np.ndarray] = {}
+
+    def read(part: int, row: int) -> np.ndarray:
+        if part not in old_parts:
+            path = folder / EMBEDDINGS_NAME / f"part-{part:08d}.npy"
+            old_parts[part] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return old_parts[part][row]
+
+    with (
+        closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue,
+        closing(sqlite3.connect(folder / _OLD_CATALOGUE)) as old,
+    ):
+        videos: list[NewVideo] = []
+        rows: list[np.ndarray] = []
+        locations: list[tuple[int, int] | None] = []
+        old.row_factory = sqlite3.Row
+        for entry in old.execute("SELECT * FROM videos ORDER BY id"):
+            segments = old.execute(
+                "SELECT * FROM segments WHERE video_id = ? ORDER BY id", (entry["id"],)
+            ).fetchall()
+            spans = [(segment["start_seconds"], segment["end_seconds"]) for segment in segments]
+            videos.append(
+                NewVideo(
+                    key=entry["key"],
+                    path=entry["path"],
+                    stamp=FileStamp(
+                        entry["size_bytes"], entry["modified_ns"], entry["content_sha256"]
+                    ),
+                    outcome=entry["outcome"],
+                    reason=entry["reason"],
+                    decoder=entry["decoder"],
+                    num_frames=entry["num_frames"],
+                    duration_seconds=entry["duration_seconds"],
+                    metadata=json.loads(entry["metadata"]),
+                    spans=np.array(spans).reshape(-1, 2),
+                )
+            )
+            has_rows = entry["part"] is not None
+            locations.append((next_part, len(rows)) if has_rows else None)
+            if has_rows:
+                rows += [read(place["part"], place["row"]) for place in (entry, *segments)]
+        if rows:
+            parts.append(np.stack(rows), part=next_part)
+        catalogue.store(videos, locations, next_part=next_part + 1)
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, MigrateConfig)
+    print(json.dumps({"searchable": migrate_index(Path(config.index))}))
+
+
+if __name__ == "__main__":
+    command_line.run(main, config_name="migrate", usage=USAGE)

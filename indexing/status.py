@@ -1,0 +1,96 @@
+"""`python -m indexing.status index=DIR`: what an index holds, and how well it searches."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from configs import command_line
+from configs.schema import StatusConfig
+from indexing.catalogue import Catalogue
+from indexing.manifest import Manifest
+from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+
+USAGE = """usage: python -m indexing.status index=DIR [json=true]
+
+Says what an index holds, which FAISS indexes it has, and the recall that was measured when it was
+last published."""
+
+
+def index_status(folder: Path) -> dict[str, Any]:
+    """What an index holds.
+
+    Raises:
+        ValueError: the folder is not an index, or is damaged.
+    """
+    manifest = Manifest.read(folder)
+    catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
+    try:
+        outcomes = Counter(record.outcome for record in catalogue.scan())
+        unpublished = catalogue.counter("revision") - manifest.revision
+    finally:
+        catalogue.close()
+    levels = {
+        name: [
+            {
+                "shard": role,
+                "kind": shard.kind,
+                "vectors": shard.count,
+                "bytes_each": round(shard.files(folder)[0].stat().st_size / max(1, shard.count)),
+                "tuning": shard.tuning,
+            }
+            for role, shard in (("main", level.main), ("delta", level.delta))
+            if shard is not None
+        ]
+        for name, level in manifest.levels.items()
+    }
+    return {
+        "index": str(folder),
+        "model": manifest.settings.model.get("name"),
+        "generation": manifest.generation,
+        "changes_not_published": unpublished,
+        "videos": dict(sorted(outcomes.items())),
+        "searchable_videos": manifest.num_videos,
+        "searchable_segments": manifest.num_segments,
+        "faiss": levels,
+        "recall_wanted": manifest.faiss.recall,
+        "recall": manifest.recall,
+        "rebuild": manifest.rebuild,
+        "bytes_embeddings": _size(folder / EMBEDDINGS_NAME),
+        "bytes_all": _size(folder),
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, StatusConfig)
+    status = index_status(Path(config.index))
+    if config.json:
+        print(json.dumps(status))
+        return
+    for name, value in status.items():
+        if name == "faiss":
+            for level, shards in value.items():
+                for shard in shards:
+                    tuning = " ".join(f"{key}={number}" for key, number in shard["tuning"].items())
+                    print(
+                        f"{level + ' ' + shard['shard']:>24}: {shard['kind']}, {shard['vectors']} "
+                        f"vectors of {shard['bytes_each']} bytes{', ' + tuning if tuning else ''}"
+                    )
+        elif name == "recall":
+            shares = ", ".join(f"{share:.3f} ({sort} queries)" for sort, share in value.items())
+            print(f"{name:>24}: {shares or 'exact'}")
+        elif name == "videos":
+            print(f"{name:>24}: {', '.join(f'{count} {what}' for what, count in value.items())}")
+        else:
+            print(f"{name.replace('_', ' '):>24}: {value if value != '' else 'not needed'}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, config_name="status", usage=USAGE)
