@@ -307,7 +307,8 @@ class _Parser:
 
     def _field(self) -> str:
         token = self._next
-        if token.kind not in ("string", "word") or _NUMBER.fullmatch(token.text):
+        is_name = token.kind == "word" and not _NUMBER.fullmatch(token.text)
+        if not is_name and token.kind != "string":
             raise self._expected("a field")
         if not all(map(_is_sayable, token.text.split("."))):
             raise self._wrong("a field is names with dots between them, without double quotes")

@@ -1,5 +1,6 @@
 """Segment scores of one video -> the moments that match: neighbours that both match are merged."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,9 @@ class Moment:
     best_segment: int
 
 
-def merge_moments(scores: np.ndarray, spans: np.ndarray) -> list[Moment]:
+def merge_moments(
+    scores: np.ndarray, spans: np.ndarray, *, least: float = -math.inf
+) -> list[Moment]:
     """Cuts a video's segments into moments, best first.
 
     From the best segment left, a moment grows over its neighbours as long as each matches: scores
@@ -29,23 +32,29 @@ def merge_moments(scores: np.ndarray, spans: np.ndarray) -> list[Moment]:
     Args:
         scores: `(S,)`, a query's similarity to each segment, in order of time.
         spans: `(S, 2)`, start and end seconds; consecutive segments may overlap.
+        least: score of the last moment that is of interest.
     """
     mean = float(scores.mean())
-    free = np.ones(len(scores), dtype=bool)
+    values = scores.tolist()  # a video has few segments: plain numbers are faster than arrays
+    starts, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
+    free = [True] * len(values)
     moments = []
     for peak in np.argsort(-scores, kind="stable").tolist():
+        top = values[peak]
+        if top < least:
+            break
         if not free[peak]:
             continue
-        top = float(scores[peak])
         enough = min((top + mean) / 2, top - _EVEN_SHARE * abs(top))
-        matches = free & (scores >= enough)
         first = last = peak
-        while first > 0 and matches[first - 1]:
+        while first > 0 and free[first - 1] and values[first - 1] >= enough:
             first -= 1
-        while last + 1 < len(scores) and matches[last + 1]:
+        while last + 1 < len(values) and free[last + 1] and values[last + 1] >= enough:
             last += 1
-        start, end = float(spans[first, 0]), float(spans[last, 1])
-        free &= (spans[:, 1] <= start) | (spans[:, 0] >= end)
-        free[first : last + 1] = False
-        moments.append(Moment(start, end, top, peak))
+        moments.append(Moment(starts[first], ends[last], top, peak))
+        while first > 0 and ends[first - 1] > moments[-1].start_seconds:
+            first -= 1
+        while last + 1 < len(values) and starts[last + 1] < moments[-1].end_seconds:
+            last += 1
+        free[first : last + 1] = [False] * (last + 1 - first)
     return moments

@@ -5,6 +5,7 @@ has been deleted since is left out at once: each hit's entry is looked up in the
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -29,7 +30,7 @@ _OPEN_ATTEMPTS = 20
 _SEGMENTS_PER_MOMENT = 5
 # Vectors that a filter leaves, up to which all are compared instead of asking FAISS.
 _COMPARE_ALL = 10_000
-_NOTHING = np.empty((0, 2), dtype=np.int64)
+_TOLERANCE = 1e-3  # of a score, which depends a little on what it is computed beside
 
 
 class IndexReader:
@@ -177,20 +178,41 @@ class _Generation:
         return [self._video(query, row, score) for row, score in zip(rows, scores, strict=True)]
 
     def moments(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[_Found]:
-        """The best moments, from the videos of the nearest segments and the nearest videos."""
-        level = self._levels["moment"]
+        """The best moments: those of the videos of the nearest segments, and where these are too
+        few, of the nearest videos."""
         wanted = _SEGMENTS_PER_MOMENT * k
-        whole, _ = self._levels["video"].nearest(query, k=k, only=only)
         while True:
-            rows, _ = level.nearest(query, k=wanted, only=only)
-            order = [*rows["video"].tolist(), *whole["video"].tolist()]
-            found: list[_Found] = []
-            for video_id in dict.fromkeys(order):
-                found += self._moments_of(query, video_id)
-            found.sort(key=lambda hit: (-hit.score, hit.video_id, hit.start))
-            if len(found) >= k or len(rows) < wanted:
-                return found[:k]
+            rows, scores = self._levels["moment"].nearest(query, k=wanted, only=only)
+            has_all = len(rows) < wanted
+            # Below the last candidate, other videos may hold moments that were not looked at.
+            least = -math.inf if has_all else float(scores[-1]) - _TOLERANCE
+            found = self._best_of(query, k, rows["video"].tolist(), scores.tolist(), least)
+            if len(found) >= k or has_all:
+                break
             wanted *= 4  # a long video that matches evenly is many segments and one moment
+        if len(found) < k:
+            nearest, _ = self._levels["video"].nearest(query, k=k, only=only)
+            others = set(nearest["video"].tolist()) - {hit.video_id for hit in found}
+            for video_id in sorted(others):
+                found += self._moments_of(query, video_id, -math.inf)
+        found.sort(key=lambda hit: (-hit.score, hit.video_id, hit.start))
+        return found[:k]
+
+    def _best_of(
+        self, query: np.ndarray, k: int, videos: list[int], scores: list[float], least: float
+    ) -> list[_Found]:
+        """Moments of candidates that come best first: as many videos as can matter."""
+        found: list[_Found] = []
+        seen: set[int] = set()
+        for video_id, score in zip(videos, scores, strict=True):
+            if video_id in seen:
+                continue
+            # A video's best moment has the score of its best segment, which comes first.
+            if len(found) >= k and sum(hit.score > score + _TOLERANCE for hit in found) >= k:
+                break
+            seen.add(video_id)
+            found += self._moments_of(query, video_id, least)
+        return found
 
     def _video(self, query: np.ndarray, row: np.void, score: float) -> _Found:
         video_id = int(row["video"])
@@ -201,8 +223,10 @@ class _Generation:
             best = float(segments["start"][place] + segments["end"][place]) / 2
         return _Found(video_id, float(score), float(row["start"]), float(row["end"]), best)
 
-    def _moments_of(self, query: np.ndarray, video_id: int) -> list[_Found]:
+    def _moments_of(self, query: np.ndarray, video_id: int, least: float) -> list[_Found]:
         segments = self._levels["moment"].rows_of(video_id)
+        if not len(segments):
+            return []
         spans = np.stack([segments["start"], segments["end"]], axis=1)
         return [
             _Found(
@@ -212,7 +236,7 @@ class _Generation:
                 moment.end_seconds,
                 float(spans[moment.best_segment].mean()),
             )
-            for moment in merge_moments(self._scores(query, segments), spans)
+            for moment in merge_moments(self._scores(query, segments), spans, least=least)
         ]
 
     def _scores(self, query: np.ndarray, segments: np.ndarray) -> np.ndarray:
@@ -306,8 +330,10 @@ class _Level:
         elif k >= num_allowed:
             return np.flatnonzero(shard.table["part"] >= 0)
         found = shard.nearest(query, k=k, allowed=allowed)
-        if len(found) < k:  # in the lists that were looked at there are too few
+        if len(found) < min(k, num_allowed):  # too few in the lists that were looked at
             found = shard.nearest(query, k=k, allowed=allowed, exhaustive=True)
+        if only is not None and len(found) < min(k, num_allowed):
+            return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
         return found
 
 

@@ -394,6 +394,7 @@ def test_values(text, value):
         ({"camera": {"model": "x"}}, "camera = 'x' or camera contains 'x'", False),
         ({"camera": {"model": "x"}}, "camera exists and camera.model = x", True),
         ({"a.b": 1}, "a.b exists", False),
+        ({"5": 1}, "'5' = 1", True),
         ({"outcome": "win"}, "outcome = 'ok' and metadata.outcome = 'win'", True),
         ({"größe": "é"}, "größe = 'é'", True),
         ({"date": "2026-11-23"}, "date = 2026-11 and date <= '2026-11-23'", True),

@@ -1,0 +1,93 @@
+"""Vectors for measuring search: real frame embeddings, grown to any number, and real queries.
+
+A grown vector lies between a real frame and one of its ten nearest others, with noise along the
+differences of other such neighbours, half as long as they typically are, and is normalised: so it
+stays in the few directions in which real frames differ. Queries: captions, which lie elsewhere than
+frames do, and vectors grown like the stored ones.
+"""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from indexing import collect_videos
+from indexing.pipeline import encode_videos
+
+_BLOCK = 100_000
+_NEIGHBOURS = 10
+_NEAR_COPY = 0.05  # L2 distance below which two frames are taken for the same picture
+_MOVEMENTS = 8  # differences that the noise of a vector is made of
+
+
+def real_embeddings(lists: list[str], cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (one a second) and captions of captioned videos, by the built-in model.
+
+    Returns:
+        `(F, D)` and `(C, D)` float32, L2-normalised.
+    """
+    if not cache.is_file():
+        from configs.command_line import load_model_config
+        from text import TextEncoder, Tokenizer
+        from vision import (
+            DecodePool,
+            FrameEncoder,
+            FrameSettings,
+            IntervalSampler,
+            load_model,
+            start_decode_server,
+        )
+
+        start_decode_server()
+        model = load_model(load_model_config("mini").spec())
+        encoder = FrameEncoder(model, compiled=True)
+        items = [item for name in lists for item in collect_videos(name)]
+        tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
+        sentences = list(dict.fromkeys(item.captions[0] for item in items if item.captions))
+        captions = TextEncoder(model.clip, tokenizer).encode(sentences).numpy()
+        settings = FrameSettings(IntervalSampler(1.0, min_frames=8), encoder.preprocessing)
+        with DecodePool(settings) as pool:
+            videos = ((item, item.path) for item in items)
+            frames = [v.embeddings for v in encode_videos(videos, encoder=encoder, pool=pool)]
+        np.savez(cache, frames=np.concatenate([part.numpy() for part in frames]), captions=captions)
+    loaded = np.load(cache)
+    return loaded["frames"], loaded["captions"]
+
+
+class Grower:
+    """Grows vectors from `(F, D)` real ones."""
+
+    def __init__(self, real: np.ndarray) -> None:
+        self._real = real
+        scores, ids = faiss.knn(real, real, 60, metric=faiss.METRIC_INNER_PRODUCT)
+        distances = np.sqrt(np.maximum(2 - 2 * scores, 0))
+        usable = (distances > _NEAR_COPY) & (ids != np.arange(len(real))[:, None])
+        order = np.argsort(~usable, axis=1, kind="stable")[:, :_NEIGHBOURS]
+        is_parent = np.take_along_axis(usable, order, axis=1).all(axis=1)
+        self._parents = np.flatnonzero(is_parent)
+        self._neighbours = np.take_along_axis(ids, order, axis=1)
+        self._typical = float(np.median(np.take_along_axis(distances, order, axis=1)[is_parent]))
+
+    def grow(self, count: int, *, seed: int) -> np.ndarray:
+        """`(count, D)` float32."""
+        starts = range(0, count, _BLOCK)
+        return np.concatenate(
+            [self._block(min(_BLOCK, count - first), (seed, first)) for first in starts]
+        )
+
+    def _block(self, count: int, seed: tuple[int, int]) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        parent = random.choice(self._parents, count)
+        share = random.random((count, 1), dtype=np.float32)
+        grown = self._real[parent] + share * self._movement(parent, random)
+        noise = np.zeros_like(grown)
+        for _ in range(_MOVEMENTS):
+            size = random.standard_normal((count, 1), dtype=np.float32)
+            noise += size * self._movement(random.choice(self._parents, count), random)
+        grown += 0.5 / np.sqrt(_MOVEMENTS) * noise
+        return grown / np.linalg.norm(grown, axis=1, keepdims=True)
+
+    def _movement(self, frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """From each frame to one of its neighbours."""
+        other = self._neighbours[frames, random.integers(0, _NEIGHBOURS, len(frames))]
+        return self._real[other] - self._real[frames]

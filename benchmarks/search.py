@@ -1,0 +1,253 @@
+"""Searching many vectors: this index beside exact search and other libraries, in the same run.
+
+    python benchmarks/search.py data=FILE.jsonl[,FILE.jsonl] folder=DIR [count=1000000] [rounds=3]
+                                [queries=200] [peers=flat,hnsw,usearch,hnswlib]
+
+Makes `count` vectors of 512 dimensions out of the real frames of the videos (benchmarks/
+grown_vectors.py), stores them as segments of ten a video, and builds two indexes: `index.kind=auto`,
+and the same with at most 200 bytes of memory a vector. Then questions are asked one at a time, each
+system in turn, on one thread: captions (`text`), and vectors like the stored ones (`like`).
+Printed: recall of the true ten nearest, median and 99th percentile of the latency, bytes of memory
+a vector, and seconds to build. `whole` is `IndexReader.search(level="moment")` with its times,
+merging and metadata; `own` is what of it is not FAISS. What is in the folder already is used again.
+Peers: `pip install usearch hnswlib`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.grown_vectors import Grower, real_embeddings  # noqa: E402
+from benchmarks.options import parse_options  # noqa: E402
+from indexing.catalogue import FileStamp, NewVideo  # noqa: E402
+from indexing.kinds import exact_neighbours  # noqa: E402
+from indexing.manifest import FaissOptions, IndexSettings, Manifest  # noqa: E402
+from indexing.reading import IndexReader  # noqa: E402
+from indexing.shards import Shard  # noqa: E402
+from indexing.writer import IndexWriter  # noqa: E402
+
+K = 10
+SEGMENTS = 10  # of a video
+BYTES_LIMIT = 200  # of memory a vector, in the second row
+Search = Callable[[np.ndarray], np.ndarray]  # a query -> positions of its ten nearest
+
+OPEN_AND_ASK = """
+import sys, time
+started = time.perf_counter()
+from pathlib import Path
+import numpy as np
+from indexing.reading import IndexReader
+imported = time.perf_counter()
+reader = IndexReader(Path(sys.argv[1]))
+reader.search(np.load(sys.argv[2])[0], k=10, level="moment")
+print(time.perf_counter() - imported, imported - started)
+"""
+
+
+def make_index(folder: Path, vectors: np.ndarray, options: FaissOptions) -> tuple[float, float]:
+    """Returns the seconds that adding and publishing took; 0 where it was there already."""
+    if Manifest.exists(folder) and Manifest.read(folder).generation:
+        return 0.0, 0.0
+    dim = vectors.shape[1]
+    settings = IndexSettings({"name": "mini"}, "0" * 64, dim, {}, {"kind": "windows"})
+    spans = np.stack([np.arange(SEGMENTS), np.arange(SEGMENTS) + 1], axis=1) * 4.0
+    with IndexWriter(folder, settings) as writer:
+        started = time.perf_counter()
+        for first in range(0, len(vectors), SEGMENTS):
+            segments = vectors[first : first + SEGMENTS]
+            whole = segments.mean(axis=0, keepdims=True)
+            whole /= np.linalg.norm(whole)
+            name = f"{first // SEGMENTS:08d}.mp4"
+            video = NewVideo(
+                key=name,
+                path=f"/videos/{name}",
+                stamp=FileStamp(1, 1, name),
+                outcome="ok",
+                duration_seconds=4.0 * SEGMENTS,
+                metadata={"title": name, "tags": ["even" if first % 20 else "odd"]},
+                spans=spans[: len(segments)],
+            )
+            writer.add(video, np.concatenate([whole, segments]))
+        writer.save()
+        added = time.perf_counter()
+        writer.publish(options)
+        return added - started, time.perf_counter() - added
+
+
+class Ours:
+    """An index's own search, its FAISS calls timed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.reader = IndexReader(folder)
+        self.level = self.reader._generation._levels["moment"]
+        self.in_faiss = 0.0
+        nearest = Shard.nearest
+
+        def timed(shard: Shard, *args: object, **options: object) -> np.ndarray:
+            started = time.perf_counter()
+            found = nearest(shard, *args, **options)
+            self.in_faiss += time.perf_counter() - started
+            return found
+
+        Shard.nearest = timed
+
+    def segments(self, query: np.ndarray) -> np.ndarray:
+        rows, _ = self.level.nearest(query, k=K, only=None)
+        return (rows["video"] - 1) * SEGMENTS + (rows["start"] // 4).astype(int)
+
+    def whole(self, query: np.ndarray) -> float:
+        """Searches for moments; returns the seconds that FAISS did not take."""
+        self.in_faiss = 0.0
+        started = time.perf_counter()
+        self.reader.search(query, k=K, level="moment")
+        return time.perf_counter() - started - self.in_faiss
+
+
+def peer(name: str, vectors: np.ndarray) -> tuple[Search, float, float]:
+    """A peer at its defaults: its search, bytes a vector, and seconds to build."""
+    started = time.perf_counter()
+    count, dim = vectors.shape
+    if name in ("flat", "hnsw"):
+        factory = {"flat": "Flat", "hnsw": "HNSW32"}[name]
+        index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+        index.add(vectors)
+        links = 0 if name == "flat" else 64 * 4 + 16
+        search: Search = lambda query: index.search(query[None], K)[1][0]  # noqa: E731
+        return search, dim * 4.0 + links, time.perf_counter() - started
+    if name == "usearch":
+        from usearch.index import Index
+
+        other = Index(ndim=dim, metric="ip", dtype="f32")
+        other.add(np.arange(count), vectors, threads=2)
+        search = lambda query: np.array(other.search(query, K).keys)  # noqa: E731
+        return search, other.memory_usage / count, time.perf_counter() - started
+    if name == "hnswlib":
+        import hnswlib
+
+        graph = hnswlib.Index(space="ip", dim=dim)
+        graph.init_index(max_elements=count)
+        graph.add_items(vectors, num_threads=2)
+        graph.set_num_threads(1)
+        search = lambda query: graph.knn_query(query, k=K)[0][0].astype(int)  # noqa: E731
+        return search, graph.index_file_size() / count, time.perf_counter() - started
+    raise SystemExit(f"peers: {name} is not flat, hnsw, usearch or hnswlib")
+
+
+def main() -> None:
+    options = parse_options(
+        __doc__,
+        data=None,
+        folder=None,
+        count="1000000",
+        rounds="3",
+        queries="200",
+        peers="flat,hnsw,usearch,hnswlib",
+    )
+    folder, count = Path(options["folder"]), int(float(options["count"]))
+    num_queries = int(options["queries"])
+    folder.mkdir(parents=True, exist_ok=True)
+    real, captions = real_embeddings(options["data"].split(","), folder / "real.npz")
+    grower = Grower(real)
+    vectors = grower.grow(count, seed=0)
+    random = np.random.default_rng(0)
+    queries = {
+        "text": captions[random.choice(len(captions), num_queries, replace=False)],
+        "like": grower.grow(num_queries, seed=1),
+    }
+    truth = {
+        name: exact_neighbours(some, count, lambda first, last: vectors[first:last])
+        for name, some in queries.items()
+    }
+    searches: dict[str, Search] = {}
+    rows: dict[str, dict] = {}
+    for name, limit in (("auto", 0), ("auto, small", BYTES_LIMIT * count)):
+        where = folder / f"index-{count}-{'small' if limit else 'any'}"
+        adding, publishing = make_index(where, vectors, FaissOptions(memory_bytes=limit))
+        ours = Ours(where)
+        shard = ours.reader.manifest.levels["moment"].main
+        assert shard is not None
+        searches[name] = ours.segments
+        rows[name] = {
+            "kind": f"{shard.kind} {shard.tuning}",
+            "bytes": shard.files(where)[0].stat().st_size / count,
+            "build": publishing,
+            "adding": adding,
+        }
+        for sort, some in queries.items():
+            own = [ours.whole(query) for query in some]
+            rows[name][f"own {sort}"] = np.percentile(own, [50, 99])
+        np.save(folder / "query.npy", queries["text"])
+        done = subprocess.run(
+            [sys.executable, "-c", OPEN_AND_ASK, str(where), str(folder / "query.npy")],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
+        rows[name]["open"] = float(done.stdout.split()[0])
+    for name in options["peers"].split(",") if options["peers"] else []:
+        searches[name], size, seconds = peer(name, vectors)
+        rows[name] = {"kind": name, "bytes": size, "build": seconds}
+    faiss.omp_set_num_threads(1)
+    measure(searches, queries, truth, rounds=int(options["rounds"]), rows=rows)
+    for name, row in rows.items():
+        print(name, json.dumps(row, default=lambda value: np.round(value, 7).tolist()))
+    print_table(rows, queries)
+
+
+def measure(
+    searches: dict[str, Search],
+    queries: dict[str, np.ndarray],
+    truth: dict[str, np.ndarray],
+    *,
+    rounds: int,
+    rows: dict[str, dict],
+) -> None:
+    """Fills in recall and latencies: one query at a time, the systems in turn."""
+    for sort, some in queries.items():
+        seconds: dict[str, list[float]] = {name: [] for name in searches}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in searches}
+        for _ in range(rounds):
+            for name, search in searches.items():
+                found[name] = []
+                for query in some[: 20 if name == "flat" else None]:
+                    started = time.perf_counter()
+                    positions = search(query)
+                    seconds[name].append(time.perf_counter() - started)
+                    found[name].append(positions)
+        for name, row in rows.items():
+            hits = [
+                np.isin(known, got).mean()
+                for known, got in zip(truth[sort], found[name], strict=False)
+            ]
+            row[f"recall {sort}"] = float(np.mean(hits))
+            row[f"ms {sort}"] = np.percentile(seconds[name], [50, 99]) * 1e3
+
+
+def print_table(rows: dict[str, dict], queries: dict[str, np.ndarray]) -> None:
+    flat = {sort: rows["flat"][f"ms {sort}"][0] for sort in queries} if "flat" in rows else {}
+    print("\n| system | recall@10 text / like | p50 ms | p99 ms | flat / p50 | bytes | build s |")
+    print("|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        recall = " / ".join(f"{row[f'recall {sort}']:.3f}" for sort in queries)
+        p50 = " / ".join(f"{row[f'ms {sort}'][0]:.2f}" for sort in queries)
+        p99 = " / ".join(f"{row[f'ms {sort}'][1]:.2f}" for sort in queries)
+        times = " / ".join(f"{flat[s] / row[f'ms {s}'][0]:.0f}" for s in queries if flat)
+        label = f"{name} ({row['kind']})" if row["kind"] != name else name
+        print(
+            f"| {label} | {recall} | {p50} | {p99} | {times} | {row['bytes']:.0f} | "
+            f"{row['build']:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

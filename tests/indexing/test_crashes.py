@@ -1,0 +1,250 @@
+"""Kill -9, power loss, a full disk, a read-only disk, and readers beside a writer.
+
+`REELSEEK_CRASHES=300` makes the random tests that many runs long (benchmarks/crashes.py does so);
+`REELSEEK_CRASHES_REPORT=FILE` has them write what they counted there.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexing.reading import IndexReader
+from indexing.writer import IndexWriter
+from tests.indexing.crashes import (
+    Reported,
+    all_problems,
+    answer_problems,
+    at_most,
+    copy_of,
+    reading_problems,
+    writing_problems,
+)
+from tests.indexing.power_loss import build_shim, crash_state, differences, marks, read_trace, trace
+from tests.indexing.store_worker import (
+    ALL,
+    Line,
+    Worker,
+    embeddings_of,
+    lines_of,
+    make_limits_small,
+    query,
+    settings,
+    video_of,
+)
+
+PROJECT = Path(__file__).parents[2]
+NUM_RUNS = int(os.environ.get("REELSEEK_CRASHES", "25"))
+STATES_PER_RUN = 1.6  # of power losses
+WORKER = [sys.executable, "-m", "tests.indexing.store_worker"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def report(request):
+    """Checks that nothing is wrong, and notes the counts where that is asked for."""
+
+    def report(wrong, **counts):
+        target = os.environ.get("REELSEEK_CRASHES_REPORT")
+        if target:
+            entry = {"test": request.node.name, **counts, "violations": len(wrong)}
+            with open(target, "a") as file:
+                file.write(json.dumps(entry | {"first_violations": wrong[:3]}) + "\n")
+        assert not wrong, "\n".join(wrong[:10])
+
+    return report
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Puts back afterwards what `make_limits_small` sets."""
+    from indexing import kinds, publishing, writer
+
+    for module in (kinds, publishing, writer):
+        for name in [name for name in vars(module) if name.startswith("_") and name.isupper()]:
+            monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setattr(kinds, "choose_kind", kinds.choose_kind)
+    make_limits_small()
+
+
+def phase_of(reported):
+    return "between" if reported.in_flight is None else reported.in_flight.operation
+
+
+# Kill -9
+
+
+def test_killed_writers_lose_nothing(tmp_path, report):
+    draws = random.Random(0)
+    log, folder = tmp_path / "log", tmp_path / "index"
+    wrong, phases = [], Counter()
+    server = subprocess.Popen(
+        [*WORKER, "serve"],
+        cwd=PROJECT,
+        env=ENVIRONMENT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with server:
+        for number in range(NUM_RUNS):
+            if number % 60 == 0:  # a new index now and then: its making may be interrupted too
+                shutil.rmtree(folder, ignore_errors=True)
+                log.unlink(missing_ok=True)
+            kill_seconds = draws.choice([draws.uniform(0, 0.04), draws.uniform(0, 0.6)])
+            task = {"folder": str(folder), "log": str(log), "seed": number + 1}
+            task |= {"num_operations": 10_000, "kill_seconds": kill_seconds}
+            server.stdin.write(json.dumps(task) + "\n")
+            server.stdin.flush()
+            status = json.loads(server.stdout.readline())["status"]
+            if status != -9:
+                wrong.append(f"run {number}: the worker ended with {status}")
+            reported = Reported(lines_of(log))
+            phases[phase_of(reported)] += 1
+            copy = copy_of(folder, tmp_path / "copy")
+            found = all_problems(copy, reported, power_loss=False)
+            wrong += [f"run {number}, {phase_of(reported)}: {text}" for text in found]
+        server.stdin.close()
+    # The index itself, which was never repaired by a publishing in between.
+    wrong += all_problems(folder, Reported(lines_of(log)), power_loss=False)
+    report(wrong, runs=NUM_RUNS, kills_by_phase=dict(phases))
+
+
+# Power loss
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    return build_shim(tmp_path_factory.mktemp("shim"))
+
+
+def test_power_loss_keeps_what_was_reported(tmp_path, shim, report):
+    draws = np.random.default_rng(0)
+    num_states = max(1, int(NUM_RUNS * STATES_PER_RUN))
+    num_traces = max(2, num_states // 60)
+    wrong, modes, phases = [], Counter(), Counter()
+    for run in range(num_traces):
+        folder, trace_path = tmp_path / f"index{run}", tmp_path / f"trace{run}"
+        folder.mkdir()
+        for process in range(2):  # the second takes over from the first
+            seed = 1000 + 2 * run + process
+            command = [*WORKER, "work", str(folder), str(tmp_path / f"log{run}"), str(seed), "45"]
+            env = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+            done = trace(command, folder, trace_path=trace_path, shim=shim, env=env)
+            assert done.returncode == 0, done.stderr
+        operations = read_trace(trace_path)
+        assert differences(operations, folder) == []
+        said = [(number, Line.parse(text)) for number, text in marks(operations)]
+        first = said[0][0]
+        for number in range(run, num_states, num_traces):
+            upto = int(draws.integers(first, len(operations)))
+            mode = ("random", "drop", "random", "keep")[number // num_traces % 4]
+            reported = Reported(line for position, line in said if position <= upto)
+            modes[mode] += 1
+            phases[phase_of(reported)] += 1
+            state = tmp_path / "state"
+            shutil.rmtree(state, ignore_errors=True)
+            crash_state(operations, upto, state, draws, mode=mode)
+            found = all_problems(state, reported, power_loss=mode != "keep")
+            where = f"run {run}, {mode} after {upto} in {phase_of(reported)}"
+            wrong += [f"{where}: {text}" for text in found]
+    report(wrong, states=num_states, by_mode=dict(modes), by_phase=dict(phases))
+
+
+# A full disk
+
+
+@contextmanager
+def disk_of(folder, size):
+    """A file system of its own."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with disk_of(tmp_path / "disk", "2m") as folder:
+        yield folder
+
+
+def free_bytes(folder):
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def leave_free(disk, num_bytes):
+    """Fills the disk up to so many bytes."""
+    ballast = disk / "ballast"
+    ballast.unlink(missing_ok=True)
+    size = max(0, free_bytes(disk) - num_bytes)
+    with ballast.open("wb", buffering=0) as file:
+        written = 0
+        while written < size:
+            written += file.write(bytes(min(1 << 16, size - written)))
+
+
+def is_clean(error):
+    text = str(error)
+    return type(error) is not OSError or error.errno is not None, text and "\n" not in text
+
+
+def test_full_disk_loses_nothing(tmp_path, disk, small_limits, report):
+    draws = random.Random(0)
+    folder, log = disk / "index", []
+    wrong, errors = [], Counter()
+    worker = None
+    for round_number in range(max(4, NUM_RUNS)):
+        leave_free(disk, 4096 * draws.choice([0, 1, 2, 3, 5, 8, 13, 20, 30]))
+        try:
+            for _ in range(80):
+                if worker is None:
+                    worker = Worker(folder, log.append, seed=round_number + 1)
+                worker.step()
+        except Exception as error:
+            operation = json.loads(log[-1])[1]
+            errors[f"{operation}: {type(error).__name__}: {str(error)[:60]}"] += 1
+            if not isinstance(error, (OSError, ValueError)) or "\n" in str(error):
+                wrong.append(f"{operation} raised {type(error).__name__}: {error}")
+        # As a kill at this moment would leave it, and with room again.
+        reported = Reported(map(Line.parse, log))
+        copy = copy_of(folder, tmp_path / "copy")
+        wrong += [
+            f"round {round_number}: {text}"
+            for text in all_problems(copy, reported, power_loss=False)
+        ]
+        (disk / "ballast").unlink()
+        try:  # The same writer goes on; or, now and then, the next one does.
+            if worker is not None and draws.random() < 0.3:
+                worker.writer.close()
+                worker = None
+            for operation in ("add", "save", "add", "publish", "delete", "add"):
+                worker = worker or Worker(folder, log.append, seed=10_000 + round_number)
+                worker.step(operation)
+        except Exception as error:
+            wrong.append(f"round {round_number}, with room again: {type(error).__name__}: {error}")
+        reported = Reported(map(Line.parse, log))
+        copy = copy_of(folder, tmp_path / "copy")
+        wrong += [
+            f"round {round_number}, with room again: {text}"
+            for text in all_problems(copy, reported, power_loss=False)
+        ]
+    report(wrong, rounds=max(4, NUM_RUNS), errors=dict(errors))
