@@ -5,11 +5,13 @@ leaves the changes that were complete and nothing of the others. It is kept in w
 that searching does not wait for writing.
 """
 
+import errno
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,11 @@ INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+_DISK_ERRORS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
 _COLUMNS = (
     *("key", "path", "size_bytes", "modified_ns", "content_sha256", "outcome", "reason"),
     *("decoder", "num_frames", "duration_seconds", "metadata", "spans", "frame_times"),
@@ -132,7 +139,7 @@ class Catalogue:
                 self._connection.executescript(_SCHEMA)
             self._connection.execute("PRAGMA trusted_schema = OFF")
         except sqlite3.DatabaseError as error:
-            raise ValueError(self._damaged(error)) from error
+            raise self._as_named(error) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -154,7 +161,7 @@ class Catalogue:
                 for row in cursor:
                     yield self._record(row)
         except sqlite3.DatabaseError as error:
-            raise ValueError(self._damaged(error)) from error
+            raise self._as_named(error) from error
 
     def videos(self, ids: Sequence[int]) -> dict[int, VideoRecord]:
         """Those of these videos that are still there, by id."""
@@ -208,7 +215,7 @@ class Catalogue:
             next_part: the new first unused number of a part, where parts were written.
             deleted_keys: to be removed.
         """
-        with self._connection:
+        with self._transaction():
             self._connection.executemany(
                 "DELETE FROM videos WHERE key = ?", [(key,) for key in deleted_keys]
             )
@@ -233,7 +240,7 @@ class Catalogue:
         values["metadata"] = _to_json(record.metadata if metadata is None else metadata)
         stamp = stamp or record.stamp
         values |= {f.name: getattr(stamp, f.name) for f in fields(stamp)}
-        with self._connection:
+        with self._transaction():
             self._write(record.id, values)
             self._count_change()
 
@@ -241,7 +248,7 @@ class Catalogue:
         self, moves: Iterable[tuple[VideoRecord, tuple[int, int]]], *, next_part: int
     ) -> None:
         """Names new places of embeddings, which have been copied there."""
-        with self._connection:
+        with self._transaction():
             for record, location in moves:
                 self._write(record.id, _values(record, location))
             self._count_change(next_part)
@@ -253,7 +260,7 @@ class Catalogue:
 
     def set_fact(self, name: str, value: str) -> None:
         """Keeps a text about the index, for the case that the manifest is lost."""
-        with self._connection:
+        with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def drop_damaged(self) -> list[str]:
@@ -272,7 +279,7 @@ class Catalogue:
                 self._record(row)
             except ValueError:
                 bad.append(row[:2])
-        with self._connection:
+        with self._transaction():
             self._connection.executemany(
                 "DELETE FROM videos WHERE id = ?", [(video_id,) for video_id, _ in bad]
             )
@@ -287,6 +294,14 @@ class Catalogue:
             return [f"{self._path.name}: {text}" for text in found]
         except sqlite3.DatabaseError as error:
             return [f"{self._path.name}: {error}"]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._connection:
+                yield
+        except sqlite3.DatabaseError as error:
+            raise self._as_named(error) from error
 
     def _insert(self, video: NewVideo, location: tuple[int, int] | None) -> None:
         assert (video.outcome == "failed") == (location is None)
@@ -316,7 +331,7 @@ class Catalogue:
             with closing(self._connection.execute(sql, values)) as cursor:
                 return cursor.fetchall()
         except sqlite3.DatabaseError as error:
-            raise ValueError(self._damaged(error)) from error
+            raise self._as_named(error) from error
 
     def _record(self, row: tuple) -> VideoRecord:
         video_id, *values, checksum = row
@@ -330,6 +345,13 @@ class Catalogue:
         named["frame_times"] = np.frombuffer(named["frame_times"], "<f8")
         location = None if part is None else (part, first_row)
         return VideoRecord(id=video_id, location=location, stamp=stamp, **named)
+
+    def _as_named(self, error: sqlite3.DatabaseError) -> Exception:
+        """What SQLite says, as what the system would say where it is the disk's fault."""
+        number = _DISK_ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if number is not None:
+            return OSError(number, os.strerror(number), str(self._path))
+        return ValueError(self._damaged(error))
 
     def _damaged(self, what: object) -> str:
         return (

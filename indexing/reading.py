@@ -320,21 +320,25 @@ class _Level:
     ) -> np.ndarray:
         allowed, num_allowed = alive, shard.info.count
         if only is not None:
-            inside = np.isin(shard.table["video"], only)
-            if alive is not None:
-                inside &= np.unpackbits(alive, count=len(inside), bitorder="little").view(bool)
+            inside = np.isin(shard.table["video"], only) & _unpacked(alive, num_allowed)
             num_allowed = int(inside.sum())
             if num_allowed <= max(_COMPARE_ALL, k):
                 return np.flatnonzero(inside)
             allowed = np.packbits(inside, bitorder="little")
         elif k >= num_allowed:
-            return np.flatnonzero(shard.table["part"] >= 0)
+            return np.flatnonzero(_unpacked(alive, num_allowed))
         found = shard.nearest(query, k=k, allowed=allowed)
         if len(found) < min(k, num_allowed):  # too few in the lists that were looked at
             found = shard.nearest(query, k=k, allowed=allowed, exhaustive=True)
         if only is not None and len(found) < min(k, num_allowed):
             return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
         return found
+
+
+def _unpacked(alive: np.ndarray | None, count: int) -> np.ndarray:
+    if alive is None:
+        return np.ones(count, dtype=bool)
+    return np.unpackbits(alive, count=count, bitorder="little").view(bool)
 
 
 def _hit(rank: int, found: _Found, records: dict[int, VideoRecord]) -> SearchHit:

@@ -84,13 +84,11 @@ class Reported:
             if known.get(key) not in allowed:
                 wrong.append(f"{key} is {known.get(key)}, not in {allowed}")
         changes = {} if self.in_flight is None else self.in_flight.changes
-        if len(changes) > 1:  # at once or not at all
-            before = {key: known.get(key) not in (None, changes[key]) for key in changes}
-            after = {key: known.get(key) == changes[key] for key in changes}
-            was_there = [key for key in changes if changes[key] is None]
-            happened = {after[key] for key in was_there}
-            if len(happened) > 1 and any(before.values()):
-                wrong.append(f"half of {self.in_flight} happened")
+        reported = self.after_power_loss if power_loss else self.after_kill
+        # At once or not at all; a key that may have been lost before says nothing of it.
+        certain = [key for key in changes if changes[key] not in reported.get(key, {None})]
+        if len({known.get(key) == changes[key] for key in certain}) > 1:
+            wrong.append(f"half of {self.in_flight} happened")
         return wrong
 
 

@@ -1,16 +1,18 @@
+import errno
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from indexing.catalogue import Catalogue, FileStamp, NewVideo, SegmentRecord
+from indexing.catalogue import Catalogue, FileStamp, NewVideo, rebuild_catalogue
 
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "catalogue.sqlite"
+    return tmp_path / "videos.sqlite"
 
 
 @pytest.fixture
@@ -22,18 +24,37 @@ def catalogue(path):
 def new_video(key, *, num_segments=2, **values):
     spans = np.array([[2.0 * i, 2.0 * i + 4.0] for i in range(num_segments)])
     stamp = FileStamp(10, 20, f"sha of {key}")
-    video = NewVideo(key, f"/videos/{key}", stamp, "ok", spans=spans.reshape(-1, 2), **values)
-    return video
-
-
-def places(part, first, num_segments=2):
-    """The locations of a video whose embeddings are the rows of a part from `first` on."""
-    return np.array([[part, first + i] for i in range(1 + num_segments)])
+    return NewVideo(key, f"/videos/{key}", stamp, "ok", spans=spans.reshape(-1, 2), **values)
 
 
 def failed_video(key):
-    stamp = FileStamp(1, 2, "sha")
-    return NewVideo(key, f"/{key}", stamp, "failed", "is broken"), np.empty((0, 2), np.int64)
+    return NewVideo(key, f"/{key}", FileStamp(1, 2, "sha"), "failed", "is broken")
+
+
+def plain(record):
+    """A record that can be compared."""
+    return replace(record, spans=record.spans.tolist(), frame_times=record.frame_times.tolist())
+
+
+def plain_records(catalogue):
+    return {key: plain(record) for key, record in catalogue.records().items()}
+
+
+def spoil(path, key, /, **values):
+    """Changes an entry behind the catalogue's back."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name, value in values.items():
+            connection.execute(f"UPDATE videos SET {name} = ? WHERE key = ?", (value, key))
+
+
+def spoil_page(path, text):
+    """Overwrites the page that holds an entry."""
+    with closing(sqlite3.connect(path)) as connection:
+        ((page_bytes,),) = connection.execute("PRAGMA page_size")
+    content = bytearray(path.read_bytes())
+    first = content.index(text) // page_bytes * page_bytes
+    content[first : first + page_bytes] = b"\xff" * page_bytes
+    path.write_bytes(content)
 
 
 def test_record_holds_what_was_stored(catalogue):
@@ -42,114 +63,139 @@ def test_record_holds_what_was_stored(catalogue):
         "n": [1, {"x": None}],
     }
     video = new_video(
-        "\u00e9/\u732b.mp4", decoder="pyav", num_frames=7, duration_seconds=5.5, metadata=metadata
+        "\u00e9/\u732b.mp4",
+        decoder="pyav",
+        num_frames=7,
+        duration_seconds=5.5,
+        metadata=metadata,
+        frame_times=np.array([0.1, 1 / 3, 5.4999]),
     )
-    catalogue.store([video], [places(3, 4)], next_part=4)
+    catalogue.store([video], [(3, 4)], next_part=4)
     record = catalogue.records()["\u00e9/\u732b.mp4"]
-    for (
-        name
-    ) in "key path stamp outcome reason decoder num_frames duration_seconds metadata".split():
-        assert getattr(record, name) == getattr(video, name)
+    for name, value in vars(plain(video)).items():
+        assert getattr(plain(record), name) == value
     assert record.location == (3, 4)
-    assert catalogue.videos([record.id]) == {record.id: record}
+    assert record.num_rows == 1 + 2 + 3
+    assert {n: plain(r) for n, r in catalogue.videos([record.id]).items()} == {
+        record.id: plain(record)
+    }
     assert catalogue.counter("next_part") == 4
 
 
 def test_failed_video_is_remembered_and_not_searchable(catalogue):
-    video, nowhere = failed_video("a")
-    catalogue.store([video], [nowhere])
+    catalogue.store([failed_video("a"), new_video("b")], [None, (1, 0)])
     record = catalogue.records()["a"]
     assert (record.outcome, record.reason, record.location) == ("failed", "is broken", None)
-    for level in ("video", "moment"):
-        ids, locations = catalogue.embedding_table(level)
-        assert (ids.shape, locations.shape) == ((0,), (0, 2))
+    assert (record.spans.shape, record.frame_times.shape, record.num_rows) == ((0, 2), (0,), 0)
+    b = catalogue.records()["b"].id
+    assert catalogue.searchable_ids().tolist() == [b]
+    assert catalogue.matching_ids("key IN (?, ?)", ["a", "b"]).tolist() == [b]
+    assert catalogue.matching_keys("key IN (?, ?)", ["a", "b"]) == ["a", "b"]
 
 
 def test_segments_come_in_order_of_time(catalogue):
-    catalogue.store([new_video("a"), new_video("b")], [places(1, 0), places(1, 3)])
-    a, b = (catalogue.records()[key].id for key in "ab")
-    segments = catalogue.segments_of_videos([b, a])
-    assert [(s.start_seconds, s.end_seconds, s.location) for s in segments[b]] == [
-        (0.0, 4.0, (1, 4)),
-        (2.0, 6.0, (1, 5)),
-    ]
-    assert [s.location for s in segments[a]] == [(1, 1), (1, 2)]
-    assert all(isinstance(s, SegmentRecord) and s.video_id == a for s in segments[a])
-    ids = [s.id for s in (*segments[a], *segments[b])]
-    assert catalogue.video_ids_of_segments(ids) == dict(zip(ids, [a, a, b, b], strict=True))
+    catalogue.store([new_video("a"), new_video("b")], [(1, 0), (1, 3)])
+    for record in catalogue.scan():
+        assert record.spans.dtype == np.float64
+        assert record.spans.tolist() == [[0.0, 4.0], [2.0, 6.0]]
 
 
-def test_embedding_table_names_every_searchable_row(catalogue):
-    catalogue.store([new_video("a"), new_video("b")], [places(1, 0), places(1, 3)])
-    video_ids, video_locations = catalogue.embedding_table("video")
-    segment_ids, segment_locations = catalogue.embedding_table("moment")
-    assert video_ids.tolist() == [catalogue.records()[key].id for key in "ab"]
-    assert video_locations.tolist() == [[1, 0], [1, 3]]
-    assert segment_locations.tolist() == [[1, 1], [1, 2], [1, 4], [1, 5]]
-    assert len(set(segment_ids.tolist())) == 4
+def test_scan_names_every_video_in_order_of_its_id(catalogue):
+    catalogue.store([new_video(key) for key in "bca"], [(1, 0), (1, 3), (1, 6)])
+    found = list(catalogue.scan())
+    assert [record.key for record in found] == ["b", "c", "a"]
+    assert [record.location for record in found] == [(1, 0), (1, 3), (1, 6)]
+    ids = [record.id for record in found]
+    assert ids == sorted(ids) == catalogue.searchable_ids().tolist()
+    assert [record.key for record in catalogue.scan(after=ids[0])] == ["c", "a"]
+    assert list(catalogue.scan(after=ids[-1])) == []
 
 
 def test_ids_are_never_used_again(catalogue):
-    seen_videos, seen_segments = [], []
+    seen = []
     for part in range(1, 5):
-        catalogue.store([new_video("a")], [places(part, 0)])
-        seen_videos += catalogue.embedding_table("video")[0].tolist()
-        seen_segments += catalogue.embedding_table("moment")[0].tolist()
+        catalogue.store([new_video("a")], [(part, 0)])
+        seen += catalogue.searchable_ids().tolist()
     catalogue.store([], [], deleted_keys=["a"])
-    catalogue.store([new_video("b")], [places(5, 0)])
-    seen_videos += catalogue.embedding_table("video")[0].tolist()
-    seen_segments += catalogue.embedding_table("moment")[0].tolist()
-    assert len(set(seen_videos)) == len(seen_videos) == 5
-    assert len(set(seen_segments)) == len(seen_segments) == 10
+    catalogue.store([new_video("b")], [(5, 0)])
+    seen += catalogue.searchable_ids().tolist()
+    assert len(set(seen)) == len(seen) == 5
 
 
-def test_deleting_a_video_deletes_its_segments(catalogue):
-    catalogue.store([new_video("a"), new_video("b")], [places(1, 0), places(2, 0)])
+def test_deleted_video_is_gone(catalogue):
+    catalogue.store([new_video("a"), new_video("b")], [(1, 0), (2, 0)])
     a, b = (catalogue.records()[key].id for key in "ab")
-    a_segments = [segment.id for segment in catalogue.segments_of_videos([a])[a]]
     catalogue.store([], [], deleted_keys=["a", "never there"])
     assert list(catalogue.records()) == ["b"]
-    assert catalogue.segments_of_videos([a, b])[a] == []
-    assert catalogue.video_ids_of_segments(a_segments) == {}
     assert catalogue.videos([a, b]).keys() == {b}
-    assert catalogue.used_parts() == {2}
+    assert catalogue.searchable_ids().tolist() == [b]
 
 
 def test_replacing_a_video_retires_its_segments(catalogue):
-    catalogue.store([new_video("a")], [places(1, 0)])
-    catalogue.store([new_video("a", num_segments=1)], [places(2, 0, num_segments=1)])
-    assert catalogue.embedding_table("video")[1].tolist() == [[2, 0]]
-    assert catalogue.embedding_table("moment")[1].tolist() == [[2, 1]]
-    assert catalogue.used_parts() == {2}
+    catalogue.store([new_video("a")], [(1, 0)])
+    before = catalogue.records()["a"].id
+    catalogue.store([new_video("a", num_segments=1)], [(2, 0)])
+    (record,) = catalogue.scan()
+    assert record.id != before
+    assert (record.location, record.spans.tolist()) == ((2, 0), [[0.0, 4.0]])
+    assert catalogue.videos([before]) == {}
 
 
 def test_update_keeps_id_and_embeddings(catalogue):
-    catalogue.store([new_video("a")], [places(1, 0)])
+    catalogue.store([new_video("a", frame_times=np.array([1.5]))], [(1, 0)])
     before = catalogue.records()["a"]
     stamp = FileStamp(11, 21, before.stamp.content_sha256)
-    catalogue.update(before.id, key="b", path="/b", stamp=stamp, metadata={"title": "B"})
+    catalogue.update(before, key="b", path="/b", stamp=stamp, metadata={"title": "B"})
     after = catalogue.records()["b"]
-    assert (after.id, after.location) == (before.id, before.location)
-    assert (after.path, after.stamp, after.metadata) == ("/b", stamp, {"title": "B"})
-    assert len(catalogue.segments_of_videos([before.id])[before.id]) == 2
+    changed = {"key": "b", "path": "/b", "stamp": stamp, "metadata": {"title": "B"}}
+    assert plain(after) == replace(plain(before), **changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"key": "b"},
+        {"path": "/b"},
+        {"stamp": FileStamp(11, 21, "other")},
+        {"metadata": {"title": "B"}},
+        {"metadata": {}},
+    ],
+)
+def test_update_changes_nothing_else(catalogue, change):
+    catalogue.store([new_video("a", metadata={"title": "A"})], [(1, 0)])
+    before = catalogue.records()["a"]
+    catalogue.update(before, **change)
+    (after,) = catalogue.scan()
+    assert plain(after) == replace(plain(before), **change)
+
+
+def test_relocated_video_is_the_same_elsewhere(catalogue):
+    catalogue.store([new_video("a"), new_video("b")], [(1, 0), (1, 3)], next_part=2)
+    before = catalogue.records()
+    catalogue.relocate([(before["b"], (2, 0))], next_part=3)
+    assert plain_records(catalogue) == {
+        "a": plain(before["a"]),
+        "b": replace(plain(before["b"]), location=(2, 0)),
+    }
+    assert catalogue.counter("next_part") == 3
 
 
 def test_every_change_counts(catalogue):
     assert catalogue.counter("revision") == 0
-    catalogue.store([new_video("a")], [places(1, 0)])
+    catalogue.store([new_video("a")], [(1, 0)])
     record = catalogue.records()["a"]
-    catalogue.update(record.id, key="a", path="/a", stamp=record.stamp, metadata={})
+    catalogue.update(record, path="/a", metadata={})
+    catalogue.relocate([(record, (2, 0))], next_part=3)
     catalogue.store([], [], deleted_keys=["a"])
-    assert catalogue.counter("revision") == 3
+    assert catalogue.counter("revision") == 4
 
 
 def test_change_that_breaks_off_leaves_nothing(catalogue):
-    catalogue.store([new_video("a")], [places(1, 0)])
+    catalogue.store([new_video("a")], [(1, 0)])
     broken = new_video("c", metadata={"not for JSON": object()})
     with pytest.raises(TypeError):
-        catalogue.store(
-            [new_video("b"), broken], [places(2, 0), places(2, 3)], next_part=3, deleted_keys=["a"]
-        )
+        catalogue.store([new_video("b"), broken], [(2, 0), (2, 3)], next_part=3, deleted_keys=["a"])
     assert list(catalogue.records()) == ["a"]
     assert (catalogue.counter("revision"), catalogue.counter("next_part")) == (1, 1)
 
@@ -157,49 +203,66 @@ def test_change_that_breaks_off_leaves_nothing(catalogue):
 def test_more_ids_than_sqlite_takes_at_once(catalogue):
     many = range(40_000)  # SQLite's limit of values is 32,766
     videos = [new_video(f"{i}", num_segments=1) for i in range(1200)]
-    catalogue.store(videos, [places(1, 2 * i, num_segments=1) for i in range(1200)])
-    records = catalogue.records()
-    assert catalogue.videos(many) == {record.id: record for record in records.values()}
-    segments = catalogue.segments_of_videos([record.id for record in records.values()])
-    assert [segments[records[f"{i}"].id][0].location for i in range(1200)] == [
-        (1, 2 * i + 1) for i in range(1200)
-    ]
-    assert len(catalogue.video_ids_of_segments(many)) == 1200
+    catalogue.store(videos, [(1, 2 * i) for i in range(1200)])
+    records = catalogue.videos(many)
+    assert [record.key for record in records.values()] == [f"{i}" for i in range(1200)]
+    assert [record.location for record in records.values()] == [(1, 2 * i) for i in range(1200)]
+    assert list(records) == catalogue.searchable_ids().tolist()
 
 
 def test_numpy_ids_are_as_good_as_python_ones(catalogue):
-    catalogue.store([new_video("a")], [places(1, 0)])
-    ids, _ = catalogue.embedding_table("video")
-    assert list(catalogue.videos(ids).values()) == [catalogue.records()["a"]]
+    catalogue.store([new_video("a")], [(1, 0)])
+    (record,) = catalogue.videos(catalogue.searchable_ids()).values()
+    assert plain(record) == plain_records(catalogue)["a"]
+
+
+def test_facts_are_kept(catalogue):
+    assert catalogue.fact("settings") is None
+    for text in ("", "{}", "caf\u00e9 \u732b"):
+        catalogue.set_fact("settings", text)
+        assert catalogue.fact("settings") == text
+    assert catalogue.counter("revision") == 0  # nothing that could be searched has changed
 
 
 def test_what_was_stored_is_there_when_opened_again(path):
     with closing(Catalogue(path)) as catalogue:
-        catalogue.store([new_video("a")], [places(1, 0)], next_part=2)
-        before = catalogue.records()
+        catalogue.store([new_video("a"), failed_video("b")], [(1, 0), None], next_part=2)
+        catalogue.set_fact("frame_spread", "0.25")
+        before = plain_records(catalogue)
     for read_only in (False, True):
         with closing(Catalogue(path, read_only=read_only)) as catalogue:
-            assert catalogue.records() == before
+            assert plain_records(catalogue) == before
             assert catalogue.counter("next_part") == 2
+            assert catalogue.fact("frame_spread") == "0.25"
 
 
 def test_read_only_catalogue_cannot_be_changed(catalogue, path):
     reader = Catalogue(path, read_only=True)
-    with closing(reader), pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.store([new_video("a")], [places(1, 0)])
+    with closing(reader), pytest.raises(OSError) as raised:
+        reader.store([new_video("a")], [(1, 0)])
+    assert (raised.value.errno, raised.value.filename) == (errno.EROFS, str(path))
     assert catalogue.records() == {}
 
 
 def test_reader_sees_what_is_stored_after_it_was_opened(catalogue, path):
     with closing(Catalogue(path, read_only=True)) as reader:
-        catalogue.store([new_video("a")], [places(1, 0)])
+        catalogue.store([new_video("a")], [(1, 0)])
         assert list(reader.records()) == ["a"]
 
 
-def test_reader_undoes_the_change_in_which_a_writer_was_killed(path, tmp_path):
+def test_reader_waits_for_no_writer(catalogue, path):
+    catalogue.store([new_video("a")], [(1, 0)])
+    with closing(Catalogue(path, read_only=True)) as reader, catalogue.connection as writing:
+        writing.execute("DELETE FROM videos")
+        assert list(reader.records()) == ["a"]
+    assert catalogue.records() == {}
+
+
+@pytest.mark.parametrize("lost", [None, "videos.sqlite-shm"])
+def test_reader_undoes_the_change_in_which_a_writer_was_killed(path, tmp_path, lost):
     with closing(Catalogue(path)) as catalogue:
-        catalogue.store([new_video("a")], [places(1, 0)])
-    # As a killed writer leaves them: the file half changed, and the journal of what it was.
+        catalogue.store([new_video("a")], [(1, 0)])
+    # As a killed writer leaves them: the log holds half of a change.
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("PRAGMA cache_size = 2")
         writer.execute("BEGIN")
@@ -208,16 +271,20 @@ def test_reader_undoes_the_change_in_which_a_writer_was_killed(path, tmp_path):
         writer.executemany("INSERT INTO counters VALUES (?, ?)", rows)
         killed = tmp_path / "killed"
         killed.mkdir()
-        for file in tmp_path.glob("catalogue.sqlite*"):
-            shutil.copy(file, killed)
+        for file in tmp_path.glob("videos.sqlite*"):
+            if file.name != lost:
+                shutil.copy(file, killed)
         writer.execute("ROLLBACK")
-    assert (killed / "catalogue.sqlite-journal").stat().st_size > 0
-    with closing(Catalogue(killed / "catalogue.sqlite", read_only=True)) as reader:
+    assert (killed / "videos.sqlite-wal").stat().st_size > 0
+    with closing(Catalogue(killed / "videos.sqlite", read_only=True)) as reader:
         assert list(reader.records()) == ["a"]
 
 
+# Damage
+
+
 def test_missing_catalogue_is_an_error_for_a_reader_and_is_not_made(path):
-    with pytest.raises(ValueError, match=r"catalogue.sqlite is missing or damaged"):
+    with pytest.raises(ValueError, match=r"videos.sqlite is missing or damaged"):
         Catalogue(path, read_only=True)
     assert not path.exists()
 
@@ -228,19 +295,149 @@ def test_missing_catalogue_is_an_error_for_a_reader_and_is_not_made(path):
 )
 def test_file_that_is_not_a_catalogue_is_named(path, content, read_only):
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"catalogue.sqlite is missing or damaged"):
+    with pytest.raises(ValueError, match=r"videos.sqlite is missing or damaged .*; run .*repair"):
         Catalogue(path, read_only=read_only)
 
 
 def test_damage_that_shows_only_in_a_query_is_named(path):
     with closing(Catalogue(path)) as catalogue:
-        catalogue.store(
-            [new_video(f"{i}") for i in range(500)], [places(1, 3 * i) for i in range(500)]
-        )
+        catalogue.store([new_video(f"{i}") for i in range(500)], [(1, 3 * i) for i in range(500)])
     content = bytearray(path.read_bytes())
     table = range(8 * 4096, len(content))  # behind the schema and the counters
     content[table.start : table.stop] = b"\xff" * len(table)
     path.write_bytes(content)
     reader = Catalogue(path, read_only=True)
-    with closing(reader), pytest.raises(ValueError, match=r"catalogue.sqlite is damaged .*; index"):
+    message = r"videos.sqlite is missing or damaged \(.*\); run python -m indexing.repair"
+    with closing(reader), pytest.raises(ValueError, match=message):
         reader.records()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "z"},
+        {"path": "/videos/z"},
+        {"size_bytes": 11},
+        {"content_sha256": "sha of z"},
+        {"outcome": "partial"},
+        {"duration_seconds": 1e-9},
+        {"metadata": '{"title": "z"}'},
+        {"spans": bytes(32)},
+        {"frame_times": bytes(8)},
+        {"part": 2},
+        {"row": 4},
+        {"row": None},
+        {"checksum": 0},
+    ],
+    ids=str,
+)
+def test_entry_that_is_not_what_was_written_is_named(catalogue, path, change):
+    catalogue.store([new_video("a"), new_video("b")], [(1, 0), (1, 3)])
+    a, b = catalogue.searchable_ids().tolist()
+    spoil(path, "b", **change)
+    with pytest.raises(ValueError, match=rf"damaged \(the entry of video {b}\); run .*repair"):
+        catalogue.records()
+    with pytest.raises(ValueError, match=rf"the entry of video {b}"):
+        catalogue.videos([a, b])
+    assert catalogue.videos([a]).keys() == {a}
+    assert catalogue.integrity_problems() == []
+
+
+def test_damaged_entries_are_dropped_and_the_others_stay(catalogue, path):
+    catalogue.store([new_video(key) for key in "abc"], [(1, 0), (1, 3), (1, 6)])
+    spoil(path, "a", path="/elsewhere")
+    spoil(path, "c", part=9)
+    assert catalogue.drop_damaged() == ["a", "c"]
+    assert list(catalogue.records()) == ["b"]
+    assert catalogue.counter("revision") == 2
+    assert catalogue.drop_damaged() == []
+
+
+def test_rebuilt_catalogue_holds_what_can_still_be_read(path):
+    with closing(Catalogue(path)) as catalogue:
+        catalogue.store([new_video(f"{i}") for i in range(500)], [(1, 3 * i) for i in range(500)])
+        catalogue.set_fact("settings", "{}")
+        before = plain_records(catalogue)
+    spoil_page(path, b"/videos/250")
+    num_kept = rebuild_catalogue(path, next_part=7)
+    assert 100 < num_kept < 500
+    with closing(Catalogue(path)) as catalogue:
+        after = plain_records(catalogue)
+        assert len(after) == num_kept
+        assert after.items() <= before.items()
+        assert catalogue.integrity_problems() == []
+        assert (catalogue.counter("next_part"), catalogue.fact("settings")) == (7, "{}")
+        catalogue.store([new_video("new")], [(7, 0)])
+        ids = [record.id for record in before.values()]
+        assert catalogue.records()["new"].id > max(ids)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="rebuild_catalogue does not keep SQLite's sequence"
+)
+def test_ids_lost_in_a_rebuilt_catalogue_are_never_used_again(path):
+    with closing(Catalogue(path)) as catalogue:
+        catalogue.store([new_video(f"{i}") for i in range(500)], [(1, 3 * i) for i in range(500)])
+        before = catalogue.searchable_ids().tolist()
+    spoil_page(path, b"/videos/499")
+    assert rebuild_catalogue(path, next_part=7) < 500
+    with closing(Catalogue(path)) as catalogue:
+        catalogue.store([new_video("new")], [(7, 0)])
+        assert catalogue.records()["new"].id > max(before)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="rebuild_catalogue counts changes from 0 again"
+)
+def test_rebuilt_catalogue_has_a_revision_that_was_never_published(path):
+    with closing(Catalogue(path)) as catalogue:
+        catalogue.store([new_video(f"{i}") for i in range(500)], [(1, 3 * i) for i in range(500)])
+        published = catalogue.counter("revision")
+    spoil_page(path, b"/videos/250")
+    rebuild_catalogue(path, next_part=7)
+    with closing(Catalogue(path)) as catalogue:
+        catalogue.drop_damaged()
+        assert catalogue.counter("revision") > published
+
+
+@pytest.mark.xfail(
+    strict=True, raises=ValueError, reason="a text that is not UTF-8 ends the scan of the catalogue"
+)
+def test_entries_whose_text_is_no_longer_utf_8_are_dropped_alone(path):
+    with closing(Catalogue(path)) as catalogue:
+        catalogue.store(
+            [new_video(f"{i:03d}") for i in range(100)], [(1, 3 * i) for i in range(100)]
+        )
+    content = path.read_bytes()
+    for key in (b"010", b"090"):
+        assert content.count(b"/videos/" + key) == 1
+        content = content.replace(b"/videos/" + key, b"/vid\xe5os/" + key)
+    path.write_bytes(content)
+    with closing(Catalogue(path)) as catalogue:
+        assert catalogue.drop_damaged() == ["010", "090"]
+        assert len(catalogue.records()) == 98
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (sqlite3.SQLITE_FULL, errno.ENOSPC),
+        (sqlite3.SQLITE_IOERR_FSYNC, errno.EIO),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, errno.EROFS),
+    ],
+)
+def test_fault_of_the_disk_is_not_called_damage(catalogue, path, number, expected):
+    class FullDisk:
+        def execute(self, *args):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = number
+            raise error
+
+        def close(self):
+            pass
+
+    catalogue.close()
+    catalogue._connection = FullDisk()
+    with pytest.raises(OSError) as raised:
+        catalogue.counter("revision")
+    assert (raised.value.errno, raised.value.filename) == (expected, str(path))

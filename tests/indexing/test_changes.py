@@ -12,7 +12,7 @@ def record_of(item, number=1, *, outcome="ok"):
     stamp = file_stamp(item.path)
     location = None if outcome == "failed" else (1, number)
     path = str(item.path)
-    return VideoRecord(number, item.key, path, stamp, outcome, "", "pyav", 1, 1.0, {}, location)
+    return VideoRecord(item.key, path, stamp, outcome, id=number, location=location)
 
 
 @pytest.fixture

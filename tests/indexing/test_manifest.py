@@ -1,10 +1,12 @@
 import json
+import zlib
 from dataclasses import replace
 
 import pytest
 
 from indexing import IndexMismatchError, IndexSettings, Manifest
-from indexing.manifest import FORMAT_VERSION, check_settings
+from indexing.manifest import FORMAT_VERSION, FaissOptions, LevelInfo, check_settings
+from indexing.shards import ShardInfo
 
 SETTINGS = IndexSettings(
     model={"name": "mini", "pretrained": None, "scripts": ["Latin"]},
@@ -16,12 +18,30 @@ SETTINGS = IndexSettings(
 
 
 def change(folder, **values):
+    """Changes a manifest, and its checksum too."""
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    values = json.loads(path.read_text()) | values
+    del values["checksum"]
+    values["checksum"] = zlib.crc32(json.dumps(values, sort_keys=True).encode())
+    path.write_text(json.dumps(values))
 
 
 def test_manifest_is_read_as_it_was_written(tmp_path):
-    manifest = Manifest(SETTINGS, generation=3, revision=8, num_videos=5, num_segments=70)
+    shard = ShardInfo(
+        "moment-main-00000003", "moment-main-00000002", 70, "IVF16,SQ8", {"nprobe": 3}
+    )
+    manifest = Manifest(
+        SETTINGS,
+        generation=3,
+        revision=8,
+        num_videos=5,
+        num_segments=70,
+        frame_spread=0.25,
+        faiss=FaissOptions("IVF16,SQ8", recall=0.9, memory_bytes=1 << 40),
+        levels={"video": LevelInfo(), "moment": LevelInfo(shard, shard, "moment-dead-3.npy", 7)},
+        recall={"stored": 0.9125, "logged": 1.0},
+        rebuild="recall of logged queries is below 0.9",
+    )
     assert not Manifest.exists(tmp_path)
     manifest.write(tmp_path)
     assert Manifest.exists(tmp_path)
@@ -45,15 +65,51 @@ def test_folder_without_manifest_is_not_an_index(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe\x00", b'{"format": 2}']
+    "content", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe\x00", b'{"format": 3}']
 )
 def test_damaged_manifest_is_named(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"manifest.json is damaged \(\w+\); index again"):
+    with pytest.raises(
+        ValueError, match=r"manifest.json is damaged \(\w+\); run .*indexing.repair index="
+    ):
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("values", [{"unknown": 1}, {"settings": {}}, {"settings": [1]}])
+def test_changed_value_is_noticed(tmp_path):
+    Manifest(SETTINGS, generation=3, num_videos=5).write(tmp_path)
+    path = tmp_path / "manifest.json"
+    text = path.read_text()
+    for old, new in (('"num_videos": 5', '"num_videos": 6'), ('"mini"', '"minj"'), ("4.0", "4.1")):
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=r"manifest.json is damaged \(ValueError\); run "):
+            Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../main", "/tmp/main", "a/../main"])
+@pytest.mark.parametrize("which", ["name", "table", "dead"])
+def test_name_that_leads_out_of_the_folder_is_refused(tmp_path, name, which):
+    main = ShardInfo("main", "main", 3, "Flat")
+    level = LevelInfo(main, dead="dead.npy")
+    if which == "dead":
+        level = replace(level, dead=name)
+    else:
+        level = replace(level, main=replace(main, **{which: name}))
+    Manifest(SETTINGS, levels={"video": level}).write(tmp_path)
+    with pytest.raises(ValueError, match=r"manifest.json is damaged"):
+        Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"unknown": 1},
+        {"settings": {}},
+        {"settings": [1]},
+        {"levels": []},
+        {"levels": {"video": {}}},
+    ],
+)
 def test_manifest_with_other_fields_is_damaged(tmp_path, values):
     Manifest(SETTINGS).write(tmp_path)
     change(tmp_path, **values)
@@ -61,12 +117,22 @@ def test_manifest_with_other_fields_is_damaged(tmp_path, values):
         Manifest.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        (1, "index again into a new folder"),
+        (2, "run python -m indexing.migrate index="),
+        (FORMAT_VERSION + 1, "index again into a new folder"),
+    ],
+)
 @pytest.mark.parametrize("other_fields", [{}, {"shards": 4, "settings": {"models": []}}])
-def test_other_format_version_is_named_whatever_else_it_holds(tmp_path, other_fields):
+def test_other_format_version_is_named_whatever_else_it_holds(
+    tmp_path, version, remedy, other_fields
+):
     Manifest(SETTINGS).write(tmp_path)
-    change(tmp_path, format=FORMAT_VERSION + 1, **other_fields)
-    match = f"has format {FORMAT_VERSION + 1}, this version of reelseek reads {FORMAT_VERSION}; "
-    with pytest.raises(IndexMismatchError, match=match):
+    change(tmp_path, format=version, **other_fields)
+    message = f"has format {version}, this version of reelseek reads {FORMAT_VERSION}; {remedy}"
+    with pytest.raises(IndexMismatchError, match=message):
         Manifest.read(tmp_path)
 
 

@@ -1,17 +1,29 @@
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from indexing import IndexReader, IndexSettings, Manifest
-from indexing.catalogue import Catalogue, FileStamp, NewVideo
-from indexing.embeddings import EmbeddingParts
-from indexing.moments import merge_moments
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+from indexing import IndexReader, Manifest, reading
+from indexing.catalogue import Catalogue
+from indexing.manifest import FaissOptions
+from indexing.publishing import CATALOGUE_NAME
+from indexing.writer import IndexWriter
 from tests.conftest import COLOURS
+from tests.indexing import small_index
 from tests.indexing.conftest import QUERIES
-from vision import segment_spans
+from tests.indexing.small_index import (
+    answers,
+    assert_same,
+    make_index,
+    queries,
+    random_index,
+    random_video,
+    video_of,
+)
 
+LEVELS = ("video", "moment")
 RED, GREEN, BLUE = COLOURS.values()
 
 
@@ -25,52 +37,13 @@ def films(write_video, tmp_path):
     return folder
 
 
-def make_index(folder, embeddings_by_key, *, segment_seconds=4.0, overlap_seconds=2.0):
-    """An index of given segment embeddings: `(S, D)` for each video, of 2 S + 2 seconds."""
-    dim = next(iter(embeddings_by_key.values())).shape[1]
-    segments = {"seconds": segment_seconds, "overlap_seconds": overlap_seconds}
-    folder.mkdir()
-    manifest = Manifest(IndexSettings({"name": "given"}, "f" * 32, dim, {}, segments))
-    catalogue = Catalogue(folder / CATALOGUE_NAME)
-    parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=dim)
-    for part, (key, rows) in enumerate(embeddings_by_key.items(), start=1):
-        seconds = 2.0 * len(rows) + 2.0
-        spans = segment_spans(seconds, segment_seconds=4.0, overlap_seconds=2.0)
-        assert len(spans) == len(rows)
-        whole = unit(rows.mean(axis=0, keepdims=True))
-        parts.append(np.concatenate([whole, rows]), part=part)
-        stamp = FileStamp(1, 1, key)
-        video = NewVideo(
-            key,
-            f"/{key}",
-            stamp,
-            "ok",
-            "",
-            "pyav",
-            len(rows),
-            seconds,
-            {"title": key.upper()},
-            spans,
-        )
-        places = np.array([[part, row] for row in range(1 + len(rows))])
-        catalogue.store([video], [places], next_part=part + 1)
-    publish(folder, catalogue, parts, manifest)
-    catalogue.close()
-
-
-def unit(rows):
-    """Normalised rows, as precise as the index keeps them."""
-    rows = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows.astype(np.float16).astype(np.float32)
-
-
-def random_videos(rng, num_videos):
-    """Videos of 1 to 60 segments that change slowly, as films do."""
-    videos = {}
+def long_videos(num_videos, *, seed=0):
+    """Videos of 1 to 60 segments."""
+    rng = np.random.default_rng(seed)
     for i in range(num_videos):
-        steps = rng.normal(size=(int(rng.integers(1, 61)), 8)).cumsum(axis=0)
-        videos[f"{i}.mp4"] = unit(steps + rng.normal(size=8))
-    return videos
+        yield random_video(
+            rng, f"{i}.mp4", num_segments=int(rng.integers(1, 61)), metadata={"title": f"{i}.MP4"}
+        )
 
 
 def intersection_over_union(hit, start_seconds, end_seconds):
@@ -139,109 +112,228 @@ def test_k_larger_than_the_index_gives_all_there_is(colour_index, films):
 
 @pytest.mark.parametrize("k", [1, 3, 10, 1000])
 def test_moments_equal_those_of_all_segments_of_all_videos(tmp_path, k):
-    rng = np.random.default_rng(k)
-    videos = random_videos(rng, 40)
-    make_index(tmp_path / "index", videos)
-    reader = IndexReader(tmp_path / "index")
-    for query in unit(rng.normal(size=(5, 8))):
-        expected = []
-        for key, rows in videos.items():
-            spans = segment_spans(2.0 * len(rows) + 2, segment_seconds=4.0, overlap_seconds=2.0)
-            expected += [(key, moment) for moment in merge_moments(rows @ query, spans)]
-        expected.sort(key=lambda entry: -entry[1].score)
-        hits = reader.search(query, k=k, level="moment")
-        assert [(hit.key, hit.start_seconds, hit.end_seconds) for hit in hits] == [
-            (key, moment.start_seconds, moment.end_seconds) for key, moment in expected[:k]
-        ]
-    reader.close()
+    oracle = make_index(tmp_path / "index", long_videos(40, seed=k))
+    with closing(IndexReader(tmp_path / "index")) as reader:
+        for query in queries(5, seed=k):
+            hits = reader.search(query, k=k, level="moment")
+            assert_same(answers(hits, "moment"), oracle.moments(query), k)
 
 
 def test_videos_equal_brute_force(tmp_path):
-    rng = np.random.default_rng(0)
-    videos = random_videos(rng, 40)
-    make_index(tmp_path / "index", videos)
-    reader = IndexReader(tmp_path / "index")
-    for query in unit(rng.normal(size=(5, 8))):
-        scores = {key: float(unit(rows.mean(axis=0)) @ query) for key, rows in videos.items()}
-        expected = sorted(scores, key=lambda key: -scores[key])[:7]
-        hits = reader.search(query, k=7)
-        assert [hit.key for hit in hits] == expected
-        for hit in hits:
-            assert hit.score == pytest.approx(scores[hit.key], abs=1e-3)
-            best = int((videos[hit.key] @ query).argmax())
-            assert hit.best_seconds == 2.0 * best + 2
-            assert hit.metadata == {"title": hit.key.upper()}
-    reader.close()
+    oracle = make_index(tmp_path / "index", long_videos(40))
+    with closing(IndexReader(tmp_path / "index")) as reader:
+        for query in queries(5):
+            hits = reader.search(query, k=7)
+            assert_same(answers(hits, "video"), oracle.videos(query), 7)
+            for hit in hits:
+                video, rows = oracle.held[hit.key]
+                best = int((rows[1 : 1 + len(video.spans)] @ query).argmax())
+                assert hit.best_seconds == 2.0 * best + 1
+                assert hit.metadata == {"title": hit.key.upper()}
 
 
 def test_long_video_that_matches_evenly_does_not_crowd_out_the_others(tmp_path):
     rng = np.random.default_rng(0)
-    near = np.eye(8)[0] + rng.normal(scale=0.02, size=(900, 8))
-    others = {f"{i}.mp4": unit(np.eye(8)[[0, 0]] + np.eye(8)[[i]]) for i in (1, 2)}
-    make_index(tmp_path / "index", {"long.mp4": unit(near)} | others)
-    reader = IndexReader(tmp_path / "index")
-    hits = reader.search(np.eye(8, dtype=np.float32)[0], k=3, level="moment")
-    reader.close()
-    assert [(hit.start_seconds, hit.end_seconds) for hit in hits] == [(0, 1802), (0, 6), (0, 6)]
+    axes = np.eye(small_index.D)
+    near = axes[0] + rng.normal(scale=0.02, size=(900, small_index.D))
+    others = [video_of(f"{i}.mp4", axes[[0, 0]] + axes[[i]]) for i in (1, 2)]
+    make_index(tmp_path / "index", [video_of("long.mp4", near), *others])
+    with closing(IndexReader(tmp_path / "index")) as reader:
+        hits = reader.search(axes[0].astype(np.float32), k=3, level="moment")
+    assert [(hit.start_seconds, hit.end_seconds) for hit in hits] == [(0, 1800), (0, 4), (0, 4)]
     assert [hit.key for hit in hits][:1] == ["long.mp4"]
     assert sorted(hit.key for hit in hits[1:]) == ["1.mp4", "2.mp4"]
 
 
-@pytest.mark.parametrize("level", ["video", "moment"])
+# Changes meanwhile
+
+
+def delete(folder, *keys):
+    """Deletes videos, as a writer does, without publishing."""
+    with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
+        catalogue.store([], [], deleted_keys=keys)
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_video_deleted_after_it_was_published_is_not_returned(colour_index, films, level):
     colour_index.update(films)
-    reader = IndexReader(colour_index.folder)  # stays with the generation it opened
-    (films / "sub" / "green.mp4").unlink()
-    colour_index.update(films)
-    hits = reader.search(QUERIES["green"], k=100, level=level)
-    reader.close()
+    with closing(IndexReader(colour_index.folder)) as reader:
+        delete(colour_index.folder, "sub/green.mp4")
+        hits = reader.search(QUERIES["green"], k=100, level=level)
     assert hits[0].key == "film.mp4"
     assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
 
 
-@pytest.mark.parametrize(
-    ("level", "after"),
-    [
-        ("video", "videos"),
-        ("video", "segments_of_videos"),
-        ("moment", "video_ids_of_segments"),
-        ("moment", "segments_of_videos"),
-        ("moment", "videos"),
-    ],
-)
-def test_video_deleted_in_the_middle_of_a_search_does_not_upset_it(
-    colour_index, films, level, after, monkeypatch
+@pytest.mark.parametrize("kind", ["flat", "IVF4,SQ8", "HNSW8,SQ8"])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("k", [1, 3, 30, 1_000_000])
+@pytest.mark.parametrize("where", [None, "key != nothing"])
+def test_search_ends_after_each_of_many_live_deletions(tmp_path, kind, level, k, where):
+    folder = tmp_path / "index"
+    oracle = random_index(folder, 30, options=FaissOptions(kind))
+    (query,) = queries(1)
+    with closing(IndexReader(folder)) as reader:
+        while oracle.held:
+            best, *_ = reader.search(query, k=k, level=level, where=where)
+            others = sorted(oracle.held.keys() - {best.key})[:6]
+            delete(folder, best.key, *others)
+            for key in (best.key, *others):
+                del oracle.held[key]
+            found = answers(reader.search(query, k=k, level=level, where=where), level)
+            expected = getattr(oracle, f"{level}s")(query)
+            if kind == "flat":
+                assert_same(found, expected, k)
+            else:
+                assert len(found) == min(k, len(expected))
+                assert {what[1:] for what in found} <= {what[1:] for what in expected}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("k", [1, 3, 1_000_000])
+def test_live_deletion_in_the_delta_shard_is_left_out(tmp_path, level, k):
+    folder = tmp_path / "index"
+    oracle = random_index(folder, 40)
+    rng = np.random.default_rng(5)
+    with IndexWriter(folder) as writer:
+        for i in range(5):
+            video, rows = random_video(rng, f"new {i}.mp4")
+            writer.add(video, rows)
+            oracle.held[video.key] = video, rows
+        assert writer.publish().levels[level].delta is not None
+    with closing(IndexReader(folder)) as reader:
+        for key in ("new 1.mp4", "3.mp4", "new 4.mp4"):
+            _, rows = oracle.held.pop(key)
+            delete(folder, key)
+            hits = reader.search(rows[1], k=k, level=level)
+            assert_same(answers(hits, level), getattr(oracle, f"{level}s")(rows[1]), k)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_video_deleted_before_the_entries_are_looked_up_is_left_out(
+    colour_index, films, level, monkeypatch
 ):
     colour_index.update(films)
-    look_up = getattr(Catalogue, after)
+    look_up = Catalogue.videos
+    num_calls = 0
+
+    def lose_and_look_up(self, ids):
+        nonlocal num_calls
+        num_calls += 1
+        delete(colour_index.folder, "sub/green.mp4")
+        return look_up(self, ids)
+
+    with closing(IndexReader(colour_index.folder)) as reader:
+        monkeypatch.setattr(Catalogue, "videos", lose_and_look_up)
+        hits = reader.search(QUERIES["green"], k=100, level=level)
+    assert num_calls == 2  # and then again, without it
+    assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
+    assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_video_deleted_after_the_entries_are_looked_up_does_not_upset_the_search(
+    colour_index, films, level, monkeypatch
+):
+    colour_index.update(films)
+    look_up = Catalogue.videos
 
     def look_up_and_lose(self, ids):
         found = look_up(self, ids)
-        writer = Catalogue(colour_index.folder / CATALOGUE_NAME)
-        writer.store([], [], deleted_keys=["sub/green.mp4"])
-        writer.close()
+        delete(colour_index.folder, "sub/green.mp4")
         return found
 
-    reader = IndexReader(colour_index.folder)
-    monkeypatch.setattr(Catalogue, after, look_up_and_lose)
-    keys = {hit.key for hit in reader.search(QUERIES["green"], k=100, level=level)}
-    monkeypatch.undo()
-    assert {"film.mp4", "red.mp4"} <= keys
-    hits = reader.search(QUERIES["green"], k=100, level=level)
-    reader.close()
-    assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
+    with closing(IndexReader(colour_index.folder)) as reader:
+        monkeypatch.setattr(Catalogue, "videos", look_up_and_lose)
+        keys = {hit.key for hit in reader.search(QUERIES["green"], k=100, level=level)}
+        assert keys == {"film.mp4", "red.mp4", "sub/green.mp4"}
+        hits = reader.search(QUERIES["green"], k=100, level=level)
+        assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
 
 
-def test_open_reader_goes_on_while_everything_is_replaced(colour_index, films, write_video):
-    colour_index.update(films)
-    reader = IndexReader(colour_index.folder)
+@pytest.mark.parametrize("level", LEVELS)
+def test_videos_that_go_one_by_one_in_the_middle_of_a_search_leave_nothing(
+    tmp_path, level, monkeypatch
+):
+    random_index(tmp_path / "index", 10)
+    look_up = Catalogue.videos
+
+    def lose_and_look_up(self, ids):
+        if len(ids):
+            delete(tmp_path / "index", next(iter(look_up(self, ids).values())).key)
+        return look_up(self, ids)
+
+    with closing(IndexReader(tmp_path / "index")) as reader:
+        monkeypatch.setattr(Catalogue, "videos", lose_and_look_up)
+        assert reader.search(queries(1)[0], k=3, level=level) == []
+
+
+def replace_films(colour_index, films, write_video):
     for name in ("film.mp4", "red.mp4"):
         write_video(name, [BLUE] * 7, fps=2, folder=films)
     colour_index.update(films)
-    assert [hit.key for hit in reader.search(QUERIES["green"], k=9)] == ["sub/green.mp4"]
-    reader.close()
+
+
+def test_open_reader_goes_over_to_what_replaces_everything(colour_index, films, write_video):
+    colour_index.update(films)
+    with closing(IndexReader(colour_index.folder)) as reader:
+        assert reader.manifest.generation == 1
+        replace_films(colour_index, films, write_video)
+        hits = reader.search(QUERIES["blue"], k=9)
+        assert reader.manifest.generation == 2
+    assert {hit.key for hit in hits[:2]} == {"film.mp4", "red.mp4"}
+    assert [hit.duration_seconds for hit in hits[:2]] == pytest.approx([3.5, 3.5], abs=0.01)
+    assert hits[2].key == "sub/green.mp4"
+
+
+def test_open_reader_goes_on_while_everything_is_replaced(
+    colour_index, films, write_video, monkeypatch
+):
+    colour_index.update(films)
+    with closing(IndexReader(colour_index.folder)) as reader:
+        replace_films(colour_index, films, write_video)
+        monkeypatch.setattr(IndexReader, "_refresh", lambda reader: None)  # as if in mid-search
+        for level in LEVELS:
+            hits = reader.search(QUERIES["green"], k=9, level=level)
+            assert {hit.key for hit in hits} == {"sub/green.mp4"}
     assert len(colour_index.search("green")) == 3
+
+
+@pytest.mark.parametrize("what", ["manifest.json", "moment-main-00000002.faiss"])
+def test_generation_that_cannot_be_opened_leaves_the_reader_where_it_is(
+    colour_index, films, write_video, caplog, what
+):
+    colour_index.update(films)
+    with closing(IndexReader(colour_index.folder)) as reader:
+        replace_films(colour_index, films, write_video)
+        path = colour_index.folder / what
+        content = path.read_bytes()
+        path.write_bytes(b"damaged")
+        assert [hit.key for hit in reader.search(QUERIES["green"], k=9)] == ["sub/green.mp4"]
+        assert "answers come from an earlier state of the index" in caplog.text
+        path.write_bytes(content)
+        Manifest.read(colour_index.folder).write(colour_index.folder)
+        assert len(reader.search(QUERIES["green"], k=9)) == 3
+
+
+def test_manifest_replaced_while_its_files_are_opened_is_read_again(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    random_index(folder, 20)
+    read = Manifest.read.__func__
+    calls = []
+
+    def read_and_replace(cls, folder):
+        manifest = read(cls, folder)
+        if not calls:
+            calls.append(manifest.generation)
+            with IndexWriter(folder) as writer:
+                writer.publish(rebuild=True)
+        return manifest
+
+    monkeypatch.setattr(Manifest, "read", classmethod(read_and_replace))
+    with closing(IndexReader(folder)) as reader:
+        assert (calls, reader.manifest.generation) == ([1], 2)
+        assert len(reader.search(queries(1)[0], k=99)) == 20
 
 
 @pytest.mark.parametrize(
@@ -256,33 +348,78 @@ def test_arguments_out_of_range_are_named(colour_index, films, options, message)
     reader.close()
 
 
+# Damage
+
+
 def damaged_file(folder, pattern):
     (path,) = folder.glob(pattern)
     path.write_bytes(b"damaged" * 3)
     return path
 
 
-@pytest.mark.parametrize("pattern", ["video-*.faiss", "moment-*.faiss", "catalogue.sqlite"])
-def test_damaged_file_is_named_in_one_line_when_opening(colour_index, films, pattern):
+@pytest.mark.parametrize("pattern", ["*-main-*.faiss", "*-main-*.npy", CATALOGUE_NAME])
+@pytest.mark.parametrize("level", LEVELS)
+def test_damaged_file_is_named_in_one_line_when_opening(colour_index, films, level, pattern):
     colour_index.update(films)
-    path = damaged_file(colour_index.folder, pattern)
-    with pytest.raises(ValueError, match=f"{path.name} is (missing or )?damaged") as raised:
+    path = damaged_file(colour_index.folder, pattern.replace("*", level, 1))
+    message = f"{path.name} is (missing or )?damaged.*run python -m indexing.repair"
+    with pytest.raises(ValueError, match=message) as raised:
         IndexReader(colour_index.folder)
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("level", ["video", "moment"])
-def test_damaged_embeddings_are_named_in_one_line_when_searching(colour_index, films, level):
+@pytest.mark.parametrize("level", LEVELS)
+def test_damaged_list_of_the_dead_is_named_in_one_line_when_opening(tmp_path, level):
+    folder = tmp_path / "index"
+    random_index(folder, 20)
+    with IndexWriter(folder) as writer:
+        writer.delete(["3.mp4"])
+        writer.publish()
+    path = damaged_file(folder, f"{level}-dead-*.npy")
+    with pytest.raises(ValueError, match=f"{path.name} is damaged: run .*repair") as raised:
+        IndexReader(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_damaged_embeddings_are_named_in_one_line_when_opening(colour_index, films):
     colour_index.update(films)
     path = damaged_file(colour_index.folder, "embeddings/part-*.npy")
-    with pytest.raises(ValueError, match=f"{path.name} is missing or damaged") as raised:
+    with pytest.raises(ValueError, match=f"{path.name} is missing or damaged; run") as raised:
+        IndexReader(colour_index.folder)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_damaged_embedding_is_named_in_one_line_when_searching(colour_index, films, level):
+    colour_index.update(films)
+    (path,) = colour_index.folder.glob("embeddings/part-*.npy")
+    header, _, rows = path.read_bytes().partition(b"\n")
+    path.write_bytes(header + b"\n" + bytes(len(rows)))
+    message = rf"{path.name} is damaged at row \d+; run python -m indexing.repair"
+    with pytest.raises(ValueError, match=message) as raised:
         colour_index.search("red", level=level)
     assert "\n" not in str(raised.value)
 
 
-def test_missing_faiss_files_are_named(colour_index, films):
+@pytest.mark.parametrize("level", LEVELS)
+def test_damaged_entry_is_named_in_one_line_when_searching(colour_index, films, level):
     colour_index.update(films)
-    for path in colour_index.folder.glob("*.faiss"):
+    path = colour_index.folder / CATALOGUE_NAME
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE videos SET path = '/else' WHERE key = 'red.mp4'")
+    message = r"videos.sqlite is missing or damaged \(the entry of video \d+\); run .*repair"
+    with pytest.raises(ValueError, match=message) as raised:
+        colour_index.search("red", level=level)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", ["faiss", "npy"])
+def test_missing_files_are_named(colour_index, films, monkeypatch, suffix):
+    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 3)
+    colour_index.update(films)
+    for path in colour_index.folder.glob(f"*.{suffix}"):
         path.unlink()
-    with pytest.raises(ValueError, match="lacks the FAISS files of generation 1"):
+    message = rf"index=.*: lacks .*/video-main-00000001.{suffix}; run .*indexing.repair index="
+    with pytest.raises(ValueError, match=message) as raised:
         IndexReader(colour_index.folder)
+    assert "\n" not in str(raised.value)
