@@ -32,7 +32,7 @@ from benchmarks.grown_vectors import Grower, real_embeddings  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from indexing.catalogue import FileStamp, NewVideo  # noqa: E402
 from indexing.kinds import exact_neighbours  # noqa: E402
-from indexing.manifest import FaissOptions, IndexSettings, Manifest  # noqa: E402
+from indexing.manifest import FaissOptions, IndexSettings  # noqa: E402
 from indexing.reading import IndexReader  # noqa: E402
 from indexing.shards import Shard  # noqa: E402
 from indexing.writer import IndexWriter  # noqa: E402

@@ -8,9 +8,10 @@ that searching does not wait for writing.
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS videos (
     frame_times BLOB NOT NULL,  -- of the frames whose embeddings are kept: float64 seconds
     part INTEGER,  -- where the video's embeddings lie: its own, the segments', the frames';
     row INTEGER,   -- NULL where the outcome is failed
-    checksum INTEGER NOT NULL  -- CRC-32 of all of the above but the id
+    checksum INTEGER NOT NULL  -- CRC-32 of all of the above
 );
 CREATE INDEX IF NOT EXISTS videos_by_content ON videos (content_sha256);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -46,16 +47,19 @@ INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+# By what SQLite says of them: Python 3.10 does not pass on the codes.
 _DISK_ERRORS = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
+    "database or disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "attempt to write a readonly database": errno.EROFS,
 }
+_FAR = 1 << 32  # beyond all ids that may have been given, where that is no longer known
 _COLUMNS = (
     *("key", "path", "size_bytes", "modified_ns", "content_sha256", "outcome", "reason"),
     *("decoder", "num_frames", "duration_seconds", "metadata", "spans", "frame_times"),
     *("part", "row"),
 )
+_ROW = ", ".join(("id", *_COLUMNS, "checksum"))
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,9 @@ class Catalogue:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
-        try:
+        if path.is_dir():
+            raise ValueError(self._damaged("it is a folder"))
+        with self.named_errors():
             if read_only:
                 self._connection = _connect_read_only(path)
             else:
@@ -138,8 +144,7 @@ class Catalogue:
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.executescript(_SCHEMA)
             self._connection.execute("PRAGMA trusted_schema = OFF")
-        except sqlite3.DatabaseError as error:
-            raise self._as_named(error) from error
+            self._connection.text_factory = _text
 
     def close(self) -> None:
         self._connection.close()
@@ -148,29 +153,32 @@ class Catalogue:
         """All videos by their key."""
         return {record.key: record for record in self.scan()}
 
-    def scan(self, *, after: int = -1) -> Iterator[VideoRecord]:
+    def scan(self, *, after: int = -1) -> Generator[VideoRecord, None, None]:
         """The videos whose id is beyond `after`, in the order of their ids.
 
         Raises:
             ValueError: the catalogue or an entry of it is damaged.
         """
-        columns = ", ".join(("id", *_COLUMNS, "checksum"))
-        sql = f"SELECT {columns} FROM videos WHERE id > ? ORDER BY id"
-        try:
-            with closing(self._connection.execute(sql, (after,))) as cursor:
-                for row in cursor:
-                    yield self._record(row)
-        except sqlite3.DatabaseError as error:
-            raise self._as_named(error) from error
+        with closing(self._rows(after)) as rows:
+            for row in rows:
+                yield self._record(row)
+
+    def check_entries(self) -> None:
+        """Reads every entry and compares its checksum.
+
+        Raises:
+            ValueError: the catalogue or an entry of it is damaged.
+        """
+        for row in self._rows():
+            self._check(row)
 
     def videos(self, ids: Sequence[int]) -> dict[int, VideoRecord]:
         """Those of these videos that are still there, by id."""
         records = {}
-        columns = ", ".join(("id", *_COLUMNS, "checksum"))
         for first in range(0, len(ids), 500):  # SQLite limits the values of a statement
             some = [int(value) for value in ids[first : first + 500]]
             marks = ", ".join("?" * len(some))
-            for row in self._query(f"SELECT {columns} FROM videos WHERE id IN ({marks})", some):
+            for row in self._query(f"SELECT {_ROW} FROM videos WHERE id IN ({marks})", some):
                 records[row[0]] = self._record(row)
         return records
 
@@ -196,8 +204,26 @@ class Catalogue:
         return self._connection
 
     def counter(self, name: str) -> int:
-        """`revision`, the number of changes so far, or `next_part`, the first unused number."""
-        return int(self._query("SELECT value FROM counters WHERE name = ?", (name,))[0][0])
+        """`revision`, the number of changes so far, or `next_part`, the first unused number.
+
+        Raises:
+            ValueError: the catalogue is damaged.
+        """
+        rows = self._query("SELECT value FROM counters WHERE name = ?", (name,))
+        if not rows or not isinstance(rows[0][0], int):
+            raise ValueError(self._damaged(f"the counter {name}"))
+        return rows[0][0]
+
+    def raise_counters(self, *, revision: int, next_part: int) -> None:
+        """Sets the counters that have fallen below these, or are lost."""
+        with self._transaction():
+            for name, least in (("revision", revision), ("next_part", next_part)):
+                self._connection.execute(
+                    "INSERT INTO counters VALUES (?1, ?2) "
+                    "ON CONFLICT (name) DO UPDATE SET value = ?2 "
+                    "WHERE typeof(value) != 'integer' OR value < ?2",
+                    (name, least),
+                )
 
     def store(
         self,
@@ -219,9 +245,10 @@ class Catalogue:
             self._connection.executemany(
                 "DELETE FROM videos WHERE key = ?", [(key,) for key in deleted_keys]
             )
-            for video, location in zip(videos, locations, strict=True):
+            next_id = _next_id(self._connection)
+            for number, (video, location) in enumerate(zip(videos, locations, strict=True)):
                 self._connection.execute("DELETE FROM videos WHERE key = ?", (video.key,))
-                self._insert(video, location)
+                self._insert(next_id + number, video, location)
             self._count_change(next_part)
 
     def update(
@@ -272,11 +299,10 @@ class Catalogue:
         problems = self.integrity_problems()
         if problems:
             raise ValueError(self._damaged(problems[0]))
-        columns = ", ".join(("id", *_COLUMNS, "checksum"))
         bad = []
-        for row in self._query(f"SELECT {columns} FROM videos"):
+        for row in self._rows():
             try:
-                self._record(row)
+                self._check(row)
             except ValueError:
                 bad.append(row[:2])
         with self._transaction():
@@ -284,39 +310,44 @@ class Catalogue:
                 "DELETE FROM videos WHERE id = ?", [(video_id,) for video_id, _ in bad]
             )
             self._count_change()
-        return [str(key) for _, key in bad]
+        return [str(key).encode(errors="backslashreplace").decode() for _, key in bad]
 
     def integrity_problems(self) -> list[str]:
-        """What SQLite finds wrong with the file, and which entries have suffered."""
+        """What SQLite finds wrong with the file, a line each."""
         try:
-            with closing(self._connection.execute("PRAGMA integrity_check(10)")) as cursor:
-                found = [text for (text,) in cursor if text != "ok"]
-            return [f"{self._path.name}: {text}" for text in found]
-        except sqlite3.DatabaseError as error:
-            return [f"{self._path.name}: {error}"]
+            found = [text for (text,) in self._query("PRAGMA integrity_check(10)") if text != "ok"]
+        except ValueError as error:
+            return [str(error)]
+        return [f"{self._path.name}: {' '.join(text.split())}" for text in found]
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Raises what SQLite raises as an error that names the file and the remedy."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:  # our own, such as a connection that has been closed
+            raise
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._as_named(error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
-            with self._connection:
-                yield
-        except sqlite3.DatabaseError as error:
-            raise self._as_named(error) from error
+        with self.named_errors(), self._connection:
+            yield
 
-    def _insert(self, video: NewVideo, location: tuple[int, int] | None) -> None:
+    def _insert(self, video_id: int, video: NewVideo, location: tuple[int, int] | None) -> None:
         assert (video.outcome == "failed") == (location is None)
-        values = _values(video, location)
+        values = (video_id, *_values(video, location).values())
         marks = ", ".join("?" * (len(values) + 1))
         self._connection.execute(
-            f"INSERT INTO videos ({', '.join(values)}, checksum) VALUES ({marks})",
-            (*values.values(), _checksum(values.values())),
+            f"INSERT INTO videos ({_ROW}) VALUES ({marks})", (*values, _checksum(values))
         )
 
     def _write(self, video_id: int, values: dict) -> None:
         names = ", ".join(f"{name} = ?" for name in (*values, "checksum"))
         self._connection.execute(
             f"UPDATE videos SET {names} WHERE id = ?",
-            (*values.values(), _checksum(values.values()), video_id),
+            (*values.values(), _checksum((video_id, *values.values())), video_id),
         )
 
     def _count_change(self, next_part: int | None = None) -> None:
@@ -327,71 +358,63 @@ class Catalogue:
             )
 
     def _query(self, sql: str, values: Sequence = ()) -> list:
-        try:
-            with closing(self._connection.execute(sql, values)) as cursor:
-                return cursor.fetchall()
-        except sqlite3.DatabaseError as error:
-            raise self._as_named(error) from error
+        with self.named_errors(), closing(self._connection.execute(sql, values)) as cursor:
+            return cursor.fetchall()
+
+    def _rows(self, after: int = -1) -> Generator[tuple, None, None]:
+        sql = f"SELECT {_ROW} FROM videos WHERE id > ? ORDER BY id"
+        with self.named_errors(), closing(self._connection.execute(sql, (after,))) as cursor:
+            yield from cursor
+
+    def _check(self, row: tuple) -> None:
+        if _checksum(row[:-1]) != row[-1]:
+            raise ValueError(self._damaged(f"the entry of video {row[0]}"))
 
     def _record(self, row: tuple) -> VideoRecord:
-        video_id, *values, checksum = row
-        if _checksum(values) != checksum:
-            raise ValueError(self._damaged(f"the entry of video {video_id}"))
-        named = dict(zip(_COLUMNS, values, strict=True))
+        self._check(row)
+        named = dict(zip(_COLUMNS, row[1:-1], strict=True))
         part, first_row = named.pop("part"), named.pop("row")
         stamp = FileStamp(**{f.name: named.pop(f.name) for f in fields(FileStamp)})
         named["metadata"] = json.loads(named["metadata"])
         named["spans"] = np.frombuffer(named["spans"], "<f8").reshape(-1, 2)
         named["frame_times"] = np.frombuffer(named["frame_times"], "<f8")
         location = None if part is None else (part, first_row)
-        return VideoRecord(id=video_id, location=location, stamp=stamp, **named)
+        return VideoRecord(id=row[0], location=location, stamp=stamp, **named)
 
-    def _as_named(self, error: sqlite3.DatabaseError) -> Exception:
+    def _as_named(self, error: Exception) -> Exception:
         """What SQLite says, as what the system would say where it is the disk's fault."""
-        number = _DISK_ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        number = _DISK_ERRORS.get(str(error))
         if number is not None:
             return OSError(number, os.strerror(number), str(self._path))
+        if "locked" in str(error):
+            return ValueError(f"{self._path}: another program holds it locked; close that first")
         return ValueError(self._damaged(error))
 
     def _damaged(self, what: object) -> str:
+        said = " ".join(str(what).split())
         return (
-            f"{self._path} is missing or damaged ({what}); run python -m indexing.repair index=DIR"
+            f"{self._path} is missing or damaged ({said}); run python -m indexing.repair index=DIR"
         )
 
 
 def rebuild_catalogue(path: Path, *, next_part: int) -> int:
     """Makes a catalogue anew of the entries that can still be read; returns how many.
 
-    From either end as far as the file goes, since a damaged page stops a scan.
-
     Args:
         next_part: a number that no part of the embeddings has had.
     """
-    rows: dict[int, tuple] = {}
-    facts: list[tuple] = []
-    columns = ", ".join(("id", *_COLUMNS, "checksum"))
-    with closing(sqlite3.connect(path, timeout=30)) as damaged:
-        for order in ("ASC", "DESC"):
-            try:
-                for row in damaged.execute(f"SELECT {columns} FROM videos ORDER BY id {order}"):
-                    rows[row[0]] = row
-            except sqlite3.DatabaseError:
-                continue
-        try:
-            facts = damaged.execute("SELECT name, value FROM facts").fetchall()
-        except sqlite3.DatabaseError:
-            facts = []
     temporary = path.with_name(f"{path.name}.rebuilt")
-    temporary.unlink(missing_ok=True)
+    for stale in path.parent.glob(f"{temporary.name}*"):
+        stale.unlink()
+    rows, facts, next_id, revision = _salvage(path)
     made = Catalogue(temporary)
     marks = ", ".join("?" * (len(_COLUMNS) + 2))
     with made.connection as connection:
-        connection.executemany(
-            f"INSERT OR IGNORE INTO videos ({columns}) VALUES ({marks})",
-            [rows[number] for number in sorted(rows)],
-        )
+        connection.executemany(f"INSERT OR IGNORE INTO videos ({_ROW}) VALUES ({marks})", rows)
         connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
-        connection.execute("UPDATE counters SET value = ? WHERE name = 'next_part'", (next_part,))
+        connection.execute("DELETE FROM sqlite_sequence")
+        connection.execute("INSERT INTO sqlite_sequence VALUES ('videos', ?)", (next_id - 1,))
+    made.raise_counters(revision=revision + 1, next_part=next_part)
     made.close()
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -401,6 +424,83 @@ def rebuild_catalogue(path: Path, *, next_part: int) -> int:
 
     publish_file(path, move)
     return len(rows)
+
+
+def _salvage(path: Path) -> tuple[list[tuple], list[tuple], int, int]:
+    """What a damaged catalogue still says: entries, facts, the next id and the revision.
+
+    A copy is read, in which the schema is replaced by what it should be. The entries are read from
+    either end as far as that goes, since a damaged page stops a scan.
+    """
+    copy = path.with_name(f"{path.name}.rebuilt.damaged")
+    for suffix in ("", "-wal"):
+        if path.with_name(path.name + suffix).is_file():
+            shutil.copyfile(path.with_name(path.name + suffix), f"{copy}{suffix}")
+
+    def read(sql: str) -> list[tuple]:
+        found = []
+        try:
+            with closing(_connect_to_damaged(copy)) as damaged:
+                for row in damaged.execute(sql):
+                    found.append(row)  # as far as it goes
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            pass
+        return found
+
+    try:
+        _mend_schema(copy)
+        ascending = read(f"SELECT {_ROW} FROM videos ORDER BY id ASC")
+        descending = read(f"SELECT {_ROW} FROM videos ORDER BY id DESC")
+        rows = {row[0]: row for row in (*ascending, *descending)}
+        last_id = max(rows, default=0)
+        sequence = read("SELECT seq FROM sqlite_sequence WHERE name = 'videos'")
+        known = sequence and isinstance(sequence[0][0], int) and sequence[0][0] >= last_id
+        next_id = (sequence[0][0] if known else last_id + _FAR) + 1
+        revision = read("SELECT value FROM counters WHERE name = 'revision'")
+        return (
+            [rows[number] for number in sorted(rows)],
+            read("SELECT name, value FROM facts"),
+            next_id,
+            revision[0][0] if revision and isinstance(revision[0][0], int) else 0,
+        )
+    finally:
+        for file in copy.parent.glob(f"{copy.name}*"):
+            file.unlink()
+
+
+def _mend_schema(path: Path) -> None:
+    """Writes into a database what its tables and indexes should be."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_SCHEMA)
+        wanted = fresh.execute("SELECT type, tbl_name, sql, name FROM sqlite_schema").fetchall()
+    try:
+        with closing(_connect_to_damaged(path)) as damaged, damaged:
+            damaged.executemany(
+                "UPDATE sqlite_schema SET type = ?, tbl_name = ?, sql = ? WHERE name = ?", wanted
+            )
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return  # then it is read as it is
+
+
+def _connect_to_damaged(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30)
+    connection.text_factory = _text
+    connection.execute("PRAGMA writable_schema = ON")  # also passes over what is wrong in it
+    return connection
+
+
+def _text(data: bytes) -> str:
+    """Text that is no longer UTF-8 is still read, for its entry's checksum to tell."""
+    return data.decode(errors="surrogateescape")
+
+
+def _next_id(connection: sqlite3.Connection) -> int:
+    """One that no video has had."""
+    (last,) = connection.execute(
+        "SELECT max(coalesce((SELECT max(id) FROM videos), 0), "
+        "coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'videos'), 0))"
+    ).fetchone()
+    return last + 1
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

@@ -23,10 +23,11 @@ def main(cfg: DictConfig) -> None:
         known = writer.catalogue.records()
         if config.where is not None:
             condition = parse_filter(config.where)
-            check_fields(condition, metadata_fields(writer.catalogue.connection))
+            with writer.catalogue.named_errors():
+                check_fields(condition, metadata_fields(writer.catalogue.connection))
             keys = writer.catalogue.matching_keys(*condition.condition())
         else:
-            keys = config.keys
+            keys = list(dict.fromkeys(config.keys))
             unknown = [key for key in keys if key not in known]
             if unknown:
                 raise ValueError(f"keys: the index has no video {unknown[0]}")

@@ -36,7 +36,8 @@ class EmbeddingParts:
         return self._dtype.itemsize
 
     def append(self, embeddings: np.ndarray, *, part: int) -> None:
-        """Writes `(n, D)` as a part of this number, durably."""
+        """Writes `(n, D)` as a part of this number, which there is none of, durably."""
+        assert not self._path(part).exists()
         rows = np.empty(len(embeddings), self._dtype)
         rows["embedding"] = embeddings
         rows["checksum"] = _checksums(rows, part, range(len(rows)))
@@ -91,7 +92,7 @@ class EmbeddingParts:
         Raises:
             ValueError: a part is missing, or a row is damaged.
         """
-        return self._checked(part, np.arange(first, first + count))
+        return self._checked(part, np.arange(first, first + count)).astype(np.float32)
 
     def damaged_rows(self, part: int, num_rows: int) -> np.ndarray:
         """Which of a part's first rows are not what was written; all, where it cannot be read."""
@@ -112,7 +113,7 @@ class EmbeddingParts:
         self._open_parts.clear()
         kept = {self._path(part) for part in parts}
         for path in self._folder.glob("part-*.npy*"):
-            if path not in kept:
+            if path not in kept and not path.is_dir():
                 path.unlink()
 
     def _checked(self, part: int, numbers: np.ndarray) -> np.ndarray:

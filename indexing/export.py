@@ -52,12 +52,18 @@ def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[st
     }
     if frames:
         tables["frames"] = ({"video_id": pa.int64(), "seconds": pa.float64()}, _frame_rows)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output={output}: cannot be made ({error.strerror})") from error
     counts = {}
     for name, (columns, rows_of) in tables.items():
         schema = pa.schema([*columns.items(), ("embedding", vector)])
-        with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
-            records = (record for record in catalogue.scan() if record.location is not None)
+        with (
+            closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue,
+            closing(catalogue.scan()) as scan,
+        ):
+            records = (record for record in scan if record.location is not None)
             batches = _batches((rows_of(record, parts) for record in records), schema)
             counts[name] = _write(output / f"{name}.parquet", batches, schema)
     return counts

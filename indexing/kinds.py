@@ -7,6 +7,7 @@ kilobytes of reading. Graphs (HNSW) are left to those who ask for them by name: 
 times as long to build, and under a filter that leaves little they find nothing.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ def choose_kind(count: int, block: Block, *, recall: float, memory_bytes: int) -
         least = min(kind.bytes_each for kind in measured)
         raise ValueError(
             f"index.memory_mb={memory_bytes / 2**20:.0f}: {count} vectors need at least "
-            f"{least * count / 2**20:.0f}"
+            f"{math.ceil(least * count / 2**20)}"
         )
     good = [kind for kind in fitting if kind.recall >= recall]
     if not good:

@@ -38,6 +38,9 @@ class IndexSettings:
     sampling: dict
     segments: dict
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
 
 @dataclass(frozen=True)
 class FaissOptions:
@@ -143,9 +146,10 @@ class Manifest:
         try:
             values = json.loads((folder / _FILE_NAME).read_bytes())
             version = values["format"]
+            checksum = values.pop("checksum", None)  # the first formats had none
+            if (version == FORMAT_VERSION or checksum) and checksum != _checksum(values):
+                raise ValueError("its checksum is another")
             if version == FORMAT_VERSION:  # another may well have other fields
-                if values.pop("checksum") != _checksum(values):
-                    raise ValueError("its checksum is another")
                 return cls._from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -180,7 +184,7 @@ class Manifest:
 
 def _require_plain(name: str) -> None:
     """Raises where a name in the manifest would lead out of the index's folder."""
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise ValueError(f"{name!r} is not the name of a file")
 
 

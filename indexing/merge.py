@@ -5,6 +5,7 @@ again.
 """
 
 import json
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from configs import command_line
 from configs.schema import MergeConfig
 from indexing.catalogue import Catalogue, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
-from indexing.manifest import Manifest
+from indexing.manifest import Manifest, check_settings
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.writer import IndexWriter
 
@@ -45,31 +46,34 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
         if source.resolve() == folder.resolve():
             raise ValueError(f"index={folder}: is one of the sources; name another folder")
         Manifest.read(source)
-    added, known = 0, 0
+    known = 0
     with IndexWriter(folder, first.settings) as writer:
         if not writer.manifest.frame_spread:
             writer.set_frame_spread(first.frame_spread)
         there = {
             key: record.stamp.content_sha256 for key, record in writer.catalogue.records().items()
         }
-        for source in sources:
-            with IndexCopy(source, writer) as copy:
+        with ExitStack() as stack:
+            copies = [stack.enter_context(IndexCopy(source, writer)) for source in sources]
+            wanted: list[tuple[IndexCopy, VideoRecord, str]] = []  # all is checked before any copy
+            for source, copy in zip(sources, copies, strict=True):
                 for record in copy.records:
                     key = f"{source.resolve().name}/{record.key}" if prefix else record.key
                     content = record.stamp.content_sha256
                     if there.get(key) == content:
                         known += 1
-                        continue
-                    if key in there:
+                    elif key in there:
                         raise ValueError(
                             f"sources: {source} has another video {key} than an index before it; "
-                            "use prefix=true"
+                            + ("rename its folder" if prefix else "use prefix=true")
                         )
-                    copy.add(record, key)
-                    there[key] = content
-                    added += 1
+                    else:
+                        wanted.append((copy, record, key))
+                        there[key] = content
+            for copy, record, key in wanted:
+                copy.add(record, key)
         writer.publish()
-    return added, known
+    return len(wanted), known
 
 
 class IndexCopy:
@@ -77,8 +81,6 @@ class IndexCopy:
 
     def __init__(self, source: Path, writer: IndexWriter) -> None:
         manifest = Manifest.read(source)
-        from indexing.manifest import check_settings
-
         check_settings(manifest.settings, writer.manifest.settings, writer.folder)
         self._writer = writer
         self._embedding_dim = manifest.settings.embedding_dim

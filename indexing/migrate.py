@@ -40,15 +40,24 @@ def migrate_index(folder: Path) -> int:
         raise ValueError(f"index={folder}: is not an index ({error})") from error
     version = old.get("format") if isinstance(old, dict) else None
     if version == FORMAT_VERSION:
-        raise ValueError(f"index={folder}: has format {FORMAT_VERSION} already")
-    if version != 2:
+        if Manifest.read(folder).revision >= 0 or not (folder / CATALOGUE_NAME).is_file():
+            raise ValueError(f"index={folder}: has format {FORMAT_VERSION} already")
+    elif version != 2 or "checksum" in old:  # format 2 had none: then its number has suffered
         raise ValueError(f"index={folder}: has format {version}, which cannot be migrated")
-    values = old["settings"]
-    values["segments"] = {"kind": "windows"} | values["segments"]
-    settings = IndexSettings(**values)
-    with only_writer(folder):
-        _copy(folder, settings)
-        Manifest(settings, generation=old["generation"], revision=-1).write(folder)
+    else:
+        try:
+            values = old["settings"]
+            values["segments"] = {"kind": "windows"} | values["segments"]
+            migrated = Manifest(
+                IndexSettings(**values), generation=int(old["generation"]), revision=-1
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{Manifest.path(folder)} is damaged ({type(error).__name__}: {error})"
+            ) from error
+        with only_writer(folder):
+            _copy(folder, migrated.settings)
+            migrated.write(folder)
     with IndexWriter(folder) as writer:
         manifest = writer.publish()
     for path in (*folder.glob(f"{_OLD_CATALOGUE}*"), folder / "unsaved.journal"):
@@ -58,6 +67,20 @@ def migrate_index(folder: Path) -> int:
 
 def _copy(folder: Path, settings: IndexSettings) -> None:
     """Makes the new catalogue and the new parts beside the old ones."""
+    old_path = folder / _OLD_CATALOGUE
+    if not old_path.is_file():
+        raise ValueError(f"{old_path} is missing: index again into a new folder")
+    try:
+        _copy_entries(folder, settings)
+    except (sqlite3.DatabaseError, UnicodeDecodeError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{old_path} is damaged ({type(error).__name__}: {error}); index again into a new "
+            "folder"
+        ) from error
+
+
+def _copy_entries(folder: Path, settings: IndexSettings) -> None:
+    old_path = folder / _OLD_CATALOGUE
     for path in folder.glob(f"{CATALOGUE_NAME}*"):  # of a migration that was cut short
         path.unlink()
     parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
@@ -67,12 +90,20 @@ def _copy(folder: Path, settings: IndexSettings) -> None:
     def read(part: int, row: int) -> np.ndarray:
         if part not in old_parts:
             path = folder / EMBEDDINGS_NAME / f"part-{part:08d}.npy"
-            old_parts[part] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return old_parts[part][row]
+            try:
+                old_parts[part] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise ValueError(
+                    f"{path} is missing or damaged; index again into a new folder"
+                ) from error
+        rows = old_parts[part]
+        if rows.dtype != np.float16 or rows.shape[1:] != (settings.embedding_dim,):
+            raise ValueError(f"{folder / EMBEDDINGS_NAME}: part {part} holds other rows than named")
+        return rows[row]
 
     with (
         closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue,
-        closing(sqlite3.connect(folder / _OLD_CATALOGUE)) as old,
+        closing(sqlite3.connect(f"{old_path.absolute().as_uri()}?mode=ro", uri=True)) as old,
     ):
         videos: list[NewVideo] = []
         rows: list[np.ndarray] = []

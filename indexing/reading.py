@@ -48,6 +48,7 @@ class IndexReader:
         self._folder = folder
         self._log_queries = log_queries
         self._refreshing = threading.Lock()
+        self._entries_checked = False
         self._stamp = _stamp(folder)
         self._generation = _open_generation(folder, None)
         if not self.manifest.num_videos:
@@ -94,6 +95,11 @@ class IndexReader:
             gone = [hit.video_id for hit in found if hit.video_id not in records]
             if not gone:
                 return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+            if self._catalogue.counter("revision") == generation.manifest.revision:
+                raise ValueError(  # nothing was deleted since
+                    f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {gone[0]}; run "
+                    "python -m indexing.repair index=DIR"
+                )
             generation.forget(gone)
 
     def close(self) -> None:
@@ -102,7 +108,11 @@ class IndexReader:
     def _matching(self, where: str) -> np.ndarray:
         """Ids of the videos that a filter lets through, ascending."""
         condition = parse_filter(where)
-        check_fields(condition, metadata_fields(self._catalogue.connection))
+        if not self._entries_checked:  # of those that a filter leaves out, nothing else is read
+            self._catalogue.check_entries()
+            self._entries_checked = True
+        with self._catalogue.named_errors():
+            check_fields(condition, metadata_fields(self._catalogue.connection))
         return self._catalogue.matching_ids(*condition.condition())
 
     def _refresh(self) -> None:

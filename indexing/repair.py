@@ -40,11 +40,15 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
     with only_writer(folder):
         dropped = _repair_catalogue(folder)
         try:
-            Manifest.read(folder)
+            revision = Manifest.read(folder).revision
         except IndexMismatchError:
             raise
         except ValueError:
+            revision = -1
             _recover_manifest(folder)
+        parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=1).numbers()
+        with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
+            catalogue.raise_counters(revision=revision + 1, next_part=max(parts, default=0) + 1)
     with IndexWriter(folder) as writer:
         by_part: dict[int, list[VideoRecord]] = {}
         for record in writer.catalogue.scan():
@@ -83,13 +87,20 @@ def _recover_manifest(folder: Path) -> None:
             f"index={folder}: neither manifest.json nor the catalogue says any more what it was "
             "built with; index again into a new folder"
         )
-    generations = [int(path.stem.rpartition("-")[2]) for path in folder.glob("*-*-*.faiss")]
-    Manifest(
-        IndexSettings(**json.loads(settings)),
-        generation=max(generations, default=0),
-        revision=-1,
-        frame_spread=float(spread or 0),
-    ).write(folder)
+    numbers = [path.stem.rpartition("-")[2] for path in folder.glob("*-*-*.faiss")]
+    try:
+        recovered = Manifest(
+            IndexSettings(**json.loads(settings)),
+            generation=max((int(number) for number in numbers if number.isdecimal()), default=0),
+            revision=-1,
+            frame_spread=float(spread or 0),
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"index={folder}: neither manifest.json nor the catalogue says any more what it was "
+            f"built with ({type(error).__name__}); index again into a new folder"
+        ) from error
+    recovered.write(folder)
 
 
 def main(cfg: DictConfig) -> None:

@@ -79,6 +79,8 @@ def write_index(path: Path, index: faiss.Index) -> int:
 def file_checksum(path: Path) -> int:
     """CRC-32 of a whole file."""
     checksum = 0
+    if path.is_dir():
+        raise ValueError(_damaged(path))
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)

@@ -12,6 +12,7 @@ from configs.schema import StatusConfig
 from indexing.catalogue import Catalogue
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from indexing.shards import ShardInfo
 
 USAGE = """usage: python -m indexing.status index=DIR [json=true]
 
@@ -32,20 +33,19 @@ def index_status(folder: Path) -> dict[str, Any]:
         unpublished = catalogue.counter("revision") - manifest.revision
     finally:
         catalogue.close()
-    levels = {
-        name: [
-            {
-                "shard": role,
-                "kind": shard.kind,
-                "vectors": shard.count,
-                "bytes_each": round(shard.files(folder)[0].stat().st_size / max(1, shard.count)),
-                "tuning": shard.tuning,
-            }
-            for role, shard in (("main", level.main), ("delta", level.delta))
-            if shard is not None
-        ]
-        for name, level in manifest.levels.items()
-    }
+    try:
+        levels = {
+            name: [
+                _shard_status(folder, role, shard)
+                for role, shard in (("main", level.main), ("delta", level.delta))
+                if shard is not None
+            ]
+            for name, level in manifest.levels.items()
+        }
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"index={folder}: lacks {error.filename}; run python -m indexing.repair index={folder}"
+        ) from error
     return {
         "index": str(folder),
         "model": manifest.settings.model.get("name"),
@@ -60,6 +60,16 @@ def index_status(folder: Path) -> dict[str, Any]:
         "rebuild": manifest.rebuild,
         "bytes_embeddings": _size(folder / EMBEDDINGS_NAME),
         "bytes_all": _size(folder),
+    }
+
+
+def _shard_status(folder: Path, role: str, shard: ShardInfo) -> dict[str, Any]:
+    return {
+        "shard": role,
+        "kind": shard.kind,
+        "vectors": shard.count,
+        "bytes_each": round(shard.files(folder)[0].stat().st_size / max(1, shard.count)),
+        "tuning": shard.tuning,
     }
 
 

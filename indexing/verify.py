@@ -43,16 +43,31 @@ def find_problems(folder: Path) -> Iterator[str]:
         yield from catalogue.integrity_problems()
         try:
             records = list(catalogue.scan())
+            yield from _counter_problems(catalogue, manifest, records)
+            unpublished = catalogue.counter("revision") - manifest.revision
         except ValueError as error:
             yield str(error)
             return
         yield from _embedding_problems(records, parts)
-        if catalogue.counter("revision") == manifest.revision:
+        if not unpublished:
             yield from _shard_problems(folder, manifest, records)
         else:
             yield from _file_problems(folder, manifest)
     finally:
         catalogue.close()
+
+
+def _counter_problems(
+    catalogue: Catalogue, manifest: Manifest, records: list[VideoRecord]
+) -> Iterator[str]:
+    """Numbers that would be given a second time, and settings that the manifest does not have."""
+    last_part = max((record.location[0] for record in records if record.location), default=0)
+    if catalogue.counter("revision") < manifest.revision:
+        yield f"{CATALOGUE_NAME}: its count of changes is behind what is published"
+    if catalogue.counter("next_part") <= last_part:
+        yield f"{CATALOGUE_NAME}: its count of parts is behind part {last_part}"
+    if catalogue.fact("settings") not in (None, manifest.settings.to_json()):
+        yield f"{CATALOGUE_NAME}: its copy of the settings differs from the manifest's"
 
 
 def _embedding_problems(records: list[VideoRecord], parts: EmbeddingParts) -> Iterator[str]:

@@ -4,11 +4,10 @@ What `add` has returned from outlives the death of the process; what `save` has 
 power loss; and `delete` and `update` both, at once.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,9 @@ class IndexWriter:
                 self.manifest.write(folder)
             embedding_dim = self.manifest.settings.embedding_dim
             self.catalogue = Catalogue(folder / CATALOGUE_NAME)
-            if self.catalogue.fact("settings") is None:
-                self.catalogue.set_fact("settings", json.dumps(asdict(self.manifest.settings)))
+            settings_fact = self.manifest.settings.to_json()
+            if self.catalogue.fact("settings") != settings_fact:
+                self.catalogue.set_fact("settings", settings_fact)
             self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=embedding_dim)
             self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
             self._unsaved = self._journal.read()  # by a process that was killed
@@ -129,7 +129,7 @@ class IndexWriter:
     def save(self) -> None:
         """Makes what was added durable: first the embeddings, then the entries that name them."""
         if self._unsaved:
-            part = self.catalogue.counter("next_part")
+            part = self._next_part()
             self.parts.append(np.concatenate([rows for _, rows in self._unsaved]), part=part)
             self.catalogue.store(
                 [video for video, _ in self._unsaved],
@@ -177,6 +177,10 @@ class IndexWriter:
         if batch:
             self._move(batch)
 
+    def _next_part(self) -> int:
+        """A number that no part has had; one that a killed run has written is passed over."""
+        return max(self.catalogue.counter("next_part"), max(self.parts.numbers(), default=0) + 1)
+
     def _wasteful(self, users: dict[int, list[VideoRecord]]) -> list[int]:
         """The parts that are worth copying, in order."""
         dead, small = [], []
@@ -196,7 +200,7 @@ class IndexWriter:
             assert record.location is not None
             places.setdefault(record.location, record.num_rows)
         rows = [self.parts.read_run(*place, count) for place, count in places.items()]
-        part = self.catalogue.counter("next_part")
+        part = self._next_part()
         self.parts.append(np.concatenate(rows), part=part)
         moved: dict[Any, Any] = dict(
             zip(places, _locations(list(places.values()), part), strict=True)

@@ -9,7 +9,9 @@ import pytest
 from configs import command_line
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-COMMANDS = re.findall(r"^\.venv/bin/python (-m indexing|search\.py|train\.py) (.+)$", README, re.M)
+COMMANDS = re.findall(
+    r"^\.venv/bin/python (-m indexing(?:\.\w+)?|search\.py|train\.py) (.+)$", README, re.M
+)
 CONFIG_NAMES = {"-m indexing": "index", "search.py": "search", "train.py": "train"}
 
 
@@ -21,9 +23,11 @@ def test_readme_shows_both_commands():
 def test_options_of_each_command_exist(program, arguments):
     import shlex
 
-    name = CONFIG_NAMES[program]
+    name = CONFIG_NAMES.get(program) or program.removeprefix("-m indexing.")
     prepared = command_line.prepare_arguments(shlex.split(arguments), config_name=name)
     given = {argument.partition("=")[0] for argument in shlex.split(arguments)}
+    if name == "index":
+        given = {"index.folder" if option == "index" else option for option in given}
     assert given <= {argument.partition("=")[0] for argument in prepared}
 
 

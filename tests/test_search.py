@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 import tests.conftest
 from indexing import IndexReader, IndexSettings, collect_videos, update_index
+from indexing.manifest import Manifest
 from search import Searcher
 from tests.command_lines import assert_user_error, run_program
 from tests.conftest import COLOURS, InProcessPool
@@ -29,7 +31,7 @@ def searcher(colour_encoder, colour_model, write_video, tmp_path):
         fingerprint=colour_model.fingerprint,
         embedding_dim=3,
         sampling={"kind": "interval", "every_seconds": 0.5},
-        segments={"seconds": 4.0, "overlap_seconds": 2.0},
+        segments={"kind": "windows", "seconds": 4.0, "overlap_seconds": 2.0},
     )
     update_index(
         tmp_path / "index",
@@ -183,9 +185,9 @@ def test_table_has_a_line_a_hit(index):
 @pytest.mark.model
 def test_index_of_another_model_is_refused(index, tmp_path):
     other = shutil.copytree(index, tmp_path / "other")
-    manifest = json.loads((other / "manifest.json").read_text())
-    manifest["settings"]["fingerprint"] = "0123456789abcdef" * 2
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    manifest = Manifest.read(other)
+    settings = replace(manifest.settings, fingerprint="0123456789abcdef" * 2)
+    replace(manifest, settings=settings).write(other)
     process = run_search(other, "query=red")
     assert_user_error(process, f"index={other}", "01234567", "index into a new folder")
 

@@ -233,11 +233,19 @@ def test_every_yaml_becomes_objects(file):
         assert compose("search", return_hydra_config=True).hydra.output_subdir is None
     else:
         types = {
-            "index": schema.IndexConfig,
-            "search": schema.SearchConfig,
-            "train": train_schema.TrainConfig,
+            "index": (schema.IndexConfig, []),
+            "search": (schema.SearchConfig, []),
+            "train": (train_schema.TrainConfig, []),
+            "status": (schema.StatusConfig, ["index=x"]),
+            "verify": (schema.VerifyConfig, ["index=x"]),
+            "repair": (schema.RepairConfig, ["index=x"]),
+            "migrate": (schema.MigrateConfig, ["index=x"]),
+            "delete": (schema.DeleteConfig, ["index=x", "keys=[a]"]),
+            "merge": (schema.MergeConfig, ["index=x", "sources=[y]"]),
+            "export": (schema.ExportConfig, ["index=x", "output=y"]),
         }
-        assert isinstance(config_object(name), types[name])
+        kind, arguments = types[name]
+        assert isinstance(config_object(name, *arguments), kind)
 
 
 # Values.

@@ -10,36 +10,24 @@ import random
 import shutil
 import subprocess
 import sys
-import time
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from indexing.reading import IndexReader
-from indexing.writer import IndexWriter
 from tests.indexing.crashes import (
     Reported,
     all_problems,
-    answer_problems,
-    at_most,
     copy_of,
-    reading_problems,
-    writing_problems,
 )
 from tests.indexing.power_loss import build_shim, crash_state, differences, marks, read_trace, trace
 from tests.indexing.store_worker import (
-    ALL,
     Line,
     Worker,
-    embeddings_of,
     lines_of,
     make_limits_small,
-    query,
-    settings,
-    video_of,
 )
 
 PROJECT = Path(__file__).parents[2]

@@ -124,7 +124,6 @@ def test_what_is_to_be_deleted_is_gone_for_a_reader_that_is_open(folder, oracle)
     reader.close()
 
 
-@pytest.mark.xfail(strict=True, reason="a key that is named twice is counted twice")
 def test_key_that_is_named_twice_is_deleted_once(folder, oracle):
     assert_deleted(folder, oracle, ["8.mp4"], *delete(folder, "keys=[8.mp4,8.mp4]"))
 

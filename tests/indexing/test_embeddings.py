@@ -62,7 +62,6 @@ def test_run_of_rows_equals_looking_up_each(parts, stored):
                 np.testing.assert_array_equal(run, rows[first : first + count])
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a run is float16, against its text")
 def test_run_of_rows_is_float32_as_gathered_rows_are(parts, stored):
     assert parts.read_run(1, 0, 7).dtype == parts.read(np.array([[1, 0]])).dtype == np.float32
 

@@ -141,9 +141,6 @@ def test_damaged_embedding_is_refused_and_nothing_is_half_written(folder, output
     assert sorted(path.suffix for path in output.iterdir()) == [".parquet"] * 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a scan that was begun is closed after its catalogue, by chance"
-)
 def test_refusal_is_all_that_is_said(monkeypatch, folder, output):
     aged_index(folder)
     damage_embedding(folder, "8.mp4")
@@ -178,7 +175,6 @@ def test_mistakes_are_one_line(tmp_path, folder, output):
     assert_user_error(process, CATALOGUE_NAME, "is missing or damaged")
 
 
-@pytest.mark.xfail(strict=True, reason="FileExistsError or NotADirectoryError from mkdir")
 @pytest.mark.parametrize("place", ["file", "file/output"])
 def test_output_that_cannot_be_a_folder_is_one_line(tmp_path, folder, place):
     aged_index(folder)

@@ -212,19 +212,12 @@ def test_memory_that_nothing_fits_is_refused_in_one_line():
     assert "\n" not in str(raised.value)
 
 
-rounded_down = pytest.mark.xfail(
-    strict=True,
-    raises=(AssertionError, ValueError),
-    reason="the least memory is rounded to the nearest MiB, not up",
-)
-
-
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(1000, marks=rounded_down),  # need 0.33 MiB, and the message says 0: no limit
+        1000,  # need 0.33 MiB, and the message says 0: no limit
         5000,
-        pytest.param(7000, marks=rounded_down),  # need 1.04 MiB, and the message says 1
+        7000,  # need 1.04 MiB, and the message says 1
     ],
 )
 def test_least_memory_in_the_refusal_is_enough(slow_exact_search, monkeypatch, count):

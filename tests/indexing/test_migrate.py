@@ -235,9 +235,6 @@ def test_migration_that_is_stopped_before_publishing_is_completed_by_the_next_wr
     assert_sound(folder, oracle)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="has format 3 already, though nothing in it can be searched yet"
-)
 @pytest.mark.parametrize("name", ["__init__", "publish"])
 def test_migration_that_is_stopped_before_publishing_is_completed_by_the_same_command(
     monkeypatch, folder, oracle, name
@@ -260,58 +257,45 @@ def assert_refused(folder, *parts):
     assert_as_before(folder, before)
 
 
-UNCAUGHT = pytest.mark.xfail(
-    strict=True, reason="errors of SQLite, NumPy and dict pass as they are, without the file's name"
-)
-
-
-@UNCAUGHT
 def test_missing_old_catalogue_is_one_line_and_is_not_made(folder, oracle):
     (folder / OLD_CATALOGUE).unlink()
     assert_refused(folder, OLD_CATALOGUE)
     assert not (folder / OLD_CATALOGUE).exists()
 
 
-@UNCAUGHT
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000])
 def test_damaged_old_catalogue_is_one_line(folder, oracle, content):
     overwrite(folder / OLD_CATALOGUE, content)
     assert_refused(folder, OLD_CATALOGUE)
 
 
-@UNCAUGHT
 def test_old_metadata_that_is_no_json_is_one_line(folder, oracle):
     change_old(folder, "UPDATE videos SET metadata = 'no JSON' WHERE key = '2.mp4'")
     assert_refused(folder, "2.mp4")
 
 
-@UNCAUGHT
 def test_missing_old_part_is_one_line(folder, oracle):
     part_path(folder, 3).unlink()
     assert_refused(folder, part_path(folder, 3).name)
 
 
-@UNCAUGHT
 @pytest.mark.parametrize("content", [b"", b"garbage"])
 def test_damaged_old_part_is_one_line(folder, oracle, content):
     overwrite(part_path(folder, 3), content)
     assert_refused(folder, part_path(folder, 3).name)
 
 
-@UNCAUGHT
 def test_old_part_that_lacks_rows_is_one_line(folder, oracle):
     np.save(part_path(folder, 3), np.zeros((2, 8), np.float16))
     assert_refused(folder, part_path(folder, 3).name)
 
 
-@UNCAUGHT
 def test_old_part_of_other_rows_is_one_line(folder, oracle):
     rows = np.load(part_path(folder, 3))
     np.save(part_path(folder, 3), np.zeros((len(rows), 5), np.float16))
     assert_refused(folder, part_path(folder, 3).name)
 
 
-@UNCAUGHT
 @pytest.mark.parametrize("name", ["settings", "generation"])
 def test_old_manifest_that_lacks_a_field_is_one_line(folder, oracle, name):
     values = json.loads(Manifest.path(folder).read_bytes())
@@ -359,9 +343,6 @@ def test_index_that_is_being_written_is_left_alone(folder, oracle):
         assert_refused(folder, "another process is writing")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="deletes the catalogue of a sound index, for one flipped bit of its format"
-)
 def test_index_of_this_format_whose_number_suffered_keeps_its_catalogue(folder):
     oracle = aged_index(folder)
     content = Manifest.path(folder).read_bytes()

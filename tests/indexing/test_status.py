@@ -162,7 +162,6 @@ def test_missing_catalogue_is_one_line_and_is_not_made(folder):
     assert not (folder / CATALOGUE_NAME).exists()
 
 
-@pytest.mark.xfail(strict=True, reason="FileNotFoundError from stat")
 def test_missing_shard_is_one_line(folder):
     aged_index(folder)
     next(folder.glob("moment-main-*.faiss")).unlink()

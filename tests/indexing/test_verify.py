@@ -157,11 +157,6 @@ def test_flipped_byte_of_any_file_is_noticed_and_no_search_answers_wrongly(tmp_p
                     sound.assert_same()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="search takes entries that a damaged page hides for deleted ones, and leaks "
-    "sqlite3.DatabaseError from where=; problems have several lines",
-)
 def test_flipped_byte_of_the_catalogue_is_noticed_or_harmless(index):
     # SQLite has free bytes, and comments in its schema.
     sound, path = Sound(index), index / CATALOGUE_NAME
@@ -206,7 +201,6 @@ def test_file_that_is_not_whole_is_noticed(tmp_path, kind, how):
         "manifest.json",
         pytest.param(
             CATALOGUE_NAME,
-            marks=pytest.mark.xfail(strict=True, reason="OSError: input/output error"),
         ),
     ],
 )
@@ -219,7 +213,6 @@ def test_folder_in_the_place_of_a_file_is_noticed(index, name):
     assert hits_if_any(index) is None
 
 
-@pytest.mark.xfail(strict=True, reason="IsADirectoryError from file_checksum")
 @pytest.mark.parametrize("pattern", ["*-main-*.faiss", "*-main-*.npy", "*-dead-*.npy"])
 def test_folder_in_the_place_of_a_file_of_a_shard_is_noticed(index, pattern):
     path = next(index.glob(pattern))
@@ -314,7 +307,6 @@ def test_entry_that_is_elsewhere_or_gone_is_noticed(index, sql):
     assert problems_of(index)
 
 
-@pytest.mark.xfail(strict=True, reason="search takes an entry that is lost for a deleted one")
 @pytest.mark.parametrize(
     "sql",
     [
@@ -338,7 +330,6 @@ def test_exchanged_entries_are_noticed(index):
     assert problems_of(index)
 
 
-@pytest.mark.xfail(strict=True, reason="an entry's checksum leaves out its id")
 def test_search_does_not_give_a_video_the_entry_of_another(index):
     sound = Sound(index)
     exchange_ids(index)
@@ -353,26 +344,22 @@ def test_search_does_not_give_a_video_the_entry_of_another(index):
         "UPDATE counters SET value = 2 WHERE name = 'next_part'",
     ],
 )
-@pytest.mark.xfail(strict=True, reason="IndexError from Catalogue.counter; next_part is not read")
 def test_damaged_counter_is_noticed(index, sql):
     change_catalogue(index, sql)
     assert problems_of(index)
 
 
-@pytest.mark.xfail(strict=True, reason="the facts carry no checksum, and are not compared")
 def test_altered_copy_of_the_settings_is_noticed(index):
     change_catalogue(index, "UPDATE facts SET value = replace(value, 'ffff', 'fffe')")
     assert problems_of(index)
 
 
-@pytest.mark.xfail(strict=True, reason="what SQLite finds wrong has several lines")
 def test_damaged_page_is_told_in_one_line(index):
     path = index / CATALOGUE_NAME
     flip(path, path.stat().st_size - PAGE_BYTES + 8)  # the place of the page's first entry
     assert problems_of(index)
 
 
-@pytest.mark.xfail(strict=True, reason="DatabaseError from metadata_fields")
 def test_filter_over_a_damaged_page_is_refused_in_one_line(index):
     path = index / CATALOGUE_NAME
     flip(path, path.stat().st_size - PAGE_BYTES)  # what sort of page it is
@@ -380,14 +367,12 @@ def test_filter_over_a_damaged_page_is_refused_in_one_line(index):
     assert hits_if_any(index, EVEN) is None
 
 
-@pytest.mark.xfail(strict=True, reason="a filter reads entries without their checksums")
 def test_filter_does_not_pass_over_a_damaged_entry(index):
     sound = Sound(index)
     change_catalogue(index, "UPDATE videos SET metadata = '{}' WHERE key = '8.mp4'")
     assert hits_if_any(index, EVEN) in (None, sound.even)
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeDecodeError from Python's sqlite3")
 def test_schema_that_is_no_text_is_told_with_the_remedy(index):
     path = index / CATALOGUE_NAME
     flip(path, path.read_bytes().index(b"CREATE TABLE videos") + 3, 0x80)
@@ -412,7 +397,6 @@ def test_manifest_that_leads_out_of_the_folder_is_refused(index, name, field):
     assert hits_if_any(index) is None
 
 
-@pytest.mark.xfail(strict=True, reason='Path("..").name is ".."')
 def test_manifest_that_names_the_folder_above_is_refused(index):
     change_manifest(index, lambda values: values["levels"]["moment"].update(dead=".."))
     assert problems_of(index)
