@@ -4,9 +4,9 @@
                                 [queries=200] [peers=flat,hnsw,usearch,hnswlib]
 
 Makes `count` vectors of 512 dimensions out of the real frames of the videos (benchmarks/
-grown_vectors.py), stores them as segments of ten a video, and builds two indexes: `index.kind=auto`,
-and the same with at most 200 bytes of memory a vector. Then questions are asked one at a time, each
-system in turn, on one thread: captions (`text`), and vectors like the stored ones (`like`).
+grown_vectors.py), stores them as segments of ten a video, and builds two indexes:
+`index.kind=auto`, and the same with at most 200 bytes of memory a vector. Then questions are asked one at a time,
+each system in turn, on one thread: captions (`text`), and vectors like the stored ones (`like`).
 Printed: recall of the true ten nearest, median and 99th percentile of the latency, bytes of memory
 a vector, and seconds of processor time to build (which depends little on what else the machine
 does; of two cores, divide by two). `own` is what `IndexReader.search(level="moment")` takes but for
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -46,6 +47,7 @@ OPEN_AND_ASK = """
 import sys, time
 started = time.perf_counter()
 from pathlib import Path
+from typing import Any
 import numpy as np
 from indexing.reading import IndexReader
 imported = time.perf_counter()
@@ -89,6 +91,9 @@ def make_index(folder: Path, vectors: np.ndarray, options: FaissOptions) -> tupl
     return seconds
 
 
+_nearest = Shard.nearest
+
+
 class Ours:
     """An index's own search, its FAISS calls timed."""
 
@@ -96,15 +101,14 @@ class Ours:
         self.reader = IndexReader(folder)
         self.level = self.reader._generation._levels["moment"]
         self.in_faiss = 0.0
-        nearest = Shard.nearest
 
-        def timed(shard: Shard, *args: object, **options: object) -> np.ndarray:
+        def timed(*args: Any, **options: Any) -> np.ndarray:
             started = time.perf_counter()
-            found = nearest(shard, *args, **options)
+            found = _nearest(*args, **options)
             self.in_faiss += time.perf_counter() - started
             return found
 
-        Shard.nearest = timed
+        Shard.nearest = timed  # type: ignore[method-assign]
 
     def segments(self, query: np.ndarray) -> np.ndarray:
         rows, _ = self.level.nearest(query, k=K, only=None)

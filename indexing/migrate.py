@@ -97,8 +97,11 @@ def _copy_entries(folder: Path, settings: IndexSettings) -> None:
                     f"{path} is missing or damaged; index again into a new folder"
                 ) from error
         rows = old_parts[part]
-        if rows.dtype != np.float16 or rows.shape[1:] != (settings.embedding_dim,):
-            raise ValueError(f"{folder / EMBEDDINGS_NAME}: part {part} holds other rows than named")
+        if rows.shape[1:] != (settings.embedding_dim,) or not 0 <= row < len(rows):
+            raise ValueError(
+                f"{folder / EMBEDDINGS_NAME}: part-{part:08d}.npy does not hold what the entries "
+                "name; index again into a new folder"
+            )
         return rows[row]
 
     with (
@@ -126,7 +129,7 @@ def _copy_entries(folder: Path, settings: IndexSettings) -> None:
                     decoder=entry["decoder"],
                     num_frames=entry["num_frames"],
                     duration_seconds=entry["duration_seconds"],
-                    metadata=json.loads(entry["metadata"]),
+                    metadata=_metadata(entry),
                     spans=np.array(spans).reshape(-1, 2),
                 )
             )
@@ -137,6 +140,15 @@ def _copy_entries(folder: Path, settings: IndexSettings) -> None:
         if rows:
             parts.append(np.stack(rows), part=next_part)
         catalogue.store(videos, locations, next_part=next_part + 1)
+
+
+def _metadata(entry: sqlite3.Row) -> dict:
+    try:
+        return json.loads(entry["metadata"])
+    except ValueError as error:
+        raise ValueError(
+            f"{_OLD_CATALOGUE}: the metadata of {entry['key']} is damaged ({error})"
+        ) from error
 
 
 def main(cfg: DictConfig) -> None:

@@ -101,7 +101,7 @@ def clean(folder: Path, manifest: Manifest, parts: EmbeddingParts, catalogue: Ca
     used = {path for level in manifest.levels.values() for path in level.files(folder)}
     for pattern in ("video-*", "moment-*"):
         for path in folder.glob(pattern):
-            if path not in used:
+            if path not in used and not path.is_dir():
                 path.unlink()
     parts.keep_only({record.location[0] for record in catalogue.scan() if record.location})
 

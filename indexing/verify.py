@@ -110,6 +110,8 @@ def _file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
                     yield f"{folder / level.dead} is damaged"
             except FileNotFoundError:
                 yield f"{folder / level.dead} is missing"
+            except ValueError as error:
+                yield str(error)
 
 
 def _shard_problems(folder: Path, manifest: Manifest, records: list[VideoRecord]) -> Iterator[str]:

@@ -30,6 +30,15 @@ NEEDED = {
     "search": ["index=i", "query=q"],
     "train": ["eval_only=true", "data.val=v.jsonl"],
 }
+NEEDED_BY_TOOLS = {
+    "status": ["index=i"],
+    "verify": ["index=i"],
+    "repair": ["index=i"],
+    "migrate": ["index=i"],
+    "delete": ["index=i", "keys=[k]"],
+    "merge": ["index=i", "sources=[s]"],
+    "export": ["index=i", "output=o"],
+}
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
 # What `run` answers with one line; anything else is a traceback.
@@ -58,7 +67,8 @@ def compose_config(config_name, arguments):
 
 
 def config_object(config_name, *arguments):
-    return OmegaConf.to_object(compose_config(config_name, [*NEEDED[config_name], *arguments]))
+    needed = (NEEDED | NEEDED_BY_TOOLS)[config_name]
+    return OmegaConf.to_object(compose_config(config_name, [*needed, *arguments]))
 
 
 def error_line(config_name, *arguments):
@@ -233,19 +243,18 @@ def test_every_yaml_becomes_objects(file):
         assert compose("search", return_hydra_config=True).hydra.output_subdir is None
     else:
         types = {
-            "index": (schema.IndexConfig, []),
-            "search": (schema.SearchConfig, []),
-            "train": (train_schema.TrainConfig, []),
-            "status": (schema.StatusConfig, ["index=x"]),
-            "verify": (schema.VerifyConfig, ["index=x"]),
-            "repair": (schema.RepairConfig, ["index=x"]),
-            "migrate": (schema.MigrateConfig, ["index=x"]),
-            "delete": (schema.DeleteConfig, ["index=x", "keys=[a]"]),
-            "merge": (schema.MergeConfig, ["index=x", "sources=[y]"]),
-            "export": (schema.ExportConfig, ["index=x", "output=y"]),
+            "index": schema.IndexConfig,
+            "search": schema.SearchConfig,
+            "train": train_schema.TrainConfig,
+            "status": schema.StatusConfig,
+            "verify": schema.VerifyConfig,
+            "repair": schema.RepairConfig,
+            "migrate": schema.MigrateConfig,
+            "delete": schema.DeleteConfig,
+            "merge": schema.MergeConfig,
+            "export": schema.ExportConfig,
         }
-        kind, arguments = types[name]
-        assert isinstance(config_object(name, *arguments), kind)
+        assert isinstance(config_object(name), types[name])
 
 
 # Values.

@@ -9,6 +9,7 @@ that a checker can work out every embedding and span of a hit. The log has a lin
 that was begun and, flushed, one for each that has returned: see `Line`.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -150,7 +151,7 @@ def wrong_hits(hits: list, seed: int, level: str) -> list[str]:
             wrong.append(f"{level} hit of {hit.key} with {content} is {got}, not in {expected}")
     if [hit.rank for hit in hits] != list(range(1, len(hits) + 1)):
         wrong.append(f"ranks {[hit.rank for hit in hits]}")
-    if any(one.score < other.score - 1e-5 for one, other in zip(hits, hits[1:], strict=False)):
+    if any(one.score < other.score - 1e-5 for one, other in itertools.pairwise(hits)):
         wrong.append(f"{level} hits are not in the order of their scores")
     places = [(hit.key, hit.start_seconds) for hit in hits]
     if len(set(places)) < len(places):

@@ -225,8 +225,7 @@ def test_keep_only_before_anything_was_written(parts):
     parts.keep_only(set())
 
 
-def test_number_of_a_part_may_be_used_again_after_a_killed_run(parts, stored):
-    rows = np.arange(2 * D, dtype=np.float32).reshape(2, D)
-    parts.append(rows, part=31)
-    parts.append(rows[::-1], part=31)
-    np.testing.assert_array_equal(parts.read(np.array([[31, 0], [31, 1]])), rows[::-1])
+def test_part_is_never_written_over(parts, stored):
+    with pytest.raises(AssertionError):
+        parts.append(np.zeros((2, D), np.float32), part=30)
+    assert parts.num_rows(30) == 12
