@@ -5,8 +5,9 @@
 
 Makes `count` vectors of 512 dimensions out of the real frames of the videos (benchmarks/
 grown_vectors.py), stores them as segments of ten a video, and builds two indexes:
-`index.kind=auto`, and the same with at most 200 bytes of memory a vector. Then questions are asked one at a time,
-each system in turn, on one thread: captions (`text`), and vectors like the stored ones (`like`).
+`index.kind=auto`, and the same with at most 200 bytes of memory a vector. Then questions are asked
+one at a time, each system in turn, on one thread: captions (`text`), and vectors like the stored
+ones (`like`).
 Printed: recall of the true ten nearest, median and 99th percentile of the latency, bytes of memory
 a vector, and seconds of processor time to build (which depends little on what else the machine
 does; of two cores, divide by two). `own` is what `IndexReader.search(level="moment")` takes but for
