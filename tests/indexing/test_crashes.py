@@ -1,7 +1,7 @@
 """Kill -9, power loss, a full disk, a read-only disk, and readers beside a writer.
 
-`REELSEEK_CRASHES=300` makes the random tests that many runs long (benchmarks/crashes.py does so);
-`REELSEEK_CRASHES_REPORT=FILE` has them write what they counted there.
+`REELSEEK_CRASHES=300` makes the random tests that many runs long; `REELSEEK_CRASHES_REPORT=FILE`
+has them write what they counted there.
 """
 
 import json
@@ -17,17 +17,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexing.writer import IndexWriter
 from tests.indexing.crashes import (
     Reported,
     all_problems,
+    answer_problems,
     copy_of,
+    reading_problems,
 )
 from tests.indexing.power_loss import build_shim, crash_state, differences, marks, read_trace, trace
 from tests.indexing.store_worker import (
+    ALL,
     Line,
     Worker,
     lines_of,
+    log_to,
     make_limits_small,
+    settings,
+    spans_of,
 )
 
 PROJECT = Path(__file__).parents[2]
@@ -236,3 +243,154 @@ def test_full_disk_loses_nothing(tmp_path, disk, small_limits, report):
             for text in all_problems(copy, reported, power_loss=False)
         ]
     report(wrong, rounds=max(4, NUM_RUNS), errors=dict(errors))
+
+
+# A read-only disk
+
+
+def remount(disk, how):
+    done = subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted anew here: {done.stderr}")
+
+
+def test_read_only_disk_answers_and_is_left_as_it_is(tmp_path, disk, small_limits, report):
+    folder, log, wrong = disk / "index", [], []
+    for round_number in range(max(4, NUM_RUNS // 5)):
+        worker = Worker(folder, log.append, seed=round_number + 1)
+        for _ in range(20):
+            worker.step()
+        worker.step("publish")
+        worker.writer.close()  # with what was added since the last save in the journal
+        reported = Reported(map(Line.parse, log))
+        remount(disk, "ro")
+        try:
+            wrong += reading_problems(folder, reported)
+            wrong += answer_problems(folder, worker.known)
+            with pytest.raises((ValueError, OSError)) as refused:
+                IndexWriter(folder, settings())
+            if not all(is_clean(refused.value)):
+                wrong.append(f"round {round_number}: {refused.value!r}")
+        finally:
+            remount(disk, "rw")
+        copy = copy_of(folder, tmp_path / "copy")
+        found = all_problems(copy, reported, power_loss=False)
+        wrong += [f"round {round_number}: {text}" for text in found]
+    report(wrong, rounds=max(4, NUM_RUNS // 5))
+
+
+# Readers beside a writer
+
+
+class Held:
+    """From when until when a key was in a state that a search may have seen, in nanoseconds."""
+
+    def __init__(self, state, since):
+        self.state, self.since = state, since
+        self.until = self.settled = self.touched = float("inf")
+
+
+def held_states(lines):
+    """What the log of a writer that was never killed says of each key.
+
+    A state ends when the operation that replaces it has returned; where that is `add`, when that is
+    saved. It is settled, so that a search must find it, from the end of the next publishing on
+    until the next operation on that key begins.
+    """
+    held, unsaved, begun = {}, [], {}
+    for line in lines:
+        if line.phase == "try":
+            begun = dict.fromkeys(line.changes, line.at_ns)
+            for key in line.changes:
+                for each in held.get(key, [])[-1:]:
+                    each.touched = min(each.touched, line.at_ns)
+            continue
+        if line.operation in ("save", "delete", "publish", "close"):
+            for each in unsaved:
+                each.until = line.at_ns
+            unsaved = []
+        if line.operation == "publish":
+            for states in held.values():
+                states[-1].settled = min(states[-1].settled, line.at_ns)
+        for key, state in line.changes.items():
+            before = held.setdefault(key, [])
+            if before and line.operation == "add":
+                unsaved.append(before[-1])
+            elif before:
+                before[-1].until = line.at_ns
+                unsaved = [each for each in unsaved if each not in before]
+                for each in before[:-1]:
+                    each.until = min(each.until, line.at_ns)
+            before.append(Held(state, begun[key]))
+    return held
+
+
+def search_problems(answer, held):
+    """Of an answer `[level, k, start_ns, end_ns, [[key, content, note], ...]]`."""
+    level, k, start, end, hits = answer
+    wrong = []
+    for key, content, note in hits:
+        if not any(
+            each.state == (content, note) and each.since <= end and start <= each.until
+            for each in held.get(key, [])
+        ):
+            wrong.append(f"{key} as {content}, {note} was found, which it was not then")
+    if k == ALL:
+        found = {key for key, _, _ in hits}
+        for key, states in held.items():
+            for each in states:
+                is_searchable = each.state is not None and not each.state[0].startswith("failed")
+                is_settled = each.settled <= start and end <= each.touched
+                if is_settled and is_searchable and key not in found:
+                    wrong.append(f"{key} as {each.state} was not found, though published")
+    return [f"a {level} search from {start} to {end}: {text}" for text in wrong]
+
+
+def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, report):
+    folder, log, stop = tmp_path / "index", tmp_path / "log", tmp_path / "stop"
+    first = Worker(folder, log_to(log), seed=1, num_keys=200)
+    for _ in range(50):
+        first.step("add")
+    first.step("publish")
+    first.writer.close()
+    readers = [
+        subprocess.Popen(
+            [*WORKER, "read", str(folder), str(tmp_path / f"read{n}"), str(n), str(stop)],
+            cwd=PROJECT,
+            env=ENVIRONMENT,
+        )
+        for n in range(8)
+    ]
+    shares = {"add": 60, "twin": 2, "delete": 20, "update": 5, "rename": 3} | {
+        "save": 5,
+        "publish": 5,
+    }
+    options = json.dumps({"num_keys": 200, "shares": shares})
+    try:
+        subprocess.run(
+            [*WORKER, "work", str(folder), str(log), "2", str(30 * NUM_RUNS), options],
+            cwd=PROJECT,
+            env=ENVIRONMENT,
+            check=True,
+            timeout=3000,
+        )
+    finally:
+        stop.touch()
+        for reader in readers:
+            reader.wait(timeout=60)
+    lines = lines_of(log)
+    held = held_states(lines)
+    wrong, num_searches = [], 0
+    for n in range(8):
+        for text in (tmp_path / f"read{n}").read_text().splitlines():
+            answer = json.loads(text)
+            if isinstance(answer, dict):
+                wrong.append(f"reader {n}: {answer['wrong']}")
+            else:
+                num_searches += 1
+                wrong += search_problems(answer, held)
+    assert num_searches > 8
+    states = [each.state for key in held for each in held[key]]
+    added = sum(len(spans_of(state[0])) for state in states if state is not None)
+    kept = sum(len(spans_of(each[-1].state[0])) for each in held.values() if each[-1].state)
+    report(wrong, searches=num_searches, segments_added=added, segments_deleted=added - kept)
