@@ -4,10 +4,10 @@
 
 Each film is so many captioned clips end to end, one frame a second; clips are decoded and encoded
 once (kept in `folder`), and a film's frames are those of its clips. All films go into one index,
-for each way of cutting them into segments, and each clip's caption is asked once for each time the
-clip is in a film. Found: a moment among the first 1 or 5 that overlaps (intersection over union)
-the clip by at least 0.5 or 0.7. `fixed windows` are ten seconds, each a hit as it is; the others
-are what `search(level="moment")` returns. Intervals: bootstrap over films, 95 %.
+for each way of cutting them into segments, and each clip's caption is asked once. Found: a moment
+among the first 1 or 5 that overlaps (intersection over union) a place where the clip is by at least
+0.5 or 0.7. `fixed windows` are ten seconds, each a hit as it is; the others are what
+`search(level="moment")` returns. Intervals: bootstrap over queries, 95 %.
 """
 
 import sys
@@ -155,30 +155,32 @@ def searched(reader: IndexReader, query: np.ndarray) -> list[Hit]:
     return [(int(hit.key), hit.start_seconds, hit.end_seconds) for hit in hits]
 
 
-def overlap(hit: Hit, film: int, span: np.ndarray) -> float:
-    """Intersection over union; 0 in another film."""
-    _, start, end = hit
-    shared = max(0.0, min(end, span[1]) - max(start, span[0])) if hit[0] == film else 0.0
-    return shared / (end - start + span[1] - span[0] - shared)
+def overlap(hit: Hit, places: list[Hit]) -> float:
+    """The greatest intersection over union with one of the places where a clip is."""
+    film, start, end = hit
+    best = 0.0
+    for other, first, last in places:
+        shared = min(end, last) - max(start, first)
+        if film == other and shared > 0:
+            best = max(best, shared / (end - start + last - first - shared))
+    return best
 
 
-def recalls(found: list[list[Hit]], asked: list[tuple[int, np.ndarray]]) -> np.ndarray:
+def recalls(found: list[list[Hit]], places: list[list[Hit]]) -> np.ndarray:
     """`(queries, 4)`: whether R@1 and R@5 at 0.5, and both at 0.7, were reached."""
     best = np.array(
         [
-            [max(overlap(hit, *where) for hit in hits[:depth]) for depth in (1, K)]
-            for hits, where in zip(found, asked, strict=True)
+            [max(overlap(hit, where) for hit in hits[:depth]) for depth in (1, K)]
+            for hits, where in zip(found, places, strict=True)
         ]
     )
     return np.concatenate([best >= 0.5, best >= 0.7], axis=1)
 
 
-def interval(values: np.ndarray, films: np.ndarray) -> tuple[float, float]:
-    """95 % of the mean of `(queries,)` values, films drawn again with replacement."""
-    sums = np.bincount(films, values)
-    counts = np.bincount(films)
-    draws = np.random.default_rng(0).integers(len(sums), size=(10_000, len(sums)))
-    low, high = np.percentile(sums[draws].sum(1) / counts[draws].sum(1), [2.5, 97.5])
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % of the mean of `(queries,)` values, queries drawn again with replacement."""
+    draws = np.random.default_rng(0).integers(len(values), size=(5_000, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -193,14 +195,11 @@ def main() -> None:
         clips_a_film=int(options["clips"]),
         seed=int(options["seed"]),
     )
-    asked = [
-        (number, span, clip)
-        for number, film in enumerate(films)
-        for clip, span in zip(film.clips, film.spans, strict=True)
-    ]
-    queries = [clips.captions[clip] for _, _, clip in asked]
-    where = [(number, span) for number, span, _ in asked]
-    of_film = np.array([number for number, _ in where])
+    places: dict[int, list[Hit]] = {}
+    for number, film in enumerate(films):
+        for clip, (start, end) in zip(film.clips.tolist(), film.spans.tolist(), strict=True):
+            places.setdefault(clip, []).append((number, start, end))
+    queries = clips.captions[list(places)]
     spread = frame_spread(np.stack([frames[len(frames) // 2] for frames in clips.frames]))
 
     fixed = [windows_of(film) for film in films]
@@ -215,10 +214,8 @@ def main() -> None:
     windows = np.concatenate(
         [pooled(film, spans) for film, spans in zip(films, fixed, strict=True)]
     )
-    places = [(n, float(s), float(e)) for n, spans in enumerate(fixed) for s, e in spans]
-    found = {
-        "fixed windows": [[places[i] for i in np.argsort(-(windows @ q))[:K]] for q in queries]
-    }
+    every = [(n, float(s), float(e)) for n, spans in enumerate(fixed) for s, e in spans]
+    found = {"fixed windows": [[every[i] for i in np.argsort(-(windows @ q))[:K]] for q in queries]}
     name = f"{options['films']}x{options['clips']}-{options['seed']}"
     for kind, spans in (("windows", fixed), ("scenes", scenes)):
         target = folder / f"{kind}-{name}"
@@ -233,16 +230,16 @@ def main() -> None:
         f"{len(films)} films, {hours:.1f} hours, {len(queries)} queries, {len(clips.frames)} clips"
     )
     print(f"{'percent':24} R@1 IoU 0.5   R@5 IoU 0.5   R@1 IoU 0.7   R@5 IoU 0.7")
-    reached = {name: recalls(hits, where) for name, hits in found.items()}
+    reached = {name: recalls(hits, list(places.values())) for name, hits in found.items()}
     for name, values in reached.items():
         cells = []
         for column in values.T.astype(float):
-            low, high = interval(column, of_film)
+            low, high = interval(column)
             cells.append(f"{100 * column.mean():4.1f} ({100 * low:.0f}-{100 * high:.0f})")
         print(f"{name:24} " + "   ".join(f"{cell:11}" for cell in cells))
     for name in list(reached)[1:]:
         more = reached[name].astype(float) - reached["fixed windows"]
-        ranges = [interval(column, of_film) for column in more.T]
+        ranges = [interval(column) for column in more.T]
         print(
             f"{name} minus fixed windows: "
             + ", ".join(

@@ -8,11 +8,18 @@ import numpy as np
 # A neighbour whose score is within this share of the peak's matches as well as the peak does;
 # without it, noise would cut a video that matches evenly into pieces.
 _EVEN_SHARE = 0.1
+# A short segment is the mean of few frames, and scores high by chance more often than a long one:
+# each is scored as if so much that is like its video's mean had been added to it.
+_PRIOR_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A stretch of a video, with the score of its best segment (and which that is)."""
+    """A stretch of a video, with the score of its best segment (and which that is).
+
+    The score is the segment's similarity to the query, drawn towards the mean of its video by as
+    much as one second has of its length and one second more.
+    """
 
     start_seconds: float
     end_seconds: float
@@ -34,7 +41,9 @@ def merge_moments(
         spans: `(S, 2)`, start and end seconds; consecutive segments may overlap.
         least: score of the last moment that is of interest.
     """
-    mean = float(scores.mean())
+    seconds = np.maximum(spans[:, 1] - spans[:, 0], 1e-6)
+    mean = float(np.average(scores, weights=seconds))
+    scores = mean + (scores - mean) * (seconds / (seconds + _PRIOR_SECONDS))
     values = scores.tolist()  # a video has few segments: plain numbers are faster than arrays
     starts, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
     free = [True] * len(values)

@@ -217,7 +217,7 @@ class _Generation:
         for video_id, score in zip(videos, scores, strict=True):
             if video_id in seen:
                 continue
-            # A video's best moment has the score of its best segment, which comes first.
+            # A video's best moment scores no more than its best segment, which comes first.
             if len(found) >= k and sum(hit.score > score + _TOLERANCE for hit in found) >= k:
                 break
             seen.add(video_id)
