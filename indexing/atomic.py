@@ -23,8 +23,20 @@ def publish_file(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, so that they stay after a power loss."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is synced by itself
-        _sync(path.parent)
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:

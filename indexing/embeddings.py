@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from indexing.atomic import publish_file
+from indexing.atomic import make_folder, publish_file
 
 _ADDRESS_FACTOR = 0x9E3779B1  # spreads the parts' numbers over the checksum's start values
 
@@ -46,7 +46,7 @@ class EmbeddingParts:
             with path.open("wb") as file:
                 np.save(file, rows, allow_pickle=False)
 
-        self._folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
         self._open_parts.pop(part, None)
         publish_file(self._path(part), write)
 

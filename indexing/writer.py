@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from indexing.atomic import make_folder
 from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.journal import Journal
@@ -232,7 +233,7 @@ def _prepare_folder(folder: Path) -> None:
                 "an index; name a new or an empty folder"
             )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise ValueError(f"index={folder}: cannot be made ({error.strerror})") from error
     if not os.access(folder, os.W_OK):

@@ -24,8 +24,9 @@ def test_options_of_each_command_exist(program, arguments):
     import shlex
 
     name = CONFIG_NAMES.get(program) or program.removeprefix("-m indexing.")
-    prepared = command_line.prepare_arguments(shlex.split(arguments, comments=True), config_name=name)
-    given = {argument.partition("=")[0] for argument in shlex.split(arguments, comments=True)}
+    words = shlex.split(arguments, comments=True)
+    prepared = command_line.prepare_arguments(words, config_name=name)
+    given = {word.partition("=")[0] for word in words}
     if name == "index":
         given = {"index.folder" if option == "index" else option for option in given}
     assert given <= {argument.partition("=")[0] for argument in prepared}
