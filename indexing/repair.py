@@ -46,9 +46,9 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
         except ValueError:
             revision = -1
             _recover_manifest(folder)
-        parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=1).numbers()
         with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
-            catalogue.raise_counters(revision=revision + 1, next_part=max(parts, default=0) + 1)
+            used = [record.location[0] for record in catalogue.scan() if record.location]
+            catalogue.raise_counters(revision=revision + 1, next_part=max(used, default=0) + 1)
     with IndexWriter(folder) as writer:
         by_part: dict[int, list[VideoRecord]] = {}
         for record in writer.catalogue.scan():

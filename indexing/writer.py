@@ -67,8 +67,10 @@ class IndexWriter:
                 self.catalogue.set_fact("settings", settings_fact)
             self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=embedding_dim)
             self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
-            self._unsaved = self._journal.read()  # by a process that was killed
+            next_part = self.catalogue.counter("next_part")
+            self._unsaved = self._journal.read(part=next_part)  # by a process that was killed
             self.save()
+            self._journal.clear()  # of a record that was not finished
         except BaseException:
             self._lock.release()
             raise
@@ -93,7 +95,7 @@ class IndexWriter:
                 `(0, D)` where it failed.
         """
         assert len(embeddings) == video.num_rows
-        self._journal.append(video, embeddings)
+        self._journal.append(video, embeddings, part=self.catalogue.counter("next_part"))
         self._unsaved.append((video, embeddings))
         self._unsaved_bytes += embeddings.nbytes
         is_due = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
@@ -161,6 +163,7 @@ class IndexWriter:
 
         The old parts are deleted when the next generation is published.
         """
+        self.save()
         users: dict[int, list[VideoRecord]] = {}
         for record in self.catalogue.scan():
             if record.location is not None:

@@ -224,7 +224,9 @@ class Worker:
         weights = np.array([self._shares[name] for name in names], dtype=float)
         name = operation or names[self._random.choice(len(names), p=weights / weights.sum())]
         self._note += 1
+        self._doing = name
         call, changes = getattr(self, f"_{name}")()
+        name = self._doing  # which may be another, where there is nothing to do it to
         self._say("try", name, changes)
         call()
         if name in ("save", "delete", "publish"):
@@ -252,6 +254,7 @@ class Worker:
         return self.writer.catalogue.records()[key]
 
     def _add(self) -> tuple[Callable[[], object], dict[str, State]]:
+        self._doing = "add"
         key = self._pick(self._keys)
         sort = "failed" if self._random.random() < 0.05 else "c"
         state = (f"{sort}{self._note}", self._note)
@@ -279,6 +282,7 @@ class Worker:
         return lambda: self.writer.delete(sorted(gone)), dict.fromkeys(sorted(gone))
 
     def _update(self) -> tuple[Callable[[], object], dict[str, State]]:
+        self._doing = "update"
         keys = self._saved()
         if not keys:
             return self._add()

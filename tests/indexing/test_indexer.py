@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,9 +67,13 @@ def saved_keys(index):
 
 
 def journalled_keys(index):
-    """What a killed run had done and not yet saved, or saved and not yet taken out."""
+    """What a killed run had done and not yet saved."""
+    if not (index.folder / "videos.sqlite").exists():
+        return set()
+    with closing(Catalogue(index.folder / "videos.sqlite", read_only=True)) as catalogue:
+        part = catalogue.counter("next_part")
     journal = Journal(index.folder / "unsaved.journal", embedding_dim=index.settings.embedding_dim)
-    return {video.key for video, _ in journal.read()}
+    return {video.key for video, _ in journal.read(part=part)}
 
 
 def write_list(path, *lines):
