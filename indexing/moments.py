@@ -39,21 +39,21 @@ def merge_moments(
     Args:
         scores: `(S,)`, a query's similarity to each segment, in order of time.
         spans: `(S, 2)`, start and end seconds; consecutive segments may overlap.
-        least: score of the last moment that is of interest.
+        least: moments whose best segment scores less, before it is drawn, are left out.
     """
     seconds = np.maximum(spans[:, 1] - spans[:, 0], 1e-6)
-    mean = float(np.average(scores, weights=seconds))
-    scores = mean + (scores - mean) * (seconds / (seconds + _PRIOR_SECONDS))
+    mean = float(scores @ seconds / seconds.sum())
+    plain = scores
+    scores = mean + (plain - mean) * (seconds / (seconds + _PRIOR_SECONDS))
+    is_below = (plain < least).tolist()
     values = scores.tolist()  # a video has few segments: plain numbers are faster than arrays
     starts, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
     free = [True] * len(values)
     moments = []
     for peak in np.argsort(-scores, kind="stable").tolist():
-        top = values[peak]
-        if top < least:
-            break
-        if not free[peak]:
+        if not free[peak] or is_below[peak]:
             continue
+        top = values[peak]
         enough = min((top + mean) / 2, top - _EVEN_SHARE * abs(top))
         first = last = peak
         while first > 0 and free[first - 1] and values[first - 1] >= enough:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _OPEN_ATTEMPTS = 20
 # Segments looked at for each moment wanted: neighbours that merge, and several of one video.
 _SEGMENTS_PER_MOMENT = 5
+# Videos looked at for each moment wanted, of which the best are kept.
+_VIDEOS_PER_MOMENT = 1.5
 # Vectors that a filter leaves, up to which all are compared instead of asking FAISS.
 _COMPARE_ALL = 10_000
 _TOLERANCE = 1e-3  # of a score, which depends a little on what it is computed beside
@@ -196,7 +198,7 @@ class _Generation:
             has_all = len(rows) < wanted
             # Below the last candidate, other videos may hold moments that were not looked at.
             least = -math.inf if has_all else float(scores[-1]) - _TOLERANCE
-            found = self._best_of(query, k, rows["video"].tolist(), scores.tolist(), least)
+            found = self._best_of(query, k, rows["video"].tolist(), least)
             if len(found) >= k or has_all:
                 break
             wanted *= 4  # a long video that matches evenly is many segments and one moment
@@ -208,17 +210,15 @@ class _Generation:
         found.sort(key=lambda hit: (-hit.score, hit.video_id, hit.start))
         return found[:k]
 
-    def _best_of(
-        self, query: np.ndarray, k: int, videos: list[int], scores: list[float], least: float
-    ) -> list[_Found]:
-        """Moments of candidates that come best first: as many videos as can matter."""
+    def _best_of(self, query: np.ndarray, k: int, videos: list[int], least: float) -> list[_Found]:
+        """Moments of candidates that come best first, of enough videos."""
         found: list[_Found] = []
         seen: set[int] = set()
-        for video_id, score in zip(videos, scores, strict=True):
+        for video_id in videos:
             if video_id in seen:
                 continue
-            # A video's best moment scores no more than its best segment, which comes first.
-            if len(found) >= k and sum(hit.score > score + _TOLERANCE for hit in found) >= k:
+            # Scores are drawn towards their video's mean, so a few more than k are looked at.
+            if len(found) >= k and len(seen) >= _VIDEOS_PER_MOMENT * k:
                 break
             seen.add(video_id)
             found += self._moments_of(query, video_id, least)
