@@ -71,6 +71,9 @@ class FileStamp:
     content_sha256: str
 
 
+_STAMP = tuple(f.name for f in fields(FileStamp))
+
+
 def _no_spans() -> np.ndarray:
     return np.empty((0, 2))
 
@@ -266,7 +269,7 @@ class Catalogue:
         values["path"] = record.path if path is None else path
         values["metadata"] = _to_json(record.metadata if metadata is None else metadata)
         stamp = stamp or record.stamp
-        values |= {f.name: getattr(stamp, f.name) for f in fields(stamp)}
+        values |= {name: getattr(stamp, name) for name in _STAMP}
         with self._transaction():
             self._write(record.id, values)
             self._count_change()
@@ -374,7 +377,7 @@ class Catalogue:
         self._check(row)
         named = dict(zip(_COLUMNS, row[1:-1], strict=True))
         part, first_row = named.pop("part"), named.pop("row")
-        stamp = FileStamp(**{f.name: named.pop(f.name) for f in fields(FileStamp)})
+        stamp = FileStamp(*(named.pop(name) for name in _STAMP))
         named["metadata"] = json.loads(named["metadata"])
         named["spans"] = np.frombuffer(named["spans"], "<f8").reshape(-1, 2)
         named["frame_times"] = np.frombuffer(named["frame_times"], "<f8")
