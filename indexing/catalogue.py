@@ -546,11 +546,11 @@ def _values(video: NewVideo, location: tuple[int, int] | None) -> dict:
 
 
 def _checksum(values: Iterable) -> int:
-    checksum = 0
+    pieces = []
     for value in values:
         data = value if isinstance(value, bytes) else repr(value).encode()
-        checksum = zlib.crc32(data, zlib.crc32(b"|%d|" % len(data), checksum))
-    return checksum
+        pieces += (b"|%d|" % len(data), data)
+    return zlib.crc32(b"".join(pieces))
 
 
 def _to_json(metadata: dict) -> str:

@@ -40,7 +40,7 @@ class EmbeddingParts:
         assert not self._path(part).exists()
         rows = np.empty(len(embeddings), self._dtype)
         rows["embedding"] = embeddings
-        rows["checksum"] = _checksums(rows, part, range(len(rows)))
+        rows["checksum"] = _checksums(rows, np.full(len(rows), part), np.arange(len(rows)))
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
@@ -79,12 +79,15 @@ class EmbeddingParts:
         Raises:
             ValueError: a part is missing, or a row is damaged.
         """
-        gathered = np.empty((len(locations), *self._dtype["embedding"].shape), dtype=np.float32)
+        gathered = np.empty(len(locations), self._dtype)
         parts, rows = locations[:, 0], locations[:, 1]
         for part in np.unique(parts).tolist():
             here = np.flatnonzero(parts == part)
-            gathered[here] = self._checked(part, rows[here].tolist())
-        return gathered
+            whole, wanted = self._part(part), rows[here]
+            if wanted.max() >= len(whole):
+                raise ValueError(self._damaged(part, wanted.max()))
+            gathered[here] = whole[wanted]
+        return self._checked(gathered, parts, rows)
 
     def read_run(self, part: int, first: int, count: int) -> np.ndarray:
         """Rows that follow each other, as `(count, D)` float32.
@@ -92,7 +95,10 @@ class EmbeddingParts:
         Raises:
             ValueError: a part is missing, or a row is damaged.
         """
-        return self._checked(part, range(first, first + count)).astype(np.float32)
+        rows = self._part(part)[first : first + count]
+        if len(rows) < count:
+            raise ValueError(self._damaged(part, first + len(rows)))
+        return self._checked(rows, np.full(count, part), np.arange(first, first + count))
 
     def damaged_rows(self, part: int, num_rows: int) -> np.ndarray:
         """Which of a part's first rows are not what was written; all, where it cannot be read."""
@@ -101,7 +107,8 @@ class EmbeddingParts:
             rows = self._part(part)[:num_rows]
         except ValueError:
             return everything
-        wrong = rows["checksum"] != _checksums(rows, part, range(len(rows)))
+        numbers = np.arange(len(rows))
+        wrong = rows["checksum"] != _checksums(rows, np.full(len(rows), part), numbers)
         return np.concatenate([np.flatnonzero(wrong), everything[len(rows) :]])
 
     def numbers(self) -> set[int]:
@@ -116,16 +123,12 @@ class EmbeddingParts:
             if path not in kept and not path.is_dir():
                 path.unlink()
 
-    def _checked(self, part: int, numbers: "range | list[int]") -> np.ndarray:
-        whole = self._part(part)
-        if numbers and max(numbers) >= len(whole):
-            raise ValueError(self._damaged(part, max(numbers)))
-        is_run = isinstance(numbers, range)  # which need not be copied
-        rows = whole[slice(numbers[0], numbers[-1] + 1)] if is_run and numbers else whole[numbers]
-        wrong = np.flatnonzero(rows["checksum"] != _checksums(rows, part, numbers))
+    def _checked(self, rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """The embeddings of rows that were read from these addresses, as float32."""
+        wrong = np.flatnonzero(rows["checksum"] != _checksums(rows, parts, numbers))
         if len(wrong):
-            raise ValueError(self._damaged(part, numbers[wrong[0]]))
-        return rows["embedding"]
+            raise ValueError(self._damaged(parts[wrong[0]], numbers[wrong[0]]))
+        return rows["embedding"].astype(np.float32)
 
     def _part(self, part: int) -> np.ndarray:
         if part not in self._open_parts:
@@ -153,14 +156,14 @@ class EmbeddingParts:
         return self._folder / f"part-{part:08d}.npy"
 
 
-def _checksums(rows: np.ndarray, part: int, numbers: "range | list[int]") -> np.ndarray:
+def _checksums(rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """CRC-32 of each row's embedding, started with the row's address."""
     size = rows.dtype["embedding"].itemsize
     step = rows.dtype.itemsize
     data = np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data
-    start = part * _ADDRESS_FACTOR
+    starts = (parts.astype(np.uint64) * _ADDRESS_FACTOR + numbers.astype(np.uint64)) & 0xFFFFFFFF
     values = [
-        zlib.crc32(data[place * step : place * step + size], (start + number) & 0xFFFFFFFF)
-        for place, number in enumerate(numbers)
+        zlib.crc32(data[place : place + size], start)
+        for place, start in zip(range(0, len(data), step), starts.tolist(), strict=True)
     ]
     return np.array(values, dtype=np.uint32)

@@ -21,7 +21,7 @@ from indexing.hits import SearchHit
 from indexing.manifest import LevelInfo, Manifest
 from indexing.moments import merge_moments
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS
-from indexing.shards import Shard, file_checksum
+from indexing.shards import TABLE_DTYPE, Shard, file_checksum
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,9 @@ class _Generation:
         few, of the nearest videos."""
         wanted = _SEGMENTS_PER_MOMENT * k
         while True:
-            rows, scores = self._levels["moment"].nearest(query, k=wanted, only=only)
+            rows, scores = self._levels["moment"].nearest(
+                query, k=wanted // _SEGMENTS_PER_MOMENT, at_least=wanted, only=only
+            )
             has_all = len(rows) < wanted
             # Below the last candidate, other videos may hold moments that were not looked at.
             least = -math.inf if has_all else float(scores[-1]) - _TOLERANCE
@@ -205,23 +207,20 @@ class _Generation:
         if len(found) < k:
             nearest, _ = self._levels["video"].nearest(query, k=k, only=only)
             others = set(nearest["video"].tolist()) - {hit.video_id for hit in found}
-            for video_id in sorted(others):
-                found += self._moments_of(query, video_id, -math.inf)
+            found += self._moments_of(query, sorted(others), -math.inf)
         found.sort(key=lambda hit: (-hit.score, hit.video_id, hit.start))
         return found[:k]
 
     def _best_of(self, query: np.ndarray, k: int, videos: list[int], least: float) -> list[_Found]:
         """Moments of candidates that come best first, of enough videos."""
         found: list[_Found] = []
-        seen: set[int] = set()
-        for video_id in videos:
-            if video_id in seen:
-                continue
-            # Scores are drawn towards their video's mean, so a few more than k are looked at.
-            if len(found) >= k and len(seen) >= _VIDEOS_PER_MOMENT * k:
+        different = list(dict.fromkeys(videos))
+        # Scores are drawn towards their video's mean, so a few more than k are looked at.
+        at_once = math.ceil(_VIDEOS_PER_MOMENT * k)
+        for first in range(0, len(different), at_once):
+            found += self._moments_of(query, different[first : first + at_once], least)
+            if len(found) >= k:
                 break
-            seen.add(video_id)
-            found += self._moments_of(query, video_id, least)
         return found
 
     def _video(self, query: np.ndarray, row: np.void, score: float) -> _Found:
@@ -229,31 +228,38 @@ class _Generation:
         segments = self._levels["moment"].rows_of(video_id)
         best = 0.0
         if len(segments):
-            place = int(self._scores(query, segments).argmax())
+            locations = np.stack([segments["part"], segments["row"]], axis=1)
+            place = int((self._parts.read(locations) @ query).argmax())
             best = float(segments["start"][place] + segments["end"][place]) / 2
         return _Found(video_id, float(score), float(row["start"]), float(row["end"]), best)
 
-    def _moments_of(self, query: np.ndarray, video_id: int, least: float) -> list[_Found]:
-        segments = self._levels["moment"].rows_of(video_id)
-        if not len(segments):
+    def _moments_of(self, query: np.ndarray, video_ids: list[int], least: float) -> list[_Found]:
+        if not video_ids:
             return []
-        spans = np.stack([segments["start"], segments["end"]], axis=1)
-        return [
-            _Found(
-                video_id,
-                moment.score,
-                moment.start_seconds,
-                moment.end_seconds,
-                float(spans[moment.best_segment].mean()),
-            )
-            for moment in merge_moments(self._scores(query, segments), spans, least=least)
-        ]
-
-    def _scores(self, query: np.ndarray, segments: np.ndarray) -> np.ndarray:
-        """Of a video's segments, which lie behind each other."""
-        first = segments[0]
-        rows = self._parts.read_run(int(first["part"]), int(first["row"]), len(segments))
-        return rows @ query
+        of_each = [self._levels["moment"].rows_of(video_id) for video_id in video_ids]
+        part, row, start, end = (
+            np.concatenate([rows[name] for rows in of_each])
+            for name in ("part", "row", "start", "end")
+        )
+        every_score = self._parts.read(np.stack([part, row], axis=1)) @ query
+        every_span = np.stack([start, end], axis=1)
+        found = []
+        first = 0
+        for video_id, rows in zip(video_ids, of_each, strict=True):
+            last = first + len(rows)
+            spans = every_span[first:last]
+            found += [
+                _Found(
+                    video_id,
+                    moment.score,
+                    moment.start_seconds,
+                    moment.end_seconds,
+                    float(spans[moment.best_segment].sum()) / 2,
+                )
+                for moment in merge_moments(every_score[first:last], spans, least=least)
+            ]
+            first = last
+        return found
 
 
 class _Level:
@@ -285,7 +291,7 @@ class _Level:
             rows = shard.table[shard.of_video(video_id)]
             if len(rows):
                 return rows
-        return np.empty(0)
+        return np.empty(0, TABLE_DTYPE)
 
     def forget(self, video_ids: list[int]) -> None:
         for number, shard in enumerate(self._shards):
@@ -298,11 +304,12 @@ class _Level:
                 self._alive[number] = alive if before is None else alive & before
 
     def nearest(
-        self, query: np.ndarray, *, k: int, only: np.ndarray | None
+        self, query: np.ndarray, *, k: int, at_least: int = 0, only: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The nearest, by their exact scores.
 
         Args:
+            at_least: how many come back; those beyond the k nearest are less surely the next ones.
             only: ids of the videos that may be found, ascending; None for all.
 
         Returns:
@@ -310,14 +317,14 @@ class _Level:
         """
         tables, scores = [], []
         for shard, alive in zip(self._shards, self._alive, strict=True):
-            positions = self._positions(shard, alive, query, k, only)
+            positions = self._positions(shard, alive, query, k, at_least, only)
             rows = shard.table[positions]
             tables.append(rows)
             scores.append(self._parts.read(np.stack([rows["part"], rows["row"]], axis=1)) @ query)
         if not tables:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         every_row, every_score = np.concatenate(tables), np.concatenate(scores)
-        best = np.argsort(-every_score, kind="stable")[:k]
+        best = np.argsort(-every_score, kind="stable")[: max(k, at_least)]
         return every_row[best], every_score[best]
 
     def _positions(
@@ -326,21 +333,25 @@ class _Level:
         alive: np.ndarray | None,
         query: np.ndarray,
         k: int,
+        at_least: int,
         only: np.ndarray | None,
     ) -> np.ndarray:
         allowed, num_allowed = alive, shard.info.count
+        wanted = max(k, at_least)
         if only is not None:
             inside = np.isin(shard.table["video"], only) & _unpacked(alive, num_allowed)
             num_allowed = int(inside.sum())
-            if num_allowed <= max(_COMPARE_ALL, k):
+            if num_allowed <= max(_COMPARE_ALL, wanted):
                 return np.flatnonzero(inside)
             allowed = np.packbits(inside, bitorder="little")
-        elif k >= num_allowed:
+        elif wanted >= num_allowed:
             return np.flatnonzero(_unpacked(alive, num_allowed))
-        found = shard.nearest(query, k=k, allowed=allowed)
-        if len(found) < min(k, num_allowed):  # too few in the lists that were looked at
-            found = shard.nearest(query, k=k, allowed=allowed, exhaustive=True)
-        if only is not None and len(found) < min(k, num_allowed):
+        found = shard.nearest(query, k=k, at_least=at_least, allowed=allowed)
+        if len(found) < min(wanted, num_allowed):  # too few in the lists that were looked at
+            found = shard.nearest(
+                query, k=k, at_least=at_least, allowed=allowed, exhaustive=True
+            )
+        if only is not None and len(found) < min(wanted, num_allowed):
             return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
         return found
 

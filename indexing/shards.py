@@ -126,6 +126,7 @@ class Shard:
         xq: np.ndarray,
         *,
         k: int,
+        at_least: int = 0,
         allowed: np.ndarray | None = None,
         exhaustive: bool = False,
     ) -> np.ndarray:
@@ -135,6 +136,7 @@ class Shard:
             xq: `(D,)` float32.
             k: how many neighbours are wanted; several times as many candidates come back where
                 the kind is not exact.
+            at_least: how many come back in any case, beyond k less surely the nearest.
             allowed: `(ceil(count / 8),)` uint8, a bit for each position that may be found, the
                 lowest bit first; None for all.
             exhaustive: look through all lists of an inverted file.
@@ -142,7 +144,7 @@ class Shard:
         Returns:
             `(n,)` int64.
         """
-        wanted = min(self.info.count, k * self.info.tuning.get("candidates", 1))
+        wanted = min(self.info.count, max(k * self.info.tuning.get("candidates", 1), at_least))
         if not wanted:
             return np.empty(0, np.int64)
         parameters = search_parameters(
