@@ -258,8 +258,12 @@ class IndexConfig:
     prune: bool = option("remove from the index what `videos` no longer lists")
     retry_failed: bool = option("try again what failed before, though the file is the same")
     check_content: bool = option("compare contents even where size and time are the same")
+    niceness: int = option("0 to 19, how far to step back for other processes, such as searches")
     device: str = option("auto, cpu, cuda, cuda:N")
     precision: str = option("auto, fp32, bf16")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.niceness <= 19, "niceness", self.niceness, "0 to 19")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """`python -m indexing videos=PATH index=DIR`: makes an index, or brings it up to date."""
 
 import json
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -29,6 +30,7 @@ def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, IndexConfig)
     given = _given_options()
+    os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
     from indexing.manifest import FaissOptions, IndexSettings, Manifest
     from indexing.sources import collect_videos

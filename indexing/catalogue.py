@@ -546,7 +546,7 @@ def _values(video: NewVideo, location: tuple[int, int] | None) -> dict:
 
 
 def _checksum(values: Iterable) -> int:
-    pieces = []
+    pieces: list[bytes] = []
     for value in values:
         data = value if isinstance(value, bytes) else repr(value).encode()
         pieces += (b"|%d|" % len(data), data)

@@ -348,9 +348,7 @@ class _Level:
             return np.flatnonzero(_unpacked(alive, num_allowed))
         found = shard.nearest(query, k=k, at_least=at_least, allowed=allowed)
         if len(found) < min(wanted, num_allowed):  # too few in the lists that were looked at
-            found = shard.nearest(
-                query, k=k, at_least=at_least, allowed=allowed, exhaustive=True
-            )
+            found = shard.nearest(query, k=k, at_least=at_least, allowed=allowed, exhaustive=True)
         if only is not None and len(found) < min(wanted, num_allowed):
             return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
         return found

@@ -92,6 +92,19 @@ def start(videos, tmp_path):
 
 
 @pytest.mark.model
+def test_run_steps_back_for_other_processes(start):
+    run = start()
+    run.wait_until_videos_are_done()
+    assert run.family
+    expected = min(psutil.Process().nice() + 10, 19)
+    for process in (psutil.Process(run.process.pid), *run.family):
+        # Each thread has its own, from the one that started it.
+        assert {psutil.Process(thread.id).nice() for thread in process.threads()} == {expected}
+    run.process.send_signal(signal.SIGTERM)
+    run.end()
+
+
+@pytest.mark.model
 def test_run_that_is_stopped_keeps_what_is_done_and_the_next_goes_on(start, videos, tmp_path):
     num_done = 0
     for number in (signal.SIGTERM, signal.SIGINT):
