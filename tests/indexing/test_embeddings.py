@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from indexing.embeddings import EmbeddingParts
+from indexing.embeddings import EmbeddingParts, half_to_single
 
 D = 5
 
@@ -36,6 +36,15 @@ def test_gathering_equals_looking_up_each_row(parts, stored):
     gathered = parts.read(chosen)
     assert gathered.dtype == np.float32
     np.testing.assert_array_equal(gathered, [stored[part][row] for part, row in chosen.tolist()])
+
+
+def test_every_finite_half_becomes_the_same_single():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    singles = half_to_single(halves)
+    assert singles.dtype == np.float32
+    expected = halves.astype(np.float32)
+    np.testing.assert_array_equal(singles.view(np.uint32), expected.view(np.uint32))
 
 
 def test_gathering_nothing_gives_nothing(parts):
