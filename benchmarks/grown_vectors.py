@@ -20,15 +20,13 @@ _NEAR_COPY = 0.05  # L2 distance below which two frames are taken for the same p
 _MOVEMENTS = 8  # differences that the noise of a vector is made of
 
 
-def real_embeddings(lists: list[str], cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (one a second) and captions of captioned videos, by the built-in model.
-
-    Returns:
-        `(F, D)` and `(C, D)` float32, L2-normalised.
-    """
+def real_embeddings(lists: list[str], cache: Path) -> dict[str, np.ndarray]:
+    """Embeddings by the built-in model, L2-normalised float32: `frames` `(F, D)`, one a second, and
+    `captions` `(C, D)` of captioned videos, and `everyday` `(E, D)`, the sentences that an index
+    without captions is tuned for."""
     if not cache.is_file():
         from configs.command_line import load_model_config
-        from text import TextEncoder, Tokenizer
+        from text import TextEncoder, Tokenizer, everyday_queries
         from vision import (
             DecodePool,
             FrameEncoder,
@@ -44,14 +42,17 @@ def real_embeddings(lists: list[str], cache: Path) -> tuple[np.ndarray, np.ndarr
         items = [item for name in lists for item in collect_videos(name)]
         tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
         sentences = list(dict.fromkeys(item.captions[0] for item in items if item.captions))
-        captions = TextEncoder(model.clip, tokenizer).encode(sentences).numpy()
+        text_encoder = TextEncoder(model.clip, tokenizer)
+        captions = text_encoder.encode(sentences).numpy()
+        everyday = text_encoder.encode(everyday_queries()).numpy()
         settings = FrameSettings(IntervalSampler(1.0, min_frames=8), encoder.preprocessing)
         with DecodePool(settings) as pool:
             videos = ((item, item.path) for item in items)
             frames = [v.embeddings for v in encode_videos(videos, encoder=encoder, pool=pool)]
-        np.savez(cache, frames=np.concatenate([part.numpy() for part in frames]), captions=captions)
-    loaded = np.load(cache)
-    return loaded["frames"], loaded["captions"]
+        every_frame = np.concatenate([part.numpy() for part in frames])
+        np.savez(cache, frames=every_frame, captions=captions, everyday=everyday)
+    with np.load(cache) as loaded:
+        return dict(loaded)
 
 
 class Grower:
@@ -68,14 +69,11 @@ class Grower:
         self._neighbours = np.take_along_axis(ids, order, axis=1)
         self._typical = float(np.median(np.take_along_axis(distances, order, axis=1)[is_parent]))
 
-    def grow(self, count: int, *, seed: int) -> np.ndarray:
-        """`(count, D)` float32."""
-        starts = range(0, count, _BLOCK)
-        return np.concatenate(
-            [self._block(min(_BLOCK, count - first), (seed, first)) for first in starts]
-        )
+    def grow(self, count: int, *, seed: int) -> "Grown":
+        return Grown(self, count, seed)
 
-    def _block(self, count: int, seed: tuple[int, int]) -> np.ndarray:
+    def block(self, count: int, seed: tuple[int, int]) -> np.ndarray:
+        """`(count, D)` float32."""
         random = np.random.default_rng(seed)
         parent = random.choice(self._parents, count)
         share = random.random((count, 1), dtype=np.float32)
@@ -91,3 +89,33 @@ class Grower:
         """From each frame to one of its neighbours."""
         other = self._neighbours[frames, random.integers(0, _NEIGHBOURS, len(frames))]
         return self._real[other] - self._real[frames]
+
+
+class Grown:
+    """`(count, D)` float32 vectors, made whenever they are asked for, the same each time: more of
+    them than memory holds can be gone through."""
+
+    def __init__(self, grower: Grower, count: int, seed: int) -> None:
+        self._grower = grower
+        self._count = count
+        self._seed = seed
+        self._made: tuple[int, np.ndarray] | None = None  # the latest block, and its first vector
+
+    def __len__(self) -> int:
+        return self._count
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        """The vectors of these positions."""
+        starts = range(first - first % _BLOCK, last, _BLOCK)
+        return np.concatenate(
+            [self._block(start)[max(0, first - start) : last - start] for start in starts]
+        )
+
+    def all(self) -> np.ndarray:
+        return self.block(0, self._count)
+
+    def _block(self, start: int) -> np.ndarray:
+        if self._made is None or self._made[0] != start:
+            size = min(_BLOCK, self._count - start)
+            self._made = start, self._grower.block(size, (self._seed, start))
+        return self._made[1]

@@ -1,20 +1,21 @@
 """Searching many vectors: this index beside exact search and other libraries, in the same run.
 
     python benchmarks/search.py data=FILE.jsonl[,FILE.jsonl] folder=DIR [count=1000000] [rounds=3]
-                                [queries=200] [peers=flat,hnsw,usearch,hnswlib]
+                                [queries=200] [peers=flat,hnsw,usearch,hnswlib] [small=true]
 
 Makes `count` vectors of 512 dimensions out of the real frames of the videos (benchmarks/
 grown_vectors.py), stores them as segments of ten a video, and builds two indexes:
-`index.kind=auto`, and the same with at most 200 bytes of memory a vector. Then questions are asked
-one at a time, each system in turn, on one thread: captions (`text`), and vectors like the stored
-ones (`like`).
+`index.kind=auto`, and the same with at most 200 bytes of memory a vector (not with `small=false`).
+They are tuned as an index without captions is: for stored vectors and for everyday sentences, none
+of which is asked here. Then questions are asked one at a time, each system in turn, on one thread:
+captions (`text`), and vectors like the stored ones (`like`).
 Printed: recall of the true ten nearest, median and 99th percentile of the latency, bytes of memory
 a vector, and seconds of processor time to build (which depends little on what else the machine
 does; of two cores, divide by two). `own` is what `IndexReader.search(level="moment")` takes beyond
 the search for the nearest segments that the other columns are about (FAISS, then refining from
 float16): ids, times, merging and metadata. What is in the folder already is used again, so that
 `rounds=0` builds, and a second run measures on a quiet machine. Peers: `pip install usearch
-hnswlib`.
+hnswlib`; `flat16` is exact search among float16, which takes half the memory that `flat` does.
 """
 
 import json
@@ -31,7 +32,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.grown_vectors import Grower, real_embeddings  # noqa: E402
+from benchmarks.grown_vectors import Grower, Grown, real_embeddings  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from indexing.catalogue import FileStamp, NewVideo  # noqa: E402
 from indexing.kinds import exact_neighbours  # noqa: E402
@@ -58,19 +59,21 @@ print(time.perf_counter() - imported, imported - started)
 """
 
 
-def make_index(folder: Path, vectors: np.ndarray, options: FaissOptions) -> tuple[float, float]:
+def make_index(
+    folder: Path, vectors: Grown, options: FaissOptions, *, sentences: np.ndarray
+) -> tuple[float, float]:
     """Returns the processor seconds that adding and publishing took."""
     times = folder / "benchmark-seconds.json"
     if times.exists():
         adding, publishing = json.loads(times.read_text())
         return adding, publishing
-    dim = vectors.shape[1]
+    dim = sentences.shape[1]
     settings = IndexSettings({"name": "mini"}, "0" * 64, dim, {}, {"kind": "windows"})
     spans = np.stack([np.arange(SEGMENTS), np.arange(SEGMENTS) + 1], axis=1) * 4.0
     with IndexWriter(folder, settings) as writer:
         started = time.process_time()
         for first in range(0, len(vectors), SEGMENTS):
-            segments = vectors[first : first + SEGMENTS]
+            segments = vectors.block(first, min(len(vectors), first + SEGMENTS))
             whole = segments.mean(axis=0, keepdims=True)
             whole /= np.linalg.norm(whole)
             name = f"{first // SEGMENTS:08d}.mp4"
@@ -86,7 +89,7 @@ def make_index(folder: Path, vectors: np.ndarray, options: FaissOptions) -> tupl
             writer.add(video, np.concatenate([whole, segments]))
         writer.save()
         added = time.process_time()
-        writer.publish(options)
+        writer.publish(options, sentences=lambda: sentences)
         seconds = added - started, time.process_time() - added
     times.write_text(json.dumps(seconds))
     return seconds
@@ -121,13 +124,16 @@ class Ours:
         return time.perf_counter() - started - self.finding
 
 
-def peer(name: str, vectors: np.ndarray, path: Path) -> tuple[Search, float, float]:
+def peer(name: str, grown: Grown, path: Path) -> tuple[Search, float, float]:
     """A peer at its defaults: its search, bytes a vector, and processor seconds to build.
 
     Args:
         path: of the file that it is kept in.
     """
-    count, dim = vectors.shape
+    count, dim = len(grown), grown.block(0, 1).shape[1]
+    if name == "flat16":
+        return (*half_flat(grown, dim), 0.0)
+    vectors = grown.all()
     times = path.with_suffix(".json")
     search: Search
     is_built = times.exists()
@@ -171,10 +177,20 @@ def peer(name: str, vectors: np.ndarray, path: Path) -> tuple[Search, float, flo
         search = lambda query: graph.knn_query(query, k=K)[0][0].astype(int)  # noqa: E731
         size = path.stat().st_size / count
     else:
-        raise SystemExit(f"peers: {name} is not flat, hnsw, usearch or hnswlib")
+        raise SystemExit(f"peers: {name} is not flat, flat16, hnsw, usearch or hnswlib")
     if not is_built:
         times.write_text(json.dumps(time.process_time() - started))
     return search, size, json.loads(times.read_text())
+
+
+def half_flat(grown: Grown, dim: int) -> tuple[Search, float]:
+    """Exact search among float16: its search, and bytes a vector."""
+    flat = faiss.IndexScalarQuantizer(
+        dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    for first in range(0, len(grown), 100_000):
+        flat.add(grown.block(first, min(len(grown), first + 100_000)))
+    return lambda query: flat.search(query[None], K)[1][0], dim * 2.0
 
 
 def main() -> None:
@@ -186,27 +202,31 @@ def main() -> None:
         rounds="3",
         queries="200",
         peers="flat,hnsw,usearch,hnswlib",
+        small="true",
     )
     folder, count = Path(options["folder"]), int(float(options["count"]))
     num_queries = int(options["queries"])
     folder.mkdir(parents=True, exist_ok=True)
-    real, captions = real_embeddings(options["data"].split(","), folder / "real.npz")
-    grower = Grower(real)
+    real = real_embeddings(options["data"].split(","), folder / "real.npz")
+    captions = real["captions"]
+    grower = Grower(real["frames"])
     vectors = grower.grow(count, seed=0)
     random = np.random.default_rng(0)
     queries = {
         "text": captions[random.choice(len(captions), num_queries, replace=False)],
-        "like": grower.grow(num_queries, seed=1),
+        "like": grower.grow(num_queries, seed=1).all(),
     }
-    truth = {
-        name: exact_neighbours(some, count, lambda first, last: vectors[first:last])
-        for name, some in queries.items()
-    }
+    truth = {name: exact_neighbours(some, count, vectors.block) for name, some in queries.items()}
     searches: dict[str, Search] = {}
     rows: dict[str, dict] = {}
-    for name, limit in (("auto", 0), ("auto, small", BYTES_LIMIT * count)):
+    limits = {"auto": 0, "auto, small": BYTES_LIMIT * count}
+    if options["small"] != "true":
+        del limits["auto, small"]
+    for name, limit in limits.items():
         where = folder / f"index-{count}-{'small' if limit else 'any'}"
-        adding, publishing = make_index(where, vectors, FaissOptions(memory_bytes=limit))
+        adding, publishing = make_index(
+            where, vectors, FaissOptions(memory_bytes=limit), sentences=real["everyday"]
+        )
         ours = Ours(where)
         shard = ours.reader.manifest.levels["moment"].main
         assert shard is not None
@@ -258,7 +278,7 @@ def measure(
         for _ in range(rounds):
             for name, search in searches.items():
                 found[name] = []
-                for query in some[: 20 if name == "flat" else None]:
+                for query in some[: 20 if name.startswith("flat") else None]:
                     started = time.perf_counter()
                     positions = search(query)
                     seconds[name].append(time.perf_counter() - started)
@@ -273,7 +293,8 @@ def measure(
 
 
 def print_table(rows: dict[str, dict], queries: dict[str, np.ndarray]) -> None:
-    flat = {sort: rows["flat"][f"ms {sort}"][0] for sort in queries} if "flat" in rows else {}
+    exact = rows.get("flat") or rows.get("flat16")
+    flat = {sort: exact[f"ms {sort}"][0] for sort in queries} if exact else {}
     print("\n| system | recall@10 text / like | p50 ms | p99 ms | flat / p50 | bytes | build s |")
     print("|---|---|---|---|---|---|---|")
     for name, row in rows.items():

@@ -2,21 +2,34 @@
 
 import json
 import os
+import random
 import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.schema import IndexConfig, as_plain, sampling_from_dict
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import torch
+
+    from indexing.sources import VideoItem
+    from vision import DualEncoder
+
 USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
 
 Makes a searchable index of videos, or brings it up to date: only what is new or changed is
 decoded. The last line on stdout is a JSON object; the outcome of each video is in
 DIR/report.jsonl. Exit code 0 if anything is searchable."""
+
+_SENTENCES = 256  # that FAISS is tuned for
 
 # The fields of `FaissOptions`, and the options that give them.
 _FAISS_OPTIONS = {
@@ -93,6 +106,7 @@ def main(cfg: DictConfig) -> None:
             retry_failed=config.retry_failed,
             check_content=config.check_content,
             stop=stop,
+            sentences=lambda: _sentences(items, model, encoder.device),
         )
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     print(json.dumps(as_plain(summary)))
@@ -104,6 +118,20 @@ def main(cfg: DictConfig) -> None:
     if not summary.searchable:
         print("error: none of the videos can be searched", file=sys.stderr)
         sys.exit(1)
+
+
+def _sentences(
+    items: "Sequence[VideoItem]", model: "DualEncoder", device: "torch.device"
+) -> "np.ndarray":
+    """`(n, D)`: captions of the collection, or where it has few, everyday questions."""
+    from text import TextEncoder, Tokenizer, everyday_queries
+
+    sentences = [caption for item in items for caption in item.captions]
+    if len(sentences) < _SENTENCES:
+        sentences = everyday_queries()
+    sentences = random.Random(0).sample(sentences, min(len(sentences), _SENTENCES))
+    tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
+    return TextEncoder(model.clip, tokenizer, device=device).encode(sentences).numpy()
 
 
 def _given_options() -> set[str]:

@@ -6,7 +6,7 @@ stopped, goes on where it was.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,6 +79,7 @@ def update_index(
     check_content: bool = False,
     show_progress: bool = True,
     stop: StopRequest | None = None,
+    sentences: Callable[[], np.ndarray] | None = None,
 ) -> IndexSummary:
     """Brings an index up to date with a collection; makes it where there is none.
 
@@ -94,6 +95,7 @@ def update_index(
         check_content: read files whose size and time are unchanged too.
         show_progress: draw a bar on stderr.
         stop: when set, the videos in hand are finished, and the rest is left to the next run.
+        sentences: gives `(n, D)` embeddings of what is likely to be asked, for FAISS to be tuned.
 
     Raises:
         ValueError: the folder cannot hold an index, another process is writing it, or it shares
@@ -117,7 +119,7 @@ def update_index(
         else:
             changes.gone = {}
         run.apply(changes, show_progress=show_progress)
-        manifest = writer.publish(faiss_options)
+        manifest = writer.publish(faiss_options, sentences=sentences)
         place = {item.key: i for i, item in enumerate(items)}
         write_report(folder, sorted(run.report, key=lambda line: place.get(line.key, -1)))
     run.summary.searchable = manifest.num_videos

@@ -37,8 +37,8 @@ _DELTA_SHARE = 0.005  # of the main shard, up to which the delta grows
 _DEAD_SHARE = 0.3  # of the main shard, beyond which it is rebuilt
 _GROWTH = 2  # since the main shard was trained, beyond which it is rebuilt
 _SLACK = 0.02  # of the recall: a measurement on a sample is not exact
-_LOGGED_LEAST = 32  # queries, below which their recall says little
-_LOGGED_MOST = 256
+_ASKED_LEAST = 32  # sentences, below which their recall says little
+_ASKED_MOST = 256
 
 
 def publish(
@@ -49,6 +49,7 @@ def publish(
     *,
     options: FaissOptions | None = None,
     rebuild: bool = False,
+    sentences: Callable[[], np.ndarray] | None = None,
 ) -> Manifest:
     """Makes what the catalogue holds searchable, if anything has changed since the last time or a
     file has suffered.
@@ -58,6 +59,8 @@ def publish(
     Args:
         options: what the FAISS indexes are to be like from now on; default: as they were.
         rebuild: make the main shards anew.
+        sentences: gives `(n, D)` embeddings of sentences such as are asked, for an index that has
+            none yet and is large enough to be tuned for them.
     """
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
@@ -69,7 +72,7 @@ def publish(
     has_options = options == manifest.faiss and not rebuild
     levels, recall, reason = {}, {}, ""
     for level in LEVELS:
-        builder = _LevelBuilder(folder, level, generation, parts, options, tables[level])
+        builder = _LevelBuilder(folder, level, generation, parts, options, tables[level], sentences)
         before = manifest.levels.get(level, LevelInfo()) if has_options else LevelInfo()
         again = bool(manifest.rebuild) or builder.must_rebuild(before)
         made = builder.rebuilt() if again else builder.extended(before)
@@ -120,6 +123,7 @@ class _LevelBuilder:
     parts: EmbeddingParts
     options: FaissOptions
     table: np.ndarray
+    sentences: Callable[[], np.ndarray] | None = None
 
     def must_rebuild(self, before: LevelInfo) -> bool:
         """Whether the main shard that there is cannot be extended, or should not be."""
@@ -145,6 +149,7 @@ class _LevelBuilder:
                     self._block,
                     recall=self.options.recall,
                     memory_bytes=self.options.memory_bytes if self.level == "moment" else 0,
+                    asked=self._asked(),
                 )
             )
         if kind.lower() == "flat" or count == 0:
@@ -250,10 +255,21 @@ class _LevelBuilder:
         random = np.random.default_rng(1)
         some = np.sort(random.choice(alive, min(len(alive), 4096), replace=False))
         queries = {"stored": kinds.probe_queries(self._read(table[some]))}
-        logged = query_log.read(self.folder, embedding_dim=self.parts.embedding_dim)
-        if len(logged) >= _LOGGED_LEAST:
-            queries["logged"] = logged[-_LOGGED_MOST:]
+        queries |= self._asked()
         return kinds.make_probes(queries, alive, self._block_of(table[alive]), len(table))
+
+    def _asked(self) -> dict[str, np.ndarray]:
+        """Embeddings of sentences, as far as there are enough of a sort to measure on."""
+        dim = self.parts.embedding_dim
+        sentences = query_log.read(self.folder, query_log.SENTENCES, embedding_dim=dim)
+        if not len(sentences) and self.sentences is not None:
+            sentences = self.sentences()
+            query_log.append(self.folder, query_log.SENTENCES, sentences)
+        logged = query_log.read(self.folder, query_log.QUERIES, embedding_dim=dim)
+        sorts = {"sentences": sentences, "logged": logged}
+        return {
+            sort: some[-_ASKED_MOST:] for sort, some in sorts.items() if len(some) >= _ASKED_LEAST
+        }
 
     def _block(self, first: int, last: int) -> np.ndarray:
         return self._read(self.table[first:last])

@@ -1,7 +1,8 @@
-"""Embeddings of the queries that were asked, where a searcher was told to keep them.
+"""Embeddings of sentences that people ask with: recall is measured on them and FAISS is tuned for
+them, next to stored vectors, since a sentence lies elsewhere than pictures do. No words are kept.
 
-They are what recall is measured on and FAISS is tuned for, next to stored vectors: a sentence lies
-elsewhere than pictures do. No words are kept.
+`sentences.log` holds captions, or everyday questions, from when the index was made; `queries.log`
+what was asked of it, where a searcher was told to keep that.
 """
 
 import os
@@ -10,31 +11,37 @@ from pathlib import Path
 
 import numpy as np
 
-_NAME = "queries.log"
+SENTENCES = "sentences.log"
+QUERIES = "queries.log"
 _LIMIT_BYTES = 8 << 20
 
 
-def append(folder: Path, query: np.ndarray) -> None:
-    """Adds one `(D,)` query embedding; several processes may do so at once.
+def append(folder: Path, name: str, queries: np.ndarray) -> None:
+    """Adds `(n, D)` query embeddings; several processes may do so at once.
+
+    Args:
+        name: `SENTENCES` or `QUERIES`.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    path = folder / _NAME
-    row = np.ascontiguousarray(query, dtype="<f2").tobytes()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    rows = np.ascontiguousarray(queries, dtype="<f2")
+    records = [
+        row + zlib.crc32(row).to_bytes(4, "little") for row in (row.tobytes() for row in rows)
+    ]
+    descriptor = os.open(folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         if os.fstat(descriptor).st_size < _LIMIT_BYTES:
-            os.write(descriptor, row + zlib.crc32(row).to_bytes(4, "little"))
+            os.write(descriptor, b"".join(records))
     finally:
         os.close(descriptor)
 
 
-def read(folder: Path, *, embedding_dim: int) -> np.ndarray:
+def read(folder: Path, name: str, *, embedding_dim: int) -> np.ndarray:
     """The queries so far, `(n, D)` float32; what is damaged is left out."""
     dtype = np.dtype([("query", "<f2", (embedding_dim,)), ("checksum", "<u4")])
     try:
-        data = (folder / _NAME).read_bytes()
+        data = (folder / name).read_bytes()
     except FileNotFoundError:
         return np.empty((0, embedding_dim), np.float32)
     rows = np.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype)

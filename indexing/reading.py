@@ -133,7 +133,7 @@ class IndexReader:
 
     def _log(self, query: np.ndarray) -> None:
         try:
-            query_log.append(self._folder, query)
+            query_log.append(self._folder, query_log.QUERIES, query[None])
         except OSError as error:
             self._log_queries = False
             logger.warning("queries are not kept: %s", error)

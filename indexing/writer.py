@@ -6,7 +6,7 @@ power loss; and `delete` and `update` both, at once.
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,19 @@ class IndexWriter:
         self._unsaved_bytes = 0
         self._saved_at = time.monotonic()
 
-    def publish(self, options: FaissOptions | None = None, *, rebuild: bool = False) -> Manifest:
-        """Makes all that was added, and nothing that was deleted, searchable."""
+    def publish(
+        self,
+        options: FaissOptions | None = None,
+        *,
+        rebuild: bool = False,
+        sentences: Callable[[], np.ndarray] | None = None,
+    ) -> Manifest:
+        """Makes all that was added, and nothing that was deleted, searchable.
+
+        Args:
+            sentences: gives `(n, D)` embeddings of what is likely to be asked; called where FAISS
+                is to be tuned, and no such sentences are kept yet.
+        """
         self.save()
         self.compact()
         self.manifest = publish(
@@ -155,6 +166,7 @@ class IndexWriter:
             self.manifest,
             options=options,
             rebuild=rebuild,
+            sentences=sentences,
         )
         return self.manifest
 

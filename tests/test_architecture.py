@@ -22,7 +22,7 @@ ALLOWED = {
     "vision": set(),
     "text": set(),
     "indexing": {"vision"},
-    "indexing.__main__": {"vision", "configs"},
+    "indexing.__main__": {"vision", "text", "configs"},
     **{f"indexing.{tool}": {"vision", "configs"} for tool in TOOLS},
     # To make a ModelSpec, a Sampler or a TowerPlan of what was configured.
     "configs": {"vision"},

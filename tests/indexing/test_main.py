@@ -1,6 +1,7 @@
 """`python -m indexing` that is stopped in the middle, in each way that there is."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ class Indexing:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"PYTHONFAULTHANDLER": "1"},  # tells where it was when aborted
         )
         self.family = []
 
@@ -51,7 +53,9 @@ class Indexing:
         deadline = time.monotonic() + 120
         while not (journal.is_file() and journal.stat().st_size):
             assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline, "nothing is done"
+            if time.monotonic() > deadline:
+                self.process.send_signal(signal.SIGABRT)
+                pytest.fail(f"nothing is done: {self.process.communicate()}")
             time.sleep(0.02)
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
