@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import sys
 from dataclasses import replace
@@ -15,12 +14,9 @@ from configs import command_line
 from configs.schema import IndexConfig, as_plain, sampling_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import torch
 
-    from indexing.sources import VideoItem
     from vision import DualEncoder
 
 USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
@@ -28,8 +24,6 @@ USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=va
 Makes a searchable index of videos, or brings it up to date: only what is new or changed is
 decoded. The last line on stdout is a JSON object; the outcome of each video is in
 DIR/report.jsonl. Exit code 0 if anything is searchable."""
-
-_SENTENCES = 256  # that FAISS is tuned for
 
 # The fields of `FaissOptions`, and the options that give them.
 _FAISS_OPTIONS = {
@@ -106,7 +100,7 @@ def main(cfg: DictConfig) -> None:
             retry_failed=config.retry_failed,
             check_content=config.check_content,
             stop=stop,
-            sentences=lambda: _sentences(items, model, encoder.device),
+            sentences=lambda: _sentences(model, encoder.device),
         )
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     print(json.dumps(as_plain(summary)))
@@ -120,18 +114,12 @@ def main(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def _sentences(
-    items: "Sequence[VideoItem]", model: "DualEncoder", device: "torch.device"
-) -> "np.ndarray":
-    """`(n, D)`: captions of the collection, or where it has few, everyday questions."""
+def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":
+    """`(n, D)`, of everyday sentences: FAISS is tuned for them, and hits are seen against them."""
     from text import TextEncoder, Tokenizer, everyday_queries
 
-    sentences = [caption for item in items for caption in item.captions]
-    if len(sentences) < _SENTENCES:
-        sentences = everyday_queries()
-    sentences = random.Random(0).sample(sentences, min(len(sentences), _SENTENCES))
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
-    return TextEncoder(model.clip, tokenizer, device=device).encode(sentences).numpy()
+    return TextEncoder(model.clip, tokenizer, device=device).encode(everyday_queries()).numpy()
 
 
 def _given_options() -> set[str]:

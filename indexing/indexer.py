@@ -95,7 +95,7 @@ def update_index(
         check_content: read files whose size and time are unchanged too.
         show_progress: draw a bar on stderr.
         stop: when set, the videos in hand are finished, and the rest is left to the next run.
-        sentences: gives `(n, D)` embeddings of what is likely to be asked, for FAISS to be tuned.
+        sentences: gives `(n, D)` embeddings of everyday sentences, to be kept with a new index.
 
     Raises:
         ValueError: the folder cannot hold an index, another process is writing it, or it shares

@@ -49,7 +49,6 @@ def publish(
     *,
     options: FaissOptions | None = None,
     rebuild: bool = False,
-    sentences: Callable[[], np.ndarray] | None = None,
 ) -> Manifest:
     """Makes what the catalogue holds searchable, if anything has changed since the last time or a
     file has suffered.
@@ -59,8 +58,6 @@ def publish(
     Args:
         options: what the FAISS indexes are to be like from now on; default: as they were.
         rebuild: make the main shards anew.
-        sentences: gives `(n, D)` embeddings of sentences such as are asked, for an index that has
-            none yet and is large enough to be tuned for them.
     """
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
@@ -72,7 +69,7 @@ def publish(
     has_options = options == manifest.faiss and not rebuild
     levels, recall, reason = {}, {}, ""
     for level in LEVELS:
-        builder = _LevelBuilder(folder, level, generation, parts, options, tables[level], sentences)
+        builder = _LevelBuilder(folder, level, generation, parts, options, tables[level])
         before = manifest.levels.get(level, LevelInfo()) if has_options else LevelInfo()
         again = bool(manifest.rebuild) or builder.must_rebuild(before)
         made = builder.rebuilt() if again else builder.extended(before)
@@ -123,7 +120,6 @@ class _LevelBuilder:
     parts: EmbeddingParts
     options: FaissOptions
     table: np.ndarray
-    sentences: Callable[[], np.ndarray] | None = None
 
     def must_rebuild(self, before: LevelInfo) -> bool:
         """Whether the main shard that there is cannot be extended, or should not be."""
@@ -260,13 +256,11 @@ class _LevelBuilder:
 
     def _asked(self) -> dict[str, np.ndarray]:
         """Embeddings of sentences, as far as there are enough of a sort to measure on."""
-        dim = self.parts.embedding_dim
-        sentences = query_log.read(self.folder, query_log.SENTENCES, embedding_dim=dim)
-        if not len(sentences) and self.sentences is not None:
-            sentences = self.sentences()
-            query_log.append(self.folder, query_log.SENTENCES, sentences)
-        logged = query_log.read(self.folder, query_log.QUERIES, embedding_dim=dim)
-        sorts = {"sentences": sentences, "logged": logged}
+        names = {"sentences": query_log.SENTENCES, "logged": query_log.QUERIES}
+        sorts = {
+            sort: query_log.read(self.folder, name, embedding_dim=self.parts.embedding_dim)
+            for sort, name in names.items()
+        }
         return {
             sort: some[-_ASKED_MOST:] for sort, some in sorts.items() if len(some) >= _ASKED_LEAST
         }

@@ -1,8 +1,8 @@
 """Embeddings of sentences that people ask with: recall is measured on them and FAISS is tuned for
 them, next to stored vectors, since a sentence lies elsewhere than pictures do. No words are kept.
 
-`sentences.log` holds captions, or everyday questions, from when the index was made; `queries.log`
-what was asked of it, where a searcher was told to keep that.
+`sentences.log` holds everyday sentences, from when the index was made; `queries.log` what was asked
+of it, where a searcher was told to keep that.
 """
 
 import os

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from indexing import query_log
 from indexing.atomic import make_folder
 from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
@@ -154,9 +155,11 @@ class IndexWriter:
         """Makes all that was added, and nothing that was deleted, searchable.
 
         Args:
-            sentences: gives `(n, D)` embeddings of what is likely to be asked; called where FAISS
-                is to be tuned, and no such sentences are kept yet.
+            sentences: gives `(n, D)` embeddings of everyday sentences, which are kept with the index;
+                called where it has none yet.
         """
+        if sentences is not None:
+            self._keep_sentences(sentences)
         self.save()
         self.compact()
         self.manifest = publish(
@@ -166,7 +169,6 @@ class IndexWriter:
             self.manifest,
             options=options,
             rebuild=rebuild,
-            sentences=sentences,
         )
         return self.manifest
 
@@ -192,6 +194,11 @@ class IndexWriter:
                     batch, num_rows = [], 0
         if batch:
             self._move(batch)
+
+    def _keep_sentences(self, sentences: Callable[[], np.ndarray]) -> None:
+        dim = self.manifest.settings.embedding_dim
+        if not len(query_log.read(self.folder, query_log.SENTENCES, embedding_dim=dim)):
+            query_log.append(self.folder, query_log.SENTENCES, sentences())
 
     def _next_part(self) -> int:
         """A number that no part has had; one that a killed run has written is passed over."""

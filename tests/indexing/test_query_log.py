@@ -77,10 +77,10 @@ def test_index_is_tuned_for_sentences_which_are_asked_for_once(tmp_path):
     assert len(calls) == 1
 
 
-def test_exact_index_asks_for_no_sentences(tmp_path):
-    manifest = fill(tmp_path, options=None, sentences=pytest.fail)
-    assert manifest.recall == {}
-    assert not (tmp_path / query_log.SENTENCES).exists()
+def test_exact_index_keeps_sentences_and_measures_nothing(tmp_path):
+    asked = queries(40)
+    assert fill(tmp_path, options=None, sentences=lambda: asked).recall == {}
+    np.testing.assert_array_equal(read(tmp_path, query_log.SENTENCES), asked)
 
 
 def test_logged_queries_count_from_the_next_publishing(tmp_path):
