@@ -155,7 +155,7 @@ class IndexWriter:
         """Makes all that was added, and nothing that was deleted, searchable.
 
         Args:
-            sentences: gives `(n, D)` embeddings of everyday sentences, which are kept with the index;
+            sentences: gives `(n, D)` embeddings of everyday sentences, to be kept with the index;
                 called where it has none yet.
         """
         if sentences is not None:
