@@ -1,0 +1,319 @@
+"""Words -> the videos, and the seconds in them, whose texts have these words.
+
+The lexical index of a generation is a folder beside its FAISS files: two indexes of tantivy, of the
+videos' own texts and of their timed ones, so that the lengths of texts are compared with those of
+their kind, and a table that says what of the catalogue they hold. It is derived from the catalogue
+and never changed once written. Scores are BM25 (Robertson and Zaragoza, "The Probabilistic
+Relevance Framework", 2009, section 3.2), as tantivy computes it.
+"""
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from indexing import documents
+from indexing.shards import file_checksum
+
+if TYPE_CHECKING:
+    from tantivy import Query, Schema, Searcher
+
+# One row a video, ascending: its id, and a checksum of all that its documents were made of.
+TABLE_DTYPE = np.dtype([("video", "<i8"), ("checksum", "<u4")])
+TABLE_NAME = "table.npy"
+# Of documents; for each the fields that are searched, with their weights.
+LEVELS = {"video": documents.FIELDS, "moment": {"words": 1.0}}
+
+_META = "meta.json"  # by which tantivy knows its files
+_MOST_WORDS = 64  # of a query; more say no more
+_FIRST_LOOK = 256  # matches looked at before a filter becomes part of the query
+
+
+@dataclass(frozen=True)
+class LexicalInfo:
+    """What the manifest says of a lexical index.
+
+    Attributes:
+        name: of its folder.
+        files: CRC-32 of each file in it.
+        num_documents: of each level.
+        analysis: what its words depend on, see `documents.analysis`.
+    """
+
+    name: str
+    files: dict[str, int] = field(default_factory=dict)
+    num_documents: dict[str, int] = field(default_factory=dict)
+    analysis: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A document that was found.
+
+    Attributes:
+        source: of a timed text, `ocr` or `speech`; empty for what is said about a whole video.
+        text: of a timed text.
+    """
+
+    score: float
+    video_id: int
+    source: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    text: str = ""
+
+
+def level_files(info: LexicalInfo, level: str) -> dict[str, str]:
+    """The files of one of the two indexes: tantivy's name of each, and the name in the folder."""
+    start = f"{level}."
+    return {name.removeprefix(start): name for name in info.files if name.startswith(start)}
+
+
+def check_files(folder: Path, info: LexicalInfo) -> Path:
+    """The folder of a lexical index, all of whose files are what was written.
+
+    Raises:
+        FileNotFoundError: one is gone, as when a writer has replaced it.
+        ValueError: one is damaged, or is no plain file.
+    """
+    path = folder / info.name
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise ValueError(_damaged(path))
+    needed = {TABLE_NAME, *(f"{level}.{_META}" for level in LEVELS)}
+    if not needed <= set(info.files):
+        raise ValueError(_damaged(path))
+    for name, checksum in info.files.items():
+        file = path / name
+        if not stat.S_ISREG(os.lstat(file).st_mode) or file_checksum(file) != checksum:
+            raise ValueError(_damaged(file))
+    return path
+
+
+def read_table(path: Path) -> np.ndarray:
+    """The table of the lexical index in this folder.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        table = np.load(path / TABLE_NAME, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy's parser of headers raises of many kinds
+        raise ValueError(_damaged(path / TABLE_NAME)) from error
+    if not isinstance(table, np.ndarray) or table.dtype != TABLE_DTYPE or table.ndim != 1:
+        raise ValueError(_damaged(path / TABLE_NAME))
+    return table
+
+
+class LexicalIndex:
+    """An open lexical index, safe to search from several threads. tantivy must be installed.
+
+    Args:
+        folder: of the whole index.
+        info: of the manifest.
+
+    Raises:
+        FileNotFoundError: its files are gone, as when a writer has replaced them.
+        ValueError: a file is damaged.
+    """
+
+    def __init__(self, folder: Path, info: LexicalInfo) -> None:
+        self.info = info
+        self._forgotten: set[int] = set()
+        path = check_files(folder, info)
+        read_table(path)
+        self._levels = {level: _Level(path, info, level) for level in LEVELS}
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.info.num_documents.values())
+
+    def forget(self, video_ids: Sequence[int]) -> None:
+        """Leaves out videos that have been deleted since."""
+        self._forgotten |= set(video_ids)
+
+    def search(
+        self,
+        stems: Sequence[str],
+        *,
+        k: int,
+        excluded: Sequence[str] = (),
+        only: np.ndarray | None = None,
+        level: str = "video",
+    ) -> list[Match]:
+        """The documents that have these stems, best first.
+
+        Args:
+            k: matches to return; fewer come back where there are fewer.
+            excluded: stems of which a document may have none, nor what is said about its video.
+            only: ids of the videos that may be found, ascending; None for all.
+            level: `video` gives each video once, for its best document; `moment` all documents.
+        """
+        found: list[Match] = []
+        wanted = _different(stems)
+        if not wanted:
+            return found
+        for name, index in self._levels.items():
+            if self.info.num_documents[name]:
+                found += self._of_level(name, index, wanted, k, _different(excluded), only, level)
+        found.sort(key=lambda match: (-match.score, match.video_id, match.start_seconds or 0.0))
+        if level == "video":
+            best: dict[int, Match] = {}
+            for match in found:
+                best.setdefault(match.video_id, match)
+            found = list(best.values())
+        return found[:k]
+
+    def words(self) -> dict[str, int]:
+        """The words of titles, captions and tags, with the number of videos that have each."""
+        return dict(self._levels["video"].searcher.terms_with_prefix("plain", ""))
+
+    def tags(self) -> dict[str, int]:
+        """The tags, with the number of videos that have each."""
+        return dict(self._levels["video"].searcher.terms_with_prefix("tag", ""))
+
+    def _of_level(
+        self,
+        name: str,
+        index: "_Level",
+        stems: list[str],
+        k: int,
+        excluded: list[str],
+        only: np.ndarray | None,
+        level: str,
+    ) -> list[Match]:
+        """Of one of the two indexes, the best k documents, or documents of the best k videos."""
+        limit = max(_FIRST_LOOK, 4 * k)
+        within = None
+        while True:
+            found = index.best(stems, excluded, limit=limit, only=within)
+            ids = np.array([match.video_id for match in found], dtype=np.int64)
+            may = np.ones(len(ids), dtype=bool) if only is None else np.isin(ids, only)
+            if self._forgotten:
+                may &= ~np.isin(ids, list(self._forgotten))
+            if excluded and name == "moment":
+                may &= ~np.isin(ids, self._levels["video"].having(excluded, np.unique(ids[may])))
+            num_found = len(np.unique(ids[may])) if level == "video" else int(may.sum())
+            if num_found >= k or len(found) < limit:
+                return [match for match, fits in zip(found, may.tolist(), strict=True) if fits]
+            limit *= 4
+            within = only
+
+
+class _Level:
+    """One of the two indexes, opened."""
+
+    def __init__(self, path: Path, info: LexicalInfo, level: str) -> None:
+        import tantivy
+
+        self._fields = LEVELS[level]
+        self._level = level
+        with linked(path, level_files(info, level)) as scratch:
+            try:
+                index = tantivy.Index.open(str(scratch))
+                index.config_reader("manual")  # the files never change
+                self.schema: Schema = index.schema
+                self.searcher: Searcher = index.searcher()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # what is no Exception stands for a panic in Rust
+                raise ValueError(_damaged(path)) from error
+        if self.searcher.num_docs != info.num_documents.get(level):
+            raise ValueError(_damaged(path))
+
+    def best(
+        self, stems: list[str], excluded: list[str], *, limit: int, only: np.ndarray | None
+    ) -> list[Match]:
+        """The best documents, at most `limit`."""
+        from tantivy import Occur, Query
+
+        clauses = [(Occur.Should, term) for term in self._terms(stems)]
+        clauses += [(Occur.MustNot, term) for term in self._terms(excluded)]
+        query = Query.boolean_query(clauses)
+        if only is not None:
+            query = Query.boolean_query([(Occur.Must, query), (Occur.Must, self._among(only))])
+        hits = self.searcher.search(query, limit, count=False).hits
+        values: dict[str, list[Any]] = {}
+        addresses = [address for _, address in hits]
+        names = ("video",) if self._level == "video" else ("video", "start", "end")
+        for name in names:
+            values[name] = self.searcher.fast_field_values(name, addresses) if hits else []
+        if self._level == "video":
+            return [
+                Match(score, video)
+                for (score, _), video in zip(hits, values["video"], strict=True)
+            ]
+        matches = []
+        for (score, address), *where in zip(hits, *values.values(), strict=True):
+            stored = self.searcher.doc(address)
+            source, text = stored.get_first("source"), stored.get_first("text")
+            video, start, end = where
+            matches.append(Match(score, video, str(source), start, end, str(text)))
+        return matches
+
+    def having(self, stems: list[str], among: np.ndarray) -> np.ndarray:
+        """`(n,)` int64, those of these videos that have any of these stems."""
+        from tantivy import Occur, Query
+
+        if not len(among):
+            return among
+        any_term = Query.boolean_query([(Occur.Should, term) for term in self._terms(stems)])
+        query = Query.boolean_query([(Occur.Must, any_term), (Occur.Must, self._among(among))])
+        hits = self.searcher.search(query, len(among), count=False).hits
+        addresses = [address for _, address in hits]
+        found = self.searcher.fast_field_values("video", addresses) if hits else []
+        return np.array(found, dtype=np.int64)
+
+    def _terms(self, stems: list[str]) -> Iterator["Query"]:
+        from tantivy import Query
+
+        for stem in stems:
+            for name, weight in self._fields.items():
+                yield Query.boost_query(Query.term_query(self.schema, name, stem, "freq"), weight)
+
+    def _among(self, video_ids: np.ndarray) -> "Query":
+        from tantivy import Query
+
+        return Query.const_score_query(
+            Query.term_set_query(self.schema, "video", video_ids.tolist()), 0.0
+        )
+
+
+@contextmanager
+def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
+    """A folder for tantivy to work in, with links to these files: it makes locks and temporary
+    files beside what it opens, which are to be no part of an index, and the disk may be read-only.
+
+    Args:
+        files: names in the new folder, and of the files in `path`.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="reelseek-"))
+    try:
+        for name, source in files.items():
+            target = (path / source).absolute()
+            try:
+                (scratch / name).symlink_to(target)
+            except OSError:  # where only some may make links
+                shutil.copyfile(target, scratch / name)
+        # Of these alone tantivy deletes what it no longer needs.
+        (scratch / ".managed.json").write_text(json.dumps(list(files)))
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _different(stems: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(stems))[:_MOST_WORDS]
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged: run python -m indexing.repair index=DIR to rebuild it"
