@@ -129,7 +129,7 @@ def test_earlier_export_is_replaced(folder, output):
     export_index(folder, output)
     assert_exported(folder, output, oracle, frames=False)
     names = sorted(path.name for path in output.iterdir())
-    assert names == ["notes.txt", "segments.parquet", "videos.parquet"]
+    assert names == ["notes.txt", "segments.parquet", "texts.parquet", "videos.parquet"]
 
 
 def test_damaged_embedding_is_refused_and_nothing_is_half_written(folder, output):
@@ -139,7 +139,7 @@ def test_damaged_embedding_is_refused_and_nothing_is_half_written(folder, output
     with pytest.raises(ValueError, match="is damaged at row"):
         export_index(folder, output)
     assert_exported(folder, output, oracle, frames=False)
-    assert sorted(path.suffix for path in output.iterdir()) == [".parquet"] * 2
+    assert sorted(path.suffix for path in output.iterdir()) == [".parquet"] * 3
 
 
 def test_refusal_is_all_that_is_said(monkeypatch, folder, output):
