@@ -45,6 +45,7 @@ def find_problems(folder: Path) -> Iterator[str]:
             records = list(catalogue.scan())
             yield from _counter_problems(catalogue, manifest, records)
             unpublished = catalogue.counter("revision") - manifest.revision
+            yield from catalogue.text_problems()
         except ValueError as error:
             yield str(error)
             return
