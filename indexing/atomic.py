@@ -34,6 +34,14 @@ def make_folder(folder: Path) -> None:
         _sync_folder(folder.parent)
 
 
+def sync_new_folder(folder: Path) -> None:
+    """Makes a folder and the files in it stay after a power loss."""
+    for path in folder.iterdir():
+        _sync(path)
+    _sync_folder(folder)
+    _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is synced by itself
         _sync(folder)

@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+import regex
+
 from indexing.catalogue import VideoRecord
-from text.segmentation import words
 
 if TYPE_CHECKING:
     from tantivy import TextAnalyzer
@@ -23,7 +24,8 @@ FIELDS = {"title": 2.0, "captions": 1.0, "tags": 1.5, "name": 0.5}
 
 _VERSION = 1  # of what this module makes of a text
 # What decides where a word of some languages ends.
-_SEGMENTERS = ("rjieba", "fugashi", "unidic-lite", "python-mecab-ko", "nlpo3", "pyvi", "icu4py")
+_SEGMENTERS = ("rjieba", "fugashi", "unidic-lite", "python-mecab-ko", "pyvi", "icu4py")
+_NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")  # in names, such as underscores
 _LONGEST = 200  # characters of a word; what is longer is no word
 _SNIPPET = 240  # characters of a text that a hit shows
 
@@ -48,24 +50,25 @@ def is_installed() -> bool:
 
 def texts_of(record: VideoRecord) -> dict[str, list[str]]:
     """What is said about a video, by field; its name is that of the file and the folders."""
-    path = PurePosixPath(record.key)
-    name = str(path.with_suffix("")) if path.name else record.key
+    name = record.key.removesuffix(PurePosixPath(record.key).suffix)
     return {
         "title": _strings(record.metadata.get("title")),
         "captions": _strings(record.metadata.get("captions")),
         "tags": _strings(record.metadata.get("tags")),
-        "name": [_plain("".join(sign if sign.isalnum() else " " for sign in name))],
+        "name": [_NO_WORD.sub(" ", plain(name))],
     }
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
     """The words of texts, as they are written."""
-    return [word for text in texts for word in words(_plain(text)) if len(word) <= _LONGEST]
+    from text.segmentation import words  # which brings the encoders' libraries along
+
+    return [word for text in texts for word in words(plain(text)) if len(word) <= _LONGEST]
 
 
 def stems(found: Sequence[str]) -> list[str]:
     """Words without English endings; the same word may come back several times."""
-    return _stemmer().analyze(_plain(" ".join(found)))
+    return _stemmer().analyze(plain(" ".join(found)))
 
 
 def best_text(record: VideoRecord, wanted: Iterable[str]) -> tuple[str, str]:
@@ -90,7 +93,7 @@ def snippet(text: str) -> str:
 
 def _strings(value: object) -> list[str]:
     """Texts in a value of the metadata, which may be of any kind."""
-    return [_plain(text) for text in _found_strings(value) if text.strip()]
+    return [plain(text) for text in _found_strings(value) if text.strip()]
 
 
 def _found_strings(value: object) -> Iterator[str]:
@@ -100,7 +103,7 @@ def _found_strings(value: object) -> Iterator[str]:
         yield from (text for text in value if isinstance(text, str))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without halves of characters, as they stand for bytes of names that are no UTF-8."""
     return text.encode("utf-8", "replace").decode()
 

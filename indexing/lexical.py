@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,10 +134,6 @@ class LexicalIndex:
         read_table(path)
         self._levels = {level: _Level(path, info, level) for level in LEVELS}
 
-    @property
-    def is_empty(self) -> bool:
-        return not any(self.info.num_documents.values())
-
     def forget(self, video_ids: Sequence[int]) -> None:
         """Leaves out videos that have been deleted since."""
         self._forgotten |= set(video_ids)
@@ -173,13 +170,12 @@ class LexicalIndex:
             found = list(best.values())
         return found[:k]
 
-    def words(self) -> dict[str, int]:
-        """The words of titles, captions and tags, with the number of videos that have each."""
-        return dict(self._levels["video"].searcher.terms_with_prefix("plain", ""))
-
-    def tags(self) -> dict[str, int]:
-        """The tags, with the number of videos that have each."""
-        return dict(self._levels["video"].searcher.terms_with_prefix("tag", ""))
+    @cached_property
+    def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The words of titles, captions and tags, and the tags, casefolded: with the number of
+        videos that have each, deleted ones of this generation included."""
+        terms = self._levels["video"].searcher.terms_with_prefix
+        return dict(terms("plain", "")), dict(terms("tag", ""))
 
     def _of_level(
         self,
@@ -249,15 +245,14 @@ class _Level:
             values[name] = self.searcher.fast_field_values(name, addresses) if hits else []
         if self._level == "video":
             return [
-                Match(score, video)
-                for (score, _), video in zip(hits, values["video"], strict=True)
+                Match(score, video) for (score, _), video in zip(hits, values["video"], strict=True)
             ]
         matches = []
         for (score, address), *where in zip(hits, *values.values(), strict=True):
             stored = self.searcher.doc(address)
-            source, text = stored.get_first("source"), stored.get_first("text")
+            source, text = (_text(stored.get_first(name)) for name in ("source", "text"))
             video, start, end = where
-            matches.append(Match(score, video, str(source), start, end, str(text)))
+            matches.append(Match(score, video, source, start, end, text))
         return matches
 
     def having(self, stems: list[str], among: np.ndarray) -> np.ndarray:
@@ -313,6 +308,10 @@ def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
 
 def _different(stems: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(stems))[:_MOST_WORDS]
+
+
+def _text(stored: Any) -> str:
+    return bytes(stored or b"").decode(errors="replace")
 
 
 def _damaged(path: Path) -> str:
