@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and stay after a power loss."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -34,10 +34,11 @@ def make_folder(folder: Path) -> None:
         _sync_folder(folder.parent)
 
 
-def sync_new_folder(folder: Path) -> None:
-    """Makes a folder and the files in it stay after a power loss."""
-    for path in folder.iterdir():
-        _sync(path)
+def sync_new_folder(folder: Path, written: Iterable[str]) -> None:
+    """Makes a folder stay after a power loss, with the files that were written into it; links to
+    files that were safe before need no more."""
+    for name in written:
+        _sync(folder / name)
     _sync_folder(folder)
     _sync_folder(folder.parent)
 

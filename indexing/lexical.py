@@ -9,6 +9,7 @@ Relevance Framework", 2009, section 3.2), as tantivy computes it.
 
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -17,21 +18,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from indexing import documents
 from indexing.shards import file_checksum
 
 if TYPE_CHECKING:
-    from tantivy import Query, Schema, Searcher
+    from tantivy import DocAddress, Query, Schema, Searcher
 
 # One row a video, ascending: its id, and a checksum of all that its documents were made of.
 TABLE_DTYPE = np.dtype([("video", "<i8"), ("checksum", "<u4")])
 TABLE_NAME = "table.npy"
-# Of documents; for each the fields that are searched, with their weights.
-LEVELS = {"video": documents.FIELDS, "moment": {"words": 1.0}}
+LEVELS = ("video", "moment")  # of documents
 
 _META = "meta.json"  # by which tantivy knows its files
 _MOST_WORDS = 64  # of a query; more say no more
@@ -47,12 +46,24 @@ class LexicalInfo:
         files: CRC-32 of each file in it.
         num_documents: of each level.
         analysis: what its words depend on, see `documents.analysis`.
+
+    Raises:
+        ValueError: this is no lexical index's.
     """
 
     name: str
     files: dict[str, int] = field(default_factory=dict)
     num_documents: dict[str, int] = field(default_factory=dict)
     analysis: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"lexical-\d{1,18}", self.name, re.ASCII):
+            raise ValueError(f"{self.name!r} is not the name of a lexical index")
+        for counts in (self.files, self.num_documents):
+            if not all(type(count) is int for count in counts.values()):
+                raise ValueError(f"{self.name}: {counts} are no numbers")
+        if set(self.num_documents) != set(LEVELS):
+            raise ValueError(f"{self.name}: counts {self.num_documents}")
 
 
 @dataclass(frozen=True)
@@ -155,20 +166,20 @@ class LexicalIndex:
             only: ids of the videos that may be found, ascending; None for all.
             level: `video` gives each video once, for its best document; `moment` all documents.
         """
-        found: list[Match] = []
-        wanted = _different(stems)
+        wanted, unwanted = _different(stems), _different(excluded)
         if not wanted:
-            return found
+            return []
+        found: list[_Found] = []
         for name, index in self._levels.items():
             if self.info.num_documents[name]:
-                found += self._of_level(name, index, wanted, k, _different(excluded), only, level)
-        found.sort(key=lambda match: (-match.score, match.video_id, match.start_seconds or 0.0))
+                found += self._of_level(name, index, wanted, k, unwanted, only, level)
+        found.sort(key=lambda each: (-each.score, each.video_id, each.start_seconds or 0.0))
         if level == "video":
-            best: dict[int, Match] = {}
-            for match in found:
-                best.setdefault(match.video_id, match)
+            best: dict[int, _Found] = {}
+            for each in found:
+                best.setdefault(each.video_id, each)
             found = list(best.values())
-        return found[:k]
+        return [self._levels[each.level].shown(each) for each in found[:k]]
 
     @cached_property
     def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -186,23 +197,39 @@ class LexicalIndex:
         excluded: list[str],
         only: np.ndarray | None,
         level: str,
-    ) -> list[Match]:
+    ) -> "list[_Found]":
         """Of one of the two indexes, the best k documents, or documents of the best k videos."""
-        limit = max(_FIRST_LOOK, 4 * k)
+        most = self.info.num_documents[name]
+        are_different = name == "video" or level == "moment"
+        has_all = are_different and only is None and not self._forgotten and not excluded
+        limit = min(most, k if has_all else max(_FIRST_LOOK, 4 * k))
         within = None
         while True:
             found = index.best(stems, excluded, limit=limit, only=within)
-            ids = np.array([match.video_id for match in found], dtype=np.int64)
+            if has_all:
+                return found
+            ids = np.array([each.video_id for each in found], dtype=np.int64)
             may = np.ones(len(ids), dtype=bool) if only is None else np.isin(ids, only)
             if self._forgotten:
                 may &= ~np.isin(ids, list(self._forgotten))
             if excluded and name == "moment":
                 may &= ~np.isin(ids, self._levels["video"].having(excluded, np.unique(ids[may])))
-            num_found = len(np.unique(ids[may])) if level == "video" else int(may.sum())
-            if num_found >= k or len(found) < limit:
-                return [match for match, fits in zip(found, may.tolist(), strict=True) if fits]
-            limit *= 4
+            num_found = int(may.sum()) if are_different else len(np.unique(ids[may]))
+            if num_found >= k or len(found) < limit or limit == most:
+                return [each for each, fits in zip(found, may.tolist(), strict=True) if fits]
+            limit = min(most, 4 * limit)
             within = only
+
+
+class _Found(NamedTuple):
+    """A document, before what it stores is read."""
+
+    score: float
+    level: str
+    address: "DocAddress"
+    video_id: int
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 class _Level:
@@ -211,7 +238,6 @@ class _Level:
     def __init__(self, path: Path, info: LexicalInfo, level: str) -> None:
         import tantivy
 
-        self._fields = LEVELS[level]
         self._level = level
         with linked(path, level_files(info, level)) as scratch:
             try:
@@ -228,7 +254,7 @@ class _Level:
 
     def best(
         self, stems: list[str], excluded: list[str], *, limit: int, only: np.ndarray | None
-    ) -> list[Match]:
+    ) -> list[_Found]:
         """The best documents, at most `limit`."""
         from tantivy import Occur, Query
 
@@ -238,22 +264,22 @@ class _Level:
         if only is not None:
             query = Query.boolean_query([(Occur.Must, query), (Occur.Must, self._among(only))])
         hits = self.searcher.search(query, limit, count=False).hits
-        values: dict[str, list[Any]] = {}
-        addresses = [address for _, address in hits]
+        if not hits:
+            return []
+        scores, addresses = zip(*hits, strict=True)
         names = ("video",) if self._level == "video" else ("video", "start", "end")
-        for name in names:
-            values[name] = self.searcher.fast_field_values(name, addresses) if hits else []
+        values = [self.searcher.fast_field_values(name, list(addresses)) for name in names]
+        each_level = [self._level] * len(hits)
+        return [_Found(*each) for each in zip(scores, each_level, addresses, *values, strict=True)]
+
+    def shown(self, found: _Found) -> Match:
+        """A document with what it stores."""
         if self._level == "video":
-            return [
-                Match(score, video) for (score, _), video in zip(hits, values["video"], strict=True)
-            ]
-        matches = []
-        for (score, address), *where in zip(hits, *values.values(), strict=True):
-            stored = self.searcher.doc(address)
-            source, text = (_text(stored.get_first(name)) for name in ("source", "text"))
-            video, start, end = where
-            matches.append(Match(score, video, source, start, end, text))
-        return matches
+            return Match(found.score, found.video_id)
+        stored = self.searcher.doc(found.address)
+        source, text = (_text(stored.get_first(name)) for name in ("source", "text"))
+        times = found.start_seconds, found.end_seconds
+        return Match(found.score, found.video_id, source, *times, text)
 
     def having(self, stems: list[str], among: np.ndarray) -> np.ndarray:
         """`(n,)` int64, those of these videos that have any of these stems."""
@@ -272,8 +298,7 @@ class _Level:
         from tantivy import Query
 
         for stem in stems:
-            for name, weight in self._fields.items():
-                yield Query.boost_query(Query.term_query(self.schema, name, stem, "freq"), weight)
+            yield Query.term_query(self.schema, "words", stem, "freq")
 
     def _among(self, video_ids: np.ndarray) -> "Query":
         from tantivy import Query

@@ -11,6 +11,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,7 @@ class _Making:
         self._catalogue = catalogue
         self._table = table
         self._name = f"lexical-{generation:08d}"
+        self._written = [TABLE_NAME]  # what is not linked
 
     def dead_share(self, before: LexicalInfo, gone: np.ndarray) -> float:
         """Of all documents, those that would only take up space."""
@@ -157,7 +159,7 @@ class _Making:
         try:
             counts = {level: self._make_level(level, target, before, new, gone) for level in LEVELS}
             np.save(target / TABLE_NAME, self._table, allow_pickle=False)
-            sync_new_folder(target)
+            sync_new_folder(target, self._written)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
@@ -192,10 +194,9 @@ class _Making:
                 if path.name.startswith("."):  # locks, and a list of files
                     continue
                 name = f"{level}.{path.name}"
-                if path.is_symlink():
-                    _link(source / name, target / name)
-                else:
+                if not path.is_symlink() or not _linked(source / name, target / name):
                     shutil.copyfile(path, target / name)
+                    self._written.append(name)
             index.reload()
             return index.searcher().num_docs
 
@@ -204,25 +205,36 @@ class _Making:
     ) -> None:
         from tantivy import Query
 
+        # Deleting by a term that is a number does nothing in tantivy 0.27.
+        deletions = [
+            Query.term_set_query(index.schema, "video", some.tolist()) for some in _few(gone)
+        ]
+        searcher = index.searcher()
+        added = self._documents(level, new)
+        first = next(added, None)
+        if first is None and not any(searcher.search(each, 1).hits for each in deletions):
+            return  # without a commit, which is dear
         writer = index.writer(_HEAP_BYTES if is_new else _SMALL_HEAP_BYTES, num_threads=1)
-        for first in range(0, len(gone), _AT_ONCE):
-            some = gone[first : first + _AT_ONCE].tolist()
-            # Deleting by a term that is a number does nothing in tantivy 0.27.
-            writer.delete_documents_by_query(Query.term_set_query(index.schema, "video", some))
-        for first in range(0, len(new), _AT_ONCE):
-            ids = new[first : first + _AT_ONCE].tolist()
-            for document in self._documents(level, ids):
-                writer.add_document(document)
+        for each in deletions:
+            writer.delete_documents_by_query(each)
+        for document in [] if first is None else chain([first], added):
+            writer.add_document(document)
         writer.commit()
         writer.wait_merging_threads()  # and so this writer ends
 
-    def _documents(self, level: str, ids: list[int]) -> Iterator["Document"]:
-        if level == "video":
-            for video_id, record in sorted(self._catalogue.videos(ids).items()):
-                yield _video_document(video_id, record)
-        else:
-            for video_id, texts in sorted(self._catalogue.texts(ids).items()):
-                yield from (_timed_document(video_id, text) for text in texts)
+    def _documents(self, level: str, video_ids: np.ndarray) -> Iterator["Document"]:
+        for some in _few(video_ids):
+            ids = some.tolist()
+            if level == "video":
+                for video_id, record in sorted(self._catalogue.videos(ids).items()):
+                    yield _video_document(video_id, record)
+            else:
+                for video_id, texts in sorted(self._catalogue.texts(ids).items()):
+                    yield from (_timed_document(video_id, text) for text in texts)
+
+
+def _few(values: np.ndarray) -> Iterator[np.ndarray]:
+    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
 
 
 def _schema(level: str) -> "Schema":
@@ -230,8 +242,7 @@ def _schema(level: str) -> "Schema":
 
     builder = SchemaBuilder()
     builder.add_unsigned_field("video", indexed=True, fast=True)
-    for name in LEVELS[level]:  # of stems, with blanks between
-        builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")  # stems
     if level == "video":  # what there is, to compare queries with
         builder.add_text_field("plain", tokenizer_name="whitespace", index_option="basic")
         builder.add_text_field("tag", tokenizer_name="raw", index_option="basic")
@@ -249,11 +260,9 @@ def _video_document(video_id: int, record: VideoRecord) -> "Document":
     document = Document()
     document.add_unsigned("video", video_id)
     texts = documents.texts_of(record)
-    for name, some in texts.items():
-        found = documents.words_of(some)
-        document.add_text(name, " ".join(documents.stems(found)))
-        if name != "name":
-            document.add_text("plain", " ".join(found))
+    document.add_text("words", " ".join(documents.weighted_stems(texts)))
+    said = [text for field, some in texts.items() if field != "name" for text in some]
+    document.add_text("plain", " ".join(documents.words_of(said)))
     for tag in texts["tags"]:
         document.add_text("tag", " ".join(tag.split()).casefold())
     return document
@@ -303,11 +312,13 @@ def _say_what_is_missing(catalogue: Catalogue) -> None:
         )
 
 
-def _link(source: Path, target: Path) -> None:
+def _linked(source: Path, target: Path) -> bool:
+    """Makes a link to a file, unless the file system has none."""
     try:
         os.link(source, target)
-    except OSError:  # not every file system has links
-        shutil.copyfile(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def _delete(path: Path) -> None:
