@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from indexing.evaluation import CaptionedVideos, encode_captioned, measure
-    from indexing.hits import SearchHit
+    from indexing.hits import LexicalHit, SearchHit
     from indexing.indexer import IndexSummary, update_index
     from indexing.manifest import IndexMismatchError, IndexSettings, Manifest
     from indexing.metrics import retrieval_metrics
@@ -23,6 +23,7 @@ __all__ = [
     "IndexReader",
     "IndexSettings",
     "IndexSummary",
+    "LexicalHit",
     "Manifest",
     "SearchHit",
     "StopRequest",
@@ -41,6 +42,7 @@ _MODULES = {
     "IndexReader": "reading",
     "IndexSettings": "manifest",
     "IndexSummary": "indexer",
+    "LexicalHit": "hits",
     "Manifest": "manifest",
     "SearchHit": "hits",
     "StopRequest": "stopping",

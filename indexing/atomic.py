@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and stay after a power loss."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -32,6 +32,15 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
+
+
+def sync_new_folder(folder: Path, written: Iterable[str]) -> None:
+    """Makes a folder stay after a power loss, with the files that were written into it; links to
+    files that were safe before need no more."""
+    for name in written:
+        _sync(folder / name)
+    _sync_folder(folder)
+    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

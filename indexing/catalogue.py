@@ -1,4 +1,5 @@
-"""The catalogue of an index, in SQLite: which videos, their segments, times, metadata, outcomes.
+"""The catalogue of an index, in SQLite: which videos, their segments, times, metadata, outcomes,
+and what was read or heard in them.
 
 A change is one transaction, made after the embeddings it names are safely on disk; a killed run
 leaves the changes that were complete and nothing of the others. It is kept in write-ahead mode, so
@@ -13,15 +14,25 @@ import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from indexing.atomic import publish_file
+from indexing.timed_texts import (
+    TEXTS_COLUMNS,
+    TEXTS_TABLE,
+    TimedText,
+    VideoTexts,
+    from_row,
+    in_order,
+    to_row,
+)
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS videos (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE,
@@ -46,6 +57,8 @@ CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NU
 INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+    + TEXTS_TABLE
+)
 
 # By what SQLite says of them: Python 3.10 does not pass on the codes.
 _DISK_ERRORS = {
@@ -60,6 +73,7 @@ _COLUMNS = (
     *("part", "row"),
 )
 _ROW = ", ".join(("id", *_COLUMNS, "checksum"))
+_TEXTS_ROW = ", ".join(TEXTS_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -178,8 +192,7 @@ class Catalogue:
     def videos(self, ids: Sequence[int]) -> dict[int, VideoRecord]:
         """Those of these videos that are still there, by id."""
         records = {}
-        for first in range(0, len(ids), 500):  # SQLite limits the values of a statement
-            some = [int(value) for value in ids[first : first + 500]]
+        for some in _few(ids):
             marks = ", ".join("?" * len(some))
             for row in self._query(f"SELECT {_ROW} FROM videos WHERE id IN ({marks})", some):
                 records[row[0]] = self._record(row)
@@ -245,12 +258,11 @@ class Catalogue:
             deleted_keys: to be removed.
         """
         with self._transaction():
-            self._connection.executemany(
-                "DELETE FROM videos WHERE key = ?", [(key,) for key in deleted_keys]
-            )
+            for key in deleted_keys:
+                self._delete(key)
             next_id = _next_id(self._connection)
             for number, (video, location) in enumerate(zip(videos, locations, strict=True)):
-                self._connection.execute("DELETE FROM videos WHERE key = ?", (video.key,))
+                self._delete(video.key)
                 self._insert(next_id + number, video, location)
             self._count_change(next_part)
 
@@ -282,6 +294,98 @@ class Catalogue:
             for record, location in moves:
                 self._write(record.id, _values(record, location))
             self._count_change(next_part)
+
+    def texts(self, ids: Sequence[int]) -> dict[int, list[TimedText]]:
+        """What was read or heard in these videos, by id and in order of time; videos in which
+        nothing was are left out.
+
+        Raises:
+            ValueError: the catalogue or an entry of it is damaged.
+        """
+        found: dict[int, list[TimedText]] = {}
+        for entry in self.text_entries(ids):
+            if entry.texts:
+                found.setdefault(entry.video_id, []).extend(entry.texts)
+        return {video_id: in_order(texts) for video_id, texts in found.items()}
+
+    def text_entries(self, ids: Sequence[int]) -> Iterator[VideoTexts]:
+        """The same as it is stored: for each video and each source that was looked at."""
+        for row in self._text_rows(ids):
+            try:
+                yield from_row(row)
+            except ValueError as error:
+                raise ValueError(self._damaged(error)) from error
+
+    def without_texts(self, source: str) -> list[int]:
+        """The ids of the searchable videos in which this source has yet to be looked at."""
+        if not self._has_texts():
+            return self.searchable_ids().tolist()
+        looked_at = "SELECT video_id FROM texts WHERE source = ?"
+        return self.matching_ids(f"id NOT IN ({looked_at})", (source,)).tolist()
+
+    def store_texts(
+        self, video_id: int, source: str, texts: Sequence[TimedText], *, engine: str
+    ) -> None:
+        """Keeps what was read or heard in a video, in place of what was before.
+
+        Args:
+            source: `ocr` or `speech`, as of each text.
+            texts: in any order; none where nothing was found.
+            engine: what has read or heard them, with its model.
+
+        Raises:
+            ValueError: a text is of another source.
+        """
+        self.add_texts([VideoTexts(video_id, source, engine, tuple(texts))])
+
+    def add_texts(self, entries: Iterable[VideoTexts]) -> None:
+        """Keeps the texts of several videos in one transaction; those of videos that have been
+        deleted in the meantime are not kept."""
+        marks = ", ".join("?" * len(TEXTS_COLUMNS))
+        with self._transaction():
+            self._connection.executemany(
+                f"INSERT OR REPLACE INTO texts ({_TEXTS_ROW}) SELECT {marks} "
+                "WHERE ?1 IN (SELECT id FROM videos)",
+                (to_row(entry) for entry in entries),
+            )
+            self._count_change()
+
+    def copy_texts(self, source: str) -> int:
+        """Gives the texts of a video to those with the same content that have none of this source;
+        returns to how many."""
+        rows = self._query(
+            "SELECT twin.id, min(had.id) FROM videos AS twin "
+            "JOIN videos AS had USING (content_sha256) "
+            "JOIN texts ON texts.video_id = had.id AND texts.source = ?1 "
+            "WHERE twin.part NOT NULL AND had.part NOT NULL "
+            "AND twin.id NOT IN (SELECT video_id FROM texts WHERE source = ?1) GROUP BY twin.id",
+            (source,),
+        )
+        entries = self.text_entries([had for _, had in rows])
+        twins = {entry.video_id: entry for entry in entries if entry.source == source}
+        copies = [replace(twins[had], video_id=video_id) for video_id, had in rows]
+        if copies:
+            self.add_texts(copies)
+        return len(copies)
+
+    def text_problems(self) -> list[str]:
+        """The videos whose texts are damaged, a line each."""
+        return [f"{key}: its {source} texts are damaged" for _, key, source in self._bad_texts()]
+
+    def drop_damaged_texts(self) -> list[str]:
+        """Deletes texts whose checksum is wrong, and those of videos that are no more; returns the
+        keys of the videos that are to be looked at again."""
+        bad = self._bad_texts()
+        with self._transaction():
+            self._connection.executemany(
+                "DELETE FROM texts WHERE rowid = ?", [(rowid,) for rowid, _, _ in bad]
+            )
+            self._connection.execute(
+                "DELETE FROM texts WHERE video_id NOT IN (SELECT id FROM videos)"
+            )
+            if bad:
+                self._count_change()
+        return sorted({key for _, key, _ in bad})
 
     def fact(self, name: str) -> str | None:
         """What `set_fact` has kept under a name."""
@@ -338,6 +442,13 @@ class Catalogue:
         with self.named_errors(), self._connection:
             yield
 
+    def _delete(self, key: str) -> None:
+        """A video and its texts, if it is there."""
+        self._connection.execute(
+            "DELETE FROM texts WHERE video_id IN (SELECT id FROM videos WHERE key = ?)", (key,)
+        )
+        self._connection.execute("DELETE FROM videos WHERE key = ?", (key,))
+
     def _insert(self, video_id: int, video: NewVideo, location: tuple[int, int] | None) -> None:
         assert (video.outcome == "failed") == (location is None)
         values = (video_id, *_values(video, location).values())
@@ -363,6 +474,36 @@ class Catalogue:
     def _query(self, sql: str, values: Sequence = ()) -> list:
         with self.named_errors(), closing(self._connection.execute(sql, values)) as cursor:
             return cursor.fetchall()
+
+    def _has_texts(self) -> bool:
+        """Whether there is such a table: older versions make none, and a reader cannot."""
+        return bool(self._query("SELECT 1 FROM sqlite_schema WHERE name = 'texts'"))
+
+    def _text_rows(self, ids: Sequence[int]) -> Iterator[tuple]:
+        if not self._has_texts():
+            return
+        for some in _few(ids):
+            marks = ", ".join("?" * len(some))
+            yield from self._query(
+                f"SELECT {_TEXTS_ROW} FROM texts WHERE video_id IN ({marks}) "
+                "ORDER BY video_id, source",
+                some,
+            )
+
+    def _bad_texts(self) -> list[tuple[int, str, str]]:
+        """Rowid, key and source of the texts that are not what was written."""
+        if not self._has_texts():
+            return []
+        bad = []
+        key_of = "SELECT key FROM videos WHERE id = video_id"
+        sql = f"SELECT rowid, ({key_of}), {_TEXTS_ROW} FROM texts ORDER BY video_id, source"
+        with self.named_errors(), closing(self._connection.execute(sql)) as cursor:
+            for rowid, key, *row in cursor:
+                try:
+                    from_row(tuple(row))
+                except ValueError:
+                    bad.append((rowid, str(key or f"video {row[0]}"), str(row[1])))
+        return bad
 
     def _rows(self, after: int = -1) -> Generator[tuple, None, None]:
         sql = f"SELECT {_ROW} FROM videos WHERE id > ? ORDER BY id"
@@ -409,11 +550,15 @@ def rebuild_catalogue(path: Path, *, next_part: int) -> int:
     temporary = path.with_name(f"{path.name}.rebuilt")
     for stale in path.parent.glob(f"{temporary.name}*"):
         stale.unlink()
-    rows, facts, next_id, revision = _salvage(path)
+    rows, texts, facts, next_id, revision = _salvage(path)
     made = Catalogue(temporary)
     marks = ", ".join("?" * (len(_COLUMNS) + 2))
     with made.connection as connection:
         connection.executemany(f"INSERT OR IGNORE INTO videos ({_ROW}) VALUES ({marks})", rows)
+        marks = ", ".join("?" * len(TEXTS_COLUMNS))
+        connection.executemany(
+            f"INSERT OR IGNORE INTO texts ({_TEXTS_ROW}) VALUES ({marks})", texts
+        )
         connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
         connection.execute("DELETE FROM sqlite_sequence")
         connection.execute("INSERT INTO sqlite_sequence VALUES ('videos', ?)", (next_id - 1,))
@@ -429,8 +574,8 @@ def rebuild_catalogue(path: Path, *, next_part: int) -> int:
     return len(rows)
 
 
-def _salvage(path: Path) -> tuple[list[tuple], list[tuple], int, int]:
-    """What a damaged catalogue still says: entries, facts, the next id and the revision.
+def _salvage(path: Path) -> tuple[list[tuple], list[tuple], list[tuple], int, int]:
+    """What a damaged catalogue still says: entries, texts, facts, the next id and the revision.
 
     A copy is read, in which the schema is replaced by what it should be. The entries are read from
     either end as far as that goes, since a damaged page stops a scan.
@@ -462,6 +607,10 @@ def _salvage(path: Path) -> tuple[list[tuple], list[tuple], int, int]:
         revision = read("SELECT value FROM counters WHERE name = 'revision'")
         return (
             [rows[number] for number in sorted(rows)],
+            [
+                *read(f"SELECT {_TEXTS_ROW} FROM texts ORDER BY rowid ASC"),
+                *read(f"SELECT {_TEXTS_ROW} FROM texts ORDER BY rowid DESC"),
+            ],
             read("SELECT name, value FROM facts"),
             next_id,
             revision[0][0] if revision and isinstance(revision[0][0], int) else 0,
@@ -495,6 +644,12 @@ def _connect_to_damaged(path: Path) -> sqlite3.Connection:
 def _text(data: bytes) -> str:
     """Text that is no longer UTF-8 is still read, for its entry's checksum to tell."""
     return data.decode(errors="surrogateescape")
+
+
+def _few(ids: Sequence[int]) -> Iterator[list[int]]:
+    """As many at once as SQLite takes values in a statement."""
+    for first in range(0, len(ids), 500):
+        yield [int(value) for value in ids[first : first + 500]]
 
 
 def _next_id(connection: sqlite3.Connection) -> int:

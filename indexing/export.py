@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 USAGE = """usage: python -m indexing.export index=DIR output=DIR [frames=true]
 
 Writes videos.parquet, segments.parquet and, if asked to, frames.parquet, each row with its float16
-embedding; needs pyarrow (pip install 'reelseek[parquet]'). The last line on stdout is a JSON
-object."""
+embedding; and texts.parquet, what was read or heard; needs pyarrow (pip install
+'reelseek[parquet]'). The last line on stdout is a JSON object."""
 
 _ROWS = 16_384  # of a row group, about
 
@@ -66,7 +68,29 @@ def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[st
             records = (record for record in scan if record.location is not None)
             batches = _batches((rows_of(record, parts) for record in records), schema)
             counts[name] = _write(output / f"{name}.parquet", batches, schema)
+    counts["texts"] = _write_texts(folder, output / "texts.parquet")
     return counts
+
+
+def _write_texts(folder: Path, path: Path) -> int:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        {
+            **{"video_id": pa.int64(), "source": pa.string(), "engine": pa.string()},
+            **{"start_seconds": pa.float64(), "end_seconds": pa.float64(), "text": pa.string()},
+        }
+    )
+    with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+        entries = catalogue.text_entries(catalogue.searchable_ids().tolist())
+        rows = (
+            {"video_id": entry.video_id, "engine": entry.engine, **asdict(text)}
+            for entry in entries
+            for text in entry.texts
+        )
+        groups = iter(lambda: list(islice(rows, _ROWS)), [])
+        batches = (pa.RecordBatch.from_pylist(group, schema) for group in groups)
+        return _write(path, batches, schema)
 
 
 def _video_rows(record: VideoRecord, parts: EmbeddingParts) -> tuple[list[list], np.ndarray]:

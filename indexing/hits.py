@@ -28,3 +28,27 @@ class SearchHit:
     duration_seconds: float
     key: str
     metadata: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LexicalHit:
+    """A video whose texts have words that were asked for.
+
+    Attributes:
+        video_id: of the catalogue.
+        key: the video's identity in the index.
+        score: BM25, which compares within one answer only.
+        source: of the text that matches best: `title`, `captions`, `tags` or `name` of the video,
+            or `ocr` or `speech` at a time in it.
+        start_seconds: of a timed text; None where the text is about the whole video.
+        end_seconds: likewise.
+        text: the text that matches best, or its beginning.
+    """
+
+    video_id: int
+    key: str
+    score: float
+    source: str
+    start_seconds: float | None
+    end_seconds: float | None
+    text: str

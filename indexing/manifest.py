@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from indexing.atomic import write_atomically
+from indexing.lexical import LexicalInfo
 from indexing.shards import ShardInfo
 
 FORMAT_VERSION = 3
@@ -96,6 +97,7 @@ class Manifest:
         recall: of the moments' FAISS indexes, as measured when this was published: a share of the
             true ten nearest for each kind of query, `stored` and `logged`; empty where exact.
         rebuild: why the main shards should be rebuilt by the next writer; empty where all is well.
+        lexical: the words of the videos' texts; None where they were not indexed.
     """
 
     settings: IndexSettings
@@ -108,6 +110,7 @@ class Manifest:
     levels: dict[str, LevelInfo] = field(default_factory=dict)
     recall: dict[str, float] = field(default_factory=dict)
     rebuild: str = ""
+    lexical: LexicalInfo | None = None
 
     def write(self, folder: Path) -> None:
         values = {"format": FORMAT_VERSION} | asdict(self)
@@ -179,12 +182,16 @@ class Manifest:
                     _require_plain(level[shard].table)
             _require_plain(level["dead"])
             values["levels"][name] = LevelInfo(**level)
+        if values.get("lexical") is not None:  # which older versions did not write
+            values["lexical"] = LexicalInfo(**values["lexical"])
+            for file in (values["lexical"].name, *values["lexical"].files):
+                _require_plain(file)
         return cls(**values)
 
 
 def _require_plain(name: str) -> None:
     """Raises where a name in the manifest would lead out of the index's folder."""
-    if Path(name).name != name or name == "..":
+    if Path(name).name != name or name == ".." or "\0" in name:
         raise ValueError(f"{name!r} is not the name of a file")
 
 

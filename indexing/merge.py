@@ -7,6 +7,7 @@ again.
 import json
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from indexing.catalogue import Catalogue, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import Manifest, check_settings
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from indexing.timed_texts import SOURCES
 from indexing.writer import IndexWriter
 
 USAGE = """usage: python -m indexing.merge sources=[DIR,DIR] index=DIR [prefix=true]
@@ -72,6 +74,9 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
                         there[key] = content
             for copy, record, key in wanted:
                 copy.add(record, key)
+            writer.save()
+            for source, copy in zip(sources, copies, strict=True):
+                copy.add_texts(f"{source.resolve().name}/" if prefix else "")
         writer.publish()
     return len(wanted), known
 
@@ -100,6 +105,20 @@ class IndexCopy:
             embeddings = self._parts.read_run(*record.location, record.num_rows)
         values = {field.name: getattr(record, field.name) for field in fields(NewVideo)}
         self._writer.add(replace(NewVideo(**values), key=key), embeddings)
+
+    def add_texts(self, prefix: str) -> None:
+        """Adds the texts of its videos to those of them that have none of the same source."""
+        catalogue = self._writer.catalogue
+        ids = {key: record.id for key, record in catalogue.records().items()}
+        left = {source: set(catalogue.without_texts(source)) for source in SOURCES}
+        there = {record.id: ids[prefix + record.key] for record in self.records}
+        entries = (
+            replace(entry, video_id=there[entry.video_id])
+            for entry in self._catalogue.text_entries(list(there))
+            if there[entry.video_id] in left[entry.source]
+        )
+        if first := next(entries, None):
+            catalogue.add_texts(chain([first], entries))
 
 
 def main(cfg: DictConfig) -> None:

@@ -1,4 +1,5 @@
-"""Catalogue and embeddings -> FAISS shards and the manifest that names them: what searchers see.
+"""Catalogue and embeddings -> FAISS shards, the words, and the manifest that names them: what
+searchers see.
 
 What is new goes into the delta shard, which is small and made anew each time; when it is not
 small, the main shard takes it up. The main shard is rebuilt when it has doubled, when much of it is
@@ -12,7 +13,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from indexing import kinds, query_log
+from indexing import kinds, lexical_publishing, query_log
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import FaissOptions, LevelInfo, Manifest
@@ -62,7 +63,8 @@ def publish(
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
     is_same = revision == manifest.revision and options == manifest.faiss and not rebuild
-    if is_same and not manifest.rebuild and _is_intact(folder, manifest):
+    has_words = lexical_publishing.is_current(folder, manifest.lexical)
+    if is_same and not manifest.rebuild and has_words and _is_intact(folder, manifest):
         return manifest
     generation = manifest.generation + 1
     tables = level_tables(catalogue.scan())
@@ -90,6 +92,9 @@ def publish(
         levels=levels,
         recall=recall,
         rebuild=reason,
+        lexical=lexical_publishing.publish_words(
+            folder, catalogue, manifest.lexical, generation=generation
+        ),
     )
     published.write(folder)
     clean(folder, published, parts, catalogue)
@@ -103,6 +108,7 @@ def clean(folder: Path, manifest: Manifest, parts: EmbeddingParts, catalogue: Ca
         for path in folder.glob(pattern):
             if path not in used and not path.is_dir():
                 path.unlink()
+    lexical_publishing.clean(folder, manifest.lexical)
     parts.keep_only({record.location[0] for record in catalogue.scan() if record.location})
 
 

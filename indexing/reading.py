@@ -9,15 +9,17 @@ import math
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from indexing import query_log
+from indexing import documents, query_log
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.filters import check_fields, metadata_fields, parse_filter
-from indexing.hits import SearchHit
+from indexing.hits import LexicalHit, SearchHit
+from indexing.lexical import LexicalIndex, Match
 from indexing.manifest import LevelInfo, Manifest
 from indexing.moments import merge_moments
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS
@@ -78,10 +80,7 @@ class IndexReader:
         Raises:
             ValueError: k, level or where is wrong, or a file is damaged.
         """
-        if k < 1:
-            raise ValueError(f"k={k}: must be at least 1")
-        if level not in LEVELS:
-            raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
+        _check(k, level)
         self._refresh()
         if self._log_queries:
             self._log(query)
@@ -93,19 +92,95 @@ class IndexReader:
                 if level == "video"
                 else generation.moments(query, k, only)
             )
-            records = self._catalogue.videos(sorted({hit.video_id for hit in found}))
-            gone = [hit.video_id for hit in found if hit.video_id not in records]
-            if not gone:
+            records = self._records([hit.video_id for hit in found], generation)
+            if records is not None:
                 return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
-            if self._catalogue.counter("revision") == generation.manifest.revision:
-                raise ValueError(  # nothing was deleted since
-                    f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {gone[0]}; run "
-                    "python -m indexing.repair index=DIR"
-                )
-            generation.forget(gone)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the words of the videos' texts can be searched."""
+        return self._generation.lexical is not None
+
+    @property
+    def skipped(self) -> str:
+        """Why words cannot be searched, with the remedy; empty where they can."""
+        if self.has_words:
+            return ""
+        if not documents.is_installed():
+            return "texts are not searched by their words: pip install 'reelseek[lexical]'"
+        return (
+            "texts are not searched by their words, which this index lacks: run python -m indexing "
+            "again"
+        )
+
+    def search_words(
+        self,
+        words: Sequence[str],
+        *,
+        k: int,
+        excluded: Sequence[str] = (),
+        where: str | None = None,
+        level: str = "video",
+    ) -> list[LexicalHit]:
+        """The videos whose texts have these words, best first; none where `has_words` is false.
+
+        Args:
+            words: as `text.segmentation.words` gives them; any of them may be lacking in a hit.
+            k: hits to return; fewer come back where there are fewer.
+            excluded: words of which the text of a hit has none, nor what is said about its video.
+            where: what the videos must be like, see `indexing.filters`.
+            level: `video` gives each video once, for its best text; `moment` gives all texts.
+
+        Raises:
+            ValueError: k, level or where is wrong, or a file is damaged.
+        """
+        _check(k, level)
+        self._refresh()
+        generation = self._generation
+        only = None if where is None else self._matching(where)
+        if generation.lexical is None:
+            return []
+        wanted, unwanted = documents.stems(words), documents.stems(excluded)
+        while True:
+            found = generation.lexical.search(
+                wanted, k=k, excluded=unwanted, only=only, level=level
+            )
+            records = self._records([match.video_id for match in found], generation)
+            if records is not None:
+                return [_lexical_hit(match, records[match.video_id], wanted) for match in found]
+
+    def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The words of titles, captions and tags, and the tags themselves, casefolded: with the
+        number of videos that have each; nothing where `has_words` is false.
+
+        They are those of the generation that the latest search has answered from, and are to be
+        left as they are.
+        """
+        lexical = self._generation.lexical
+        return ({}, {}) if lexical is None else lexical.vocabulary
 
     def close(self) -> None:
         self._catalogue.close()
+
+    def _records(
+        self, video_ids: Sequence[int], generation: "_Generation"
+    ) -> dict[int, VideoRecord] | None:
+        """The entries of these videos; None where some were deleted since, and are forgotten now.
+
+        Raises:
+            ValueError: entries are lacking though nothing was deleted.
+        """
+        records = self._catalogue.videos(sorted(set(video_ids)))
+        gone = [video_id for video_id in video_ids if video_id not in records]
+        if not gone:
+            return records
+        if self._catalogue.counter("revision") == generation.manifest.revision:
+            raise ValueError(
+                f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {gone[0]}; run "
+                "python -m indexing.repair index=DIR"
+            )
+        generation.forget(gone)
+        return None
 
     def _matching(self, where: str) -> np.ndarray:
         """Ids of the videos that a filter lets through, ascending."""
@@ -178,11 +253,16 @@ class _Generation:
             )
             for name, info in manifest.levels.items()
         }
+        self.lexical: LexicalIndex | None = _open_lexical(
+            folder, manifest, None if before is None else before.lexical
+        )
 
     def forget(self, video_ids: list[int]) -> None:
         """Leaves out videos that have been deleted since."""
         for level in self._levels.values():
             level.forget(video_ids)
+        if self.lexical is not None:
+            self.lexical.forget(video_ids)
 
     def videos(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[_Found]:
         """The best videos, each with its best second."""
@@ -373,6 +453,45 @@ def _hit(rank: int, found: _Found, records: dict[int, VideoRecord]) -> SearchHit
         key=record.key,
         metadata=record.metadata,
     )
+
+
+def _lexical_hit(match: Match, record: VideoRecord, stems: list[str]) -> LexicalHit:
+    source, text = match.source, match.text
+    if not source:
+        source, text = documents.best_text(record, stems)
+    return LexicalHit(
+        video_id=match.video_id,
+        key=record.key,
+        score=match.score,
+        source=source,
+        start_seconds=match.start_seconds,
+        end_seconds=match.end_seconds,
+        text=text,
+    )
+
+
+def _check(k: int, level: str) -> None:
+    if k < 1:
+        raise ValueError(f"k={k}: must be at least 1")
+    if level not in LEVELS:
+        raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
+
+
+def _open_lexical(
+    folder: Path, manifest: Manifest, before: LexicalIndex | None
+) -> LexicalIndex | None:
+    """None where there is none, or no tantivy to open it with."""
+    info = manifest.lexical
+    if info is None or not documents.is_installed():
+        return None
+    if before is not None and before.info == info:
+        return before
+    if info.analysis != documents.analysis():
+        logger.warning(
+            "words of some languages are found less surely: the index was made with other "
+            "packages; run python -m indexing again"
+        )
+    return LexicalIndex(folder, info)
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:

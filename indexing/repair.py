@@ -1,6 +1,7 @@
 """`python -m indexing.repair index=DIR`: drops what is damaged, and says what to index again."""
 
 import json
+import logging
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.verify import damaged_embeddings
 from indexing.writer import IndexWriter, only_writer
 
+logger = logging.getLogger(__name__)
+
 USAGE = """usage: python -m indexing.repair index=DIR
 
 Drops the videos whose entries or embeddings are damaged, rebuilds the FAISS indexes where they are,
@@ -23,7 +26,7 @@ stdout is a JSON object."""
 
 
 def repair_index(folder: Path) -> tuple[list[str], int]:
-    """Repairs an index in place.
+    """Repairs an index in place. Damaged texts are dropped too, and are named in a warning.
 
     Returns:
         The keys of the videos that were dropped (`video ID` where the key itself was damaged), and
@@ -47,6 +50,8 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
             revision = -1
             _recover_manifest(folder)
         with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
+            for key in catalogue.drop_damaged_texts():
+                logger.warning("texts of %s are lost: run python -m indexing.enrich again", key)
             used = [record.location[0] for record in catalogue.scan() if record.location]
             catalogue.raise_counters(revision=revision + 1, next_part=max(used, default=0) + 1)
     with IndexWriter(folder) as writer:

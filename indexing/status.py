@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from configs import command_line
 from configs.schema import StatusConfig
 from indexing.catalogue import Catalogue
+from indexing.lexical import LexicalInfo
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.shards import ShardInfo
@@ -58,6 +59,7 @@ def index_status(folder: Path) -> dict[str, Any]:
         "recall_wanted": manifest.faiss.recall,
         "recall": manifest.recall,
         "rebuild": manifest.rebuild,
+        "words": None if manifest.lexical is None else _words_status(folder, manifest.lexical),
         "bytes_embeddings": _size(folder / EMBEDDINGS_NAME),
         "bytes_all": _size(folder),
     }
@@ -70,6 +72,14 @@ def _shard_status(folder: Path, role: str, shard: ShardInfo) -> dict[str, Any]:
         "vectors": shard.count,
         "bytes_each": round(shard.files(folder)[0].stat().st_size / max(1, shard.count)),
         "tuning": shard.tuning,
+    }
+
+
+def _words_status(folder: Path, lexical: LexicalInfo) -> dict[str, Any]:
+    return {
+        "videos": lexical.num_documents.get("video", 0),
+        "timed_texts": lexical.num_documents.get("moment", 0),
+        "bytes": _size(folder / lexical.name),
     }
 
 
@@ -96,6 +106,10 @@ def main(cfg: DictConfig) -> None:
         elif name == "recall":
             shares = ", ".join(f"{share:.3f} ({sort} queries)" for sort, share in value.items())
             print(f"{name:>24}: {shares or 'exact'}")
+        elif name == "words":
+            counts = [] if value is None else value.items()
+            said = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts)
+            print(f"{name:>24}: {said or 'not indexed'}")
         elif name == "videos":
             print(f"{name:>24}: {', '.join(f'{count} {what}' for what, count in value.items())}")
         else:

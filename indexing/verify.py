@@ -10,9 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.schema import ModelConfig, VerifyConfig, sampling_from_dict
+from indexing import documents
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.changes import file_stamp
 from indexing.embeddings import EmbeddingParts
+from indexing.lexical import LexicalIndex, check_files, read_table
+from indexing.lexical_publishing import document_counts, text_table
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS, level_tables
 from indexing.shards import Shard, file_checksum
@@ -45,6 +48,7 @@ def find_problems(folder: Path) -> Iterator[str]:
             records = list(catalogue.scan())
             yield from _counter_problems(catalogue, manifest, records)
             unpublished = catalogue.counter("revision") - manifest.revision
+            yield from catalogue.text_problems()
         except ValueError as error:
             yield str(error)
             return
@@ -53,6 +57,7 @@ def find_problems(folder: Path) -> Iterator[str]:
             yield from _shard_problems(folder, manifest, records)
         else:
             yield from _file_problems(folder, manifest)
+        yield from _lexical_problems(folder, manifest, None if unpublished else catalogue)
     finally:
         catalogue.close()
 
@@ -135,6 +140,32 @@ def _shard_problems(folder: Path, manifest: Manifest, records: list[VideoRecord]
             yield f"{name}: {len(rows)} are searched, and the catalogue has {len(tables[name])}"
         elif (rows != tables[name]).any():
             yield f"{name}: {int((rows != tables[name]).sum())} entries differ from the catalogue's"
+
+
+def _lexical_problems(
+    folder: Path, manifest: Manifest, catalogue: Catalogue | None
+) -> Iterator[str]:
+    """Whether the words are what was written, and those of the catalogue where one is given."""
+    info = manifest.lexical
+    if info is None:
+        return
+    try:
+        table = read_table(check_files(folder, info))
+        if documents.is_installed():
+            LexicalIndex(folder, info)
+        if catalogue is None:
+            return
+        differ = np.setxor1d(table, text_table(catalogue))["video"]
+        counts = document_counts(catalogue)
+    except FileNotFoundError as error:
+        yield f"{error.filename} is missing"
+    except ValueError as error:
+        yield str(error)
+    else:
+        if len(differ):
+            yield f"{info.name}: the words of {len(np.unique(differ))} videos are not theirs"
+        if counts != info.num_documents:
+            yield f"{info.name}: has {info.num_documents} documents, and the catalogue {counts}"
 
 
 def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list[str], int]:

@@ -21,8 +21,8 @@ TOOLS = ("delete", "export", "merge", "migrate", "repair", "status", "verify")
 ALLOWED = {
     "vision": set(),
     "text": set(),
-    "indexing": {"vision"},
-    "indexing.__main__": {"vision", "text", "configs"},
+    "indexing": {"text", "vision"},
+    "indexing.__main__": {"text", "vision", "configs"},
     **{f"indexing.{tool}": {"vision", "configs"} for tool in TOOLS},
     # To make a ModelSpec, a Sampler or a TowerPlan of what was configured.
     "configs": {"vision"},
@@ -40,6 +40,7 @@ NOT_ALWAYS_THERE = {
     "tensorboard",
     "matplotlib",
     "pyarrow",
+    "tantivy",
 }
 SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}
 

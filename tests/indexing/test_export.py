@@ -79,7 +79,7 @@ def test_what_is_exported_is_what_was_put_in(folder, output, frames):
     expected = {"videos": len(held), "segments": sum(len(video.spans) for video, _ in held)}
     if frames:
         expected["frames"] = sum(len(video.frame_times) for video, _ in held)
-    assert counts == expected
+    assert counts == expected | {"texts": 0}
     assert_exported(folder, output, oracle, frames=frames)
     assert contents(folder) == before
 
@@ -115,7 +115,8 @@ def test_endless_number_in_the_metadata_arrives(folder, output):
 @pytest.mark.parametrize("videos", [[], [failed_video("failed.mp4")]])
 def test_index_in_which_nothing_can_be_found_gives_files_without_rows(folder, output, videos):
     make_index(folder, videos)
-    assert export_index(folder, output, frames=True) == {"videos": 0, "segments": 0, "frames": 0}
+    counts = export_index(folder, output, frames=True)
+    assert counts == {"videos": 0, "segments": 0, "frames": 0, "texts": 0}
     for name in ("videos", "segments", "frames"):
         assert parquet.read_table(output / f"{name}.parquet").num_rows == 0
 
@@ -128,7 +129,7 @@ def test_earlier_export_is_replaced(folder, output):
     export_index(folder, output)
     assert_exported(folder, output, oracle, frames=False)
     names = sorted(path.name for path in output.iterdir())
-    assert names == ["notes.txt", "segments.parquet", "videos.parquet"]
+    assert names == ["notes.txt", "segments.parquet", "texts.parquet", "videos.parquet"]
 
 
 def test_damaged_embedding_is_refused_and_nothing_is_half_written(folder, output):
@@ -138,7 +139,7 @@ def test_damaged_embedding_is_refused_and_nothing_is_half_written(folder, output
     with pytest.raises(ValueError, match="is damaged at row"):
         export_index(folder, output)
     assert_exported(folder, output, oracle, frames=False)
-    assert sorted(path.suffix for path in output.iterdir()) == [".parquet"] * 2
+    assert sorted(path.suffix for path in output.iterdir()) == [".parquet"] * 3
 
 
 def test_refusal_is_all_that_is_said(monkeypatch, folder, output):

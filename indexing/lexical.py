@@ -1,0 +1,343 @@
+"""Words -> the videos, and the seconds in them, whose texts have these words.
+
+The lexical index of a generation is a folder beside its FAISS files: two indexes of tantivy, of the
+videos' own texts and of their timed ones, so that the lengths of texts are compared with those of
+their kind, and a table that says what of the catalogue they hold. It is derived from the catalogue
+and never changed once written. Scores are BM25 (Robertson and Zaragoza, "The Probabilistic
+Relevance Framework", 2009, section 3.2), as tantivy computes it.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from indexing.shards import file_checksum
+
+if TYPE_CHECKING:
+    from tantivy import DocAddress, Query, Schema, Searcher
+
+# One row a video, ascending: its id, and a checksum of all that its documents were made of.
+TABLE_DTYPE = np.dtype([("video", "<i8"), ("checksum", "<u4")])
+TABLE_NAME = "table.npy"
+LEVELS = ("video", "moment")  # of documents
+
+_META = "meta.json"  # by which tantivy knows its files
+_MOST_WORDS = 64  # of a query; more say no more
+_FIRST_LOOK = 256  # matches looked at before a filter becomes part of the query
+
+
+@dataclass(frozen=True)
+class LexicalInfo:
+    """What the manifest says of a lexical index.
+
+    Attributes:
+        name: of its folder.
+        files: CRC-32 of each file in it.
+        num_documents: of each level.
+        analysis: what its words depend on, see `documents.analysis`.
+
+    Raises:
+        ValueError: this is no lexical index's.
+    """
+
+    name: str
+    files: dict[str, int] = field(default_factory=dict)
+    num_documents: dict[str, int] = field(default_factory=dict)
+    analysis: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"lexical-\d{1,18}", self.name, re.ASCII):
+            raise ValueError(f"{self.name!r} is not the name of a lexical index")
+        for counts in (self.files, self.num_documents):
+            if not all(type(count) is int for count in counts.values()):
+                raise ValueError(f"{self.name}: {counts} are no numbers")
+        if set(self.num_documents) != set(LEVELS):
+            raise ValueError(f"{self.name}: counts {self.num_documents}")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A document that was found.
+
+    Attributes:
+        source: of a timed text, `ocr` or `speech`; empty for what is said about a whole video.
+        text: of a timed text.
+    """
+
+    score: float
+    video_id: int
+    source: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    text: str = ""
+
+
+def level_files(info: LexicalInfo, level: str) -> dict[str, str]:
+    """The files of one of the two indexes: tantivy's name of each, and the name in the folder."""
+    start = f"{level}."
+    return {name.removeprefix(start): name for name in info.files if name.startswith(start)}
+
+
+def check_files(folder: Path, info: LexicalInfo) -> Path:
+    """The folder of a lexical index, all of whose files are what was written.
+
+    Raises:
+        FileNotFoundError: one is gone, as when a writer has replaced it.
+        ValueError: one is damaged, or is no plain file.
+    """
+    path = folder / info.name
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise ValueError(_damaged(path))
+    needed = {TABLE_NAME, *(f"{level}.{_META}" for level in LEVELS)}
+    if not needed <= set(info.files):
+        raise ValueError(_damaged(path))
+    for name, checksum in info.files.items():
+        file = path / name
+        if not stat.S_ISREG(os.lstat(file).st_mode) or file_checksum(file) != checksum:
+            raise ValueError(_damaged(file))
+    return path
+
+
+def read_table(path: Path) -> np.ndarray:
+    """The table of the lexical index in this folder.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        table = np.load(path / TABLE_NAME, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy's parser of headers raises of many kinds
+        raise ValueError(_damaged(path / TABLE_NAME)) from error
+    if not isinstance(table, np.ndarray) or table.dtype != TABLE_DTYPE or table.ndim != 1:
+        raise ValueError(_damaged(path / TABLE_NAME))
+    return table
+
+
+class LexicalIndex:
+    """An open lexical index, safe to search from several threads. tantivy must be installed.
+
+    Args:
+        folder: of the whole index.
+        info: of the manifest.
+
+    Raises:
+        FileNotFoundError: its files are gone, as when a writer has replaced them.
+        ValueError: a file is damaged.
+    """
+
+    def __init__(self, folder: Path, info: LexicalInfo) -> None:
+        self.info = info
+        self._forgotten: set[int] = set()
+        path = check_files(folder, info)
+        read_table(path)
+        self._levels = {level: _Level(path, info, level) for level in LEVELS}
+
+    def forget(self, video_ids: Sequence[int]) -> None:
+        """Leaves out videos that have been deleted since."""
+        self._forgotten |= set(video_ids)
+
+    def search(
+        self,
+        stems: Sequence[str],
+        *,
+        k: int,
+        excluded: Sequence[str] = (),
+        only: np.ndarray | None = None,
+        level: str = "video",
+    ) -> list[Match]:
+        """The documents that have these stems, best first.
+
+        Args:
+            k: matches to return; fewer come back where there are fewer.
+            excluded: stems of which a document may have none, nor what is said about its video.
+            only: ids of the videos that may be found, ascending; None for all.
+            level: `video` gives each video once, for its best document; `moment` all documents.
+        """
+        wanted, unwanted = _different(stems), _different(excluded)
+        if not wanted:
+            return []
+        found: list[_Found] = []
+        for name, index in self._levels.items():
+            if self.info.num_documents[name]:
+                found += self._of_level(name, index, wanted, k, unwanted, only, level)
+        found.sort(key=lambda each: (-each.score, each.video_id, each.start_seconds or 0.0))
+        if level == "video":
+            best: dict[int, _Found] = {}
+            for each in found:
+                best.setdefault(each.video_id, each)
+            found = list(best.values())
+        return [self._levels[each.level].shown(each) for each in found[:k]]
+
+    @cached_property
+    def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The words of titles, captions and tags, and the tags, casefolded: with the number of
+        videos that have each, deleted ones of this generation included."""
+        terms = self._levels["video"].searcher.terms_with_prefix
+        return dict(terms("plain", "")), dict(terms("tag", ""))
+
+    def _of_level(
+        self,
+        name: str,
+        index: "_Level",
+        stems: list[str],
+        k: int,
+        excluded: list[str],
+        only: np.ndarray | None,
+        level: str,
+    ) -> "list[_Found]":
+        """Of one of the two indexes, the best k documents, or documents of the best k videos."""
+        most = self.info.num_documents[name]
+        are_different = name == "video" or level == "moment"
+        has_all = are_different and only is None and not self._forgotten and not excluded
+        limit = min(most, k if has_all else max(_FIRST_LOOK, 4 * k))
+        within = None
+        while True:
+            found = index.best(stems, excluded, limit=limit, only=within)
+            if has_all:
+                return found
+            ids = np.array([each.video_id for each in found], dtype=np.int64)
+            may = np.ones(len(ids), dtype=bool) if only is None else np.isin(ids, only)
+            if self._forgotten:
+                may &= ~np.isin(ids, list(self._forgotten))
+            if excluded and name == "moment":
+                may &= ~np.isin(ids, self._levels["video"].having(excluded, np.unique(ids[may])))
+            num_found = int(may.sum()) if are_different else len(np.unique(ids[may]))
+            if num_found >= k or len(found) < limit or limit == most:
+                return [each for each, fits in zip(found, may.tolist(), strict=True) if fits]
+            limit = min(most, 4 * limit)
+            within = only
+
+
+class _Found(NamedTuple):
+    """A document, before what it stores is read."""
+
+    score: float
+    level: str
+    address: "DocAddress"
+    video_id: int
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+class _Level:
+    """One of the two indexes, opened."""
+
+    def __init__(self, path: Path, info: LexicalInfo, level: str) -> None:
+        import tantivy
+
+        self._level = level
+        with linked(path, level_files(info, level)) as scratch:
+            try:
+                index = tantivy.Index.open(str(scratch))
+                index.config_reader("manual")  # the files never change
+                self.schema: Schema = index.schema
+                self.searcher: Searcher = index.searcher()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # what is no Exception stands for a panic in Rust
+                raise ValueError(_damaged(path)) from error
+        if self.searcher.num_docs != info.num_documents.get(level):
+            raise ValueError(_damaged(path))
+
+    def best(
+        self, stems: list[str], excluded: list[str], *, limit: int, only: np.ndarray | None
+    ) -> list[_Found]:
+        """The best documents, at most `limit`."""
+        from tantivy import Occur, Query
+
+        clauses = [(Occur.Should, term) for term in self._terms(stems)]
+        clauses += [(Occur.MustNot, term) for term in self._terms(excluded)]
+        query = Query.boolean_query(clauses)
+        if only is not None:
+            query = Query.boolean_query([(Occur.Must, query), (Occur.Must, self._among(only))])
+        hits = self.searcher.search(query, limit, count=False).hits
+        if not hits:
+            return []
+        scores, addresses = zip(*hits, strict=True)
+        names = ("video",) if self._level == "video" else ("video", "start", "end")
+        values = [self.searcher.fast_field_values(name, list(addresses)) for name in names]
+        each_level = [self._level] * len(hits)
+        return [_Found(*each) for each in zip(scores, each_level, addresses, *values, strict=True)]
+
+    def shown(self, found: _Found) -> Match:
+        """A document with what it stores."""
+        if self._level == "video":
+            return Match(found.score, found.video_id)
+        stored = self.searcher.doc(found.address)
+        source, text = (_text(stored.get_first(name)) for name in ("source", "text"))
+        times = found.start_seconds, found.end_seconds
+        return Match(found.score, found.video_id, source, *times, text)
+
+    def having(self, stems: list[str], among: np.ndarray) -> np.ndarray:
+        """`(n,)` int64, those of these videos that have any of these stems."""
+        from tantivy import Occur, Query
+
+        if not len(among):
+            return among
+        any_term = Query.boolean_query([(Occur.Should, term) for term in self._terms(stems)])
+        query = Query.boolean_query([(Occur.Must, any_term), (Occur.Must, self._among(among))])
+        hits = self.searcher.search(query, len(among), count=False).hits
+        addresses = [address for _, address in hits]
+        found = self.searcher.fast_field_values("video", addresses) if hits else []
+        return np.array(found, dtype=np.int64)
+
+    def _terms(self, stems: list[str]) -> Iterator["Query"]:
+        from tantivy import Query
+
+        for stem in stems:
+            yield Query.term_query(self.schema, "words", stem, "freq")
+
+    def _among(self, video_ids: np.ndarray) -> "Query":
+        from tantivy import Query
+
+        return Query.const_score_query(
+            Query.term_set_query(self.schema, "video", video_ids.tolist()), 0.0
+        )
+
+
+@contextmanager
+def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
+    """A folder for tantivy to work in, with links to these files: it makes locks and temporary
+    files beside what it opens, which are to be no part of an index, and the disk may be read-only.
+
+    Args:
+        files: names in the new folder, and of the files in `path`.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="reelseek-"))
+    try:
+        for name, source in files.items():
+            target = (path / source).absolute()
+            try:
+                (scratch / name).symlink_to(target)
+            except OSError:  # where only some may make links
+                shutil.copyfile(target, scratch / name)
+        # Of these alone tantivy deletes what it no longer needs.
+        (scratch / ".managed.json").write_text(json.dumps(list(files)))
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _different(stems: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(stems))[:_MOST_WORDS]
+
+
+def _text(stored: Any) -> str:
+    return bytes(stored or b"").decode(errors="replace")
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged: run python -m indexing.repair index=DIR to rebuild it"
