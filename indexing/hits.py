@@ -1,6 +1,7 @@
 """What a search answers with."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class SearchHit:
         duration_seconds: of the whole video.
         key: the video's identity in the index.
         metadata: what the collection says of it: captions, title, tags, ...
+        video_id: of the catalogue.
+        confidence: probability that it matches; None where that was not worked out.
+        evidence: what put it there, see `ranking.evidence`; empty where nothing but the picture
+            was looked at.
     """
 
     rank: int
@@ -28,6 +33,9 @@ class SearchHit:
     duration_seconds: float
     key: str
     metadata: dict = field(default_factory=dict)
+    video_id: int = -1
+    confidence: float | None = None
+    evidence: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

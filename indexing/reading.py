@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,19 @@ _VIDEOS_PER_MOMENT = 1.5
 # Vectors that a filter leaves, up to which all are compared instead of asking FAISS.
 _COMPARE_ALL = 10_000
 _TOLERANCE = 1e-3  # of a score, which depends a little on what it is computed beside
+
+
+@dataclass(frozen=True, eq=False)
+class VideoSegments:
+    """The segments of a video.
+
+    Attributes:
+        spans: `(S, 2)`, start and end seconds.
+        embeddings: `(S, D)` float32, L2-normalised.
+    """
+
+    spans: np.ndarray
+    embeddings: np.ndarray
 
 
 class IndexReader:
@@ -95,6 +109,35 @@ class IndexReader:
             records = self._records([hit.video_id for hit in found], generation)
             if records is not None:
                 return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+
+    def hits_of(
+        self, video_ids: Sequence[int], query: np.ndarray, *, level: str = "video"
+    ) -> list[SearchHit]:
+        """Of these videos all hits there are, best first, as a search that finds them scores them;
+        none of those that have been deleted.
+
+        Args:
+            query: `(D,)` float32, L2-normalised.
+            level: `video` gives each video once, `moment` all of its moments.
+        """
+        generation = self._generation
+        records = self._catalogue.videos(sorted(set(video_ids)))
+        found = generation.of_videos(query, sorted(records), level)
+        return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+
+    def segments(self, video_ids: Sequence[int]) -> dict[int, VideoSegments]:
+        """The segments of these videos, as far as they are there."""
+        return self._generation.segments(video_ids)
+
+    def sample(self, num: int) -> list[VideoSegments]:
+        """The segments of so many videos drawn at random, the same each time; of all where there
+        are fewer."""
+        return self._generation.sample(num)
+
+    def sentences(self) -> np.ndarray:
+        """`(n, D)` float32, embeddings of everyday sentences that the index keeps; n may be 0."""
+        dim = self.manifest.settings.embedding_dim
+        return query_log.read(self._folder, query_log.SENTENCES, embedding_dim=dim)
 
     @property
     def has_words(self) -> bool:
@@ -257,6 +300,8 @@ class _Generation:
             folder, manifest, None if before is None else before.lexical
         )
 
+        self._samples: dict[int, list[VideoSegments]] = {}
+
     def forget(self, video_ids: list[int]) -> None:
         """Leaves out videos that have been deleted since."""
         for level in self._levels.values():
@@ -268,6 +313,39 @@ class _Generation:
         """The best videos, each with its best second."""
         rows, scores = self._levels["video"].nearest(query, k=k, only=only)
         return [self._video(query, row, score) for row, score in zip(rows, scores, strict=True)]
+
+    def of_videos(self, query: np.ndarray, video_ids: list[int], level: str) -> list[_Found]:
+        """All hits in these videos, best first."""
+        if level == "moment":
+            found = self._moments_of(query, video_ids, -math.inf)
+        else:
+            every = [self._levels["video"].rows_of(video_id) for video_id in video_ids]
+            rows = np.concatenate([np.empty(0, TABLE_DTYPE), *every])
+            scores = self._parts.read(np.stack([rows["part"], rows["row"]], axis=1)) @ query
+            found = [
+                self._video(query, row, score) for row, score in zip(rows, scores, strict=True)
+            ]
+        return sorted(found, key=lambda hit: (-hit.score, hit.video_id, hit.start))
+
+    def segments(self, video_ids: Sequence[int]) -> dict[int, VideoSegments]:
+        """The segments of these videos, as far as they are there."""
+        found = {}
+        for video_id in video_ids:
+            rows = self._levels["moment"].rows_of(video_id)
+            if len(rows):
+                spans = np.stack([rows["start"], rows["end"]], axis=1)
+                locations = np.stack([rows["part"], rows["row"]], axis=1)
+                found[video_id] = VideoSegments(spans, self._parts.read(locations))
+        return found
+
+    def sample(self, num: int) -> list[VideoSegments]:
+        """The segments of so many videos, drawn at random."""
+        if num not in self._samples:
+            video_ids = self._levels["video"].video_ids()
+            random = np.random.default_rng(0)
+            chosen = random.choice(video_ids, min(num, len(video_ids)), replace=False)
+            self._samples[num] = list(self.segments(np.sort(chosen).tolist()).values())
+        return self._samples[num]
 
     def moments(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[_Found]:
         """The best moments: those of the videos of the nearest segments, and where these are too
@@ -373,6 +451,14 @@ class _Level:
                 return rows
         return np.empty(0, TABLE_DTYPE)
 
+    def video_ids(self) -> np.ndarray:
+        """`(n,)`, of the videos in it that are not deleted."""
+        every = [
+            shard.table["video"][_unpacked(alive, shard.info.count)]
+            for shard, alive in zip(self._shards, self._alive, strict=True)
+        ]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *every]))
+
     def forget(self, video_ids: list[int]) -> None:
         for number, shard in enumerate(self._shards):
             dead = np.zeros(shard.info.count, dtype=bool)
@@ -452,6 +538,7 @@ def _hit(rank: int, found: _Found, records: dict[int, VideoRecord]) -> SearchHit
         duration_seconds=record.duration_seconds,
         key=record.key,
         metadata=record.metadata,
+        video_id=record.id,
     )
 
 
