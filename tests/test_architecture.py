@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("configs", "indexing", "text", "training", "vision")
+PACKAGES = ("configs", "indexing", "ranking", "text", "training", "vision")
 SCRIPTS = ("search", "train")
 OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
@@ -21,6 +21,7 @@ TOOLS = ("delete", "export", "merge", "migrate", "repair", "status", "verify")
 ALLOWED = {
     "vision": set(),
     "text": set(),
+    "ranking": set(),
     "indexing": {"vision"},
     "indexing.__main__": {"vision", "configs"},
     **{f"indexing.{tool}": {"vision", "configs"} for tool in TOOLS},
@@ -40,6 +41,7 @@ NOT_ALWAYS_THERE = {
     "tensorboard",
     "matplotlib",
     "pyarrow",
+    "lightgbm",
 }
 SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}
 
