@@ -37,8 +37,10 @@ class Indexed(NamedTuple):
 def read_indexes(folders: Sequence[Path]) -> Indexed:
     """Several indexes of one model, one after the other."""
     parts = [_read(folder) for folder in folders]
-    records = [record for part in parts for record in part.records]
-    return Indexed(records, *(np.concatenate(arrays) for arrays in list(zip(*parts))[1:]))
+    return Indexed(
+        [record for part in parts for record in part.records],
+        *(np.concatenate([part[place] for part in parts]) for place in range(1, 6)),
+    )
 
 
 def _read(folder: Path) -> Indexed:

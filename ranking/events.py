@@ -60,9 +60,7 @@ def align_events(
         return None
     by_end = np.argsort(spans[:, 1], kind="stable")
     # Of each segment, how many of `by_end` have ended by its start.
-    num_before = np.searchsorted(
-        spans[by_end, 1], spans[:, 0] + _TOLERANCE_SECONDS, side="right"
-    )
+    num_before = np.searchsorted(spans[by_end, 1], spans[:, 0] + _TOLERANCE_SECONDS, side="right")
     # A segment shorter than the tolerance has not ended before itself.
     place = np.empty(num_segments, np.int64)
     place[by_end] = np.arange(num_segments)

@@ -3,7 +3,7 @@
 JSON Lines, an object a line, in UTF-8; blank lines are passed over:
 
     {"query": "a dog catches a frisbee", "video": "dogs/park.mp4", "relevance": 3}
-    {"query": "a goal", "video": "match.mp4", "relevance": 4, "start_seconds": 61, "end_seconds": 70}
+    {"query": "a goal", "video": "cup.mp4", "relevance": 4, "start_seconds": 61, "end_seconds": 70}
     {"query": "a sunset", "video": "beach.mp4", "clicks": 12, "impressions": 40}
 
 `video` is a key of the index. `relevance` is a whole number from 0 (wrong) to 4 (just that). Clicks

@@ -14,9 +14,6 @@ import numpy as np
 
 _WEIGHTS_NAME = "interaction.safetensors"
 _CONFIG_NAME = "interaction.json"
-_TENSORS = tuple(
-    f"{side}.{name}" for side in ("token", "frame") for name in ("hidden", "bias", "score")
-)
 
 
 def late_interaction(
@@ -183,7 +180,7 @@ class InteractionWeights:
                 raise ValueError("the checksum of its weights is wrong")
             tensors = load(content)
             of_model, dim = str(config["fingerprint"]), config["embedding_dim"]
-            heads = [_head(tensors, side, dim) for side in ("token", "frame")]
+            token, frame = _head(tensors, "token", dim), _head(tensors, "frame", dim)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"{folder} holds no interaction weights that can be read ({_reason(error)}); "
@@ -194,7 +191,7 @@ class InteractionWeights:
                 f"{folder}: its weights were trained on another model's embeddings (fingerprint "
                 f"{of_model[:8]}, not {fingerprint[:8]}); train them again with this model"
             )
-        return cls(*heads, fingerprint=of_model)
+        return cls(token, frame, of_model)
 
 
 def _head(tensors: dict[str, np.ndarray], side: str, dim: int) -> InteractionHead:

@@ -241,7 +241,7 @@ def _check_judged(
                 f"{name} is {values.shape} of {values.dtype}: must be ({len(features)},) whole "
                 "numbers"
             )
-    if len(relevance) and not (0 <= relevance.min() and relevance.max() <= 30):
+    if len(relevance) and (relevance.min() < 0 or relevance.max() > 30):
         raise ValueError("relevance is out of range: must be 0 to 30")
     if np.isinf(features).any():
         raise ValueError("features hold infinite values: give NaN for what is missing")

@@ -107,9 +107,9 @@ def _check_tree(tree: dict[str, str], *, number: int, num_features: int) -> None
     children = [*whole["left_child"], *whole["right_child"]]
     # Each node but the root, and each leaf (~leaf), is the child of one node, and nodes come after
     # their parents: so there are no circles.
-    if sorted(children) != [*range(-num_leaves, 0), *range(1, num_leaves - 1)]:
-        if num_leaves > 1:
-            raise ValueError(f"tree {number} does not hang together")
+    everything = [*range(-num_leaves, 0), *range(1, num_leaves - 1)]
+    if num_leaves > 1 and sorted(children) != everything:
+        raise ValueError(f"tree {number} does not hang together")
     nodes = range(num_leaves - 1)
     for side in ("left_child", "right_child"):
         for node, child in zip(nodes, whole[side], strict=True):

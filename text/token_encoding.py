@@ -82,7 +82,7 @@ class TokenEncoder:
             "first": lambda: torch.zeros(len(tokens), dtype=torch.int64),
             "last": lambda: torch.full((len(tokens),), tokens.shape[1] - 1),
             "argmax": lambda: tokens.argmax(dim=1),
-            "eos": lambda: (tokens == end).int().argmax(dim=1),
+            "eos": lambda: torch.eq(tokens, end).int().argmax(dim=1),
         }
         return places[kind]() if kind in places else None
 
