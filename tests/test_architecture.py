@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("configs", "indexing", "text", "training", "vision")
+PACKAGES = ("configs", "indexing", "ranking", "text", "training", "vision")
 SCRIPTS = ("search", "train")
 OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
@@ -21,6 +21,9 @@ TOOLS = ("delete", "export", "merge", "migrate", "repair", "status", "verify")
 ALLOWED = {
     "vision": set(),
     "text": set(),
+    "ranking": set(),
+    "ranking.query_encoding": {"text", "vision"},
+    "ranking.retrieval": {"indexing"},
     "indexing": {"text", "vision"},
     "indexing.__main__": {"text", "vision", "configs"},
     **{f"indexing.{tool}": {"vision", "configs"} for tool in TOOLS},
@@ -28,7 +31,7 @@ ALLOWED = {
     "configs": {"vision"},
     "configs.train_schema": {"training", "vision"},
     "training": {"configs", "indexing", "text", "vision"},
-    "search": {"configs", "indexing", "text", "vision"},
+    "search": {"configs", "indexing", "ranking", "text", "vision"},
     "train": {"configs", "indexing", "text", "training", "vision"},
 }
 # Extras, and what has no build for every processor: imported where they are used.
@@ -40,6 +43,7 @@ NOT_ALWAYS_THERE = {
     "tensorboard",
     "matplotlib",
     "pyarrow",
+    "lightgbm",
     "tantivy",
 }
 SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}

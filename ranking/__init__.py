@@ -1,0 +1,53 @@
+"""Which evidence counts: rankings, scores and features of candidates in, ranks and reasons out.
+
+It knows of no index, model or video: arrays come in, arrays go out.
+"""
+
+from ranking.composition import compose, excluding
+from ranking.confidence import (
+    DEFAULT_CALIBRATION,
+    SUGGESTED_MIN_CONFIDENCE,
+    Background,
+    Calibration,
+    background_queries,
+)
+from ranking.events import EventMatch, align_events, align_events_in_videos
+from ranking.evidence import Evidence, explain
+from ranking.features import FEATURE_NAMES, assemble_features
+from ranking.fusion import Fused, fuse_reciprocal_ranks
+from ranking.judgements import Judgement, read_judgements
+from ranking.late_interaction import (
+    InteractionHead,
+    InteractionWeights,
+    late_interaction,
+    late_interaction_with_videos,
+)
+from ranking.learned import LearnedRanker, ndcg, train_ranker
+
+__all__ = [
+    "DEFAULT_CALIBRATION",
+    "SUGGESTED_MIN_CONFIDENCE",
+    "Background",
+    "Calibration",
+    "background_queries",
+    "FEATURE_NAMES",
+    "EventMatch",
+    "Evidence",
+    "Fused",
+    "InteractionHead",
+    "InteractionWeights",
+    "Judgement",
+    "LearnedRanker",
+    "align_events",
+    "align_events_in_videos",
+    "assemble_features",
+    "compose",
+    "excluding",
+    "explain",
+    "fuse_reciprocal_ranks",
+    "late_interaction",
+    "late_interaction_with_videos",
+    "ndcg",
+    "read_judgements",
+    "train_ranker",
+]

@@ -1,0 +1,115 @@
+"""Several phrases, wanted and unwanted, with or without an image -> one query, or one score."""
+
+import numpy as np
+
+# A sum this much shorter than its parts is their noise.
+_CANCELLED = 1e-3
+# How far above the usual score of an unwanted phrase counts as showing it, and what a standard
+# deviation beyond that costs, in those of the wanted phrase. Chosen in
+# benchmarks/negation_events.py, where recall of what is wanted is as without the unwanted.
+_THRESHOLD_SPREADS = 0.5
+_EXCLUSION_WEIGHT = 2.0
+_LEAST_SPREAD = 1e-6
+
+
+def compose(embeddings: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted sum of what is wanted: phrases, or a phrase and an image.
+
+    Embeddings of texts and of images lie in different parts of the space: beside an image, a phrase
+    of weight 1 counts less than it seems to.
+
+    Args:
+        embeddings: `(n, D)`, L2-normalised.
+        weights: `(n,)`, below 0 for "less of this". For what must not be there, use `excluding`:
+            a query that leads away from it finds what is like nothing at all as readily.
+
+    Returns:
+        `(D,)` float32, L2-normalised.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, or a sum that cancels out.
+    """
+    embeddings, weights = np.asarray(embeddings), np.asarray(weights, dtype=np.float64)
+    if embeddings.ndim != 2 or weights.shape != embeddings.shape[:1] or not len(weights):
+        raise ValueError(
+            f"embeddings is {embeddings.shape} and weights {weights.shape}: must be (n, D) and "
+            "(n,), at least one"
+        )
+    if not (np.isfinite(embeddings).all() and np.isfinite(weights).all()):
+        raise ValueError("embeddings or weights hold values that are not finite")
+    total = weights @ embeddings
+    length = float(np.linalg.norm(total))
+    if length <= _CANCELLED * float(np.abs(weights).sum()):
+        raise ValueError(
+            "the parts of the query cancel out: nothing is left to search for; change their weights"
+        )
+    return (total / length).astype(np.float32)
+
+
+def excluding(
+    positive: np.ndarray,
+    negative: np.ndarray,
+    *,
+    positive_background: np.ndarray | None = None,
+    negative_background: np.ndarray | None = None,
+    weight: float = _EXCLUSION_WEIGHT,
+    threshold: float = _THRESHOLD_SPREADS,
+) -> np.ndarray:
+    """Scores of items for "X without Y".
+
+    An item loses for what it shows of Y beyond what items usually score:
+
+        excess[m] = max(0, (negative[m] - mean_m) / spread_m - threshold)
+        score     = positive - weight * spread * max_m excess[m]
+
+    with mean and spread (standard deviation) of each phrase over the background. So phrases that
+    score high everywhere cost nothing, nor does Y where it is as likely as not, and the order of
+    items without Y is that for X.
+
+    Args:
+        positive: `(N,)`, scores for X.
+        negative: `(M, N)`, scores for each Y, of each item's best frame (or segment): Y may be seen
+            for a second only, which an embedding of the whole video does not tell.
+        positive_background: `(B,)`, scores for X of items drawn at random from the collection;
+            default: the items themselves, which then should be so too, and not the best alone.
+        negative_background: `(M, B)`, likewise for each Y, of their best frames.
+        weight: at least 0.
+        threshold: in standard deviations.
+
+    Returns:
+        `(N,)` float64, in the unit of `positive`.
+
+    Raises:
+        ValueError: shapes that do not fit, scores that are not finite, a weight below 0.
+    """
+    positive, negative = _scores("positive", positive, 1), _scores("negative", negative, 2)
+    if negative.shape[1] != len(positive):
+        raise ValueError(
+            f"negative is {negative.shape}: must be (M, {len(positive)}), for the items of positive"
+        )
+    if not weight >= 0:
+        raise ValueError(f"weight={weight}: must be at least 0")
+    usual = negative
+    if negative_background is not None:
+        usual = _scores("negative_background", negative_background, 2)
+        if len(usual) != len(negative):
+            raise ValueError(
+                f"negative_background is {usual.shape}: must be ({len(negative)}, B), a row for "
+                "each phrase"
+            )
+    spread = positive.std()
+    if positive_background is not None:
+        spread = _scores("positive_background", positive_background, 1).std()
+    spreads = np.maximum(usual.std(axis=1, keepdims=True), _LEAST_SPREAD)
+    excess = (negative - usual.mean(axis=1, keepdims=True)) / spreads - threshold
+    return positive - weight * spread * np.maximum(excess, 0).max(axis=0)
+
+
+def _scores(name: str, values: np.ndarray, num_axes: int) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != num_axes or 0 in values.shape:
+        shape = {1: "(items,)", 2: "(phrases, items)"}[num_axes]
+        raise ValueError(f"{name} is {values.shape}: must be {shape}, at least one of each")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds values that are not finite: leave out such items")
+    return values

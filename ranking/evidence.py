@@ -1,0 +1,50 @@
+"""What put a hit where it is: a source, its rank and score -> one line a person can read."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One reason for a hit.
+
+    Attributes:
+        source: what found or judged it: `video`, `moment`, `lexical`, `rerank`, ...
+        rank: its rank there, from 1; None where the source does not rank.
+        score: what the source said of it, in its own unit; None where it has none.
+        detail: in a few words: the caption's words that matched, the second that was read.
+        contribution: its share of the final score, in that score's unit; None where it is unknown.
+    """
+
+    source: str
+    rank: int | None = None
+    score: float | None = None
+    detail: str = ""
+    contribution: float | None = None
+
+    def __str__(self) -> str:
+        """Such as `lexical #2 7.31 (caption: dog, frisbee) +0.016`."""
+        parts = [self.source]
+        if self.rank is not None:
+            parts.append(f"#{self.rank}")
+        if self.score is not None:
+            parts.append(_number(self.score))
+        if self.detail:
+            parts.append(f"({' '.join(self.detail.split())})")
+        if self.contribution is not None:
+            parts.append(f"{self.contribution:+.3f}")
+        return " ".join(parts)
+
+
+def explain(evidence: Sequence[Evidence]) -> str:
+    """All of it in one line, what contributed most first; `no evidence` where there is none."""
+    order = sorted(
+        evidence,
+        key=lambda each: -abs(each.contribution) if each.contribution is not None else math.inf,
+    )
+    return "; ".join(map(str, order)) or "no evidence"
+
+
+def _number(score: float) -> str:
+    return f"{score:.3f}" if abs(score) < 1 else f"{score:.2f}"

@@ -1,0 +1,73 @@
+"""Rankings of several sources -> one ranking, by reciprocal ranks."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fused:
+    """An item of the fused ranking.
+
+    Attributes:
+        score: the sum, over the sources that found it, of weight / (k + rank).
+        ranks: its rank in each of those sources, from 1.
+    """
+
+    item: Hashable
+    score: float
+    ranks: dict[str, int]
+
+
+def fuse_reciprocal_ranks(
+    rankings: Mapping[str, Sequence[Hashable]],
+    *,
+    k: float = 60.0,
+    weights: Mapping[str, float] | None = None,
+) -> list[Fused]:
+    """Reciprocal rank fusion (Cormack et al. 2009, "Reciprocal Rank Fusion outperforms Condorcet
+    and individual Rank Learning Methods", section 2).
+
+    Scores of different sources, which have no common unit, are not looked at: only ranks are.
+    Items that tie are ordered by their best rank, then by the order of the sources.
+
+    Args:
+        rankings: of each source its items, best first. An item that comes again in a source, as a
+            video does with several of its moments, counts where it came first, and ranks count
+            different items.
+        k: at least 0; the greater, the less the first places count more than those after them.
+        weights: of sources, at least 0; 1 for those not named. A source of weight 0 is left out.
+
+    Returns:
+        Every item that any source found, best first.
+
+    Raises:
+        ValueError: k or a weight is out of range, or a weight is of no source.
+    """
+    if not (math.isfinite(k) and k >= 0):
+        raise ValueError(f"k={k}: must be finite and at least 0; 60 is usual")
+    weights = {} if weights is None else weights
+    _check_weights(weights, rankings)
+    scores: dict[Hashable, float] = {}
+    ranks: dict[Hashable, dict[str, int]] = {}
+    for source, items in rankings.items():
+        weight = weights.get(source, 1.0)
+        if weight == 0:
+            continue
+        for rank, item in enumerate(dict.fromkeys(items), start=1):
+            scores[item] = scores.get(item, 0.0) + weight / (k + rank)
+            ranks.setdefault(item, {})[source] = rank
+    # Sorting is stable, and items were first seen in the order of the sources.
+    order = sorted(scores, key=lambda item: (-scores[item], min(ranks[item].values())))
+    return [Fused(item, scores[item], ranks[item]) for item in order]
+
+
+def _check_weights(weights: Mapping[str, float], rankings: Mapping[str, object]) -> None:
+    for source, weight in weights.items():
+        if source not in rankings:
+            raise ValueError(
+                f"weights names {source!r}, which is no source: must be of "
+                f"{', '.join(map(repr, rankings)) or 'none'}"
+            )
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"weights[{source!r}]={weight}: must be finite and at least 0")

@@ -1,0 +1,152 @@
+"""A file of judgements -> how relevant which video is to which query.
+
+JSON Lines, an object a line, in UTF-8; blank lines are passed over:
+
+    {"query": "a dog catches a frisbee", "video": "dogs/park.mp4", "relevance": 3}
+    {"query": "a goal", "video": "cup.mp4", "relevance": 4, "start_seconds": 61, "end_seconds": 70}
+    {"query": "a sunset", "video": "beach.mp4", "clicks": 12, "impressions": 40}
+
+`video` is a key of the index. `relevance` is a whole number from 0 (wrong) to 4 (just that). Clicks
+become one: four times the lower bound of the rate of clicks, rounded up, so that one click of one
+is not taken for certain.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_RELEVANCE = 4
+_FIELDS = {
+    *("query", "video", "relevance", "clicks", "impressions"),
+    *("start_seconds", "end_seconds"),
+}
+_Z = 1.96  # of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One line.
+
+    Attributes:
+        relevance: 0 to 4.
+        span: start and end seconds of what is judged; None for the whole video.
+    """
+
+    query: str
+    video: str
+    relevance: int
+    span: tuple[float, float] | None = None
+
+
+def read_judgements(path: Path) -> list[Judgement]:
+    """Reads a file of judgements, in its order.
+
+    Raises:
+        ValueError: the file is missing, holds no judgement, or has a line that is none; the line is
+            named.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    judgements: list[Judgement] = []
+    known: dict[tuple, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            judgement = _parse(line)
+            place = (judgement.query, judgement.video, judgement.span)
+            if place in known:
+                raise ValueError(f"judges the same as line {known[place]}: keep one of them")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        known[place] = number
+        judgements.append(judgement)
+    if not judgements:
+        raise ValueError(
+            f"{path}: holds no judgement; each line is like "
+            '{"query": "a dog", "video": "a.mp4", "relevance": 3}'
+        )
+    return judgements
+
+
+def click_relevance(clicks: int, impressions: int) -> int:
+    """The grade of what was clicked so many times of so many that it was shown: four times the
+    lower bound of the rate of clicks by the score interval (Wilson 1927), 95 %, rounded up.
+
+    Raises:
+        ValueError: clicks that are below 0 or more than impressions.
+    """
+    if not 0 <= clicks <= impressions:
+        raise ValueError(f"clicks={clicks}: must be 0 to impressions={impressions}")
+    if not clicks:
+        return 0
+    rate, z2 = clicks / impressions, _Z * _Z / impressions
+    spread = _Z * math.sqrt(rate * (1 - rate) / impressions + z2 / (4 * impressions))
+    return math.ceil(MAX_RELEVANCE * (rate + z2 / 2 - spread) / (1 + z2))
+
+
+def _parse(line: bytes) -> Judgement:
+    try:
+        entry = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is no JSON"
+        raise ValueError(f"{reason}; write an object a line") from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"is a {type(entry).__name__}: must be an object")
+    if unknown := entry.keys() - _FIELDS:
+        raise ValueError(
+            f"has an unknown field {min(unknown)!r}: must be of {', '.join(sorted(_FIELDS))}"
+        )
+    query, video = _text(entry, "query"), _text(entry, "video")
+    return Judgement(query, video, _relevance(entry), _span(entry))
+
+
+def _text(entry: dict[str, Any], name: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name}={value!r}: must be a text that is not empty")
+    return value
+
+
+def _relevance(entry: dict[str, Any]) -> int:
+    if "relevance" not in entry:
+        if "clicks" not in entry or "impressions" not in entry:
+            raise ValueError("lacks relevance, or clicks and impressions")
+        return click_relevance(_whole(entry, "clicks"), _whole(entry, "impressions"))
+    if "clicks" in entry or "impressions" in entry:
+        raise ValueError("has relevance and clicks: give one of them")
+    relevance = _whole(entry, "relevance")
+    if not 0 <= relevance <= MAX_RELEVANCE:
+        raise ValueError(f"relevance={relevance}: must be 0 to {MAX_RELEVANCE}")
+    return relevance
+
+
+def _whole(entry: dict[str, Any], name: str) -> int:
+    value = entry[name]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}={value!r}: must be a whole number")
+    return value
+
+
+def _span(entry: dict[str, Any]) -> tuple[float, float] | None:
+    given = [name for name in ("start_seconds", "end_seconds") if entry.get(name) is not None]
+    if not given:
+        return None
+    if len(given) == 1:
+        raise ValueError(f"has {given[0]} alone: give start_seconds and end_seconds, or neither")
+    span = []
+    for name in given:
+        value = entry[name]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) < math.inf:
+            raise ValueError(f"{name}={value!r}: must be a number of seconds")
+        span.append(float(value))
+    if not 0 <= span[0] < span[1]:
+        raise ValueError(
+            f"start_seconds={span[0]}, end_seconds={span[1]}: must be at least 0, and the end later"
+        )
+    return span[0], span[1]

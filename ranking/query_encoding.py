@@ -1,0 +1,88 @@
+"""A query of any kind (words, an image, a video, several of these) -> its embedding."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+import numpy as np
+
+from ranking.composition import compose
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vision import DualEncoder, FrameEncoder
+
+_QUERY_FRAMES = 12  # of a video that is searched by
+
+# A sentence, the path of an image or a video, or a Pillow image.
+Part: TypeAlias = Union[str, Path, "Image.Image"]
+# Or several, all of which the answer should be like; with weights, or below 0, unlike.
+Query: TypeAlias = Union[Part, Sequence[Part], Mapping[Part, float]]
+
+
+class QueryEncoder:
+    """Both towers of a model.
+
+    Args:
+        model: the index's.
+        device: `auto`, `cpu`, `cuda`, ...
+    """
+
+    def __init__(self, model: "DualEncoder", *, device: str = "auto") -> None:
+        from text import TextEncoder, Tokenizer
+        from vision import choose_device
+
+        self._model = model
+        self._device = choose_device(device)
+        self._frame_encoder: FrameEncoder | None = None  # made at the first image or video query
+        self._text_encoder = TextEncoder(
+            model.clip,
+            Tokenizer(model.tokenize, context_length=model.context_length),
+            scripts=model.spec.scripts,
+            device=self._device,
+        )
+
+    def sentences(self, sentences: Sequence[str]) -> np.ndarray:
+        """`(n, D)` float32, L2-normalised; n may be 0."""
+        if not sentences:
+            return np.empty((0, self._model.embedding_dim), np.float32)
+        return self._text_encoder.encode(sentences).numpy()
+
+    def encode(self, query: Query) -> np.ndarray:
+        """`(D,)` float32, L2-normalised.
+
+        Raises:
+            ValueError: an empty sentence, no part at all, or parts that cancel out.
+            vision.VideoDecodeError: an image or a video cannot be read.
+        """
+        if isinstance(query, str):
+            return self._text_encoder.encode_query(query).numpy()
+        if isinstance(query, Mapping):
+            parts, weights = list(query), list(query.values())
+        elif isinstance(query, Sequence):
+            parts, weights = list(query), [1.0] * len(query)
+        else:
+            return self._picture(query)
+        if not parts:
+            raise ValueError("query is empty: give at least one sentence, image or video")
+        embeddings = [self.encode(part) for part in parts]
+        return compose(np.stack(embeddings), np.array(weights))
+
+    def _picture(self, query: "Path | Image.Image") -> np.ndarray:
+        import torch
+
+        from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
+
+        if self._frame_encoder is None:
+            self._frame_encoder = FrameEncoder(
+                self._model, device=str(self._device), precision="fp32"
+            )
+        encoder = self._frame_encoder
+        if isinstance(query, Path):
+            settings = FrameSettings(UniformSampler(_QUERY_FRAMES), encoder.preprocessing)
+            pixels = torch.cat([frames.pixels for frames in iter_frames(query, settings)])
+        else:
+            image = torch.from_numpy(np.array(query.convert("RGB"))).permute(2, 0, 1)
+            pixels = encoder.preprocessing.resize(image[None])
+        return encoder.pool(encoder.encode(pixels)).numpy()

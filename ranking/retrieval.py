@@ -1,0 +1,261 @@
+"""What is asked and an index -> hits: candidates of each source, fused, reranked and explained.
+
+Pictures are searched by their embeddings, texts (captions, titles, tags, names, what was read or
+heard) by their words. Both give candidates, which reciprocal ranks put into one order. What must
+not be shown costs a candidate as much as it shows of it; events are looked for in their order.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from indexing.hits import LexicalHit, SearchHit
+from indexing.reading import IndexReader, VideoSegments
+from ranking.composition import excluding
+from ranking.events import align_events_in_videos
+from ranking.evidence import Evidence
+from ranking.fusion import fuse_reciprocal_ranks
+
+PICTURE, WORDS, WITHOUT, EVENTS = "picture", "words", "without", "events"
+SOURCES = (PICTURE, WORDS)
+
+_POOL = 100  # candidates of each source, at least
+_SAMPLE_VIDEOS = 256  # of the collection, which tell what a phrase usually scores
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, as an index understands it.
+
+    Attributes:
+        wanted: `(D,)` embedding of what should be shown.
+        words: that texts should have, as `text.segmentation` gives them; none to leave texts out.
+        excluded: `(M, D)` embeddings of what should not be shown; M may be 0.
+        excluded_words: that texts should not have.
+        events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
+        where: what the videos must be like, see `indexing.filters`.
+    """
+
+    wanted: np.ndarray
+    words: Sequence[str] = ()
+    excluded: np.ndarray | Sequence = ()
+    excluded_words: Sequence[str] = ()
+    events: np.ndarray | Sequence = ()
+    where: str | None = None
+
+
+class Retriever:
+    """Answers requests from an index.
+
+    Args:
+        reader: of the index.
+        sources: of candidates, of `SOURCES`.
+        weights: how much a rank in each source counts; 1 for those not named.
+    """
+
+    def __init__(
+        self,
+        reader: IndexReader,
+        *,
+        sources: Sequence[str] = SOURCES,
+        weights: dict[str, float] | None = None,
+    ) -> None:
+        unknown = [source for source in sources if source not in SOURCES]
+        if unknown or not sources:
+            raise ValueError(
+                f"sources={list(sources)}: must be one or more of {', '.join(SOURCES)}"
+            )
+        self._reader = reader
+        self._sources = tuple(sources)
+        self._weights = {} if weights is None else weights
+
+    def search(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
+        """The best hits, each with the evidence for it.
+
+        Args:
+            k: hits to return, at least 1; fewer come back where there are fewer.
+            level: `video` or `moment`.
+
+        Raises:
+            ValueError: k, level or the filter is wrong, or a file of the index is damaged.
+        """
+        if len(request.events):
+            hits = self._in_order(request, k=k, level=level)
+        else:
+            hits = self._by_sources(request, k=k, level=level)
+        return [replace(hit, rank=rank) for rank, hit in enumerate(hits[:k], start=1)]
+
+    def _by_sources(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
+        texts = self._texts(request, k=k, level=level)
+        pictures: list[SearchHit] = []
+        if PICTURE in self._sources:
+            needs_more = bool(texts) or len(request.excluded)
+            pictures = self._reader.search(
+                request.wanted,
+                k=max(k, _POOL) if needs_more else k,
+                level=level,
+                where=request.where,
+            )
+            judged = self._judged(request, pictures, level=level)
+            judged.sort(key=lambda hit: -hit.score)
+            pictures = _with_evidence(PICTURE, judged)
+        if not texts:
+            return pictures
+        return self._fused(request, pictures, texts, level=level)
+
+    def _texts(self, request: Request, *, k: int, level: str) -> list[LexicalHit]:
+        if WORDS not in self._sources or not request.words:
+            return []
+        return self._reader.search_words(
+            request.words,
+            k=max(k, _POOL),
+            excluded=request.excluded_words,
+            where=request.where,
+            level=level,
+        )
+
+    def _fused(
+        self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str
+    ) -> list[SearchHit]:
+        """Both rankings in one. A moment that a picture and a text speak for is one hit."""
+        found = self._as_hits(request, pictures, texts, level=level)
+        by_place = {_place(hit): hit for hit in pictures}
+        fused = fuse_reciprocal_ranks(
+            {PICTURE: [_place(hit) for hit in pictures], WORDS: [_place(hit) for hit in found]},
+            weights=self._weights,
+        )
+        evidence: dict[tuple, list[Evidence]] = {}
+        for hit in (*pictures, *found):
+            known = evidence.setdefault(_place(hit), [])
+            known += [each for each in hit.evidence if each.source not in {e.source for e in known}]
+        # What was read or heard tells the second better than the picture does.
+        by_place |= {_place(hit): hit for hit in reversed(found)}
+        return [replace(by_place[item.item], evidence=tuple(evidence[item.item])) for item in fused]
+
+    def _as_hits(
+        self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str
+    ) -> list[SearchHit]:
+        """Texts as hits of pictures, with the same scores, in the texts' order."""
+        video_ids = sorted({text.video_id for text in texts})
+        of_video: dict[int, list[SearchHit]] = {}
+        for hit in self._reader.hits_of(video_ids, request.wanted, level=level):
+            of_video.setdefault(hit.video_id, []).append(hit)
+        shown = {_place(hit) for hit in pictures}
+        hits = []
+        for rank, text in enumerate(texts, start=1):
+            if text.video_id not in of_video:  # deleted since
+                continue
+            hit = _hit_of_text(text, of_video[text.video_id], shown, level)
+            evidence = Evidence(WORDS, rank, text.score, f"{text.source}: {text.text}")
+            hits.append(replace(hit, evidence=(evidence,)))
+        judged = self._judged(request, hits, level=level)
+        judged.sort(key=lambda hit: any(each.source == WITHOUT for each in hit.evidence))
+        return judged
+
+    def _judged(self, request: Request, hits: list[SearchHit], *, level: str) -> list[SearchHit]:
+        """Hits with a lower score where they show what should not be shown."""
+        if not len(request.excluded) or not hits:
+            return list(hits)
+        unwanted = np.asarray(request.excluded)
+        videos = self._segments(hits)
+        sample = self._reader.sample(_SAMPLE_VIDEOS)
+        scores = excluding(
+            np.array([hit.score for hit in hits]),
+            np.array([_best_inside(videos[hit.video_id], unwanted, hit, level) for hit in hits]).T,
+            positive_background=_best_of(sample, request.wanted[None])[0],
+            negative_background=_best_of(sample, unwanted),
+        )
+        judged = []
+        for hit, score in zip(hits, scores.tolist(), strict=True):
+            evidence = hit.evidence
+            if score < hit.score:
+                evidence += (Evidence(WITHOUT, contribution=score - hit.score),)
+            judged.append(replace(hit, score=score, evidence=evidence))
+        return judged
+
+    def _in_order(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
+        """Videos in which the events follow each other, and the stretch that holds them all."""
+        candidates = {}
+        for event in (request.wanted, *request.events):
+            for hit in self._reader.search(
+                event, k=max(k, _POOL), level="moment", where=request.where
+            ):
+                candidates.setdefault(hit.video_id, hit)
+        hits = list(candidates.values())
+        if not hits:
+            return []
+        videos = self._segments(hits)
+        events = np.asarray(request.events)
+        usual = _best_of(self._reader.sample(_SAMPLE_VIDEOS), events).mean(axis=1, keepdims=True)
+        of_each = [videos[hit.video_id] for hit in hits]
+        matches = align_events_in_videos(
+            events @ np.concatenate([video.embeddings for video in of_each]).T - usual,
+            np.concatenate([video.spans for video in of_each]),
+            counts=[len(video.spans) for video in of_each],
+        )
+        found = []
+        for hit, match in zip(hits, matches, strict=True):
+            if match is None:
+                continue
+            start, end = float(match.spans[0, 0]), float(match.spans[-1, 1])
+            at = ", ".join(f"{first:.0f}-{last:.0f} s" for first, last in match.spans)
+            found.append(
+                replace(
+                    hit,
+                    score=match.score + float(usual.mean()),
+                    start_seconds=0.0 if level == "video" else start,
+                    end_seconds=hit.duration_seconds if level == "video" else end,
+                    best_seconds=float(match.spans[0].mean()),
+                    evidence=(Evidence(EVENTS, score=match.ordered, detail=at),),
+                )
+            )
+        return sorted(found, key=lambda hit: -hit.score)
+
+    def _segments(self, hits: Iterable[SearchHit]) -> dict[int, VideoSegments]:
+        return self._reader.segments(sorted({hit.video_id for hit in hits}))
+
+
+def _place(hit: SearchHit) -> tuple:
+    """What makes two hits the same one."""
+    return hit.video_id, hit.start_seconds, hit.end_seconds
+
+
+def _with_evidence(source: str, hits: list[SearchHit]) -> list[SearchHit]:
+    return [
+        replace(hit, evidence=(Evidence(source, rank, hit.score), *hit.evidence))
+        for rank, hit in enumerate(hits, start=1)
+    ]
+
+
+def _hit_of_text(
+    text: LexicalHit, of_video: list[SearchHit], shown: set[tuple], level: str
+) -> SearchHit:
+    """The video, or the moment of it, that a text speaks of: a timed one of its own seconds."""
+    if text.start_seconds is None or text.end_seconds is None:
+        return of_video[0]
+    middle = (text.start_seconds + text.end_seconds) / 2
+    if level == "video":
+        return replace(of_video[0], best_seconds=middle)
+    around = [hit for hit in of_video if hit.start_seconds <= middle < hit.end_seconds]
+    hit = (around or of_video)[0]
+    if _place(hit) not in shown:  # no picture speaks for the rest of that moment
+        hit = replace(hit, start_seconds=text.start_seconds, end_seconds=text.end_seconds)
+    return replace(hit, best_seconds=middle)
+
+
+def _best_inside(
+    video: VideoSegments, phrases: np.ndarray, hit: SearchHit, level: str
+) -> np.ndarray:
+    """`(M,)`, of each phrase the best score in a hit's seconds."""
+    inside = np.ones(len(video.spans), dtype=bool)
+    if level == "moment":
+        inside = (video.spans[:, 0] < hit.end_seconds) & (video.spans[:, 1] > hit.start_seconds)
+    return (video.embeddings[inside if inside.any() else slice(None)] @ phrases.T).max(axis=0)
+
+
+def _best_of(videos: Sequence[VideoSegments], phrases: np.ndarray) -> np.ndarray:
+    """`(M, N)`, of each phrase the best score in each video."""
+    counts = [len(video.spans) for video in videos]
+    scores = phrases @ np.concatenate([video.embeddings for video in videos]).T
+    return np.maximum.reduceat(scores, np.cumsum(counts) - counts, axis=1)

@@ -1,0 +1,112 @@
+"""Sentences -> an embedding for each of their tokens, in the space of the text embeddings.
+
+An open_clip model pools its last layer over the tokens, or takes one of them, and projects the
+result. Here each token's own output is projected by the same projection: where the pooling is a
+mean and the projection linear, the text embedding points to the mean of its token embeddings.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from text.encoding import trimmed
+from text.tokenizer import Tokenizer
+
+_BATCH_SENTENCES = 64
+
+
+class TokenEncoder:
+    """The text tower of a model, token by token.
+
+    Args:
+        clip: an open_clip model: CLIP, or CustomTextCLIP with open_clip's text transformer or one
+            of transformers.
+        tokenizer: the model's.
+        device: where `clip` lies.
+
+    Raises:
+        ValueError: a text tower of another kind.
+    """
+
+    def __init__(
+        self, clip: Any, tokenizer: Tokenizer, *, device: torch.device | str = "cpu"
+    ) -> None:
+        self._clip = clip.to(device)
+        self._tokenizer = tokenizer
+        self._device = device
+        # CLIP keeps the parts of its text tower as its own.
+        self._tower = getattr(clip, "text", clip)
+        self._is_of_transformers = hasattr(self._tower, "pooler")
+        if not self._is_of_transformers and not hasattr(self._tower, "ln_final"):
+            raise ValueError(
+                f"the model's text tower is a {type(self._tower).__name__}: token embeddings are "
+                "known of open_clip's text transformers and of those of transformers only; search "
+                "without late interaction"
+            )
+
+    @torch.inference_mode()
+    def encode_tokens(self, sentences: Sequence[str]) -> list[torch.Tensor]:
+        """Returns for each sentence `(L, D)` float32 on the CPU, L2-normalised.
+
+        They are those of its words, and of the token that the model pools, if it pools one: with a
+        causal tower, only that has seen the whole sentence. Other tokens that every sentence has,
+        its borders and padding, are left out, unless there is nothing else.
+        """
+        embeddings: list[torch.Tensor] = []
+        in_every = self._tokenizer([""])[0].unique()
+        for tokens in self._tokenizer(list(sentences)).split(_BATCH_SENTENCES):
+            tokens = trimmed(tokens, self._clip)
+            features = self._features(tokens.to(self._device))
+            features = F.normalize(features.float(), dim=-1).cpu()
+            is_kept = torch.isin(tokens, in_every, invert=True)
+            if (pooled := self._pooled_places(tokens)) is not None:
+                is_kept[torch.arange(len(tokens)), pooled] = True
+            is_kept[:, 0] |= ~is_kept.any(dim=1)
+            embeddings += [each[kept] for each, kept in zip(features, is_kept, strict=True)]
+        return embeddings
+
+    def _pooled_places(self, tokens: torch.Tensor) -> torch.Tensor | None:
+        """`(B,)`, the place of the one token that is pooled; None where there is none such."""
+        if self._is_of_transformers:
+            place = getattr(self._tower.pooler, "cls_token_position", None)
+            return None if place is None else torch.full((len(tokens),), place)
+        # CLIP's own attributes have a prefix, its tower's have none.
+        kind = getattr(self._tower, "text_pool_type", None) or self._tower.pool_type
+        end = getattr(self._tower, "text_eos_id", None) or getattr(self._tower, "eos_id", None)
+        if getattr(self._tower, "cls_emb", None) is not None:
+            return None  # an embedding of its own, beside those of the tokens
+        places = {
+            "first": lambda: torch.zeros(len(tokens), dtype=torch.int64),
+            "last": lambda: torch.full((len(tokens),), tokens.shape[1] - 1),
+            "argmax": lambda: tokens.argmax(dim=1),
+            "eos": lambda: torch.eq(tokens, end).int().argmax(dim=1),
+        }
+        return places[kind]() if kind in places else None
+
+    def _features(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(B, L)` -> `(B, L, D)`, projected."""
+        tower = self._tower
+        if self._is_of_transformers:
+            mask = (tokens != tower.config.pad_token_id).long()
+            output = tower.transformer(input_ids=tokens, attention_mask=mask)
+            return tower.proj(output.last_hidden_state)
+        if hasattr(tower, "_embeds"):
+            states, mask = tower._embeds(tokens)
+            states = tower.transformer(states, attn_mask=mask)
+            if tower.cls_emb is not None:
+                states = states[:, :-1]
+        else:
+            states = tower.token_embedding(tokens) + tower.positional_embedding
+            states = tower.transformer(states, attn_mask=tower.attn_mask)
+        return _projected(tower.ln_final(states), tower.text_projection)
+
+
+def _projected(states: torch.Tensor, projection: Any) -> torch.Tensor:
+    if projection is None:
+        return states
+    if isinstance(projection, nn.Linear):
+        return projection(states)
+    return states @ projection
