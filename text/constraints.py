@@ -36,7 +36,9 @@ _TAGGED = regex.compile(
 _NUMBER_ONE = regex.compile(r"\d+")  # "#1" is a rank
 _EDGES = " ,;:.\uff0c\u3002\u30fb"
 # Words that held what was cut to the rest, and hold nothing now.
-_BEFORE_CUT = regex.compile(r"(?:\s*(?:[,;:]|(?<!\p{L})-(?!\p{L})|\b(?:and|but|và)(?=\s*\n)))*\s*(?=\n)", regex.IGNORECASE)
+_BEFORE_CUT = regex.compile(
+    r"(?:\s*(?:[,;:]|(?<!\p{L})-(?!\p{L})|\b(?:and|but|và)(?=\s*\n)))*\s*(?=\n)", regex.IGNORECASE
+)
 _AFTER_CUT = regex.compile(r"^\s*(?:[,;:]|\b(?:and|of|và)\b|的|の|의(?=\s))*\s*", regex.IGNORECASE)
 _AROUND_CUTS = regex.compile(r"\s*\n[\s\n]*")
 _NEEDS_NO_BLANK = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]")

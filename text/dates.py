@@ -31,15 +31,24 @@ _BUDDHIST_ERA = 543  # years that the Thai calendar is ahead
 _RELATIVE = {
     ("day", 0): r"\btoday\b|今天|今日|本日|오늘|วันนี้|\bhôm nay\b",
     ("day", 1): r"\byesterday\b|昨天|昨日|きのう|어제|เมื่อวาน(?:นี้)?(?!ซืน)|\bhôm qua\b",
-    ("day", 2): r"\b(?:the )?day before yesterday\b|前天|一昨日|おととい|그저께|그제|เมื่อวานซืน(?:นี้)?|\bhôm kia\b",
+    (
+        "day",
+        2,
+    ): r"\b(?:the )?day before yesterday\b|前天|一昨日|おととい|그저께|그제|เมื่อวานซืน(?:นี้)?|\bhôm kia\b",
     ("week", 0): r"\bthis week\b|本周|这周|这个?星期|今週|이번 ?주|(?:สัปดาห์|อาทิตย์)นี้|\btuần này\b",
     ("week", 1): r"\b(?:last|past|previous) week\b|上周|上个?星期|上週|先週|지난 ?주|저번 ?주|"
     r"(?:สัปดาห์|อาทิตย์)(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|\btuần (?:trước|rồi|vừa rồi)\b",
     ("month", 0): r"\bthis month\b|本月|这个?月|今月|이번 ?달|เดือนนี้|\btháng này\b",
-    ("month", 1): r"\b(?:last|past|previous) month\b|上个?月|先月|지난 ?달|저번 ?달|เดือน(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|"
+    (
+        "month",
+        1,
+    ): r"\b(?:last|past|previous) month\b|上个?月|先月|지난 ?달|저번 ?달|เดือน(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|"
     r"\btháng (?:trước|rồi|vừa rồi)\b",
     ("year", 0): r"\bthis year\b|今年|올해|금년|ปีนี้|\bnăm nay\b",
-    ("year", 1): r"\b(?:last|past|previous) year\b|去年|昨年|작년|지난 ?해|ปี(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|\bnăm (?:ngoái|trước)\b",
+    (
+        "year",
+        1,
+    ): r"\b(?:last|past|previous) year\b|去年|昨年|작년|지난 ?해|ปี(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|\bnăm (?:ngoái|trước)\b",
     ("year", 2): r"前年|一昨年|おととし|재작년",
 }
 _COUNTED_UNITS = {
@@ -73,7 +82,10 @@ _MADE = (
     r"(?:that (?:was|were) |which (?:was|were) )?(?:uploaded|recorded|filmed|taken|posted|added|"
     r"captured|published|dated)"
 )
-_MADE_BEFORE = regex.compile(rf"\b{_MADE}\s*:?\s*$|(?:拍摄于|上传于|quay|đăng|được quay|ถ่าย(?:เมื่อ)?|\b(?:in|from) the)\s*$", regex.IGNORECASE)
+_MADE_BEFORE = regex.compile(
+    rf"\b{_MADE}\s*:?\s*$|(?:拍摄于|上传于|quay|đăng|được quay|ถ่าย(?:เมื่อ)?|\b(?:in|from) the)\s*$",
+    regex.IGNORECASE,
+)
 _MADE_AFTER = regex.compile(
     r"(?P<made>(?:に|에)?\s?(?:拍摄|拍攝|拍|录制|录|上传|撮影(?:した|された)|撮った|録画(?:した|された)|投稿(?:した|された)|"
     r"찍은|촬영한|촬영된|올린|녹화한)的?(?!照)|(?:の|에|的))",

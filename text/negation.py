@@ -28,9 +28,7 @@ _STOPS = (
 )
 _PHRASE = rf"{_WORD}(?:(?:,? (?:or|and|nor))? (?!(?:{_STOPS})\b){_WORD}){{0,7}}"
 _GERUND_OR_NOUN = r"(?!(?:only|bad|yet|so|very|enough|even|sure|really|just|to|be|quite|all|much|many|far|long|a single|one)\b)"
-_IDIOM_WITHOUT = (
-    r"(?:an? )?(?:doubt|question|borders|end|limits?|fail|delay|cause|warning|words|further|reason)\b"
-)
+_IDIOM_WITHOUT = r"(?:an? )?(?:doubt|question|borders|end|limits?|fail|delay|cause|warning|words|further|reason)\b"
 _IDIOM_NO = (
     r"(?:way|man'?s?|one|body|doubt|matter|longer|more|less|country|time|problem|idea|limits?|fear|"
     r"war|kidding|signal|worries|comment|escape|future|place|hands?|name|thanks|good|big deal|evil|"
@@ -62,7 +60,9 @@ _CHINESE = (
     rf"不是(?P<not_seen>{_NOT_HAN}{{1,6}})的(?=\S)",
 )
 _NOUN_JA = r"[\p{Han}\p{Katakana}ー々]+"
-_KANA_NOUN = rf"(?:{SIGN}|{_NOUN_JA}|(?<![\p{{Hiragana}}\p{{Han}}])(?:ねこ|いぬ|ひと|こども|くるま))"
+_KANA_NOUN = (
+    rf"(?:{SIGN}|{_NOUN_JA}|(?<![\p{{Hiragana}}\p{{Han}}])(?:ねこ|いぬ|ひと|こども|くるま))"
+)
 _NOT_JA = r"(?!(?:限り|果て|仕方|仕様|間違い|問題|意味|申し訳|何|他|途方|心配|数|違い|名|底|台|文句)(?:の|が|は|も|なし|無し))"
 _JAPANESE = (
     rf"{_NOT_JA}(?P<not_seen>{_KANA_NOUN}(?:や{_KANA_NOUN})*)[のがはも](?:写って|映って|入って|出て)?(?:い|居)?(?:ない|無い)"
@@ -72,9 +72,7 @@ _JAPANESE = (
     r"(?P<not_seen>[\p{Han}\p{Katakana}ー]+を[\p{Hiragana}\p{Han}]{1,6}?[てで])い?ない(?=[\p{Han}\p{Katakana}])",
     rf"(?P<not_seen>{_KANA_NOUN})(?:では|じゃ)ない(?=[\p{{Han}}\p{{Katakana}}])",
 )
-_NOT_KO = (
-    r"(?!(?:수|끊임|끝|상관|어이|쓸데|소용|틀림|변함|꾸밈|거침|철|버릇|정신|문제|관심|필요|말할 것도|할 수|\p{Hangul}+ 수)(?:이|가|도|은|는)?\s?(?:없|제외))"
-)
+_NOT_KO = r"(?!(?:수|끊임|끝|상관|어이|쓸데|소용|틀림|변함|꾸밈|거침|철|버릇|정신|문제|관심|필요|말할 것도|할 수|\p{Hangul}+ 수)(?:이|가|도|은|는)?\s?(?:없|제외))"
 _KOREAN = (
     rf"(?<!\p{{Hangul}}){_NOT_KO}(?P<not_seen>\p{{Hangul}}+?(?:(?:이나|나|와|과|하고) \p{{Hangul}}+?)?)(?:이|가|은|는|도)?\s?(?:없는|없이|없음)(?!\p{{Hangul}})",
     r"(?<!\p{Hangul})(?P<not_seen>\p{Hangul}+?)(?:을|를|은|는)?\s?(?:제외하고|제외한|제외|빼고|뺀|말고)(?!\p{Hangul})",
@@ -90,9 +88,7 @@ _THAI = (
     rf"(?:ที่|ซึ่ง)ไม่ใช่(?P<not_seen>{_PHRASE_TH})",
     rf"(?:ที่|ซึ่ง)?ไม่(?P<not_seen>(?:ใส่|สวม|ถือ){_PHRASE_TH})",
 )
-_STOPS_VI = (
-    r"trong|trên|ở|tại|vào|dưới|nhưng|khi|lúc|với|của|để|sau|trước|gần|bên|đang|mà|không|từ"
-)
+_STOPS_VI = r"trong|trên|ở|tại|vào|dưới|nhưng|khi|lúc|với|của|để|sau|trước|gần|bên|đang|mà|không|từ"
 _PHRASE_VI = rf"{_WORD}(?: (?!(?:{_STOPS_VI})\b){_WORD}){{0,5}}"
 _NOT_VI = r"(?!(?:gì|ai|việc|vấn đề|thật|khả năng|sao|giới hạn|điểm dừng|nghi ngờ)\b)"
 _VIETNAMESE = (
@@ -108,7 +104,9 @@ _SPLIT = {
     "zh": r"和|或者?|以及|,",
     "ja": r"や",
 }
-_DETERMINER = regex.compile(r"^(?:an?|the|any|some|other|bất kỳ|các|những|任何)\s+|^任何", regex.IGNORECASE)
+_DETERMINER = regex.compile(
+    r"^(?:an?|the|any|some|other|bất kỳ|các|những|任何)\s+|^任何", regex.IGNORECASE
+)
 # What is left of a clause that was cut: "a man who is", "but", a comma before nothing.
 _DANGLING = regex.compile(
     rf"\s+(?:who|that|which)(?: (?:is|are))?\s*(?={CUT}|$)|[\s,，]+(?:but|and|with|nhưng|mà)\s*(?={CUT}|$)",
