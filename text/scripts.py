@@ -1,5 +1,7 @@
 """A sentence -> the scripts it is written in, by Unicode's own classification (UAX #24)."""
 
+from collections import Counter
+
 import regex
 
 # Those that a query is likely to come in; a letter of any other counts as `Other`.
@@ -17,3 +19,8 @@ def scripts_of(sentence: str) -> frozenset[str]:
     """The scripts of the sentence's letters, such as `{"Latin", "Han"}`; marks and digits, which
     belong to no script of their own, are passed over."""
     return frozenset(match.lastgroup for match in _LETTER.finditer(sentence))
+
+
+def script_counts(sentence: str) -> Counter[str]:
+    """How many of the sentence's letters are in each script."""
+    return Counter(str(match.lastgroup) for match in _LETTER.finditer(sentence))

@@ -1,12 +1,197 @@
-"""A text -> its words."""
+"""A text of any language -> its words, for queries and for the documents that they are to find.
 
-import unicodedata
+The text is cut into stretches of one script. Those without blanks between words are cut by a
+dictionary: Chinese by rjieba, Japanese by fugashi, Thai, Lao, Khmer and Burmese by ICU. Korean is
+taken apart by python-mecab-ko, Vietnamese syllables are joined by pyvi. Endings and particles of
+Japanese and Korean are left out, and Japanese words stand in their dictionary form. Each of these is
+loaded when first needed. Where one is not installed, signs are taken in pairs, or what stands between
+blanks counts as a word.
+
+How a stretch is cut depends on nothing but the line that it is in.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from typing import Any, TypeAlias
 
 import regex
 
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+from text.languages import is_japanese, is_vietnamese_word
+from text.normalization import normalized
+
+Segmenter: TypeAlias = Callable[[str], list[str]]
+
+_OF_A_WORD = (
+    r"[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}ー々\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}"
+    r"\p{Myanmar}]]"
+)
+_STRETCH = regex.compile(
+    r"(?V1)(?P<han>[\p{Han}\p{Hiragana}\p{Katakana}ー々]+)"
+    r"|(?P<hangul>\p{Hangul}+)"
+    r"|(?P<brahmic>[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+)"
+    r"|(?P<latin>[\p{Latin}\p{M}]++(?!\p{N})(?:[' ]+[\p{Latin}\p{M}]++(?!\p{N}))*+)"
+    rf"|(?P<word>{_OF_A_WORD}++(?:'{_OF_A_WORD}++)*+)"
+    r"|(?P<sign>\p{Extended_Pictographic})"
+)
+_BETWEEN_BLANKS = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:'[\p{L}\p{M}\p{N}]+)*+")
+_VIETNAMESE_MARK = regex.compile(r"[àáâãèéêìíòóôõùúýăđĩũơư\u1ea0-\u1ef9]")
+_MAX_CHARACTERS = 1_000  # of a stretch that a segmenter gets at once
+_INSTALL = "pip install '.[query]'"
+
+# What each segmenter is for, the package it comes from, and what is done without it.
+_MISSING = {
+    "zh": ("Chinese", "rjieba", "signs are taken in pairs"),
+    "ja": ("Japanese", "fugashi with unidic-lite", "signs are taken in pairs"),
+    "ko": ("Korean", "python-mecab-ko", "words are what stands between blanks"),
+    "icu": ("Thai, Lao, Khmer and Burmese", "icu4py", "signs are taken in pairs"),
+    "vi": ("Vietnamese", "pyvi", "words are what stands between blanks"),
+}
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, normalised and casefolded."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    """The words of a text, normalised and casefolded, in order."""
+    return [word for line in text.splitlines() for word in _words_of_line(line)]
+
+
+def missing_segmenters(text: str) -> tuple[str, ...]:
+    """What `words` lacks for this text: a line for each, with its remedy."""
+    kinds = {kind for line in text.splitlines() for kind, _ in _stretches(line)}
+    lacking = [kind for kind in _MISSING if kind in kinds and _segmenter(kind) is None]
+    return tuple(
+        "words of {}: {} is not installed, so {}: {}".format(*_MISSING[kind], _INSTALL)
+        for kind in lacking
+    )
+
+
+def segmenter_names() -> tuple[str, ...]:
+    """The segmenters that are installed: an index of words is to be asked with those it was made
+    with."""
+    return tuple(kind for kind in _MISSING if _segmenter(kind) is not None)
+
+
+def _words_of_line(line: str) -> Iterator[str]:
+    for kind, stretch in _stretches(line):
+        if kind in _MISSING:
+            yield from _cut(kind, stretch)
+        elif kind == "word":
+            yield from (word.removesuffix("'s") for word in _BETWEEN_BLANKS.findall(stretch))
+        else:
+            yield stretch
+
+
+def _stretches(line: str) -> Iterator[tuple[str, str]]:
+    """The line's stretches of one script, each with the kind of its segmenter."""
+    text = normalized(line).casefold()
+    han = "ja" if is_japanese(text) else "zh"
+    kinds = {"han": han, "hangul": "ko", "brahmic": "icu"}
+    for match in _STRETCH.finditer(text):
+        kind = str(match.lastgroup)
+        if kind != "latin":
+            yield kinds.get(kind, kind), match[0]
+        elif not _VIETNAMESE_MARK.search(match[0]):
+            yield "word", match[0]
+        else:
+            yield from _latin_stretches(match[0])
+
+
+def _latin_stretches(text: str) -> Iterator[tuple[str, str]]:
+    """Runs of Vietnamese syllables, at least one of them with its marks, and the words between."""
+    run: list[str] = []
+    for word in [*text.split(), ""]:
+        if word and is_vietnamese_word(word):
+            run.append(word)
+            continue
+        if run:
+            joined = " ".join(run)
+            yield ("vi" if _VIETNAMESE_MARK.search(joined) else "word"), joined
+            run = []
+        if word:
+            yield "word", word
+
+
+def _cut(kind: str, stretch: str) -> list[str]:
+    segmenter = _segmenter(kind)
+    if segmenter is None:
+        return stretch.split() if kind in ("ko", "vi") else _pairs(stretch)
+    if len(stretch) <= _MAX_CHARACTERS:
+        return segmenter(stretch)
+    starts = range(0, len(stretch), _MAX_CHARACTERS)
+    return [word for i in starts for word in segmenter(stretch[i : i + _MAX_CHARACTERS])]
+
+
+def _pairs(stretch: str) -> list[str]:
+    signs = regex.findall(r"\X", stretch)
+    return ["".join(pair) for pair in zip(signs, signs[1:], strict=False)] or signs
+
+
+@cache
+def _segmenter(kind: str) -> Segmenter | None:
+    """Loads one; None where it is not installed."""
+    try:
+        return _LOADERS[kind]()
+    except ImportError:
+        return None
+
+
+def _chinese() -> Segmenter:
+    import rjieba
+
+    return rjieba.cut
+
+
+def _japanese() -> Segmenter:
+    import fugashi
+
+    try:
+        tagger = fugashi.Tagger()
+    except RuntimeError as error:  # without a dictionary
+        raise ImportError("unidic-lite") from error
+
+    def cut(text: str) -> list[str]:
+        nodes = tagger(text)
+        content = [
+            node for node in nodes if node.feature.pos1 not in ("助詞", "助動詞", "補助記号")
+        ]
+        return [_dictionary_form(node) for node in content or nodes]
+
+    return cut
+
+
+def _dictionary_form(node: Any) -> str:
+    form = getattr(node.feature, "orthBase", None)
+    return form if form and form != "*" else node.surface
+
+
+def _korean() -> Segmenter:
+    import mecab
+
+    tagger = mecab.MeCab()
+
+    @lru_cache(maxsize=50_000)
+    def of_word(word: str) -> tuple[str, ...]:
+        tagged = tagger.pos(word)
+        content = [morpheme for morpheme, tag in tagged if tag[0] not in "JES" and tag[:2] != "VC"]
+        return tuple(content or [morpheme for morpheme, _ in tagged])
+
+    return lambda text: list(of_word(text))
+
+
+def _by_icu() -> Segmenter:
+    from icu4py.breakers import WordBreaker
+
+    return lambda text: [str(word) for word in WordBreaker(text, "th")]
+
+
+def _vietnamese() -> Segmenter:
+    from pyvi import ViTokenizer
+
+    return lambda text: ViTokenizer.tokenize(text).split()
+
+
+_LOADERS: dict[str, Callable[[], Segmenter]] = {
+    "zh": _chinese,
+    "ja": _japanese,
+    "ko": _korean,
+    "icu": _by_icu,
+    "vi": _vietnamese,
+}

@@ -1,0 +1,69 @@
+"""A text as it was typed -> the same text in one form: the one that patterns and words are read in.
+
+Letters in one encoding (NFKC), no control or bidi characters, one blank where there were several,
+straight quotes, one kind of dash.
+"""
+
+import unicodedata
+
+import regex
+
+MAX_CHARACTERS = 2_000  # of a query, normalised
+_MAX_RAW_CHARACTERS = 10 * MAX_CHARACTERS
+
+# Runs of marks are sorted by Unicode's normalisation, in time that grows with their square.
+# UAX #15, Stream-Safe Text Format, allows 30 of them.
+_STACKED_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
+_BLANK = regex.compile(r"[\s\u200b]+")
+# Controls; what turns the direction of writing; what has no width, unless it joins letters or
+# emoji; surrogates, private and invisible tag characters.
+_INVISIBLE = regex.compile(
+    r"[\p{Cc}\p{Cs}\p{Co}\p{Cn}\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
+_STRAIGHT = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4\u0060", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58", "-"),
+        "\u301c": "~",
+        "\u3001": ",",
+    }
+)
+# NFKC takes these vowels of Thai and Lao apart, which dictionaries have in one piece.
+_WHOLE_VOWELS = (("\u0e4d\u0e32", "\u0e33"), ("\u0ecd\u0eb2", "\u0eb3"))
+
+
+def normalized(text: str) -> str:
+    """The text in one form; its letters' case is kept."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.translate(_STRAIGHT).split())
+    # The quotes come first: NFKC makes a blank and an accent of some.
+    text = _STACKED_MARKS.sub(r"\1", text).translate(_STRAIGHT)
+    text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+    for parts, whole in _WHOLE_VOWELS:
+        text = text.replace(parts, whole)
+    return _INVISIBLE.sub("", _BLANK.sub(" ", text)).strip()
+
+
+def has_invisible(text: str) -> bool:
+    """Whether there are characters that `normalized` takes out."""
+    return bool(_INVISIBLE.search(text))
+
+
+def normalized_query(query: str) -> str:
+    """A query in one form.
+
+    Raises:
+        ValueError: nothing is in it, or more than a query can mean.
+    """
+    text = "" if len(query) > _MAX_RAW_CHARACTERS else normalized(query)
+    length = len(text) or len(query)
+    if length > MAX_CHARACTERS:
+        raise ValueError(
+            f"query has {length:,} characters, and at most {MAX_CHARACTERS:,} are read: say in a "
+            "few words what the video should show"
+        )
+    if not text:
+        raise ValueError("query is empty: say in a few words what the video should show")
+    return text
