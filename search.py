@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from omegaconf import DictConfig
-    from PIL import Image
 
+    from configs.schema import SearchConfig
     from indexing import IndexReader, SearchHit
-    from text import TextEncoder
-    from vision import DualEncoder, FrameEncoder
+    from ranking.query_encoding import Query
+    from ranking.retrieval import Request
+    from text.analysis import AnalyzedQuery, QueryAnalyzer
+    from vision import DualEncoder
 
 logger = logging.getLogger(__name__)
 
 USAGE = """usage: python search.py index=DIR query="..." [k=10] [level=video|moment] [json=true]
-       [where="..."] [page=FILE.html] [name=value ...]
+       [where="..."] [min_confidence=0.5] [explain=true] [page=FILE.html] [name=value ...]
 
-Searches an index by words (query=), by an image (image=FILE) or by a video (video=FILE)."""
-
-_QUERY_FRAMES = 12  # of a video that is searched by
+Searches an index by words (query=), by an image (image=FILE), by a video (video=FILE), or by words
+and one of these."""
 
 
 class Searcher:
@@ -37,19 +39,13 @@ class Searcher:
     """
 
     def __init__(self, reader: IndexReader, model: DualEncoder, *, device: str = "auto") -> None:
-        from text import TextEncoder, Tokenizer
-        from vision import choose_device
+        from ranking.query_encoding import QueryEncoder
+        from ranking.retrieval import Retriever
 
         self._reader = reader
-        self._model = model
-        self._device = choose_device(device)
-        self._frame_encoder: FrameEncoder | None = None  # made at the first image or video query
-        self._text_encoder: TextEncoder = TextEncoder(
-            model.clip,
-            Tokenizer(model.tokenize, context_length=model.context_length),
-            scripts=model.spec.scripts,
-            device=self._device,
-        )
+        self._encoder = QueryEncoder(model, device=device)
+        self._retriever = Retriever(reader)
+        self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
 
     @classmethod
     def open(
@@ -103,75 +99,125 @@ class Searcher:
 
     def search(
         self,
-        query: str | Path | Image.Image,
+        query: Query,
         *,
         k: int = 10,
         level: str = "video",
         where: str | None = None,
+        min_confidence: float = 0.0,
+        sources: Sequence[str] | None = None,
+        analyze: bool = True,
     ) -> list[SearchHit]:
         """Finds the best matches.
 
         Args:
             query: a sentence; or the path (a `Path`, not a `str`) of an image or a video; or a
-                Pillow image.
+                Pillow image. Several of these as a list, `[Path("beach.jpg"), "at night"]`, are
+                all to be matched, and as a mapping each has a weight, below 0 for what the answer
+                should be unlike.
             k: hits to return, at least 1; fewer come back where the index holds fewer.
             level: `video` for whole videos, `moment` for the seconds in them.
             where: only in videos like this, such as `duration < 60 and tag = 'cat'`; the language
                 is in `indexing.filters`.
+            min_confidence: leave out hits that are less probable to match, 0 to 1; where nothing
+                matches, nothing comes back.
+            sources: `picture`, `words`, or both, which is the default: what is looked at.
+            analyze: find filters, negations, events and misspellings in a sentence (see
+                `text.analysis`); otherwise it is taken as it stands.
 
         Returns:
             The hits, best first.
 
         Raises:
-            ValueError: an empty query, k or level out of range, a filter that cannot be read or
-                names a field that no video has.
+            ValueError: an empty query, k, level, min_confidence or a source out of range, a filter
+                that cannot be read or names a field that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
-        return self._reader.search(self._embed(query), k=k, level=level, where=where)
+        request = self._request(query, where=where, sources=sources, analyze=analyze)
+        return self._retriever.search(request, k=k, level=level, min_confidence=min_confidence)
+
+    def analyze(self, query: str) -> AnalyzedQuery:
+        """What a sentence is taken to mean, `print` of which explains it.
+
+        Raises:
+            ValueError: it is empty, or longer than any query is.
+        """
+        from text.analysis import QueryAnalyzer
+        from text.vocabulary import Vocabulary
+
+        generation = self._reader.manifest.generation
+        if self._analyzer is None or self._analyzer[0] != generation:
+            words, tags = self._reader.vocabulary()
+            vocabulary = Vocabulary(words, tags=tuple(tags))
+            self._analyzer = generation, QueryAnalyzer(vocabulary=vocabulary, entities=False)
+        return self._analyzer[1].analyze(query)
+
+    @property
+    def skipped(self) -> str:
+        """What of the index cannot be searched, with the remedy; empty where all can."""
+        return self._reader.skipped
 
     def close(self) -> None:
         """Closes the index's files."""
         self._reader.close()
 
-    def _embed(self, query: str | Path | Image.Image) -> np.ndarray:
-        """The query's embedding, `(D,)` float32."""
-        if isinstance(query, str):
-            return self._text_encoder.encode_query(query).numpy()
+    def _request(
+        self, query: Query, *, where: str | None, sources: Sequence[str] | None, analyze: bool
+    ) -> Request:
+        from ranking.retrieval import PICTURE, SOURCES, Request
 
-        import torch
+        chosen = SOURCES if sources is None else tuple(sources)
+        if not isinstance(query, str):
+            return Request(self._encoder.encode(query), where=where, sources=(PICTURE,))
+        from text.segmentation import words
 
-        from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
-
-        if self._frame_encoder is None:
-            self._frame_encoder = FrameEncoder(
-                self._model, device=str(self._device), precision="fp32"
+        if not analyze:
+            wanted = self._encoder.encode(query)
+            return Request(wanted, words=words(query), where=where, sources=chosen)
+        meaning = self.analyze(query)
+        for correction in meaning.corrections:
+            logger.warning(
+                "searching for %r instead of %r; put it in quotes to keep it",
+                correction.corrected,
+                correction.original,
             )
-        encoder = self._frame_encoder
-        if isinstance(query, Path):
-            settings = FrameSettings(UniformSampler(_QUERY_FRAMES), encoder.preprocessing)
-            pixels = torch.cat([frames.pixels for frames in iter_frames(query, settings)])
-        else:
-            import numpy as np
-
-            image = torch.from_numpy(np.array(query.convert("RGB"))).permute(2, 0, 1)
-            pixels = encoder.preprocessing.resize(image[None])
-        return encoder.pool(encoder.encode(pixels)).numpy()
+        wheres = [f"({each})" for each in (where, meaning.where) if each]
+        return Request(
+            self._encoder.encode(meaning.text or query),
+            words=meaning.words,
+            excluded=self._encoder.sentences(meaning.excluded),
+            excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],
+            events=self._encoder.sentences(meaning.events),
+            where=" and ".join(wheres) or None,
+            sources=chosen,
+        )
 
 
 def search(
-    query: str | Path | Image.Image,
+    query: Query,
     *,
     index: str | Path,
     k: int = 10,
     level: str = "video",
     where: str | None = None,
+    min_confidence: float = 0.0,
+    sources: Sequence[str] | None = None,
+    analyze: bool = True,
     model: str | None = None,
     device: str = "auto",
 ) -> list[SearchHit]:
     """Opens an index, asks one question and closes it; see `Searcher` for the arguments."""
     searcher = Searcher.open(index, model=model, device=device)
     try:
-        return searcher.search(query, k=k, level=level, where=where)
+        return searcher.search(
+            query,
+            k=k,
+            level=level,
+            where=where,
+            min_confidence=min_confidence,
+            sources=sources,
+            analyze=analyze,
+        )
     finally:
         searcher.close()
 
@@ -183,11 +229,11 @@ def main(cfg: DictConfig) -> None:
 
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, SearchConfig)
-    query: str | Path = config.query if config.query is not None else ""
     if config.query is not None and not config.query.strip():
         raise ValueError("query is empty: say in a few words what the video should show")
-    if config.query is None:
-        query = Path(config.image or config.video or "")
+    parts: list = [Path(path) for path in (config.image, config.video) if path is not None]
+    if config.query is not None:
+        parts.insert(0, config.query)
 
     from vision import VideoDecodeError
 
@@ -196,29 +242,54 @@ def main(cfg: DictConfig) -> None:
         Path(config.index), spec, device=config.device, log_queries=config.log_queries
     )
     try:
-        hits = searcher.search(query, k=config.k, level=config.level.value, where=config.where)
+        if config.explain:
+            _explain_query(searcher, config)
+        hits = searcher.search(
+            parts[0] if len(parts) == 1 else parts,
+            k=config.k,
+            level=config.level.value,
+            where=config.where,
+            min_confidence=config.min_confidence,
+            sources=config.sources or None,
+            analyze=config.analyze,
+        )
     except VideoDecodeError as error:
-        raise ValueError(f"{query}: {error}") from error
+        raise ValueError(f"{parts[-1]}: {error}") from error
     finally:
         searcher.close()
     if config.page is not None:
         from indexing.page import write_page
 
-        write_page(Path(config.page), [(str(query), hits)])
+        write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
     if config.json:
         print(json.dumps([as_plain(hit) for hit in hits]))
+    elif hits:
+        print(table(hits, explained=config.explain))
     else:
-        print(table(hits))
+        print("nothing matches")
 
 
-def table(hits: list[SearchHit]) -> str:
-    """The hits as lines of text: rank, score, time, file."""
+def _explain_query(searcher: Searcher, config: SearchConfig) -> None:
+    """Says on stderr, where it is in no one's way, what a sentence is taken to mean."""
+    if config.query is not None and config.analyze:
+        print(searcher.analyze(config.query), file=sys.stderr)
+    if searcher.skipped:
+        print(f"{'skipped':<10} {searcher.skipped}", file=sys.stderr)
+
+
+def table(hits: list[SearchHit], *, explained: bool = False) -> str:
+    """The hits as lines of text: rank, score, probability of a match, time, file; and, where they
+    are to be explained, below each what put it there."""
     from indexing.page import clock
+    from ranking.evidence import explain
 
-    lines = [f"{'#':>3}  {'score':>6}  {'time':<15}  video"]
+    lines = [f"{'#':>3}  {'score':>6}  {'match':>5}  {'time':<15}  video"]
     for hit in hits:
         span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
-        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {span:<15}  {hit.key}")
+        match = "" if hit.confidence is None else f"{100 * hit.confidence:.0f} %"
+        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {match:>5}  {span:<15}  {hit.key}")
+        if explained:
+            lines.append(f"{'':>5}{explain(hit.evidence)}")
     return "\n".join(lines).encode(errors="backslashreplace").decode()
 
 

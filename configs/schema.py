@@ -324,13 +324,17 @@ class ExportConfig:
 class SearchConfig:
     index: str = option("the folder of the index")
     query: str | None = option("what the video should show, in words", None)
-    image: str | None = option("an image to search by, instead of words", None)
-    video: str | None = option("a video to search by, instead of words", None)
+    image: str | None = option("an image to search by, instead of words or beside them", None)
+    video: str | None = option("a video to search by, instead of words or beside them", None)
     k: int = option("hits to return; at least 1")
     level: Level = option("video: whole videos; moment: the seconds in them")
     where: str | None = option(
         "only in videos like this, such as \"duration < 60 and tag = 'cat'\"", None
     )
+    min_confidence: float = option("leave out hits less probable to match than this; 0 to 1")
+    sources: list[str] = option("what is looked at: picture, words; [] for both", [])
+    analyze: bool = option("find filters, negations, events and misspellings in the query")
+    explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
     json: bool = option("print a JSON list of hits instead of a table")
     page: str | None = option("also write the hits as a web page to this file", None)
@@ -339,10 +343,13 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         require(self.k >= 1, "k", self.k, "at least 1")
+        require(0 <= self.min_confidence <= 1, "min_confidence", self.min_confidence, "0 to 1")
         asked = [name for name in ("query", "image", "video") if getattr(self, name) is not None]
-        if len(asked) != 1:
+        if not asked or asked == ["image", "video"] or len(asked) == 3:
             got = " and ".join(asked) or "nothing"
-            raise ValueError(f"got {got} to search by: give one of query, image, video")
+            raise ValueError(
+                f"got {got} to search by: give query, image or video, or query and one of these"
+            )
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -18,7 +18,7 @@ _QUERY_FRAMES = 12  # of a video that is searched by
 # A sentence, the path of an image or a video, or a Pillow image.
 Part: TypeAlias = Union[str, Path, "Image.Image"]
 # Or several, all of which the answer should be like; with weights, or below 0, unlike.
-Query: TypeAlias = Union[Part, Sequence[Part], Mapping[Part, float]]
+Query: TypeAlias = Part | Sequence[Part] | Mapping[Part, float]
 
 
 class QueryEncoder:

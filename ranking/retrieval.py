@@ -7,12 +7,14 @@ not be shown costs a candidate as much as it shows of it; events are looked for 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from indexing.hits import LexicalHit, SearchHit
 from indexing.reading import IndexReader, VideoSegments
 from ranking.composition import excluding
+from ranking.confidence import DEFAULT_CALIBRATION, Background, Calibration
 from ranking.events import align_events_in_videos
 from ranking.evidence import Evidence
 from ranking.fusion import fuse_reciprocal_ranks
@@ -21,6 +23,7 @@ PICTURE, WORDS, WITHOUT, EVENTS = "picture", "words", "without", "events"
 SOURCES = (PICTURE, WORDS)
 
 _POOL = 100  # candidates of each source, at least
+_LEAST_SENTENCES = 32  # below which a background says little
 _SAMPLE_VIDEOS = 256  # of the collection, which tell what a phrase usually scores
 
 
@@ -35,6 +38,7 @@ class Request:
         excluded_words: that texts should not have.
         events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
         where: what the videos must be like, see `indexing.filters`.
+        sources: that give candidates, of `SOURCES`.
     """
 
     wanted: np.ndarray
@@ -43,6 +47,13 @@ class Request:
     excluded_words: Sequence[str] = ()
     events: np.ndarray | Sequence = ()
     where: str | None = None
+    sources: Sequence[str] = SOURCES
+
+    def __post_init__(self) -> None:
+        if not self.sources or not set(self.sources) <= set(SOURCES):
+            raise ValueError(
+                f"sources={','.join(self.sources)}: must be one or more of {', '.join(SOURCES)}"
+            )
 
 
 class Retriever:
@@ -50,46 +61,82 @@ class Retriever:
 
     Args:
         reader: of the index.
-        sources: of candidates, of `SOURCES`.
         weights: how much a rank in each source counts; 1 for those not named.
+        calibration: says how probable it is that a hit matches.
     """
 
     def __init__(
         self,
         reader: IndexReader,
         *,
-        sources: Sequence[str] = SOURCES,
         weights: dict[str, float] | None = None,
+        calibration: Calibration = DEFAULT_CALIBRATION,
     ) -> None:
-        unknown = [source for source in sources if source not in SOURCES]
-        if unknown or not sources:
-            raise ValueError(
-                f"sources={list(sources)}: must be one or more of {', '.join(SOURCES)}"
-            )
         self._reader = reader
-        self._sources = tuple(sources)
         self._weights = {} if weights is None else weights
+        self._calibration = calibration
+        self._background: tuple[int, Background | None] = (-1, None)  # of a generation
 
-    def search(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
-        """The best hits, each with the evidence for it.
+    def search(
+        self, request: Request, *, k: int, level: str, min_confidence: float = 0.0
+    ) -> list[SearchHit]:
+        """The best hits, each with the evidence for it, and how probable it is that it matches.
 
         Args:
             k: hits to return, at least 1; fewer come back where there are fewer.
             level: `video` or `moment`.
+            min_confidence: hits that are less probable to match are left out; 0 to 1. A hit that
+                was found by words stays.
 
         Raises:
             ValueError: k, level or the filter is wrong, or a file of the index is damaged.
         """
+        if not 0 <= min_confidence <= 1:
+            raise ValueError(f"min_confidence={min_confidence}: must be 0 to 1")
         if len(request.events):
             hits = self._in_order(request, k=k, level=level)
         else:
             hits = self._by_sources(request, k=k, level=level)
-        return [replace(hit, rank=rank) for rank, hit in enumerate(hits[:k], start=1)]
+        hits = self._with_confidence(request, hits[:k])
+        hits = [
+            hit
+            for hit in hits
+            if hit.confidence is None
+            or hit.confidence >= min_confidence
+            or any(each.source == WORDS for each in hit.evidence)
+        ]
+        return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
+
+    def _with_confidence(self, request: Request, hits: list[SearchHit]) -> list[SearchHit]:
+        background = self._measured_background()
+        if background is None or not hits:
+            return hits
+        videos = self._segments(hits)
+        features = background.features(
+            request.wanted,
+            np.stack([_nearest_segment(videos[hit.video_id], hit) for hit in hits]),
+        )
+        probabilities = self._calibration.probability(features).tolist()
+        return [replace(hit, confidence=p) for hit, p in zip(hits, probabilities, strict=True)]
+
+    def _measured_background(self) -> Background | None:
+        """What everyday sentences score in this generation; None where the index keeps none."""
+        generation = self._reader.manifest.generation
+        if self._background[0] != generation:
+            sentences = self._reader.sentences()
+            sample = [video.embeddings for video in self._reader.sample(_SAMPLE_VIDEOS)]
+            measured = (
+                Background.measure(sentences, np.concatenate(sample))
+                if len(sentences) >= _LEAST_SENTENCES and sample
+                else None
+            )
+            self._background = generation, measured
+        return self._background[1]
 
     def _by_sources(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
         texts = self._texts(request, k=k, level=level)
         pictures: list[SearchHit] = []
-        if PICTURE in self._sources:
+        if PICTURE in request.sources:
             needs_more = bool(texts) or len(request.excluded)
             pictures = self._reader.search(
                 request.wanted,
@@ -105,7 +152,7 @@ class Retriever:
         return self._fused(request, pictures, texts, level=level)
 
     def _texts(self, request: Request, *, k: int, level: str) -> list[LexicalHit]:
-        if WORDS not in self._sources or not request.words:
+        if WORDS not in request.sources or not request.words:
             return []
         return self._reader.search_words(
             request.words,
@@ -121,17 +168,17 @@ class Retriever:
         """Both rankings in one. A moment that a picture and a text speak for is one hit."""
         found = self._as_hits(request, pictures, texts, level=level)
         by_place = {_place(hit): hit for hit in pictures}
-        fused = fuse_reciprocal_ranks(
-            {PICTURE: [_place(hit) for hit in pictures], WORDS: [_place(hit) for hit in found]},
-            weights=self._weights,
-        )
+        rankings = {PICTURE: list(map(_place, pictures)), WORDS: list(map(_place, found))}
+        fused: list[Any] = [
+            each.item for each in fuse_reciprocal_ranks(rankings, weights=self._weights)
+        ]
         evidence: dict[tuple, list[Evidence]] = {}
         for hit in (*pictures, *found):
             known = evidence.setdefault(_place(hit), [])
             known += [each for each in hit.evidence if each.source not in {e.source for e in known}]
         # What was read or heard tells the second better than the picture does.
         by_place |= {_place(hit): hit for hit in reversed(found)}
-        return [replace(by_place[item.item], evidence=tuple(evidence[item.item])) for item in fused]
+        return [replace(by_place[place], evidence=tuple(evidence[place])) for place in fused]
 
     def _as_hits(
         self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str
@@ -176,7 +223,7 @@ class Retriever:
 
     def _in_order(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
         """Videos in which the events follow each other, and the stretch that holds them all."""
-        candidates = {}
+        candidates: dict[int, SearchHit] = {}
         for event in (request.wanted, *request.events):
             for hit in self._reader.search(
                 event, k=max(k, _POOL), level="moment", where=request.where
@@ -214,6 +261,12 @@ class Retriever:
 
     def _segments(self, hits: Iterable[SearchHit]) -> dict[int, VideoSegments]:
         return self._reader.segments(sorted({hit.video_id for hit in hits}))
+
+
+def _nearest_segment(video: VideoSegments, hit: SearchHit) -> np.ndarray:
+    """`(D,)`, the segment that a hit was found by."""
+    place = int(np.abs(video.spans.mean(axis=1) - hit.best_seconds).argmin())
+    return video.embeddings[place]
 
 
 def _place(hit: SearchHit) -> tuple:
@@ -256,6 +309,6 @@ def _best_inside(
 
 def _best_of(videos: Sequence[VideoSegments], phrases: np.ndarray) -> np.ndarray:
     """`(M, N)`, of each phrase the best score in each video."""
-    counts = [len(video.spans) for video in videos]
+    counts = np.array([len(video.spans) for video in videos])
     scores = phrases @ np.concatenate([video.embeddings for video in videos]).T
     return np.maximum.reduceat(scores, np.cumsum(counts) - counts, axis=1)
