@@ -283,11 +283,12 @@ def table(hits: list[SearchHit], *, explained: bool = False) -> str:
     from indexing.page import clock
     from ranking.evidence import explain
 
-    lines = [f"{'#':>3}  {'score':>6}  {'match':>5}  {'time':<15}  video"]
+    judged = any(hit.confidence is not None for hit in hits)
+    lines = [f"{'#':>3}  {'score':>6}  {'match  ' if judged else ''}{'time':<15}  video"]
     for hit in hits:
         span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
-        match = "" if hit.confidence is None else f"{100 * hit.confidence:.0f} %"
-        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {match:>5}  {span:<15}  {hit.key}")
+        match = "" if hit.confidence is None else f"{100 * hit.confidence:4.0f}%  "
+        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {match}{span:<15}  {hit.key}")
         if explained:
             lines.append(f"{'':>5}{explain(hit.evidence)}")
     return "\n".join(lines).encode(errors="backslashreplace").decode()

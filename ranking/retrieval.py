@@ -91,6 +91,8 @@ class Retriever:
         Raises:
             ValueError: k, level or the filter is wrong, or a file of the index is damaged.
         """
+        if k < 1:
+            raise ValueError(f"k={k}: must be at least 1")
         if not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence={min_confidence}: must be 0 to 1")
         if len(request.events):

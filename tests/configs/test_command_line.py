@@ -269,7 +269,7 @@ def test_every_yaml_becomes_objects(file):
         ("search", "k=1,2", ["k=1,2"]),
         ("search", "level=clip", ["level=clip", "video, moment"]),
         ("search", "json=maybe", ["json=maybe", "bool"]),
-        ("search", "image=a.png", ["got query and image", "one of query, image, video"]),
+        ("search", "min_confidence=1.5", ["min_confidence=1.5", "0 to 1"]),
         ("index", "sampling=unifrm", ["=unifrm: must be one of interval, keyframes, shots, unif"]),
         ("index", "sampling.every_seconds=0", ["sampling.every_seconds=0", "more than 0"]),
         ("index", "sampling.min_frames=0", ["sampling.min_frames=0", "at least 1"]),
