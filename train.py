@@ -84,6 +84,7 @@ def train(config: TrainConfig, save_config: Callable[[], None]) -> bool:
 def evaluate(config: TrainConfig) -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
     from indexing import encode_captioned, measure
+    from ranking.evaluation import measure_sources
     from text import TextEncoder, Tokenizer
     from training.run import read_items
     from vision import FrameEncoder, load_model, start_decode_server
@@ -104,13 +105,15 @@ def evaluate(config: TrainConfig) -> dict:
     def similarity(sentences: list[str]) -> "np.ndarray":
         return (text_encoder.encode(sentences) @ videos.embeddings.T).numpy()
 
+    queries = text_encoder.encode(videos.captions)
     metrics = measure(
-        similarity(videos.captions),
+        (queries @ videos.embeddings.T).numpy(),
         videos.caption_video,
         temperature=(-model.clip.logit_scale.detach()).exp().item(),
         bank_similarity=similarity(bank) if bank else None,
         num_bootstrap=config.num_bootstrap,
     )
+    metrics["sources"] = measure_sources(videos, queries.numpy())
     return metrics | {"num_failed": len(videos.failed), "fingerprint": model.fingerprint}
 
 

@@ -25,12 +25,14 @@ class CaptionedVideos:
         embeddings: `(num_videos, D)` float32, L2-normalised.
         captions: `num_captions` sentences.
         caption_video: `(num_captions,)` int64, the row of each caption's video.
+        items: the videos, `num_videos`, with all that their list says of them.
         failed: paths of those that could not be decoded, each with its reason.
     """
 
     embeddings: torch.Tensor
     captions: list[str]
     caption_video: np.ndarray
+    items: list[VideoItem]
     failed: list[tuple[str, str]]
 
 
@@ -97,6 +99,7 @@ def encode_captioned(
     embeddings: list[torch.Tensor] = []
     captions: list[str] = []
     caption_video: list[int] = []
+    decoded: list[VideoItem] = []
     failed: list[tuple[str, str]] = []
     for i, item in enumerate(items):
         video = encoded[i]
@@ -108,6 +111,9 @@ def encode_captioned(
         captions += item.metadata["captions"]
         caption_video += [len(embeddings)] * len(item.metadata["captions"])
         embeddings.append(encoder.pool(video.embeddings))
+        decoded.append(item)
     if not embeddings:
         raise ValueError(f"none of {len(items)} videos can be decoded; the first: {failed[0]}")
-    return CaptionedVideos(torch.stack(embeddings), captions, np.array(caption_video), failed)
+    return CaptionedVideos(
+        torch.stack(embeddings), captions, np.array(caption_video), decoded, failed
+    )

@@ -59,7 +59,7 @@ def retrieval_metrics(
     }
     metrics: dict = {}
     for side, (ranks, video) in sides.items():
-        metrics[side] = _summary(ranks)
+        metrics[side] = summary_of_ranks(ranks)
         if num_bootstrap:
             resamples = _bootstrap(ranks, video, num_bootstrap=num_bootstrap, seed=seed)
             metrics[side]["interval_95"] = _percentile_interval(resamples)
@@ -80,7 +80,8 @@ def video_to_text_ranks(similarity: np.ndarray, caption_video: np.ndarray) -> np
     return 1 + (~is_own & (similarity >= best_own)).sum(axis=0)
 
 
-def _summary(ranks: np.ndarray) -> dict:
+def summary_of_ranks(ranks: np.ndarray) -> dict:
+    """`(num_queries,)` -> `R@1`, `R@5`, `R@10` in percent, `MdR` and `MnR`."""
     recalls = {f"R@{k}": round(float(100 * (ranks <= k).mean()), 2) for k in (1, 5, 10)}
     return recalls | {
         "MdR": float(np.median(ranks)),
@@ -119,8 +120,8 @@ def _bootstrap(
 
 
 def _summary_of_counts(values: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """`_summary`, unrounded, of many samples: `values` are the `(num_values,)` distinct ranks in
-    rising order, `counts` `(num_samples, num_values)` how often each sample holds each."""
+    """`summary_of_ranks`, unrounded, of many samples: `values` are the `(num_values,)` distinct ranks,
+    rising, `counts` `(num_samples, num_values)` how often each sample holds each."""
     up_to = counts.cumsum(axis=1)
     total = up_to[:, -1]
     recalls = {f"R@{k}": 100 * counts[:, values <= k].sum(axis=1) / total for k in (1, 5, 10)}

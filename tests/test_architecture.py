@@ -22,6 +22,7 @@ ALLOWED = {
     "vision": set(),
     "text": set(),
     "ranking": set(),
+    "ranking.evaluation": {"indexing", "text"},
     "ranking.query_encoding": {"text", "vision"},
     "ranking.retrieval": {"indexing"},
     "indexing": {"text", "vision"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "configs.train_schema": {"training", "vision"},
     "training": {"configs", "indexing", "text", "vision"},
     "search": {"configs", "indexing", "ranking", "text", "vision"},
-    "train": {"configs", "indexing", "text", "training", "vision"},
+    "train": {"configs", "indexing", "ranking", "text", "training", "vision"},
 }
 # Extras, and what has no build for every processor: imported where they are used.
 NOT_ALWAYS_THERE = {
