@@ -26,11 +26,10 @@ from ranking.learned import LearnedRanker, ndcg, train_ranker
 
 __all__ = [
     "DEFAULT_CALIBRATION",
+    "FEATURE_NAMES",
     "SUGGESTED_MIN_CONFIDENCE",
     "Background",
     "Calibration",
-    "background_queries",
-    "FEATURE_NAMES",
     "EventMatch",
     "Evidence",
     "Fused",
@@ -41,6 +40,7 @@ __all__ = [
     "align_events",
     "align_events_in_videos",
     "assemble_features",
+    "background_queries",
     "compose",
     "excluding",
     "explain",

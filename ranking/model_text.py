@@ -4,6 +4,7 @@ LightGBM trusts the text that it reads: a tree that names a child that is not th
 other memory. So every tree is looked at first.
 """
 
+import math
 from itertools import pairwise
 
 _HEADER = (
@@ -93,8 +94,9 @@ def _check_tree(tree: dict[str, str], *, number: int, num_features: int) -> None
         is_single = num_leaves == 1 and name in ("leaf_weight", "leaf_count") and not column
         if len(column) != (num_leaves if name in _OF_LEAVES else num_leaves - 1) and not is_single:
             raise ValueError(f"tree {number}: {name} has {len(column)} values")
-    for name in ("threshold", "leaf_value"):
-        if not all(_is_number(value) for value in columns[name]):
+    # A threshold may be no number: what splits is then whether the feature is missing.
+    for name, is_finite in (("threshold", False), ("leaf_value", True)):
+        if not all(_is_number(value, is_finite=is_finite) for value in columns[name]):
             raise ValueError(f"tree {number}: {name} is no number")
     whole = {
         name: [_whole(value, f"tree {number}: {name}") for value in columns[name]]
@@ -126,8 +128,8 @@ def _whole(value: str, name: str) -> int:
         raise ValueError(f"{name} is no whole number") from None
 
 
-def _is_number(value: str) -> bool:
+def _is_number(value: str, *, is_finite: bool) -> bool:
     try:
-        return abs(float(value)) < float("inf")
+        return math.isfinite(float(value)) or not is_finite
     except ValueError:
         return False
