@@ -14,7 +14,7 @@ from ranking.confidence import (
 from ranking.events import EventMatch, align_events, align_events_in_videos
 from ranking.evidence import Evidence, explain
 from ranking.features import FEATURE_NAMES, assemble_features
-from ranking.fusion import Fused, fuse_reciprocal_ranks
+from ranking.fusion import Fused, fuse_reciprocal_ranks, leading
 from ranking.judgements import Judgement, read_judgements
 from ranking.late_interaction import (
     InteractionHead,
@@ -47,6 +47,7 @@ __all__ = [
     "fuse_reciprocal_ranks",
     "late_interaction",
     "late_interaction_with_videos",
+    "leading",
     "ndcg",
     "read_judgements",
     "train_ranker",

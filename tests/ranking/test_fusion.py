@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ranking import Fused, fuse_reciprocal_ranks
+from ranking import Fused, fuse_reciprocal_ranks, leading
 
 
 def test_scores_worked_out_by_hand():
@@ -52,3 +52,22 @@ def test_nothing_found_is_nothing_fused():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         fuse_reciprocal_ranks({"x": [1]}, **options)
+
+
+def test_what_scores_nearly_as_the_best_leads():
+    assert leading(["a", "b", "c", "d"], [10.0, 7.0, 6.9, 0.0]) == ["a", "b"]
+    assert leading([1, 2, 3], [0.5, 0.2, 0.0], share=0) == [1, 2]
+    assert leading([1, 2], [0.0, 0.0]) == leading([1], [-1.0]) == leading([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "share", "message"),
+    [
+        ([1.0], 0.5, "1 scores for 2 items: must be as many, in falling order"),
+        ([1.0, 2.0], 0.5, "in falling order"),
+        ([2.0, 1.0], 1.5, "share=1.5: must be 0 to 1"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused(scores, share, message):
+    with pytest.raises(ValueError, match=message):
+        leading(["a", "b"], scores, share=share)

@@ -131,6 +131,8 @@ def saved(ranker, tmp_path):
         (lambda text: text.replace("Tree=0", "Tree=7", 1), "tree 0 is missing"),
         (lambda text: text.replace("tree_sizes=", "tree_sizes=9"), "not as long as it says"),
         (lambda text: text.replace("version=", "other="), "header"),
+        (lambda text: text.replace("objective=lambdarank", "objective=binary"), "to rank"),
+        (lambda text: text.replace("feature_infos=[", "feature_infos=(", 1), "no ranges"),
     ],
 )
 def test_hostile_text_with_a_right_checksum_is_refused(saved, change, reason):
@@ -150,6 +152,9 @@ def test_hostile_text_with_a_right_checksum_is_refused(saved, change, reason):
         ("split_feature", "-1"),
         ("decision_type", "1"),
         ("threshold", "high"),
+        ("split_gain", "y3"),
+        ("internal_count", "1_0"),
+        ("shrinkage", "x"),
         ("leaf_value", "1e999"),
         ("num_leaves", "70000"),
         ("num_leaves", "99999999999999999999"),
