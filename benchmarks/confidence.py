@@ -26,6 +26,8 @@ import numpy as np
 from benchmarks.indexed import open_model, read_indexes
 from benchmarks.options import parse_options
 from ranking.confidence import (
+    DEFAULT_CALIBRATION,
+    SUGGESTED_MIN_CONFIDENCE,
     Background,
     Calibration,
     background_queries,
@@ -155,6 +157,10 @@ def main() -> None:
         if seed == 0:
             weights = ", ".join(f"{value:.3f}" for value in fit.weights)
             print(f"first half: weights ({weights}), bias {fit.bias:.3f}")
+            print(f"as shipped, percent below {SUGGESTED_MIN_CONFIDENCE} in the second half:")
+            for kind, each in halves.held_out.items():
+                is_told = DEFAULT_CALIBRATION.probability(each) < SUGGESTED_MIN_CONFIDENCE
+                print(f"  {kind} {100 * is_told.mean():.1f} of {len(each)}")
             if options["picture"]:
                 draw(probabilities, matches, Path(options["picture"]))
     print('percent told "nothing matches": mean (least-most) over the splits')

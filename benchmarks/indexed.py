@@ -49,7 +49,11 @@ def _read(folder: Path) -> Indexed:
     catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
     records = [record for record in catalogue.scan() if record.location is not None]
     catalogue.close()
-    rows = [rows_of.read_run(*record.location, record.num_rows) for record in records]
+    places = [record.location for record in records if record.location is not None]
+    rows = [
+        rows_of.read_run(part, first, record.num_rows)
+        for (part, first), record in zip(places, records, strict=True)
+    ]
     counts = np.array([len(record.spans) for record in records])
     return Indexed(
         records,

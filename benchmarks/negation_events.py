@@ -101,7 +101,7 @@ def events(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.
     usual = (wanted @ np.concatenate(clips.segments).T).mean(axis=1)
     pairs = triples[:, :2].tolist()
     films = [film_of(clips, [*order]) for a, b in pairs for order in ((a, b), (b, a))]
-    forward = {"string": [], "align": []}  # type: dict[str, list[tuple[bool, bool]]]
+    forward: dict[str, list[tuple[bool, bool]]] = {"string": [], "align": []}
     for number, ((a, b), text) in enumerate(zip(pairs, string, strict=True)):
         both = films[2 * number : 2 * number + 2]
         as_string = [float((segments @ text).max()) for segments, _ in both]
@@ -121,14 +121,14 @@ def events(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.
 
     asked = range(0, len(pairs), max(1, len(pairs) // 200))
     print(f"\nR@1 of the forward film among {len(films)} films, {len(asked)} queries")
-    lengths = [len(segments) for segments, _ in films]
+    lengths = np.array([len(segments) for segments, _ in films])
     everything = np.concatenate([segments for segments, _ in films])
     ends = np.cumsum(lengths)
     as_strings = np.maximum.reduceat(string @ everything.T, ends - lengths, axis=1)
     ranks = [as_strings[n] >= as_strings[n, 2 * n] for n in asked]
     print(f"{'string':14}{cell(np.array([r.sum() == 1 for r in ranks], dtype=float)):>18}")
-    for weight in (0.0, 0.5, 1.0, 2.0):
-        first = []
+    for weight in (0.0, 1.0):
+        is_first = []
         for number in asked:
             chosen = wanted[pairs[number]]
             scores = chosen @ everything.T - usual[pairs[number], None]
@@ -139,8 +139,8 @@ def events(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.
                     for end, n, (_, spans) in zip(ends, lengths, films, strict=True)
                 )
             ]
-            first.append((np.array(totals) >= totals[2 * number]).sum() == 1)
-        print(f"align, {weight:<7}{cell(np.array(first, dtype=float)):>18}")
+            is_first.append((np.array(totals) >= totals[2 * number]).sum() == 1)
+        print(f"align, {weight:<7}{cell(np.array(is_first, dtype=float)):>18}")
 
 
 def main() -> None:

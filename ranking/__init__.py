@@ -14,7 +14,7 @@ from ranking.confidence import (
 from ranking.events import EventMatch, align_events, align_events_in_videos
 from ranking.evidence import Evidence, explain
 from ranking.features import FEATURE_NAMES, assemble_features
-from ranking.fusion import Fused, fuse_reciprocal_ranks
+from ranking.fusion import Fused, fuse_reciprocal_ranks, leading
 from ranking.judgements import Judgement, read_judgements
 from ranking.late_interaction import (
     InteractionHead,
@@ -26,11 +26,10 @@ from ranking.learned import LearnedRanker, ndcg, train_ranker
 
 __all__ = [
     "DEFAULT_CALIBRATION",
+    "FEATURE_NAMES",
     "SUGGESTED_MIN_CONFIDENCE",
     "Background",
     "Calibration",
-    "background_queries",
-    "FEATURE_NAMES",
     "EventMatch",
     "Evidence",
     "Fused",
@@ -41,12 +40,14 @@ __all__ = [
     "align_events",
     "align_events_in_videos",
     "assemble_features",
+    "background_queries",
     "compose",
     "excluding",
     "explain",
     "fuse_reciprocal_ranks",
     "late_interaction",
     "late_interaction_with_videos",
+    "leading",
     "ndcg",
     "read_judgements",
     "train_ranker",

@@ -187,10 +187,10 @@ class Calibration:
         return cls(tuple(solution[:-1].tolist()), float(solution[-1]))
 
 
-# With the built-in model, whose best hits of 170 short English queries, most of which have an answer
-# among 2,721 videos and photographs, and of 44 asked of videos that show nothing of the kind, it was
-# fitted to, as if a query had an answer as often as not: `benchmarks/confidence.py`. Features have
-# no unit, so it may serve for other models, but was not measured with any.
+# Fitted with the built-in model to the best hits of 170 short English queries, 99 of which have
+# an answer among 2,721 videos and photographs, and of 44 asked of videos that show nothing of the
+# kind, as if a query had an answer as often as not: `benchmarks/confidence.py`. The features have
+# no unit, so it may serve for other models, but was measured with none.
 DEFAULT_CALIBRATION = Calibration((0.469, 0.318, 0.767), -1.984)
 # At which four of five short queries that have an answer still get one.
 SUGGESTED_MIN_CONFIDENCE = 0.47

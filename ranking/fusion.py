@@ -3,6 +3,12 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+_LEADING_SHARE = 0.7
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,34 @@ class Fused:
     item: Hashable
     score: float
     ranks: dict[str, int]
+
+
+def leading(
+    items: Sequence[Item], scores: Sequence[float], *, share: float = _LEADING_SHARE
+) -> list[Item]:
+    """The items of a source that score nearly as its best does, for sources whose scores tell a
+    good match from a poor one, as BM25's do.
+
+    By ranks alone, what shares one word with the query counts as much as what shares them all; and
+    where words are known of some videos only, the best of them may be poor.
+
+    Args:
+        items: best first.
+        scores: theirs, in falling order; those of 0 or less match nothing.
+        share: of the best score, 0 to 1. Chosen in benchmarks/ranker.py.
+
+    Raises:
+        ValueError: as many scores as items are needed, in falling order; or the share is out of
+            range.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share}: must be 0 to 1")
+    if len(items) != len(scores) or any(a < b for a, b in pairwise(scores)):
+        raise ValueError(
+            f"{len(scores)} scores for {len(items)} items: must be as many, in falling order"
+        )
+    least = share * scores[0] if len(scores) else 0.0
+    return [item for item, score in zip(items, scores, strict=True) if score > 0 and score >= least]
 
 
 def fuse_reciprocal_ranks(

@@ -4,6 +4,8 @@ LightGBM trusts the text that it reads: a tree that names a child that is not th
 other memory. So every tree is looked at first.
 """
 
+import math
+import re
 from itertools import pairwise
 
 _HEADER = (
@@ -16,9 +18,13 @@ _OF_NODES = (
     "internal_value internal_weight internal_count"
 ).split()
 _OF_LEAVES = "leaf_value leaf_weight leaf_count".split()
+_WHOLE = "split_feature decision_type left_child right_child internal_count leaf_count".split()
 _SINGLE = {"num_leaves", "num_cat", "is_linear", "shrinkage"}
 _CATEGORICAL = 1  # a bit of decision_type
 _END = "end of trees"
+# LightGBM ends the process where it cannot read one.
+_NUMBER = re.compile(r"-?([0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,4})?|inf|nan)")
+_RANGE = re.compile(rf"none|\[{_NUMBER.pattern}:{_NUMBER.pattern}\]")
 _MAX_LEAVES = 1 << 16
 
 
@@ -45,6 +51,10 @@ def check_model_text(text: str, *, num_features: int) -> None:
     for name in ("feature_names", "feature_infos"):
         if len(header[name].split()) != num_features:
             raise ValueError(f"it has not {num_features} {name}")
+    if not all(_RANGE.fullmatch(each) for each in header["feature_infos"].split()):
+        raise ValueError("its feature_infos are no ranges")
+    if header["objective"] != "lambdarank" or header["label_index"] != "0":
+        raise ValueError("it is not trained to rank")
     if header["max_feature_idx"] != str(num_features - 1):
         raise ValueError(f"its features are not {num_features}")
     sizes = [str(end - start) for start, end in pairwise(places)]
@@ -93,12 +103,16 @@ def _check_tree(tree: dict[str, str], *, number: int, num_features: int) -> None
         is_single = num_leaves == 1 and name in ("leaf_weight", "leaf_count") and not column
         if len(column) != (num_leaves if name in _OF_LEAVES else num_leaves - 1) and not is_single:
             raise ValueError(f"tree {number}: {name} has {len(column)} values")
-    for name in ("threshold", "leaf_value"):
-        if not all(_is_number(value) for value in columns[name]):
+    for name, column in columns.items():
+        if not all(_NUMBER.fullmatch(value) for value in column):
             raise ValueError(f"tree {number}: {name} is no number")
+    if not all(math.isfinite(float(value)) for value in columns["leaf_value"]):
+        raise ValueError(f"tree {number}: leaf_value is not finite")
+    if not _NUMBER.fullmatch(tree["shrinkage"]):
+        raise ValueError(f"tree {number}: shrinkage is no number")
     whole = {
         name: [_whole(value, f"tree {number}: {name}") for value in columns[name]]
-        for name in ("split_feature", "decision_type", "left_child", "right_child")
+        for name in _WHOLE
     }
     if not all(0 <= feature < num_features for feature in whole["split_feature"]):
         raise ValueError(f"tree {number} splits by a feature that there is not")
@@ -119,15 +133,8 @@ def _check_tree(tree: dict[str, str], *, number: int, num_features: int) -> None
 
 def _whole(value: str, name: str) -> int:
     try:
-        if len(value) > 12:
+        if len(value) > 10 or not re.fullmatch("-?[0-9]+", value):
             raise ValueError
         return int(value)
     except ValueError:
         raise ValueError(f"{name} is no whole number") from None
-
-
-def _is_number(value: str) -> bool:
-    try:
-        return abs(float(value)) < float("inf")
-    except ValueError:
-        return False

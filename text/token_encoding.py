@@ -75,7 +75,8 @@ class TokenEncoder:
             return None if place is None else torch.full((len(tokens),), place)
         # CLIP's own attributes have a prefix, its tower's have none.
         kind = getattr(self._tower, "text_pool_type", None) or self._tower.pool_type
-        end = getattr(self._tower, "text_eos_id", None) or getattr(self._tower, "eos_id", None)
+        end: Any = getattr(self._tower, "text_eos_id", None)
+        end = getattr(self._tower, "eos_id", None) if end is None else end
         if getattr(self._tower, "cls_emb", None) is not None:
             return None  # an embedding of its own, beside those of the tokens
         places = {

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from ranking import Fused, fuse_reciprocal_ranks, leading
+
+
+def test_scores_worked_out_by_hand():
+    fused = fuse_reciprocal_ranks({"video": ["a", "b", "c"], "lexical": ["c", "a"]}, k=60)
+    assert fused == [
+        Fused("a", 1 / 61 + 1 / 62, {"video": 1, "lexical": 2}),
+        Fused("c", 1 / 63 + 1 / 61, {"video": 3, "lexical": 1}),
+        Fused("b", 1 / 62, {"video": 2}),
+    ]
+
+
+def test_weights_count_a_source_more_or_leave_it_out():
+    rankings = {"video": ["a", "b"], "lexical": ["b", "c"]}
+    assert [f.item for f in fuse_reciprocal_ranks(rankings, weights={"lexical": 3})] == [*"bca"]
+    without = fuse_reciprocal_ranks(rankings, weights={"lexical": 0})
+    assert [(f.item, f.ranks) for f in without] == [("a", {"video": 1}), ("b", {"video": 2})]
+
+
+def test_item_that_comes_again_counts_once_and_takes_no_rank():
+    (_, second, third) = fuse_reciprocal_ranks({"moment": ["a", "a", "b", "a", "c"]})
+    assert (second.item, second.ranks, third.ranks) == ("b", {"moment": 2}, {"moment": 3})
+
+
+def test_ties_go_by_best_rank_then_by_the_order_of_sources():
+    fused = fuse_reciprocal_ranks({"x": ["a", "b"], "y": ["b", "a"], "z": ["c"]}, k=0)
+    assert [f.item for f in fused] == ["a", "b", "c"]
+    assert [f.item for f in fuse_reciprocal_ranks({"x": ["q"], "y": ["p"]})] == ["q", "p"]
+
+
+def test_sources_that_agree_keep_their_order():
+    order = np.random.default_rng(0).permutation(200).tolist()
+    assert [f.item for f in fuse_reciprocal_ranks({"x": order, "y": order})] == order
+
+
+def test_nothing_found_is_nothing_fused():
+    assert fuse_reciprocal_ranks({}) == fuse_reciprocal_ranks({"video": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": -1}, "k=-1: must be finite and at least 0"),
+        ({"k": float("nan")}, "k=nan"),
+        ({"weights": {"other": 1}}, "weights names 'other', which is no source: must be of 'x'"),
+        ({"weights": {"x": -0.5}}, r"weights\['x'\]=-0.5: must be finite and at least 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        fuse_reciprocal_ranks({"x": [1]}, **options)
+
+
+def test_what_scores_nearly_as_the_best_leads():
+    assert leading(["a", "b", "c", "d"], [10.0, 7.0, 6.9, 0.0]) == ["a", "b"]
+    assert leading([1, 2, 3], [0.5, 0.2, 0.0], share=0) == [1, 2]
+    assert leading([1, 2], [0.0, 0.0]) == leading([1], [-1.0]) == leading([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "share", "message"),
+    [
+        ([1.0], 0.5, "1 scores for 2 items: must be as many, in falling order"),
+        ([1.0, 2.0], 0.5, "in falling order"),
+        ([2.0, 1.0], 1.5, "share=1.5: must be 0 to 1"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused(scores, share, message):
+    with pytest.raises(ValueError, match=message):
+        leading(["a", "b"], scores, share=share)
