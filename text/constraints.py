@@ -25,7 +25,8 @@ GRAMMARS = ("en", "zh", "ja", "ko", "th", "vi")
 _TAG = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}_&#])(?P<minus>-)?(?:\#(?=[\p{{L}}\p{{N}}{SIGN[1:-1]}])|"
     r"(?:tags?|标签|標籤|タグ|태그|แท็ก|thẻ)\s?[:=]\s?)"
-    rf"(?P<name>{SIGN}|[\p{{L}}\p{{M}}\p{{N}}_](?:[\p{{L}}\p{{M}}\p{{N}}_\-]*[\p{{L}}\p{{M}}\p{{N}}_])?)",
+    rf"(?P<name>{SIGN}|[\p{{L}}\p{{M}}\p{{N}}_]"
+    rf"(?:[\p{{L}}\p{{M}}\p{{N}}_\-]*[\p{{L}}\p{{M}}\p{{N}}_])?)",
     regex.IGNORECASE,
 )
 _TAGGED = regex.compile(

@@ -31,7 +31,8 @@ _CLEARLY = 8.0  # times as frequent as the next candidate
 _IN_CATALOGUE = 1_000_000  # counts as much as a frequent word
 
 _WORD = regex.compile(
-    rf"(?<![\p{{L}}\p{{M}}\p{{N}}_#@:/.'&\-])\p{{Ll}}+(?![\p{{L}}\p{{M}}\p{{N}}_@:/'\-]|\.\w|{SIGN})"
+    rf"(?<![\p{{L}}\p{{M}}\p{{N}}_#@:/.'&\-])\p{{Ll}}+(?![\p{{L}}\p{{M}}\p{{N}}_@:/'\-]|\.\w|"
+    rf"{SIGN})"
 )
 
 
@@ -99,10 +100,11 @@ class SpellChecker:
         found = self._dictionary(language).lookup(
             word, verbosity.CLOSEST, max_edit_distance=slips, transfer_casing=False
         )
-        if not found or found[0].term[0] != word[0] and found[0].distance > 1:
+        if not found or (found[0].term[0] != word[0] and found[0].distance > 1):
             return None
         best = found[0]
-        if len(found) > 1 and best.count < _CLEARLY * found[1].count:
+        others = [one for one in found[1:] if not _is_inflection(one.term, best.term)]
+        if others and best.count < _CLEARLY * others[0].count:
             return None
         # A rare word that is known a little must be far from its neighbour in use.
         is_common = best.term in self._vocabulary or _zipf(best.term, language) >= _COMMON_ZIPF
@@ -153,8 +155,8 @@ def _is_inflection(word: str, other: str) -> bool:
 def _is_joined(word: str, language: str) -> bool:
     """Whether two common words are written as one: "streetfood"."""
     return any(
-        _zipf(word[:i], language) >= _COMMON_ZIPF and _zipf(word[i:], language) >= _COMMON_ZIPF
-        for i in range(3, len(word) - 2)
+        min(_zipf(word[:i], language), _zipf(word[i:], language)) >= _COMMON_ZIPF
+        for i in range(_MIN_LETTERS, len(word) - _MIN_LETTERS + 1)
     )
 
 
