@@ -113,7 +113,7 @@ def compared(text: str, start: int, end: int, *, kind: str) -> Compared:
         start -= len(head) - before.start()
         cue = before[0].strip()
         operator = operators_before[int(str(before.lastgroup)[1:])]
-    if after and (operator is None or operator in ("=", ">=") and kind == "date"):
+    if after and (operator is None or (operator in ("=", ">=") and kind == "date")):
         end = after.end()
         operator = operators_after[int(str(after.lastgroup)[1:])]
     return Compared(start, end, operator, cue)

@@ -1,7 +1,7 @@
 """What a sentence says of when a video was made -> comparisons with dates, in six languages.
 
-"yesterday", "in 2024", "before May 2023", 先週, "지난달", "เมื่อวานนี้", "trong 3 ngày qua". A day, month or year
-is compared as such (`2026-10` is all of it). "Last week" is loose in speech: it reaches from that
+"yesterday", "in 2024", "before May 2023", 先週, 지난달, "trong 3 ngày qua". A day, month or year is
+compared as such (`2026-10` is all of it). "Last week" is loose in speech: it reaches from that
 week's Monday to now. A year or a month counts where a word such as "in" or "since" goes before.
 """
 
@@ -212,7 +212,7 @@ def _calendar(today: date, unit: str, count: int) -> _Found:
 
 
 def _days_before(today: date, days: int) -> date | None:
-    return today - timedelta(days=days) if days < 365 * 200 else None
+    return today - timedelta(days=days) if days < today.toordinal() else None
 
 
 def _weekday(match: regex.Match[str], today: date) -> _Found:
@@ -270,7 +270,9 @@ def _single(text: str, period: _Period) -> Span | None:
     start, end, operator, cue = compared(text, period.start, period.end, kind="date")
     if _NOT_A_DATE_AFTER.match(text, period.end):
         return None
-    if cue.casefold() in ("from", "of") or operator == ">=" and cue in ("từ", "从", "自"):
+    if period.sort == "only_year" and cue.casefold().endswith(" the"):  # "the 2002 film"
+        return None
+    if cue.casefold() in ("from", "of") or (operator == ">=" and cue in ("từ", "从", "自")):
         operator = ">=" if cue in ("từ", "自", "从") and end == period.end else "="
     if operator is None and not _stands_alone(text, period):
         return None

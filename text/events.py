@@ -67,7 +67,8 @@ _NOT_THEN_BEFORE = (
 )
 _EVENTS_EN = regex.compile(
     rf"(?:,\s*|;\s*|\.\s+)(?:and )?(?:then|after that|afterwards|next)\b,?\s+|"
-    rf"{_NOT_THEN_BEFORE}\s+(?:and )?then\s+(?!some\b|again\b|and\b|there (?:was|were)\b)|"
+    rf"{_NOT_THEN_BEFORE}\s+(?:and )?then\s+(?=\S+ \S)(?!some\b|again\b|and\b|there (?:was|"
+    rf"were)\b)|"
     r",?\s*\bfollowed by\s+",
     regex.IGNORECASE,
 )

@@ -145,7 +145,8 @@ _DETERMINER = regex.compile(
 )
 # What is left of a clause that was cut: "a man who is", "but", a comma before nothing.
 _DANGLING = regex.compile(
-    rf"\s+(?:who|that|which)(?: (?:is|are))?\s*(?={CUT}|$)|[\s,\uff0c]+(?:but|and|with|nhưng|mà)\s*"
+    rf"\s+(?:who|that|which)(?: (?:is|are))?\s*(?={CUT}|$)|[\s,\uff0c]+(?:but|and|with|nhưng|"
+    rf"mà)\s*"
     rf"(?={CUT}|$)",
     regex.IGNORECASE,
 )
@@ -189,7 +190,7 @@ def lift_negations(text: str, *, language: str = "en") -> tuple[str, tuple[str, 
     excluded: list[tuple[int, str]] = []
     kept: list[_Negation] = []
     for negation in sorted(found, key=lambda one: (one.start, -one.end)):
-        if all(negation.start >= other.end or negation.end <= other.start for other in kept):
+        if not kept or negation.start >= kept[-1].end:
             kept.append(negation)
             excluded += [(negation.start, phrase) for phrase in negation.phrases]
     for negation in reversed(kept):

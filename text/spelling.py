@@ -91,12 +91,13 @@ class SpellChecker:
         return f"spelling: {' and '.join(names)} is not installed: {_INSTALL}"
 
     def _better(self, word: str, language: str) -> str | None:
-        if len(word) < _MIN_LETTERS or self._is_known(word, language):
+        symspell = _symspell()
+        if symspell is None or len(word) < _MIN_LETTERS or self._is_known(word, language):
             return None
-        if _symspell() is None or _is_joined(word, language):
+        if _is_joined(word, language):
             return None
         slips = 2 if len(word) >= _LETTERS_FOR_TWO else 1
-        _, verbosity = _symspell()
+        _, verbosity = symspell
         found = self._dictionary(language).lookup(
             word, verbosity.CLOSEST, max_edit_distance=slips, transfer_casing=False
         )
@@ -120,13 +121,14 @@ class SpellChecker:
 
     def _dictionary(self, language: str) -> Any:
         if language not in self._dictionaries:
-            self._dictionaries[language] = self._build(language)
+            self._dictionaries[language] = self._built(language)
         return self._dictionaries[language]
 
-    def _build(self, language: str) -> Any:
-        frequencies = _wordfreq()
-        symspell, _ = _symspell()
-        dictionary = symspell(max_dictionary_edit_distance=2, prefix_length=7)
+    def _built(self, language: str) -> Any:
+        import wordfreq as frequencies
+        from symspellpy import SymSpell
+
+        dictionary = SymSpell(max_dictionary_edit_distance=2, prefix_length=7)
         for word in frequencies.top_n_list(language, _TOP_WORDS):
             if word.isalpha() and len(word) >= _MIN_LETTERS - 1:
                 count = round(frequencies.word_frequency(word, language) * 1e9)

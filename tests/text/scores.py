@@ -36,7 +36,9 @@ def scores_of(pairs: Sequence[tuple[Expected, AnalyzedQuery]]) -> dict[str, Scor
     for expected, actual in pairs:
         scores["filters"].add([one.where for one in actual.constraints], [*expected.constraints])
         scores["negations"].add(actual.excluded, expected.excluded)
-        scores["events"].add([actual.events][: len(actual.events)], [expected.events][: len(expected.events)])
+        scores["events"].add(
+            [actual.events][: len(actual.events)], [expected.events][: len(expected.events)]
+        )
         corrections = [(one.original, one.corrected) for one in actual.corrections]
         scores["corrections"].add(corrections, expected.corrections)
         scores["entities"].add([(one.text, one.kind) for one in actual.entities], expected.entities)
@@ -44,7 +46,9 @@ def scores_of(pairs: Sequence[tuple[Expected, AnalyzedQuery]]) -> dict[str, Scor
 
 
 def table_of(scores: dict[str, Score]) -> str:
-    lines = [f"{'part':<12} {'precision':>9} {'recall':>7} {'right':>6} {'found':>6} {'expected':>9}"]
+    lines = [
+        f"{'part':<12} {'precision':>9} {'recall':>7} {'right':>6} {'found':>6} {'expected':>9}"
+    ]
     for name, s in scores.items():
         lines.append(
             f"{name:<12} {s.precision:9.3f} {s.recall:7.3f} {s.right:6} {s.found:6} {s.expected:9}"

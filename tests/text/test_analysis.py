@@ -22,11 +22,11 @@ def test_explanation_names_every_part(analyzer):
         analyzer.analyze('a girafe eats, then "it" runs, under 1 minute, without people #cat')
     )
     for line in (
-        "text       a giraffe eats, then \"it\" runs",
+        'text       a giraffe eats, then "it" runs',
         "language   en",
         "without    people",
         "in order   1. a giraffe eats",
-        "           2. \"it\" runs",
+        '           2. "it" runs',
         "filter     duration < 60",
         "corrected  girafe -> giraffe",
     ):
