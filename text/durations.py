@@ -1,7 +1,8 @@
 """What a sentence says of a video's length -> comparisons with seconds, in six languages.
 
-"under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "dài hơn 5 phút". An amount alone is not about the
-video ("a 30 second timer"), nor is the time in which something is done ("in under 10 seconds"). "About N" and "N-second clip" mean N less or more a fifth.
+"under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "dài hơn 5 phút". An amount alone is not about
+the video ("a 30 second timer"), nor is the time in which something is done ("in under 10 seconds").
+"About N long" and "N-second clip" mean N less or more a fifth.
 """
 
 from collections.abc import Iterator

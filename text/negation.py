@@ -151,11 +151,14 @@ _DANGLING = regex.compile(
     regex.IGNORECASE,
 )
 _BY_LANGUAGE = {
-    "en": (regex.compile(r"[a-z]", regex.IGNORECASE), _ENGLISH),
+    "en": (
+        regex.compile(r"\b(?:without|no|not|except|excluding|other)\b", regex.IGNORECASE),
+        _ENGLISH,
+    ),
     "zh": (regex.compile(r"[没沒无除不]"), _CHINESE),
-    "ja": (regex.compile(r"\p{Hiragana}|以外|無し"), _JAPANESE),
-    "ko": (regex.compile(r"\p{Hangul}"), _KOREAN),
-    "th": (regex.compile(r"\p{Thai}"), _THAI),
+    "ja": (regex.compile(r"ない|無い|なし|無し|抜き|以外|除"), _JAPANESE),
+    "ko": (regex.compile(r"없|제외|빼고|뺀|말고|않|아닌"), _KOREAN),
+    "th": (regex.compile(r"ไม่|ไร้|ปราศจาก|ยกเว้น|นอกจาก"), _THAI),
     "vi": (regex.compile(r"không|trừ|chẳng", regex.IGNORECASE), _VIETNAMESE),
 }
 

@@ -167,15 +167,16 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_query_is_answered_or_refused_in_a_tenth_of_a_second(analyzer, name):
     if name in ("han", "kana", "hangul", "vietnamese"):
-        analyzer.analyze(HOSTILE[name][:10])  # loading a dictionary is not what is timed
+        analyzer.analyze(HOSTILE[name][:10])  # loading a dictionary is not what is timed, nor
+    # is, as the processor's time is taken, what else the machine does.
     times = []
-    for _ in range(3):  # other work on the machine is not what is timed either
-        started = time.perf_counter()
+    for _ in range(3):
+        started = time.process_time()
         try:
             assert isinstance(analyzer.analyze(HOSTILE[name]), AnalyzedQuery)
         except ValueError as error:
             assert "query" in str(error)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert min(times) < 0.1, times
 
 
