@@ -145,9 +145,8 @@ _DETERMINER = regex.compile(
 )
 # What is left of a clause that was cut: "a man who is", "but", a comma before nothing.
 _DANGLING = regex.compile(
-    rf"\s+(?:who|that|which)(?: (?:is|are))?\s*(?={CUT}|$)|[\s,\uff0c]+(?:but|and|with|nhưng|"
-    rf"mà)\s*"
-    rf"(?={CUT}|$)",
+    rf"(?<!\s)\s++(?:who|that|which)(?: (?:is|are))?\s*(?={CUT}|$)"
+    rf"|(?<![\s,])[\s,]++(?:but|and|with|nhưng|mà)\s*(?={CUT}|$)",
     regex.IGNORECASE,
 )
 _BY_LANGUAGE = {

@@ -27,6 +27,7 @@ _MIN_LETTERS = 4
 _LETTERS_FOR_TWO = 8  # of a word in which two slips are believed
 _UNKNOWN_ZIPF = 1.6  # below it are the misspellings: one word in 25 million
 _COMMON_ZIPF = 3.3  # of what a word is corrected to
+_WELL_KNOWN_ZIPF = 3.0  # the same, for a word that is not known at all
 _CLEARLY = 8.0  # times as frequent as the next candidate
 _IN_CATALOGUE = 1_000_000  # counts as much as a frequent word
 
@@ -107,8 +108,8 @@ class SpellChecker:
         others = [one for one in found[1:] if not _is_inflection(one.term, best.term)]
         if others and best.count < _CLEARLY * others[0].count:
             return None
-        # A rare word that is known a little must be far from its neighbour in use.
-        is_common = best.term in self._vocabulary or _zipf(best.term, language) >= _COMMON_ZIPF
+        least = _COMMON_ZIPF if _zipf(word, language) else _WELL_KNOWN_ZIPF
+        is_common = best.term in self._vocabulary or _zipf(best.term, language) >= least
         return best.term if is_common and not _is_inflection(word, best.term) else None
 
     def _is_known(self, word: str, language: str) -> bool:
@@ -128,7 +129,7 @@ class SpellChecker:
         import wordfreq as frequencies
         from symspellpy import SymSpell
 
-        dictionary = SymSpell(max_dictionary_edit_distance=2, prefix_length=7)
+        dictionary = SymSpell(max_dictionary_edit_distance=2, prefix_length=5)
         for word in frequencies.top_n_list(language, _TOP_WORDS):
             if word.isalpha() and len(word) >= _MIN_LETTERS - 1:
                 count = round(frequencies.word_frequency(word, language) * 1e9)
