@@ -1,7 +1,7 @@
 """Words that compare, before or after an amount or a date -> an operator.
 
-"under X", "X 以内", "X 이하", "ไม่เกิน X", "trước X". The words of all languages are looked for at once:
-what is mixed is understood, and no language has to be known first.
+"under X", "X 以内", "X 이하", "trước X". The words of all languages are looked for at once: what is
+mixed is understood, and no language has to be known first.
 """
 
 from functools import cache
@@ -16,11 +16,13 @@ _DURATION_BEFORE = {
     "<": r"\b(?:under|below|less than|fewer than|shorter than|briefer than|not even|dưới|ngắn hơn|"
     r"ít hơn|chưa đến|chưa tới)|不到|少于|短于|低于|小于|不足|ต่ำกว่า|น้อยกว่า|สั้นกว่า|ไม่ถึง|(?<![<>=])<",
     "<=": r"\b(?:at most|(?:no|not) (?:longer|more) than|not over|not exceeding|up to|max(?:imum)?"
-    r"(?: of)?|không quá|tối đa|nhiều nhất|không dài hơn)|不超过|不多于|不长于|最多|至多|最长|最大|最長|최대|최장|"
+    r"(?: of)?|không quá|tối đa|nhiều nhất|không dài hơn)|不超过|不多于|不长于|最多|至多|最长|"
+    r"最大|最長|최대|최장|"
     r"ไม่เกิน|ไม่นานกว่า|สูงสุด|<=|≤",
     ">": r"\b(?:over|above|more than|longer than|exceeding|upwards of|beyond|trên|dài hơn|lâu hơn|"
     r"nhiều hơn|hơn|quá)|超过|多于|长于|大于|高于|นานกว่า|มากกว่า|ยาวกว่า|เกินกว่า|เกิน|(?<![<>=])>",
-    ">=": r"\b(?:at least|(?:no|not) (?:less|shorter|fewer) than|minimum(?: of)?|ít nhất|tối thiểu|"
+    ">=": r"\b(?:at least|(?:no|not) (?:less|shorter|fewer) than|minimum(?: of)?|ít nhất|tối "
+    r"thiểu|"
     r"không dưới)|至少|最少|不少于|不短于|最低|최소|อย่างน้อย|ไม่ต่ำกว่า|ไม่น้อยกว่า|>=|≥",
     "~": r"\b(?:about|around|roughly|approximately|circa|khoảng|tầm)|大约|大概|約|约|약|ประมาณ|~",
 }
@@ -29,7 +31,8 @@ _DURATION_AFTER = {
     "<=": r"(?:or|and) (?:less|shorter|under|fewer)\b|max(?:imum)?\b|at (?:the )?most\b|tops\b|"
     r"以内|以下|之内|内(?!容)|이하|이내|hoặc ít hơn|trở xuống|หรือน้อยกว่า|ลงมา",
     ">": r"より長い|を超える|超の|초과|넘는|보다 긴",
-    ">=": r"(?:or|and) (?:more|longer|over|up)\b|(?:at )?minimum\b|以上|이상|trở lên|hoặc hơn|ขึ้นไป|\+",
+    ">=": r"(?:or|and) (?:more|longer|over|up)\b|(?:at )?minimum\b|以上|이상|trở lên|hoặc hơn|"
+    r"ขึ้นไป|\+",
     "~": r"左右|ぐらい|くらい|程度|정도",
 }
 _DATE_BEFORE = {
@@ -43,10 +46,14 @@ _DATE_AFTER = {
     "<": r"之前|以前(?=$|[的拍录,\s\n])|より前|前に|이전에|전에|전(?!\p{Hangul})",
     "<=": r"or (?:before|earlier)\b|为止|まで|까지|以前の?|이전",
     ">": r"之后|以后|より後|より後の",
-    ">=": r"on(?:wards?)?\b|and (?:later|after)\b|or (?:later|newer)\b|以来|起(?!来)|以降|から|이후|부터|"
+    ">=": r"on(?:wards?)?\b|and (?:later|after)\b|or (?:later|newer)\b|以来|起(?!来)|以降|から|"
+    r"이후|부터|"
     r"trở đi|เป็นต้นไป",
 }
-_BETWEEN = r"\s*(?:-|~|\b(?:and|to|through|until|till|và|đến|tới)\b|到|至|和|から|に|에서|부터|ถึง|และ|จนถึง|กับ)\s*"
+_BETWEEN = (
+    r"\s*(?:-|~|\b(?:and|to|through|until|till|và|đến|tới)\b|到|至|和|から|に|에서|부터|"
+    r"ถึง|และ|จนถึง|กับ)\s*"
+)
 _RANGE_BEFORE = (
     r"\b(?:between|from|giữa|trong khoảng|khoảng|từ)\s+$|(?:ระหว่าง|ตั้งแต่|ระหว่าง|从|自|在)\s*$"
 )
@@ -106,7 +113,7 @@ def compared(text: str, start: int, end: int, *, kind: str) -> Compared:
         start -= len(head) - before.start()
         cue = before[0].strip()
         operator = operators_before[int(str(before.lastgroup)[1:])]
-    if after and (operator is None or operator in ("=", ">=") and kind == "date"):
+    if after and (operator is None or (operator in ("=", ">=") and kind == "date")):
         end = after.end()
         operator = operators_after[int(str(after.lastgroup)[1:])]
     return Compared(start, end, operator, cue)

@@ -25,7 +25,8 @@ GRAMMARS = ("en", "zh", "ja", "ko", "th", "vi")
 _TAG = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}_&#])(?P<minus>-)?(?:\#(?=[\p{{L}}\p{{N}}{SIGN[1:-1]}])|"
     r"(?:tags?|标签|標籤|タグ|태그|แท็ก|thẻ)\s?[:=]\s?)"
-    rf"(?P<name>{SIGN}|[\p{{L}}\p{{M}}\p{{N}}_](?:[\p{{L}}\p{{M}}\p{{N}}_\-]*[\p{{L}}\p{{M}}\p{{N}}_])?)",
+    rf"(?P<name>{SIGN}|[\p{{L}}\p{{M}}\p{{N}}_]"
+    rf"(?:[\p{{L}}\p{{M}}\p{{N}}_\-]*[\p{{L}}\p{{M}}\p{{N}}_])?)",
     regex.IGNORECASE,
 )
 _TAGGED = regex.compile(
@@ -41,6 +42,7 @@ _BEFORE_CUT = regex.compile(
 )
 _AFTER_CUT = regex.compile(r"^\s*(?:[,;:]|\b(?:and|of|và)\b|的|の|의(?=\s))*\s*", regex.IGNORECASE)
 _AROUND_CUTS = regex.compile(r"\s*\n[\s\n]*")
+_REACH = 40  # characters
 _NEEDS_NO_BLANK = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]")
 
 
@@ -102,7 +104,7 @@ def lift_constraints(
             operator = "!=" if match["minus"] else "="
             tag = _known_tag(match["name"], known)
             found.append(Constraint("tag", operator, tag, match[0].strip()))
-        text = _without(text, [Span(*match.span(), ()) for match in matches])
+        text = _without(text, [Span(match.start(), match.end(), ()) for match in matches])
     return text, tuple(dict.fromkeys(found))
 
 
@@ -183,12 +185,17 @@ def tidied(text: str) -> str:
     first, *rest = text.split(CUT)
     joined = first
     for part in rest:
-        head = _BEFORE_CUT.sub("", joined + CUT).rstrip(CUT)
+        head = _without_hold(joined)
         tail = _AFTER_CUT.sub("", part) if not head.strip(_EDGES) or part[:1] in ",;:的の" else part
         glue = "" if _is_unspaced(head[-1:], tail[:1]) else " "
         # A comma that held the cut on both sides goes on the side that it began.
         joined = head + (glue if head and tail else "") + tail
-    return _BEFORE_CUT.sub("", joined + CUT).strip(_EDGES + CUT)
+    return _without_hold(joined).strip(_EDGES + CUT)
+
+
+def _without_hold(text: str) -> str:
+    """The text less the words at its end that hold nothing now; few enough to look there only."""
+    return text[:-_REACH] + _BEFORE_CUT.sub("", text[-_REACH:] + CUT).rstrip(CUT)
 
 
 def _is_unspaced(before: str, after: str) -> bool:

@@ -1,7 +1,7 @@
 """What a sentence says of when a video was made -> comparisons with dates, in six languages.
 
-"yesterday", "in 2024", "before May 2023", 先週, "지난달", "เมื่อวานนี้", "trong 3 ngày qua". A day, month or year
-is compared as such (`2026-10` is all of it). "Last week" is loose in speech: it reaches from that
+"yesterday", "in 2024", "before May 2023", 先週, 지난달, "trong 3 ngày qua". A day, month or year is
+compared as such (`2026-10` is all of it). "Last week" is loose in speech: it reaches from that
 week's Monday to now. A year or a month counts where a word such as "in" or "since" goes before.
 """
 
@@ -17,7 +17,8 @@ from text.durations import Span
 from text.numerals import NUMBER, number_of
 
 _MONTHS = (
-    r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|"
+    r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?"
+    r"(?:ember)?|"
     r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
 )
 _MONTH_NAMES = "jan feb mar apr may jun jul aug sep oct nov dec".split()
@@ -34,7 +35,8 @@ _RELATIVE = {
     (
         "day",
         2,
-    ): r"\b(?:the )?day before yesterday\b|前天|一昨日|おととい|그저께|그제|เมื่อวานซืน(?:นี้)?|\bhôm kia\b",
+    ): r"\b(?:the )?day before yesterday\b|前天|一昨日|おととい|그저께|그제|เมื่อวานซืน(?:นี้)?|"
+    r"\bhôm kia\b",
     ("week", 0): r"\bthis week\b|本周|这周|这个?星期|今週|이번 ?주|(?:สัปดาห์|อาทิตย์)นี้|\btuần này\b",
     ("week", 1): r"\b(?:last|past|previous) week\b|上周|上个?星期|上週|先週|지난 ?주|저번 ?주|"
     r"(?:สัปดาห์|อาทิตย์)(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|\btuần (?:trước|rồi|vừa rồi)\b",
@@ -48,7 +50,8 @@ _RELATIVE = {
     (
         "year",
         1,
-    ): r"\b(?:last|past|previous) year\b|去年|昨年|작년|지난 ?해|ปี(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|\bnăm (?:ngoái|trước)\b",
+    ): r"\b(?:last|past|previous) year\b|去年|昨年|작년|지난 ?해|ปี(?:ที่แล้ว|ก่อน|ที่ผ่านมา)|\bnăm "
+    r"(?:ngoái|trước)\b",
     ("year", 2): r"前年|一昨年|おととし|재작년",
 }
 _COUNTED_UNITS = {
@@ -59,19 +62,28 @@ _COUNTED_UNITS = {
 }
 _UNIT = "|".join(f"(?P<{unit}>{words})" for unit, words in _COUNTED_UNITS.items())
 _PATTERNS = {
-    "recent": rf"(?:\b(?:the )?(?:last|past)\s|最近|过去|過去|近(?!\p{{Han}}{{2}})|直近|최근 ?|지난 ?)(?P<n>{NUMBER})\s?(?:{_UNIT})(?:间|간| 동안)?"
+    "recent": rf"(?:\b(?:the )?(?:last|past)\s|最近|过去|過去|近(?!\p{{Han}}{{2}})|直近|최근 ?|"
+    rf"지난 ?)(?P<n>{NUMBER})\s?(?:{_UNIT})(?:间|간| 동안)?"
     rf"|(?:\btrong )?(?P<n>{NUMBER}) (?:{_UNIT})(?: vừa)? (?:qua|gần đây)\b"
     rf"|(?P<n>{NUMBER}) ?(?:{_UNIT})(?:ที่ผ่านมา|ล่าสุด)",
-    "ago": rf"(?P<n>{NUMBER})\s?(?:{_UNIT})(?:\s?\bago\b|\s?之?前(?![的]?\p{{Han}}*(?:门|台))|\s?전(?!\p{{Hangul}})|(?:ที่แล้ว|ก่อน)|\s\btrước\b)",
-    "iso": r"(?<![\w.-])(?P<y>(?:19|20)\d\d)[-/](?P<m>0?[1-9]|1[0-2])(?:[-/](?P<d>0?[1-9]|[12]\d|3[01]))?(?![\w-])",
-    "english": rf"\b(?:the )?(?P<d>[12]?\d|3[01])(?:st|nd|rd|th)?(?: of)? (?P<month_name>{_MONTHS})\b(?:,? (?P<y>(?:19|20)\d\d)\b)?"
-    rf"|\b(?P<month_name>{_MONTHS})\b\.?(?: (?P<d>[12]?\d|3[01])(?:st|nd|rd|th)?\b(?!:|\s?(?:%|seconds?|minutes?)))?(?:,? (?P<y>(?:19|20)\d\d)\b)?",
+    "ago": rf"(?P<n>{NUMBER})\s?(?:{_UNIT})(?:\s?\bago\b|\s?之?前(?![的]?\p{{Han}}*(?:门|台))|"
+    rf"\s?전(?!\p{{Hangul}})|(?:ที่แล้ว|ก่อน)|\s\btrước\b)",
+    "iso": r"(?<![\w.-])(?P<y>(?:19|20)\d\d)[-/](?P<m>0?[1-9]|1[0-2])(?:[-/](?P<d>0?[1-9]|"
+    r"[12]\d|3[01]))?(?![\w-])",
+    "english": rf"\b(?:the )?(?P<d>[12]?\d|3[01])(?:st|nd|rd|th)?(?: of)? "
+    rf"(?P<month_name>{_MONTHS})\b(?:,? (?P<y>(?:19|20)\d\d)\b)?"
+    rf"|\b(?P<month_name>{_MONTHS})\b\.?(?: (?P<d>[12]?\d|3[01])(?:st|nd|rd|th)?\b(?!:|\s?(?:%|"
+    rf"seconds?|minutes?)))?(?:,? (?P<y>(?:19|20)\d\d)\b)?",
     "day_name": rf"\b(?:last )?(?P<weekday>{'|'.join(_WEEKDAYS)})\b",
-    "han": r"(?<![\d.])(?P<y>(?:19|20)\d\d)\s?[年년](?!代|대|式|식|款|间|間)(?:\s?(?P<m>1[0-2]|0?[1-9])\s?[月월](?:\s?(?P<d>3[01]|[12]\d|0?[1-9])\s?[日号號일])?)?"
+    "han": r"(?<![\d.])(?P<y>(?:19|20)\d\d)\s?[年년](?!代|대|式|식|款|间|間)(?:\s?(?P<m>1[0-2]|"
+    r"0?[1-9])\s?[月월](?:\s?(?P<d>3[01]|[12]\d|0?[1-9])\s?[日号號일])?)?"
     r"|(?<![\d.])(?P<m>1[0-2]|0?[1-9])\s?[月월]\s?(?P<d>3[01]|[12]\d|0?[1-9])\s?[日号號일]",
-    "vietnamese": r"\b(?:(?:ngày )?(?P<d>3[01]|[12]?\d) )?tháng (?P<m>1[0-2]|[1-9])\b(?:,? (?:năm )?(?P<y>(?:19|20)\d\d)\b)?"
+    "vietnamese": r"\b(?:(?:ngày )?(?P<d>3[01]|[12]?\d) )?tháng (?P<m>1[0-2]|[1-9])\b(?:,? "
+    r"(?:năm )?(?P<y>(?:19|20)\d\d)\b)?"
     r"|\bnăm (?P<y>(?:19|20)\d\d)\b",
-    "thai": rf"(?:วันที่\s?)?(?:(?P<d>3[01]|[12]\d|[1-9])\s)?(?:เดือน)?(?P<thai_name>{'|'.join(_THAI_MONTHS)})(?:\s?(?:ปี|พ\.ศ\.|ค\.ศ\.)?\s?(?P<y>(?:19|20|25)\d\d))?"
+    "thai": rf"(?:วันที่\s?)?(?:(?P<d>3[01]|[12]\d|[1-9])\s)?(?:เดือน)?"
+    rf"(?P<thai_name>{'|'.join(_THAI_MONTHS)})(?:\s?(?:ปี|พ\.ศ\.|ค\.ศ\.)?\s?(?P<y>(?:19|20|"
+    rf"25)\d\d))?"
     r"|(?:(?:ปี\s?)?(?:พ\.ศ\.|ค\.ศ\.)|ปี)\s?(?P<y>(?:19|20|25)\d\d)",
     "only_year": r"(?<![\w.:/$#-])(?P<y>(?:19|20)\d\d)(?![\w:/%]|[.,]\d|-\d{2})",
 }
@@ -87,11 +99,13 @@ _MADE_BEFORE = regex.compile(
     regex.IGNORECASE,
 )
 _MADE_AFTER = regex.compile(
-    r"(?P<made>(?:に|에)?\s?(?:拍摄|拍攝|拍|录制|录|上传|撮影(?:した|された)|撮った|録画(?:した|された)|投稿(?:した|された)|"
+    r"(?P<made>(?:に|에)?\s?(?:拍摄|拍攝|拍|录制|录|上传|撮影(?:した|された)|撮った|録画(?:した|"
+    r"された)|投稿(?:した|された)|"
     r"찍은|촬영한|촬영된|올린|녹화한)的?(?!照)|(?:の|에|的))",
 )
 _NOT_A_DATE_AFTER = regex.compile(
-    r"'s?\b|\s(?:of|tonight)\b|の(?:天気|ニュース|新聞|夕食|朝食)|的(?:新闻|天气|报纸)|\s\S*[은는던린운](?=\s\S)(?<!찍은|촬영한|올린)"
+    r"'s?\b|\s(?:of|tonight)\b|の(?:天気|ニュース|新聞|夕食|朝食)|的(?:新闻|天气|报纸)|"
+    r"\s\S*[은는던린운](?=\s\S)(?<!찍은|촬영한|올린)"
 )
 _IS_ALONE = regex.compile(r"\s*(?:$|[\n,.;:!?)])")
 _BARE_NEEDS_A_BORDER = regex.compile(r"today|yesterday", regex.IGNORECASE)
@@ -198,7 +212,7 @@ def _calendar(today: date, unit: str, count: int) -> _Found:
 
 
 def _days_before(today: date, days: int) -> date | None:
-    return today - timedelta(days=days) if days < 365 * 200 else None
+    return today - timedelta(days=days) if days < today.toordinal() else None
 
 
 def _weekday(match: regex.Match[str], today: date) -> _Found:
@@ -256,7 +270,9 @@ def _single(text: str, period: _Period) -> Span | None:
     start, end, operator, cue = compared(text, period.start, period.end, kind="date")
     if _NOT_A_DATE_AFTER.match(text, period.end):
         return None
-    if cue.casefold() in ("from", "of") or operator == ">=" and cue in ("từ", "从", "自"):
+    if period.sort == "only_year" and cue.casefold().endswith(" the"):  # "the 2002 film"
+        return None
+    if cue.casefold() in ("from", "of") or (operator == ">=" and cue in ("từ", "从", "自")):
         operator = ">=" if cue in ("từ", "自", "从") and end == period.end else "="
     if operator is None and not _stands_alone(text, period):
         return None

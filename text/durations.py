@@ -1,8 +1,8 @@
 """What a sentence says of a video's length -> comparisons with seconds, in six languages.
 
-"under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "นานกว่า 5 นาที", "dài hơn 5 phút". An amount alone is not
-about the video ("a 30 second timer"), nor is the time in which something is done ("in under 10
-seconds"). "About N" and "N-second clip" mean N less or more a fifth.
+"under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "dài hơn 5 phút". An amount alone is not about
+the video ("a 30 second timer"), nor is the time in which something is done ("in under 10 seconds").
+"About N long" and "N-second clip" mean N less or more a fifth.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from text.numerals import NUMBER, number_of
 _UNITS = {
     1: r"s(?:ec(?:ond)?s?)?\b|giây|秒钟|秒鐘|秒間|秒|초|วินาที",
     60: r"min(?:ute)?s?\b|phút|分钟|分鐘|分間|分(?!か)|분|นาที",
-    3600: r"h(?:(?:ou)?rs?)?\b|giờ|tiếng|个小时|個小時|小时|小時|个钟头|钟头|時間|시간|ชั่วโมง|ชม\.?",
+    3600: r"h(?:(?:ou)?rs?)?\b|giờ|tiếng|个小时|個小時|小时|小時|个钟头|钟头|時間|시간|ชั่วโมง|"
+    r"ชม\.?",
 }
 _UNIT = "|".join(f"(?P<u{seconds}>{words})" for seconds, words in _UNITS.items())
 _ABOUT = 0.2  # of the amount, either way
@@ -28,7 +29,8 @@ _NOT_ITS_LENGTH_BEFORE = regex.compile(
 )
 _NOT_ITS_LENGTH_AFTER = regex.compile(
     r"\s*(?:\b(?:left|remaining|to go|ago|later|early|late|apart|away|old|before|rule|timer|"
-    r"countdown|workout|challenge|per|nữa|trước khi)\b|に(?!わた)|で|에 |만에|后|後に|前|전|전에|ก่อน|倒计时)",
+    r"countdown|workout|challenge|per|nữa|trước khi)\b|に(?!わた)|で|에 |만에|后|後に|前|전|"
+    r"전에|ก่อน|倒计时)",
     regex.IGNORECASE,
 )
 _CLIP = regex.compile(
@@ -40,7 +42,8 @@ _TRAILING = regex.compile(
     r"\s*(?:\b(?:long|in length|in duration|of length)\b|长的?(?!\p{Han})|的|の)", regex.IGNORECASE
 )
 _LEADING = regex.compile(
-    r"(?:\b(?:(?:with )?(?:a )?(?:duration|length)(?: of)?|lasting|that (?:is|are|lasts?)|which (?:is|are)|"
+    r"(?:\b(?:(?:with )?(?:a )?(?:duration|length)(?: of)?|lasting|that (?:is|are|lasts?)|which "
+    r"(?:is|are)|"
     r"of|(?:có )?(?:độ dài|thời lượng)|dài)|长度|时长|長さ|길이|ความยาว|ยาว|ที่)\s*[:=]?\s*$",
     regex.IGNORECASE,
 )
@@ -63,7 +66,10 @@ class _Amount(NamedTuple):
 
 @cache
 def _amounts_pattern() -> regex.Pattern[str]:
-    one = rf"(?P<n>{NUMBER})(?P<gap>\s?-?\s?)(?:{_UNIT}|m(?=\d+s\b))(?P<half>半|\s?rưỡi|\s?반|ครึ่ง|\s?and a half)?"
+    one = (
+        rf"(?P<n>{NUMBER})(?P<gap>\s?-?\s?)(?:{_UNIT}|m(?=\d+s\b))(?P<half>半|\s?rưỡi|\s?반|"
+        rf"ครึ่ง|\s?and a half)?"
+    )
     clock = r"(?<![\d:])(?P<clock>\d{1,2}:\d\d(?::\d\d)?)(?![\d:])"
     return regex.compile(rf"{clock}|(?:{one}(?:\s?(?:and\s)?(?=\d|[一-十]))?)+", regex.IGNORECASE)
 
@@ -86,7 +92,8 @@ def find_durations(text: str) -> list[Span]:
 def _bare_pattern() -> regex.Pattern[str]:
     """A number before a range's second amount: the "10" of "10 to 20 seconds"."""
     return regex.compile(
-        rf"(?<![\w$#.])(?P<n>{NUMBER})(?=\s*(?:-|~|\b(?:and|to|và|đến|tới)\b|到|至|から|에서|ถึง|และ)\s*$)",
+        rf"(?<![\w$#.])(?P<n>{NUMBER})(?=\s*(?:-|~|\b(?:and|to|và|đến|tới)\b|到|至|から|에서|ถึง|"
+        rf"และ)\s*$)",
         regex.IGNORECASE,
     )
 

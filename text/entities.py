@@ -32,6 +32,12 @@ _CHINESE_KINDS = {
     "ns": "place",
     "nt": "organisation",
 }
+# Common nouns that jieba's dictionary has among the places.
+_NO_PLACES = frozenset(
+    "城市 海滩 海岸 沙滩 海边 海湾 山区 乡村 村庄 小镇 街道 公园 广场 学校 草原 沙漠 河边 湖边 "
+    "港口 机场 车站 "
+    "森林 田野 岛屿 高原 市区 郊区 地方 大楼 教堂 寺庙 雪山 海洋 河流 大海 小路 街头".split()
+)
 _UNUSED = ["parser", "lemmatizer", "attribute_ruler", "tagger", "senter"]
 _MAX_WORDS = 8  # of a name
 
@@ -174,7 +180,7 @@ def _chinese(text: str) -> Iterator[Entity]:
     for word, flag in cut(text) if cut else ():
         start, position = position, position + len(word)
         kind = _CHINESE_KINDS.get(flag)
-        if kind and len(word) > 1:
+        if kind and len(word) > 1 and word not in _NO_PLACES:
             yield Entity(word, kind, start, position)
 
 

@@ -15,20 +15,29 @@ from text.constraints import CUT
 
 # Verbs of what is filmed, to tell a clause ("before he jumps") from a time ("before sunset").
 _VERBS = (
-    "add arrive ask bark begin bite blow board boil bounce bow break bring brush build burn buy call "
-    "carry catch chase cheer clap clean climb close come cook cough cover crash crawl cross cry cut "
-    "dance dive draw dress drink drive drop eat enter explode fall feed fight fill find finish fix "
-    "flip fly fold follow get give go grab greet hand hang hide hit hold hug hop hurt jump kick kiss "
-    "knock land laugh lay leave lift light lick listen look lose make meet mix move open pack paint "
+    "add arrive ask bark begin bite blow board boil bounce bow break bring brush build burn "
+    "buy call "
+    "carry catch chase cheer clap clean climb close come cook cough cover crash crawl cross "
+    "cry cut "
+    "dance dive draw dress drink drive drop eat enter explode fall feed fight fill find "
+    "finish fix "
+    "flip fly fold follow get give go grab greet hand hang hide hit hold hug hop hurt jump "
+    "kick kiss "
+    "knock land laugh lay leave lift light lick listen look lose make meet mix move open pack "
+    "paint "
     "park pass pick play point pour press pull push put race rain raise reach read ride ring rise "
     "roll run say scream score see serve set shake shave shoot shout show shut sing sit skate ski "
-    "sleep slide slip smile sneeze snow sort speak spill spin splash spread stand start steal step "
-    "stir stop swim swing switch take talk tear tell throw tie touch try turn type unlock wait wake "
+    "sleep slide slip smile sneeze snow sort speak spill spin splash spread stand start steal "
+    "step "
+    "stir stop swim swing switch take talk tear tell throw tie touch try turn type unlock wait "
+    "wake "
     "walk wash watch wave wear whistle win wipe wrap write yell zoom"
 ).split()
 _PAST = (
-    "began bit blew broke brought built bought caught came cut drank drew drove ate fell fed fought "
-    "found flew got gave went held hit hid hung kept laid left lit lost made met put ran rang read "
+    "began bit blew broke brought built bought caught came cut drank drew drove ate fell fed "
+    "fought "
+    "found flew got gave went held hit hid hung kept laid left lit lost made met put ran rang "
+    "read "
     "rode rose said sang sat saw set shook shot shut slept slid spoke spun stood stole swam swung "
     "threw took told tore turned woke wore won wrote"
 ).split()
@@ -43,15 +52,23 @@ def _inflected(verb: str) -> str:
 
 
 _VERB = rf"\b(?:{'|'.join([*map(_inflected, _VERBS), *_PAST])})\b"
-_SUBJECT = r"(?:(?:an?|the|his|her|its|their|two|three|some|another|one) (?:[\w'-]+ ){1,4}?|(?:he|she|it|they|we|someone|people|everyone|kids|children|players?|[A-Z][\w'-]*) (?:\w+ )?)"
+_SUBJECT = (
+    r"(?:(?:an?|the|his|her|its|their|two|three|some|another|one) (?:[\w'-]+ ){1,4}?|"
+    r"(?:he|she|it|they|we|someone|people|everyone|kids|children|players?|[A-Z][\w'-]*) "
+    r"(?:\w+ )?)"
+)
 _ING = r"[\w'-]{2,}ing\b"
 _CLAUSE = rf"(?:{_SUBJECT}(?:is |are |was |were )?{_VERB}|{_ING})"
 
 # How events follow each other; `first` and `later` are their phrases.
-_NOT_THEN_BEFORE = r"(?<!\b(?:back|since|even|by|until|till|just|only|right|now|now and|the|from|if|more|better|less|was|were|is|are|but))"
+_NOT_THEN_BEFORE = (
+    r"(?<!\b(?:back|since|even|by|until|till|just|only|right|now|now and|the|"
+    r"from|if|more|better|less|was|were|is|are|but))"
+)
 _EVENTS_EN = regex.compile(
     rf"(?:,\s*|;\s*|\.\s+)(?:and )?(?:then|after that|afterwards|next)\b,?\s+|"
-    rf"{_NOT_THEN_BEFORE}\s+(?:and )?then\s+(?!some\b|again\b|and\b|there (?:was|were)\b)|"
+    rf"{_NOT_THEN_BEFORE}\s+(?:and )?then\s+(?=\S+ \S)(?!some\b|again\b|and\b|there (?:was|"
+    rf"were)\b)|"
     r",?\s*\bfollowed by\s+",
     regex.IGNORECASE,
 )
@@ -68,13 +85,17 @@ _HAS_VERB = regex.compile(rf"{_VERB}|{_ING}", regex.IGNORECASE)
 
 # The other languages: what stands between events; what stands before the first.
 _BETWEEN = {
-    "zh": r"[,，。;]?\s*(?:然后再?|接着|接下来|随后|紧接着|之后(?!的)|后来|最后(?=\p{Han}{3}))\s*[,，]?|[,，]\s*(?:再|又)(?=\p{Han}{2})",
-    "ja": r"[,。]?\s*(?:その後(?!ろ)で?に?|それから|そのあと|続いて|次に|すると|そして次に)\s*[,]?|(?<=[てで])から,?\s*(?=\S{2})"
+    "zh": r"[,\uff0c。;]?\s*(?:然后再?|接着|接下来|随后|紧接着|之后(?!的)|后来|最后"
+    r"(?=\p{Han}{3}))\s*[,\uff0c]?|[,\uff0c]\s*(?:再|又)(?=\p{Han}{2})",
+    "ja": r"[,。]?\s*(?:その後(?!ろ)で?に?|それから|そのあと|続いて|次に|すると|"
+    r"そして次に)\s*[,]?|(?<=[てで])から,?\s*(?=\S{2})"
     r"|(?<=[ただ])(?:後に?|あとに?),?\s*(?=\S{3})",
-    "ko": r"[,.]?\s*(?:그 ?다음에?|그리고 나서|그러고 나서|그 ?후에?|이어서|그런 다음)\s*,?\s*|(?<=고) ?나서,?\s+|"
+    "ko": r"[,.]?\s*(?:그 ?다음에?|그리고 나서|그러고 나서|그 ?후에?|이어서|그런 다음)\s*,?\s*|"
+    r"(?<=고) ?나서,?\s+|"
     r"(?<=\p{Hangul}{2}[은ㄴ한린친]) (?:다음|뒤|후)에?,?\s+(?=\p{Hangul}+[이가은는을를]? )",
     "th": r"\s*(?:จากนั้น(?:จึง|ก็)?|หลังจากนั้น(?:จึง|ก็)?|ต่อมา|แล้วจึง|แล้วก็)\s*|\s+(?:และ)?แล้ว\s*(?=\S{4})",
-    "vi": r"\s*[,;.]?\s*\b(?:và )?(?:sau đó|tiếp theo|tiếp đó|kế đến)\b(?: là)?(?: thì)?,?\s+|,?\s+(?<!\b(?:đã|xong|lâu|trước|tuần|tháng|mệt)\s)rồi\s+(?=\S+\s+\S|\S+ \S+)",
+    "vi": r"\s*[,;.]?\s*\b(?:và )?(?:sau đó|tiếp theo|tiếp đó|kế đến)\b(?: là)?(?: thì)?,?\s+|"
+    r",?\s+(?<!\b(?:đã|xong|lâu|trước|tuần|tháng|mệt)\s)rồi\s+(?=\S+\s+\S|\S+ \S+)",
 }
 _LEADING = {
     "zh": r"^(?:首先|起初|先)(?!生)",
@@ -85,7 +106,7 @@ _LEADING = {
 }
 # "After X, Y" of the other languages; X comes first.
 _AFTER = {
-    "zh": r"^(?:在)?(?P<first>\p{Han}{3,20}?)(?:之后|以后|后)[,，]\s*(?P<later>\S[^\n]{2,})$",
+    "zh": r"^(?:在)?(?P<first>\p{Han}{3,20}?)(?:之后|以后|后)[,\uff0c]\s*(?P<later>\S[^\n]{2,})$",
     "th": r"^หลังจาก(?:ที่)?(?P<first>[^\s\n]{4,})\s+(?P<later>[^\n]{4,})$",
     "vi": r"^sau khi (?P<first>[^,\n]+),\s*(?P<later>[^\n]+)$",
 }
@@ -93,7 +114,7 @@ _BEFORE = {
     "th": r"\s*ก่อนที่(?:จะ)?\s*(?=\S{4})",
     "vi": r",?\s+trước khi\s+(?=\S+\s+\S)",
 }
-_EDGES = f" ,;.，。{CUT}"
+_EDGES = f" ,;.\uff0c。{CUT}"
 
 
 @cache

@@ -57,7 +57,8 @@ _WORD = regex.compile(r"[\p{L}\p{M}]+")
 
 
 def is_japanese(text: str) -> bool:
-    """Whether its Han signs are to be read as Japanese: kana or forms of Japan stand among them."""
+    """Whether its Han signs are to be read as Japanese: kana or forms of Japan stand among "
+    "them."""
     return bool(_JAPANESE.search(text))
 
 

@@ -18,8 +18,8 @@ _BLANK = regex.compile(r"[\s\u200b]+")
 # Controls; what turns the direction of writing; what has no width, unless it joins letters or
 # emoji; surrogates, private and invisible tag characters.
 _INVISIBLE = regex.compile(
-    r"[\p{Cc}\p{Cs}\p{Co}\p{Cn}\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-    r"\ufff9-\ufffb\U000e0000-\U000e007f]+"
+    r"(?:(?!\s)[\p{Cc}\p{Cs}\p{Co}\p{Cn}\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f])+"
 )
 _STRAIGHT = str.maketrans(
     {

@@ -3,13 +3,14 @@
 The text is cut into stretches of one script. Those without blanks between words are cut by a
 dictionary: Chinese by rjieba, Japanese by fugashi, Thai, Lao, Khmer and Burmese by ICU. Korean is
 taken apart by python-mecab-ko, Vietnamese syllables are joined by pyvi. Endings and particles of
-Japanese and Korean are left out, and Japanese words stand in their dictionary form. Each of these is
-loaded when first needed. Where one is not installed, signs are taken in pairs, or what stands between
-blanks counts as a word.
+Japanese and Korean are left out, and Japanese words stand in their dictionary form. Each of these
+is loaded when first needed. Where one is not installed, signs are taken in pairs, or what stands
+between blanks counts as a word.
 
 How a stretch is cut depends on nothing but the line that it is in.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any, TypeAlias
@@ -121,7 +122,7 @@ def _cut(kind: str, stretch: str) -> list[str]:
 
 def _pairs(stretch: str) -> list[str]:
     signs = regex.findall(r"\X", stretch)
-    return ["".join(pair) for pair in zip(signs, signs[1:], strict=False)] or signs
+    return ["".join(pair) for pair in itertools.pairwise(signs)] or signs
 
 
 @cache

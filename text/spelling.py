@@ -27,11 +27,13 @@ _MIN_LETTERS = 4
 _LETTERS_FOR_TWO = 8  # of a word in which two slips are believed
 _UNKNOWN_ZIPF = 1.6  # below it are the misspellings: one word in 25 million
 _COMMON_ZIPF = 3.3  # of what a word is corrected to
+_WELL_KNOWN_ZIPF = 3.0  # the same, for a word that is not known at all
 _CLEARLY = 8.0  # times as frequent as the next candidate
 _IN_CATALOGUE = 1_000_000  # counts as much as a frequent word
 
 _WORD = regex.compile(
-    rf"(?<![\p{{L}}\p{{M}}\p{{N}}_#@:/.'&\-])\p{{Ll}}+(?![\p{{L}}\p{{M}}\p{{N}}_@:/'\-]|\.\w|{SIGN})"
+    rf"(?<![\p{{L}}\p{{M}}\p{{N}}_#@:/.'&\-])\p{{Ll}}+(?![\p{{L}}\p{{M}}\p{{N}}_@:/'\-]|\.\w|"
+    rf"{SIGN})"
 )
 
 
@@ -90,22 +92,24 @@ class SpellChecker:
         return f"spelling: {' and '.join(names)} is not installed: {_INSTALL}"
 
     def _better(self, word: str, language: str) -> str | None:
-        if len(word) < _MIN_LETTERS or self._is_known(word, language):
+        symspell = _symspell()
+        if symspell is None or len(word) < _MIN_LETTERS or self._is_known(word, language):
             return None
-        if _symspell() is None or _is_joined(word, language):
+        if _is_joined(word, language):
             return None
         slips = 2 if len(word) >= _LETTERS_FOR_TWO else 1
-        _, verbosity = _symspell()
+        _, verbosity = symspell
         found = self._dictionary(language).lookup(
             word, verbosity.CLOSEST, max_edit_distance=slips, transfer_casing=False
         )
-        if not found or found[0].term[0] != word[0] and found[0].distance > 1:
+        if not found or (found[0].term[0] != word[0] and found[0].distance > 1):
             return None
         best = found[0]
-        if len(found) > 1 and best.count < _CLEARLY * found[1].count:
+        others = [one for one in found[1:] if not _is_inflection(one.term, best.term)]
+        if others and best.count < _CLEARLY * others[0].count:
             return None
-        # A rare word that is known a little must be far from its neighbour in use.
-        is_common = best.term in self._vocabulary or _zipf(best.term, language) >= _COMMON_ZIPF
+        least = _COMMON_ZIPF if _zipf(word, language) else _WELL_KNOWN_ZIPF
+        is_common = best.term in self._vocabulary or _zipf(best.term, language) >= least
         return best.term if is_common and not _is_inflection(word, best.term) else None
 
     def _is_known(self, word: str, language: str) -> bool:
@@ -118,13 +122,14 @@ class SpellChecker:
 
     def _dictionary(self, language: str) -> Any:
         if language not in self._dictionaries:
-            self._dictionaries[language] = self._build(language)
+            self._dictionaries[language] = self._built(language)
         return self._dictionaries[language]
 
-    def _build(self, language: str) -> Any:
-        frequencies = _wordfreq()
-        symspell, _ = _symspell()
-        dictionary = symspell(max_dictionary_edit_distance=2, prefix_length=7)
+    def _built(self, language: str) -> Any:
+        import wordfreq as frequencies
+        from symspellpy import SymSpell
+
+        dictionary = SymSpell(max_dictionary_edit_distance=2, prefix_length=5)
         for word in frequencies.top_n_list(language, _TOP_WORDS):
             if word.isalpha() and len(word) >= _MIN_LETTERS - 1:
                 count = round(frequencies.word_frequency(word, language) * 1e9)
@@ -153,8 +158,8 @@ def _is_inflection(word: str, other: str) -> bool:
 def _is_joined(word: str, language: str) -> bool:
     """Whether two common words are written as one: "streetfood"."""
     return any(
-        _zipf(word[:i], language) >= _COMMON_ZIPF and _zipf(word[i:], language) >= _COMMON_ZIPF
-        for i in range(3, len(word) - 2)
+        min(_zipf(word[:i], language), _zipf(word[i:], language)) >= _COMMON_ZIPF
+        for i in range(_MIN_LETTERS, len(word) - _MIN_LETTERS + 1)
     )
 
 
