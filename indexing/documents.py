@@ -10,7 +10,7 @@ section 4): a field that few videos have would be scored wrongly by itself. Word
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -34,8 +34,9 @@ _SNIPPET = 240  # characters of a text that a hit shows
 
 
 def analysis() -> str:
-    """What the words of a text depend on; documents of another analysis are made anew."""
-    found = [f"{_VERSION}"]
+    """What the words of a text, and the files that hold them, depend on; those of another analysis
+    are made anew."""
+    found = [f"{_VERSION}", f"tantivy {version('tantivy').rpartition('.')[0]}"]
     for package in _SEGMENTERS:
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
@@ -82,11 +83,11 @@ def weighted_stems(texts: dict[str, list[str]]) -> list[str]:
 def best_text(record: VideoRecord, wanted: Iterable[str]) -> tuple[str, str]:
     """The field and the text about a video that have most of these stems, each counted with its
     field's weight; of equals the first and shortest."""
-    wanted = set(wanted)
+    wanted = frozenset(wanted)
     best, found = (0, 0), ("name", PurePosixPath(record.key).name)
     for field, texts in texts_of(record).items():
         for text in texts:
-            shared = len(wanted.intersection(stems(words_of([text]))))
+            shared = len(_different_stems(text) & wanted)
             value = (shared * FIELDS[field], -len(text))
             if shared and value > best:
                 best, found = value, (field, record.key if field == "name" else text)
@@ -97,6 +98,11 @@ def snippet(text: str) -> str:
     """The beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1]}…"
+
+
+@lru_cache(maxsize=10_000)
+def _different_stems(text: str) -> frozenset[str]:
+    return frozenset(stems(words_of([text])))
 
 
 def _strings(value: object) -> list[str]:

@@ -316,7 +316,7 @@ def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
     Args:
         files: names in the new folder, and of the files in `path`.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="reelseek-"))
+    scratch = Path(tempfile.mkdtemp(prefix="reelseek-words-"))
     try:
         for name, source in files.items():
             target = (path / source).absolute()

@@ -102,20 +102,18 @@ def text_table(catalogue: Catalogue) -> np.ndarray:
             for video_id, checksum in ask(sql):
                 timed.setdefault(video_id, []).append(checksum)
         rows = ask("SELECT id, key, metadata FROM videos WHERE part NOT NULL ORDER BY id")
-        pairs = [
+        pairs = (
             (video_id, zlib.crc32(repr((key, said, timed.get(video_id))).encode()))
             for video_id, key, said in rows
-        ]
-    return np.array(pairs, TABLE_DTYPE)
+        )
+        return np.fromiter(pairs, TABLE_DTYPE)
 
 
 def document_counts(catalogue: Catalogue) -> dict[str, int]:
     """How many documents of each level the catalogue has."""
-    ids = catalogue.searchable_ids().tolist()
-    return {
-        "video": len(ids),
-        "moment": sum(len(texts) for texts in catalogue.texts(ids).values()),
-    }
+    ids = catalogue.searchable_ids()
+    timed = (texts for some in _few(ids) for texts in catalogue.texts(some.tolist()).values())
+    return {"video": len(ids), "moment": sum(map(len, timed))}
 
 
 class _Making:
