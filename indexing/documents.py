@@ -33,6 +33,7 @@ _LONGEST = 200  # characters of a word; what is longer is no word
 _SNIPPET = 240  # characters of a text that a hit shows
 
 
+@cache
 def analysis() -> str:
     """What the words of a text, and the files that hold them, depend on; those of another analysis
     are made anew."""

@@ -20,11 +20,11 @@ import numpy as np
 from indexing import documents
 from indexing.atomic import sync_new_folder
 from indexing.catalogue import Catalogue, VideoRecord
-from indexing.lexical import (
+from indexing.lexical import LexicalIndex
+from indexing.lexical_files import (
     LEVELS,
     TABLE_DTYPE,
     TABLE_NAME,
-    LexicalIndex,
     LexicalInfo,
     check_files,
     level_files,

@@ -19,7 +19,8 @@ from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.filters import check_fields, metadata_fields, parse_filter
 from indexing.hits import LexicalHit, SearchHit
-from indexing.lexical import LexicalIndex, Match, check_files
+from indexing.lexical import LexicalIndex, Match
+from indexing.lexical_files import LexicalInfo, check_files
 from indexing.manifest import LevelInfo, Manifest
 from indexing.moments import merge_moments
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS
@@ -486,6 +487,16 @@ def _open_lexical(
         return None
     if before is not None and before.info == info:
         return before
+    try:
+        return _opened_lexical(folder, info)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        logger.warning("texts are not searched by their words: %s", error)
+        return None
+
+
+def _opened_lexical(folder: Path, info: LexicalInfo) -> LexicalIndex | None:
     if info.analysis == documents.analysis():
         return LexicalIndex(folder, info)
     check_files(folder, info)

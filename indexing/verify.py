@@ -14,7 +14,8 @@ from indexing import documents
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.changes import file_stamp
 from indexing.embeddings import EmbeddingParts
-from indexing.lexical import LexicalIndex, check_files, read_table
+from indexing.lexical import LexicalIndex
+from indexing.lexical_files import check_files, read_table
 from indexing.lexical_publishing import document_counts, text_table
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS, level_tables

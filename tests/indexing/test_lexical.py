@@ -567,6 +567,17 @@ def test_files_of_another_tantivy_are_searched_without_their_words(folder, monke
     assert keys_in(folder, "dog") == {DOG}
 
 
+def test_where_nothing_temporary_can_be_written_words_are_skipped(folder, monkeypatch, caplog):
+    def fail(**options):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkdtemp", fail)
+    with closing(IndexReader(folder)) as reader:
+        assert len(reader.search(queries(1)[0], k=10)) == 4
+        assert not reader.has_words
+    assert "set TMPDIR" in caplog.text
+
+
 def damage(path, how):
     if how == "gone":
         path.unlink()

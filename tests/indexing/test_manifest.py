@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from indexing import IndexMismatchError, IndexSettings, Manifest
-from indexing.lexical import LexicalInfo
+from indexing.lexical_files import LexicalInfo
 from indexing.manifest import FORMAT_VERSION, FaissOptions, LevelInfo, check_settings
 from indexing.shards import ShardInfo
 
