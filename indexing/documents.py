@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import regex
 
 from indexing.catalogue import VideoRecord
+from indexing.timed_texts import TimedText
 
 if TYPE_CHECKING:
-    from tantivy import TextAnalyzer
+    from tantivy import Document, Schema, TextAnalyzer
 
 # How often a word of each field counts.
 FIELDS = {"title": 3, "tags": 2, "captions": 1, "name": 1}
@@ -79,6 +80,53 @@ def stems(found: Sequence[str]) -> list[str]:
 def weighted_stems(texts: dict[str, list[str]]) -> list[str]:
     """The stems of what is said about a video, each as often as it counts."""
     return [stem for field, some in texts.items() for stem in FIELDS[field] * stems(words_of(some))]
+
+
+def schema(level: str) -> "Schema":
+    """Of the documents of a level: `video` or `moment`."""
+    from tantivy import SchemaBuilder
+
+    builder = SchemaBuilder()
+    builder.add_unsigned_field("video", indexed=True, fast=True)
+    builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")  # stems
+    if level == "video":  # what there is, to compare queries with
+        builder.add_text_field("plain", tokenizer_name="whitespace", index_option="basic")
+        builder.add_text_field("tag", tokenizer_name="raw", index_option="basic")
+    else:
+        builder.add_float_field("start", fast=True)
+        builder.add_float_field("end", fast=True)
+        for name in ("source", "text"):  # UTF-8, to be shown
+            builder.add_bytes_field(name, stored=True)
+    return builder.build()
+
+
+def video_document(video_id: int, record: VideoRecord) -> "Document":
+    """Of what is said about a video."""
+    from tantivy import Document
+
+    document = Document()
+    document.add_unsigned("video", video_id)
+    texts = texts_of(record)
+    document.add_text("words", " ".join(weighted_stems(texts)))
+    said = [text for field, some in texts.items() if field != "name" for text in some]
+    document.add_text("plain", " ".join(words_of(said)))
+    for tag in texts["tags"]:
+        document.add_text("tag", " ".join(tag.split()).casefold())
+    return document
+
+
+def timed_document(video_id: int, text: TimedText) -> "Document":
+    """Of a text at a time in a video."""
+    from tantivy import Document
+
+    document = Document()
+    document.add_unsigned("video", video_id)
+    document.add_text("words", " ".join(stems(words_of([text.text]))))
+    document.add_float("start", text.start_seconds)
+    document.add_float("end", text.end_seconds)
+    document.add_bytes("source", text.source.encode())
+    document.add_bytes("text", snippet(plain(text.text)).encode())
+    return document
 
 
 def best_text(record: VideoRecord, wanted: Iterable[str]) -> tuple[str, str]:
