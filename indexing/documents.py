@@ -77,11 +77,6 @@ def stems(found: Sequence[str]) -> list[str]:
     return _stemmer().analyze(plain(" ".join(found)))
 
 
-def weighted_stems(texts: dict[str, list[str]]) -> list[str]:
-    """The stems of what is said about a video, each as often as it counts."""
-    return [stem for field, some in texts.items() for stem in FIELDS[field] * stems(words_of(some))]
-
-
 def schema(level: str) -> "Schema":
     """Of the documents of a level: `video` or `moment`."""
     from tantivy import SchemaBuilder
@@ -107,9 +102,11 @@ def video_document(video_id: int, record: VideoRecord) -> "Document":
     document = Document()
     document.add_unsigned("video", video_id)
     texts = texts_of(record)
-    document.add_text("words", " ".join(weighted_stems(texts)))
-    said = [text for field, some in texts.items() if field != "name" for text in some]
-    document.add_text("plain", " ".join(words_of(said)))
+    found = {field: words_of(some) for field, some in texts.items()}
+    weighted = [stem for field, some in found.items() for stem in FIELDS[field] * stems(some)]
+    document.add_text("words", " ".join(weighted))
+    said = [word for field, some in found.items() if field != "name" for word in some]
+    document.add_text("plain", " ".join(said))
     for tag in texts["tags"]:
         document.add_text("tag", " ".join(tag.split()).casefold())
     return document
