@@ -10,7 +10,7 @@ section 4): a field that few videos have would be scored wrongly by itself. Word
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import regex
 
 from indexing.catalogue import VideoRecord
+from indexing.timed_texts import TimedText
 
 if TYPE_CHECKING:
-    from tantivy import TextAnalyzer
+    from tantivy import Document, Schema, TextAnalyzer
 
 # How often a word of each field counts.
 FIELDS = {"title": 3, "tags": 2, "captions": 1, "name": 1}
@@ -33,9 +34,11 @@ _LONGEST = 200  # characters of a word; what is longer is no word
 _SNIPPET = 240  # characters of a text that a hit shows
 
 
+@cache
 def analysis() -> str:
-    """What the words of a text depend on; documents of another analysis are made anew."""
-    found = [f"{_VERSION}"]
+    """What the words of a text, and the files that hold them, depend on; those of another analysis
+    are made anew."""
+    found = [f"{_VERSION}", f"tantivy {version('tantivy').rpartition('.')[0]}"]
     for package in _SEGMENTERS:
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
@@ -74,19 +77,63 @@ def stems(found: Sequence[str]) -> list[str]:
     return _stemmer().analyze(plain(" ".join(found)))
 
 
-def weighted_stems(texts: dict[str, list[str]]) -> list[str]:
-    """The stems of what is said about a video, each as often as it counts."""
-    return [stem for field, some in texts.items() for stem in FIELDS[field] * stems(words_of(some))]
+def schema(level: str) -> "Schema":
+    """Of the documents of a level: `video` or `moment`."""
+    from tantivy import SchemaBuilder
+
+    builder = SchemaBuilder()
+    builder.add_unsigned_field("video", indexed=True, fast=True)
+    builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")  # stems
+    if level == "video":  # what there is, to compare queries with
+        builder.add_text_field("plain", tokenizer_name="whitespace", index_option="basic")
+        builder.add_text_field("tag", tokenizer_name="raw", index_option="basic")
+    else:
+        builder.add_float_field("start", fast=True)
+        builder.add_float_field("end", fast=True)
+        for name in ("source", "text"):  # UTF-8, to be shown
+            builder.add_bytes_field(name, stored=True)
+    return builder.build()
+
+
+def video_document(video_id: int, record: VideoRecord) -> "Document":
+    """Of what is said about a video."""
+    from tantivy import Document
+
+    document = Document()
+    document.add_unsigned("video", video_id)
+    texts = texts_of(record)
+    found = {field: words_of(some) for field, some in texts.items()}
+    weighted = [stem for field, some in found.items() for stem in FIELDS[field] * stems(some)]
+    document.add_text("words", " ".join(weighted))
+    said = [word for field, some in found.items() if field != "name" for word in some]
+    document.add_text("plain", " ".join(said))
+    for tag in texts["tags"]:
+        document.add_text("tag", " ".join(tag.split()).casefold())
+    return document
+
+
+def timed_document(video_id: int, text: TimedText) -> "Document":
+    """Of a text at a time in a video."""
+    from tantivy import Document
+
+    document = Document()
+    document.add_unsigned("video", video_id)
+    document.add_text("words", " ".join(stems(words_of([text.text]))))
+    document.add_float("start", text.start_seconds)
+    document.add_float("end", text.end_seconds)
+    document.add_bytes("source", text.source.encode())
+    document.add_bytes("text", snippet(plain(text.text)).encode())
+    return document
 
 
 def best_text(record: VideoRecord, wanted: Iterable[str]) -> tuple[str, str]:
     """The field and the text about a video that have most of these stems, each counted with its
     field's weight; of equals the first and shortest."""
-    wanted = set(wanted)
+    wanted = frozenset(wanted)
     best, found = (0, 0), ("name", PurePosixPath(record.key).name)
     for field, texts in texts_of(record).items():
         for text in texts:
-            shared = len(wanted.intersection(stems(words_of([text]))))
+            shared = len(_different_stems(text) & wanted)
             value = (shared * FIELDS[field], -len(text))
             if shared and value > best:
                 best, found = value, (field, record.key if field == "name" else text)
@@ -97,6 +144,11 @@ def snippet(text: str) -> str:
     """The beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1]}…"
+
+
+@lru_cache(maxsize=10_000)
+def _different_stems(text: str) -> frozenset[str]:
+    return frozenset(stems(words_of([text])))
 
 
 def _strings(value: object) -> list[str]:

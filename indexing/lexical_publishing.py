@@ -19,12 +19,12 @@ import numpy as np
 
 from indexing import documents
 from indexing.atomic import sync_new_folder
-from indexing.catalogue import Catalogue, VideoRecord
-from indexing.lexical import (
+from indexing.catalogue import Catalogue
+from indexing.lexical import LexicalIndex
+from indexing.lexical_files import (
     LEVELS,
     TABLE_DTYPE,
     TABLE_NAME,
-    LexicalIndex,
     LexicalInfo,
     check_files,
     level_files,
@@ -32,10 +32,9 @@ from indexing.lexical import (
     read_table,
 )
 from indexing.shards import file_checksum
-from indexing.timed_texts import TimedText
 
 if TYPE_CHECKING:
-    from tantivy import Document, Index, Schema
+    from tantivy import Document, Index
 
 logger = logging.getLogger(__name__)
 
@@ -102,20 +101,18 @@ def text_table(catalogue: Catalogue) -> np.ndarray:
             for video_id, checksum in ask(sql):
                 timed.setdefault(video_id, []).append(checksum)
         rows = ask("SELECT id, key, metadata FROM videos WHERE part NOT NULL ORDER BY id")
-        pairs = [
+        pairs = (
             (video_id, zlib.crc32(repr((key, said, timed.get(video_id))).encode()))
             for video_id, key, said in rows
-        ]
-    return np.array(pairs, TABLE_DTYPE)
+        )
+        return np.fromiter(pairs, TABLE_DTYPE)
 
 
 def document_counts(catalogue: Catalogue) -> dict[str, int]:
     """How many documents of each level the catalogue has."""
-    ids = catalogue.searchable_ids().tolist()
-    return {
-        "video": len(ids),
-        "moment": sum(len(texts) for texts in catalogue.texts(ids).values()),
-    }
+    ids = catalogue.searchable_ids()
+    timed = (texts for some in _few(ids) for texts in catalogue.texts(some.tolist()).values())
+    return {"video": len(ids), "moment": sum(map(len, timed))}
 
 
 class _Making:
@@ -187,7 +184,7 @@ class _Making:
             index = (
                 tantivy.Index.open(str(scratch))
                 if files
-                else tantivy.Index(_schema(level), path=str(scratch))
+                else tantivy.Index(documents.schema(level), path=str(scratch))
             )
             self._change(index, level, new, gone, is_new=before is None)
             for path in scratch.iterdir():
@@ -227,58 +224,14 @@ class _Making:
             ids = some.tolist()
             if level == "video":
                 for video_id, record in sorted(self._catalogue.videos(ids).items()):
-                    yield _video_document(video_id, record)
+                    yield documents.video_document(video_id, record)
             else:
                 for video_id, texts in sorted(self._catalogue.texts(ids).items()):
-                    yield from (_timed_document(video_id, text) for text in texts)
+                    yield from (documents.timed_document(video_id, text) for text in texts)
 
 
 def _few(values: np.ndarray) -> Iterator[np.ndarray]:
     return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
-
-
-def _schema(level: str) -> "Schema":
-    from tantivy import SchemaBuilder
-
-    builder = SchemaBuilder()
-    builder.add_unsigned_field("video", indexed=True, fast=True)
-    builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")  # stems
-    if level == "video":  # what there is, to compare queries with
-        builder.add_text_field("plain", tokenizer_name="whitespace", index_option="basic")
-        builder.add_text_field("tag", tokenizer_name="raw", index_option="basic")
-    else:
-        builder.add_float_field("start", fast=True)
-        builder.add_float_field("end", fast=True)
-        for name in ("source", "text"):  # UTF-8, to be shown
-            builder.add_bytes_field(name, stored=True)
-    return builder.build()
-
-
-def _video_document(video_id: int, record: VideoRecord) -> "Document":
-    from tantivy import Document
-
-    document = Document()
-    document.add_unsigned("video", video_id)
-    texts = documents.texts_of(record)
-    document.add_text("words", " ".join(documents.weighted_stems(texts)))
-    said = [text for field, some in texts.items() if field != "name" for text in some]
-    document.add_text("plain", " ".join(documents.words_of(said)))
-    for tag in texts["tags"]:
-        document.add_text("tag", " ".join(tag.split()).casefold())
-    return document
-
-
-def _timed_document(video_id: int, text: TimedText) -> "Document":
-    from tantivy import Document
-
-    document = Document()
-    document.add_unsigned("video", video_id)
-    document.add_text("words", " ".join(documents.stems(documents.words_of([text.text]))))
-    document.add_float("start", text.start_seconds)
-    document.add_float("end", text.end_seconds)
-    document.add_bytes("source", text.source.encode())
-    document.add_bytes("text", documents.snippet(documents.plain(text.text)).encode())
-    return document
 
 
 def _changes(held: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from indexing.atomic import write_atomically
-from indexing.lexical import LexicalInfo
+from indexing.lexical_files import LexicalInfo
 from indexing.shards import ShardInfo
 
 FORMAT_VERSION = 3

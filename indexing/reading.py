@@ -21,6 +21,7 @@ from indexing.embeddings import EmbeddingParts
 from indexing.filters import check_fields, metadata_fields, parse_filter
 from indexing.hits import LexicalHit, SearchHit
 from indexing.lexical import LexicalIndex, Match
+from indexing.lexical_files import LexicalInfo, check_files
 from indexing.manifest import LevelInfo, Manifest
 from indexing.moments import merge_moments
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS
@@ -573,12 +574,27 @@ def _open_lexical(
         return None
     if before is not None and before.info == info:
         return before
-    if info.analysis != documents.analysis():
-        logger.warning(
-            "words of some languages are found less surely: the index was made with other "
-            "packages; run python -m indexing again"
-        )
-    return LexicalIndex(folder, info)
+    try:
+        return _opened_lexical(folder, info)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        logger.warning("texts are not searched by their words: %s", error)
+        return None
+
+
+def _opened_lexical(folder: Path, info: LexicalInfo) -> LexicalIndex | None:
+    if info.analysis == documents.analysis():
+        return LexicalIndex(folder, info)
+    check_files(folder, info)
+    remedy = "the index was made with other packages; run python -m indexing again"
+    try:
+        opened = LexicalIndex(folder, info)
+    except ValueError:
+        logger.warning("texts are not searched by their words: %s", remedy)
+        return None
+    logger.warning("words of some languages are found less surely: %s", remedy)
+    return opened
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from configs import command_line
 from configs.schema import StatusConfig
 from indexing.catalogue import Catalogue
-from indexing.lexical import LexicalInfo
+from indexing.lexical_files import LexicalInfo
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.shards import ShardInfo

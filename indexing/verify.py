@@ -14,7 +14,8 @@ from indexing import documents
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.changes import file_stamp
 from indexing.embeddings import EmbeddingParts
-from indexing.lexical import LexicalIndex, check_files, read_table
+from indexing.lexical import LexicalIndex
+from indexing.lexical_files import check_files, read_table
 from indexing.lexical_publishing import document_counts, text_table
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS, level_tables
@@ -48,7 +49,8 @@ def find_problems(folder: Path) -> Iterator[str]:
             records = list(catalogue.scan())
             yield from _counter_problems(catalogue, manifest, records)
             unpublished = catalogue.counter("revision") - manifest.revision
-            yield from catalogue.text_problems()
+            text_problems = catalogue.text_problems()
+            yield from text_problems
         except ValueError as error:
             yield str(error)
             return
@@ -57,7 +59,8 @@ def find_problems(folder: Path) -> Iterator[str]:
             yield from _shard_problems(folder, manifest, records)
         else:
             yield from _file_problems(folder, manifest)
-        yield from _lexical_problems(folder, manifest, None if unpublished else catalogue)
+        comparable = not unpublished and not text_problems
+        yield from _lexical_problems(folder, manifest, catalogue if comparable else None)
     finally:
         catalogue.close()
 
@@ -151,7 +154,7 @@ def _lexical_problems(
         return
     try:
         table = read_table(check_files(folder, info))
-        if documents.is_installed():
+        if documents.is_installed() and info.analysis == documents.analysis():
             LexicalIndex(folder, info)
         if catalogue is None:
             return

@@ -186,7 +186,22 @@ def answer_problems(folder: Path, known: dict[str, tuple[str, int]]) -> list[str
             for hit in few:
                 if known[hit.key] != (hit.metadata["content"], hit.metadata["note"]):
                     wrong.append(f"{hit.key} has the metadata {hit.metadata}")
+    if reader.has_words:
+        wrong += word_problems(reader, {key: known[key] for key in searchable})
     reader.close()
+    return wrong
+
+
+def word_problems(reader: IndexReader, known: dict[str, tuple[str, int]]) -> list[str]:
+    """How the answers to words differ from those of all captions."""
+    wrong = []
+    found = [hit.key for hit in reader.search_words(["films"], k=ALL)]
+    if sorted(found) != sorted(known):
+        wrong.append(f"words find {sorted(found)}, not {sorted(known)}")
+    for key, (_, note) in known.items():
+        hits = reader.search_words([f"note{note}"], k=ALL)
+        if [hit.key for hit in hits] != [each for each in known if known[each][1] == note]:
+            wrong.append(f"note{note} of {key} finds {hits}")
     return wrong
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from indexing import IndexReader, SearchHit
+from indexing import IndexReader
 from indexing.catalogue import Catalogue
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import FaissOptions, Manifest, _checksum
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.reading import LEVELS
+from indexing.timed_texts import TimedText
 from indexing.verify import find_problems
 from indexing.writer import IndexWriter
 from tests.indexing.small_index import (
@@ -50,7 +51,11 @@ def _aged_index(kind: str) -> tuple[TemporaryDirectory, Oracle]:
     folder = Path(made.name)
     rng = np.random.default_rng(5)
     videos = [
-        random_video(rng, f"{i}.mp4", metadata={"tags": ["odd" if i % 2 else "even"]})
+        random_video(
+            rng,
+            f"{i}.mp4",
+            metadata={"tags": ["odd" if i % 2 else "even"], "captions": [f"film number {i}"]},
+        )
         for i in range(28)
     ]
     oracle = make_index(folder, videos[:24], options=FaissOptions(kind=kind))
@@ -59,6 +64,9 @@ def _aged_index(kind: str) -> tuple[TemporaryDirectory, Oracle]:
             writer.add(video, rows)
             oracle.held[video.key] = video, rows
         writer.save()
+        for record in list(writer.catalogue.scan())[::5]:
+            timed = [TimedText("speech", 0.0, 1.0, f"film of {record.key}")]
+            writer.catalogue.store_texts(record.id, "speech", timed, engine="given")
         writer.delete(["3.mp4", "17.mp4"])
         del oracle.held["3.mp4"], oracle.held["17.mp4"]
         writer.publish()
@@ -154,15 +162,18 @@ def records(folder: Path) -> dict[str, dict]:
         }
 
 
-def hits(folder: Path, *, where: str | None = None) -> list[list[SearchHit]]:
-    """Answers to the same questions each time."""
+def hits(folder: Path, *, where: str | None = None) -> list[list[Any]]:
+    """Answers to the same questions each time, the last of them in words."""
     with closing(IndexReader(folder)) as reader:
+        in_words: list[list[Any]] = [
+            reader.search_words(["film", "8"], k=ALL, where=where, level=level) for level in LEVELS
+        ]
         return [
             reader.search(query, k=k, level=level, where=where)
             for query in queries(2)
             for level in LEVELS
             for k in (3, ALL)
-        ]
+        ] + in_words
 
 
 def assert_answers(folder: Path, oracle: Oracle, keys: set[str] | None = None) -> None:

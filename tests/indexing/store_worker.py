@@ -105,10 +105,15 @@ def video_of(key: str, state: tuple[str, int]) -> NewVideo:
         outcome="failed" if content.startswith("failed") else "ok",
         reason="made so" if content.startswith("failed") else "",
         duration_seconds=float(spans[-1, 1]) if len(spans) else 0.0,
-        metadata={"content": content, "note": note},
+        metadata=metadata_of(state),
         spans=spans,
         frame_times=np.arange(max(0, len(embeddings_of(content)) - 1 - len(spans)), dtype=float),
     )
+
+
+def metadata_of(state: tuple[str, int]) -> dict:
+    content, note = state
+    return {"content": content, "note": note, "captions": [f"any film with note{note}"]}
 
 
 def state_of(record: VideoRecord) -> tuple[str, int]:
@@ -288,7 +293,7 @@ class Worker:
             return self._add()
         key = self._pick(keys)
         state, record = (self.known[key][0], self._note), self._record(key)
-        metadata = {"content": state[0], "note": state[1]}
+        metadata = metadata_of(state)
         return lambda: self.writer.update(record, metadata=metadata), {key: state}
 
     def _rename(self) -> tuple[Callable[[], object], dict[str, State]]:
@@ -297,7 +302,7 @@ class Worker:
             return self._update()
         key, other = self._pick(keys), self._pick(free)
         state, record = (self.known[key][0], self._note), self._record(key)
-        metadata = {"content": state[0], "note": state[1]}
+        metadata = metadata_of(state)
         return (
             lambda: self.writer.update(record, key=other, path=f"/{other}", metadata=metadata),
             {key: None, other: state},
@@ -363,6 +368,10 @@ def read(folder: Path, log: Path, *, seed: int, stop: Path) -> None:
             report(json.dumps([level, k, start_ns, end_ns, found]))
             for text in wrong_hits(hits, asked, level):
                 report(json.dumps({"wrong": text}))
+            if reader.has_words:
+                found = [hit.key for hit in reader.search_words(["films"], k=k)]
+                if len(set(found)) < len(found) or (not found and hits):
+                    report(json.dumps({"wrong": f"words find {found}"}))
         reader.close()
     except Exception as error:
         report(json.dumps({"wrong": f"{type(error).__name__}: {error}"}))

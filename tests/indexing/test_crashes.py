@@ -82,10 +82,12 @@ def test_killed_writers_lose_nothing(tmp_path, report):
     draws = random.Random(0)
     log, folder = tmp_path / "log", tmp_path / "index"
     wrong, phases = [], Counter()
+    temporary = tmp_path / "temporary"  # which killed workers do not tidy up
+    temporary.mkdir()
     server = subprocess.Popen(
         [*WORKER, "serve"],
         cwd=PROJECT,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | {"TMPDIR": str(temporary)},
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

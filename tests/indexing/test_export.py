@@ -2,12 +2,13 @@ import gc
 import json
 import math
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
 
 from indexing import export
+from indexing.catalogue import Catalogue
 from indexing.export import export_index
 from indexing.publishing import CATALOGUE_NAME
 from tests.command_lines import assert_user_error
@@ -79,7 +80,10 @@ def test_what_is_exported_is_what_was_put_in(folder, output, frames):
     expected = {"videos": len(held), "segments": sum(len(video.spans) for video, _ in held)}
     if frames:
         expected["frames"] = sum(len(video.frame_times) for video, _ in held)
-    assert counts == expected | {"texts": 0}
+    with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+        texts = catalogue.texts(catalogue.searchable_ids().tolist())
+    assert counts == expected | {"texts": sum(map(len, texts.values()))}
+    assert counts["texts"] > 0
     assert_exported(folder, output, oracle, frames=frames)
     assert contents(folder) == before
 

@@ -547,6 +547,37 @@ def test_other_analysis_is_told_and_indexed_anew(folder, monkeypatch, caplog):
     assert caplog.text == ""
 
 
+def test_files_of_another_tantivy_are_searched_without_their_words(folder, monkeypatch, caplog):
+    for path in lexical_folder(folder).glob("*.meta.json"):
+        data = path.read_bytes().replace(b'"segment_id"', b'"another_id"')
+        path.unlink()
+        path.write_bytes(data + b"{")
+        files = {path.name: file_checksum(path)}
+        change_manifest(folder, lambda v, files=files: v["lexical"]["files"].update(files))
+    with pytest.raises(ValueError, match="is damaged"):
+        IndexReader(folder)
+    change_manifest(folder, lambda values: values["lexical"].update(analysis="1, index_format v6"))
+    with closing(IndexReader(folder)) as reader:
+        assert "run python -m indexing again" in caplog.text
+        assert len(reader.search(queries(1)[0], k=10)) == 4
+        assert reader.search_words(["dog"], k=3) == [] and "again" in reader.skipped
+    assert list(find_problems(folder)) == []
+    with IndexWriter(folder) as writer:
+        writer.publish()
+    assert keys_in(folder, "dog") == {DOG}
+
+
+def test_where_nothing_temporary_can_be_written_words_are_skipped(folder, monkeypatch, caplog):
+    def fail(**options):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkdtemp", fail)
+    with closing(IndexReader(folder)) as reader:
+        assert len(reader.search(queries(1)[0], k=10)) == 4
+        assert not reader.has_words
+    assert "set TMPDIR" in caplog.text
+
+
 def damage(path, how):
     if how == "gone":
         path.unlink()

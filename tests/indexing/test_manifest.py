@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from indexing import IndexMismatchError, IndexSettings, Manifest
+from indexing.lexical_files import LexicalInfo
 from indexing.manifest import FORMAT_VERSION, FaissOptions, LevelInfo, check_settings
 from indexing.shards import ShardInfo
 
@@ -14,6 +15,11 @@ SETTINGS = IndexSettings(
     embedding_dim=512,
     sampling={"kind": "interval", "every_seconds": 1.0},
     segments={"seconds": 4.0, "overlap_seconds": 2.0},
+)
+
+
+LEXICAL = LexicalInfo(
+    "lexical-00000003", {"table.npy": 1, "video.meta.json": 2}, {"video": 5, "moment": 0}, "1"
 )
 
 
@@ -41,11 +47,47 @@ def test_manifest_is_read_as_it_was_written(tmp_path):
         levels={"video": LevelInfo(), "moment": LevelInfo(shard, shard, "moment-dead-3.npy", 7)},
         recall={"stored": 0.9125, "logged": 1.0},
         rebuild="recall of logged queries is below 0.9",
+        lexical=LEXICAL,
     )
     assert not Manifest.exists(tmp_path)
     manifest.write(tmp_path)
     assert Manifest.exists(tmp_path)
     assert Manifest.read(tmp_path) == manifest
+
+
+def test_manifest_of_before_there_were_words_is_read(tmp_path):
+    manifest = Manifest(SETTINGS, generation=3, num_videos=5)
+    manifest.write(tmp_path)
+    path = tmp_path / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["lexical"]
+    path.write_text(json.dumps(values))
+    change(tmp_path)
+    assert "lexical" not in json.loads(path.read_text())
+    assert Manifest.read(tmp_path) == manifest
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "../lexical-1"},
+        {"name": "lexical-1/.."},
+        {"name": "embeddings"},
+        {"files": {"../x": 1}},
+        {"files": {"a\0b": 1}},
+        {"files": {"table.npy": "1"}},
+        {"num_documents": {"video": 1}},
+        {"more": 1},
+    ],
+)
+def test_odd_lexical_index_is_refused(tmp_path, values):
+    Manifest(SETTINGS, lexical=LEXICAL).write(tmp_path)
+    said = json.loads((tmp_path / "manifest.json").read_text())["lexical"]
+    change(tmp_path, lexical=said)
+    assert Manifest.read(tmp_path).lexical == LEXICAL
+    change(tmp_path, lexical=said | values)
+    with pytest.raises(ValueError, match=r"manifest.json is damaged"):
+        Manifest.read(tmp_path)
 
 
 def test_missing_folder_says_how_to_make_one(tmp_path):
