@@ -1,6 +1,7 @@
 """Which evidence counts: rankings, scores and features of candidates in, ranks and reasons out.
 
-It knows of no index, model or video: arrays come in, arrays go out.
+Its parts know of no index, model or video: arrays come in, arrays go out. `retrieval` puts them
+together over an index, `query_encoding` over a model, `evaluation` measures.
 """
 
 from ranking.composition import compose, excluding
@@ -9,7 +10,6 @@ from ranking.confidence import (
     SUGGESTED_MIN_CONFIDENCE,
     Background,
     Calibration,
-    background_queries,
 )
 from ranking.events import EventMatch, align_events, align_events_in_videos
 from ranking.evidence import Evidence, explain
@@ -40,7 +40,6 @@ __all__ = [
     "align_events",
     "align_events_in_videos",
     "assemble_features",
-    "background_queries",
     "compose",
     "excluding",
     "explain",

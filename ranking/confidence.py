@@ -6,8 +6,6 @@ collection, are the background that a hit is seen against.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
@@ -17,13 +15,6 @@ _NUM_NEAREST = 3
 _LEAST_SPREAD = 1e-6
 _MAX_STEPS = 100
 _PRECISION = 1e-10
-
-
-@cache
-def background_queries() -> tuple[str, ...]:
-    """Short everyday queries in English, a few hundred, on all sorts of subjects."""
-    text = files("ranking").joinpath("background_queries.txt").read_text(encoding="utf-8")
-    return tuple(text.split("\n")[:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +38,7 @@ class Background:
         """Asks the background queries.
 
         Args:
-            queries: `(B, D)`, embeddings of `background_queries()` or others, more than four.
+            queries: `(B, D)`, embeddings of `text.everyday_queries()` or others, more than four.
             items: `(N, D)`, of the collection, or some hundred drawn at random from it; of the
                 level (videos or segments) that is searched.
 

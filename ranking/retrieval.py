@@ -17,12 +17,14 @@ from ranking.composition import excluding
 from ranking.confidence import DEFAULT_CALIBRATION, Background, Calibration
 from ranking.events import align_events_in_videos
 from ranking.evidence import Evidence
-from ranking.fusion import fuse_reciprocal_ranks
+from ranking.fusion import fuse_reciprocal_ranks, leading
 
 PICTURE, WORDS, WITHOUT, EVENTS = "picture", "words", "without", "events"
 SOURCES = (PICTURE, WORDS)
 
-_POOL = 100  # candidates of each source, at least
+_POOL = 100  # candidates among pictures, at least
+_TEXTS = 30  # candidates among texts, at least
+_WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
 _LEAST_SENTENCES = 32  # below which a background says little
 _SAMPLE_VIDEOS = 256  # of the collection, which tell what a phrase usually scores
 
@@ -61,7 +63,8 @@ class Retriever:
 
     Args:
         reader: of the index.
-        weights: how much a rank in each source counts; 1 for those not named.
+        weights: how much a rank in each source counts, 1 for those not named; None for what was
+            found to be good (`benchmarks/fusion.py`).
         calibration: says how probable it is that a hit matches.
     """
 
@@ -73,7 +76,7 @@ class Retriever:
         calibration: Calibration = DEFAULT_CALIBRATION,
     ) -> None:
         self._reader = reader
-        self._weights = {} if weights is None else weights
+        self._weights = _WEIGHTS if weights is None else weights
         self._calibration = calibration
         self._background: tuple[int, Background | None] = (-1, None)  # of a generation
 
@@ -158,7 +161,7 @@ class Retriever:
             return []
         return self._reader.search_words(
             request.words,
-            k=max(k, _POOL),
+            k=max(k, _TEXTS),
             excluded=request.excluded_words,
             where=request.where,
             level=level,
@@ -170,7 +173,12 @@ class Retriever:
         """Both rankings in one. A moment that a picture and a text speak for is one hit."""
         found = self._as_hits(request, pictures, texts, level=level)
         by_place = {_place(hit): hit for hit in pictures}
-        rankings = {PICTURE: list(map(_place, pictures)), WORDS: list(map(_place, found))}
+        # A text that shares a word or two with the query is no evidence beside one with all of it.
+        scores = [hit.evidence[0].score for hit in found]
+        rankings = {
+            PICTURE: list(map(_place, pictures)),
+            WORDS: leading(list(map(_place, found)), scores),
+        }
         fused: list[Any] = [
             each.item for each in fuse_reciprocal_ranks(rankings, weights=self._weights)
         ]

@@ -4,5 +4,5 @@ from importlib.resources import files
 
 
 def everyday_queries() -> list[str]:
-    """Two hundred short descriptions of common things and events, in English."""
+    """A few hundred short descriptions of common things and events, in English."""
     return files("text").joinpath("everyday_queries.txt").read_text("utf-8").splitlines()
