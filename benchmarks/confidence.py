@@ -4,9 +4,10 @@
 
 The gallery is all videos of the indexes. `confidence_queries.tsv` holds short queries, each with
 its kind: `object`, `household` and `scene` are shown by some clip, `absent` by none (no caption
-names them, and the best hits were looked at). Further negatives are real ones of another kind: the
-`object` queries, asked of the clips of robots at tables alone (`source` is `droid`), where there is
-none of them. Long queries, captions, are searched too; none was fitted to.
+names them, and the captions of the best hits were read; not every clip was looked at). Further
+negatives are of another kind: the `object` queries, asked of the clips of robots at tables alone
+(`source` is `droid`), whose captions name none of them. Long queries, captions, are searched too;
+none was fitted to.
 
 Half of the queries of each kind are fitted to, the other half is measured: at the threshold at
 which 80 % of the held-out short queries that have an answer still get one, how many of those that
