@@ -31,10 +31,10 @@ from ranking.confidence import (
     SUGGESTED_MIN_CONFIDENCE,
     Background,
     Calibration,
-    background_queries,
     expected_calibration_error,
     reliability,
 )
+from text import everyday_queries
 
 QUERIES = Path(__file__).with_name("confidence_queries.tsv")
 SHOWN = ("object", "household", "scene")
@@ -83,7 +83,7 @@ def measure(folders: list[Path], model_name: str) -> Measured:
     ]
     chosen = np.random.default_rng(0).choice(len(captions), NUM_CAPTIONS, replace=False)
     embeddings["caption"] = encode([captions[place] for place in chosen]).numpy()
-    asked = encode(background_queries()).numpy()
+    asked = encode(everyday_queries()).numpy()
     background = Background.measure(asked, indexed.videos)
     features = {k: best_hits(background, each, indexed.videos) for k, each in embeddings.items()}
     robots = indexed.videos[sources == "droid"]

@@ -120,8 +120,8 @@ def _bootstrap(
 
 
 def _summary_of_counts(values: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """`summary_of_ranks`, unrounded, of many samples: `values` are the `(num_values,)` distinct ranks,
-    rising, `counts` `(num_samples, num_values)` how often each sample holds each."""
+    """`summary_of_ranks`, unrounded, of many samples: `values` are the `(num_values,)` distinct
+    ranks, rising, `counts` `(num_samples, num_values)` how often each sample holds each."""
     up_to = counts.cumsum(axis=1)
     total = up_to[:, -1]
     recalls = {f"R@{k}": 100 * counts[:, values <= k].sum(axis=1) / total for k in (1, 5, 10)}

@@ -46,10 +46,12 @@ class VideoSegments:
     Attributes:
         spans: `(S, 2)`, start and end seconds.
         embeddings: `(S, D)` float32, L2-normalised.
+        whole: `(D,)`, likewise of the whole video.
     """
 
     spans: np.ndarray
     embeddings: np.ndarray
+    whole: np.ndarray
 
 
 class IndexReader:
@@ -332,11 +334,12 @@ class _Generation:
         """The segments of these videos, as far as they are there."""
         found = {}
         for video_id in video_ids:
-            rows = self._levels["moment"].rows_of(video_id)
-            if len(rows):
-                spans = np.stack([rows["start"], rows["end"]], axis=1)
-                locations = np.stack([rows["part"], rows["row"]], axis=1)
-                found[video_id] = VideoSegments(spans, self._parts.read(locations))
+            whole = self._levels["video"].rows_of(video_id)
+            rows = np.concatenate([whole, self._levels["moment"].rows_of(video_id)])
+            if len(rows) > 1:
+                embeddings = self._parts.read(np.stack([rows["part"], rows["row"]], axis=1))
+                spans = np.stack([rows["start"], rows["end"]], axis=1)[1:]
+                found[video_id] = VideoSegments(spans, embeddings[1:], embeddings[0])
         return found
 
     def sample(self, num: int) -> list[VideoSegments]:

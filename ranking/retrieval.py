@@ -78,7 +78,8 @@ class Retriever:
         self._reader = reader
         self._weights = _WEIGHTS if weights is None else weights
         self._calibration = calibration
-        self._background: tuple[int, Background | None] = (-1, None)  # of a generation
+        # Of a generation and a level.
+        self._background: tuple[tuple[int, str], Background | None] = ((-1, ""), None)
 
     def search(
         self, request: Request, *, k: int, level: str, min_confidence: float = 0.0
@@ -102,7 +103,7 @@ class Retriever:
             hits = self._in_order(request, k=k, level=level)
         else:
             hits = self._by_sources(request, k=k, level=level)
-        hits = self._with_confidence(request, hits[:k])
+        hits = self._with_confidence(request, hits[:k], level)
         hits = [
             hit
             for hit in hits
@@ -112,30 +113,28 @@ class Retriever:
         ]
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
-    def _with_confidence(self, request: Request, hits: list[SearchHit]) -> list[SearchHit]:
-        background = self._measured_background()
+    def _with_confidence(
+        self, request: Request, hits: list[SearchHit], level: str
+    ) -> list[SearchHit]:
+        background = self._measured_background(level)
         if background is None or not hits:
             return hits
         videos = self._segments(hits)
-        features = background.features(
-            request.wanted,
-            np.stack([_nearest_segment(videos[hit.video_id], hit) for hit in hits]),
-        )
+        items = [_judged_by(videos[hit.video_id], hit, level) for hit in hits]
+        features = background.features(request.wanted, np.stack(items))
         probabilities = self._calibration.probability(features).tolist()
         return [replace(hit, confidence=p) for hit, p in zip(hits, probabilities, strict=True)]
 
-    def _measured_background(self) -> Background | None:
+    def _measured_background(self, level: str) -> Background | None:
         """What everyday sentences score in this generation; None where the index keeps none."""
-        generation = self._reader.manifest.generation
-        if self._background[0] != generation:
-            sentences = self._reader.sentences()
-            sample = [video.embeddings for video in self._reader.sample(_SAMPLE_VIDEOS)]
-            measured = (
-                Background.measure(sentences, np.concatenate(sample))
-                if len(sentences) >= _LEAST_SENTENCES and sample
-                else None
-            )
-            self._background = generation, measured
+        place = self._reader.manifest.generation, level
+        if self._background[0] != place:
+            sentences, sample = self._reader.sentences(), self._reader.sample(_SAMPLE_VIDEOS)
+            measured = None
+            if len(sentences) >= _LEAST_SENTENCES and sample:
+                items = [v.whole[None] if level == "video" else v.embeddings for v in sample]
+                measured = Background.measure(sentences, np.concatenate(items))
+            self._background = place, measured
         return self._background[1]
 
     def _by_sources(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
@@ -273,8 +272,10 @@ class Retriever:
         return self._reader.segments(sorted({hit.video_id for hit in hits}))
 
 
-def _nearest_segment(video: VideoSegments, hit: SearchHit) -> np.ndarray:
-    """`(D,)`, the segment that a hit was found by."""
+def _judged_by(video: VideoSegments, hit: SearchHit, level: str) -> np.ndarray:
+    """`(D,)`, what a hit was found by: the video, or the moment's best segment."""
+    if level == "video":
+        return video.whole
     place = int(np.abs(video.spans.mean(axis=1) - hit.best_seconds).argmin())
     return video.embeddings[place]
 

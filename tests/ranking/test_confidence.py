@@ -7,10 +7,10 @@ from ranking.confidence import (
     SUGGESTED_MIN_CONFIDENCE,
     Background,
     Calibration,
-    background_queries,
     expected_calibration_error,
     reliability,
 )
+from text import everyday_queries
 
 
 def unit(random, *shape):
@@ -23,8 +23,8 @@ def random():
     return np.random.default_rng(0)
 
 
-def test_background_queries_are_short_and_different():
-    queries = background_queries()
+def test_everyday_queries_are_short_and_different():
+    queries = everyday_queries()
     assert 300 <= len(queries) == len(set(queries))
     assert all(query == query.strip() and 1 <= len(query.split()) <= 6 for query in queries)
 
