@@ -62,7 +62,7 @@ _ENGLISH = (
     rf"(?P<not_seen>{_PHRASE})",
 )
 _EVERYWHERE = (
-    rf"(?:(?<=\s)|^)-(?P<not_seen>{SIGN}|\p{{L}}[\p{{L}}\p{{M}}\p{{N}}'_\-]*)(?![\p{{L}}\p{{N}}])",
+    rf"(?:(?<=\s)|^)-(?P<not_seen>{SIGN}|\p{{L}}[\p{{L}}\p{{M}}\p{{N}}'_\-]*)(?![\p{{L}}\p{{N}}\-])",
 )
 _NOT_HAN = r"[^的,\uff0c。;\s]"
 _CHINESE = (
