@@ -1,15 +1,20 @@
 """A sentence -> tokens -> a text embedding; and a query -> what it means."""
 
-from text.analysis import AnalyzedQuery, QueryAnalyzer
-from text.constraints import Constraint
-from text.encoding import TextEncoder, trimmed
-from text.entities import Entity
-from text.everyday import everyday_queries
-from text.scripts import scripts_of
-from text.segmentation import missing_segmenters, words
-from text.spelling import Correction
-from text.tokenizer import Tokenizer
-from text.vocabulary import Vocabulary
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from text.analysis import AnalyzedQuery, QueryAnalyzer
+    from text.constraints import Constraint
+    from text.encoding import TextEncoder, trimmed
+    from text.entities import Entity
+    from text.everyday import everyday_queries
+    from text.scripts import scripts_of
+    from text.segmentation import missing_segmenters, words
+    from text.spelling import Correction
+    from text.token_encoding import TokenEncoder
+    from text.tokenizer import Tokenizer
+    from text.vocabulary import Vocabulary
 
 __all__ = [
     "AnalyzedQuery",
@@ -18,6 +23,7 @@ __all__ = [
     "Entity",
     "QueryAnalyzer",
     "TextEncoder",
+    "TokenEncoder",
     "Tokenizer",
     "Vocabulary",
     "everyday_queries",
@@ -26,3 +32,28 @@ __all__ = [
     "trimmed",
     "words",
 ]
+
+# Imported when first asked for: words can be cut without PyTorch, and sentences encoded without
+# patterns that take a seventh of a second to compile.
+_MODULES = {
+    "AnalyzedQuery": "analysis",
+    "Constraint": "constraints",
+    "Correction": "spelling",
+    "Entity": "entities",
+    "QueryAnalyzer": "analysis",
+    "TextEncoder": "encoding",
+    "TokenEncoder": "token_encoding",
+    "Tokenizer": "tokenizer",
+    "Vocabulary": "vocabulary",
+    "everyday_queries": "everyday",
+    "missing_segmenters": "segmentation",
+    "scripts_of": "scripts",
+    "trimmed": "encoding",
+    "words": "segmentation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"text.{_MODULES[name]}"), name)

@@ -121,7 +121,11 @@ class QueryAnalyzer:
         Raises:
             ValueError: it is empty, or longer than any query is.
         """
-        quoted = Quoted(normalized_query(query))
+        plain = normalized_query(query)
+        if not any(map(str.isalnum, plain)):  # emoji and marks: no pattern need be compiled
+            text = plain if has_invisible(query) else query
+            return AnalyzedQuery(query, text, UNKNOWN, tuple(words(plain)))
+        quoted = Quoted(plain)
         language, undetected = self._detector.language_of(quoted.text)
         corrected, corrections = self._corrected(quoted.text, language)
         lifted, constraints = lift_constraints(

@@ -36,11 +36,11 @@ _DURATION_AFTER = {
     "~": r"左右|ぐらい|くらい|程度|정도",
 }
 _DATE_BEFORE = {
-    "<": r"\b(?:before|prior to|earlier than|older than|trước)|ก่อน|早于",
-    "<=": r"\b(?:until|till|up to|no later than|cho đến|đến|tới)|截至|จนถึง|ถึง",
-    ">": r"\b(?:after|later than|newer than|sau)|晚于|หลังจาก|หลัง",
-    ">=": r"\b(?:since|starting (?:from|in|on)|from|kể từ|từ)|自从|自|从|ตั้งแต่",
-    "=": r"\b(?:in|on|during|of|dated|vào|trong|hồi|của)|于|ใน|เมื่อ|จาก|ของ",
+    "<": r"\bdate ?<|\b(?:before|prior to|earlier than|older than|trước)|ก่อน|早于",
+    "<=": r"\bdate ?<=|\b(?:until|till|up to|no later than|cho đến|đến|tới)|截至|จนถึง|ถึง",
+    ">": r"\bdate ?>|\b(?:after|later than|newer than|sau)|晚于|หลังจาก|หลัง",
+    ">=": r"\bdate ?>=|\b(?:since|starting (?:from|in|on)|from|kể từ|từ)|自从|自|从|ตั้งแต่",
+    "=": r"\bdate ?[=:]|\b(?:in|on|during|of|dated|vào|trong|hồi|của)|于|ใน|เมื่อ|จาก|ของ",
 }
 _DATE_AFTER = {
     "<": r"之前|以前(?=$|[的拍录,\s\n])|より前|前に|이전에|전에|전(?!\p{Hangul})",

@@ -151,13 +151,17 @@ def _other_dates(text: str, now: datetime, language: str) -> list[Span]:
         dates = search_dates(text, languages=[language], settings=settings) or []
     except (ValueError, RecursionError, OverflowError):
         return []
+    read = data_parser(languages=[language], settings=settings).get_date_data
     spans = []
     position = 0
     for said, _ in dates:
         start = text.find(said, position)
-        parsed = data_parser(languages=[language], settings=settings).get_date_data(said)
+        parsed = read(said)
         if start < 0 or len(said) < 4 or said.isdigit() or parsed.date_obj is None:
             continue
+        shorter = said.rpartition(" ")[0]  # it takes the "en" of "ayer en la playa" along
+        if shorter and read(shorter).date_obj == parsed.date_obj:
+            said = shorter
         position = start + len(said)
         spans.append(Span(start, position, (_as_precise(parsed.date_obj, parsed.period),)))
     return spans

@@ -270,8 +270,9 @@ def _single(text: str, period: _Period) -> Span | None:
     start, end, operator, cue = compared(text, period.start, period.end, kind="date")
     if _NOT_A_DATE_AFTER.match(text, period.end):
         return None
-    if period.sort == "only_year" and cue.casefold().endswith(" the"):  # "the 2002 film"
-        return None
+    is_bare = period.sort == "only_year" or text[period.start : period.end].isalpha()
+    if is_bare and period.sort != "relative" and cue.casefold().endswith(" the"):
+        return None  # "from the 2002 film", "in the may sunshine"
     if cue.casefold() in ("from", "of") or (operator == ">=" and cue in ("từ", "从", "自")):
         operator = ">=" if cue in ("từ", "自", "从") and end == period.end else "="
     if operator is None and not _stands_alone(text, period):

@@ -100,8 +100,11 @@ def _bare_pattern() -> regex.Pattern[str]:
 
 @cache
 def _field_pattern() -> regex.Pattern[str]:
+    """A number beside the field's own name, which needs no unit and takes a filter's."""
     return regex.compile(
-        r"\b(?:duration|length)\s*(?:<=?|>=?)\s*(\d+(?:\.\d+)?)(?![\w.:])", regex.IGNORECASE
+        rf"\b(?:duration|length)\s*(?:[<>]=?)\s*(?P<n>\d+(?:\.\d+)?)(?P<minutes>m\b)?"
+        rf"(?![\w.:]|\s*(?:{_UNIT}))",
+        regex.IGNORECASE,
     )
 
 
@@ -132,7 +135,8 @@ def _amounts(text: str) -> Iterator[_Amount]:
             yield _Amount(start, start + len(bare[0]), number_of(bare["n"]) * min(units), False)
         yield _Amount(match.start(), match.end(), seconds, True)
     for match in _field_pattern().finditer(text):
-        yield _Amount(match.start(1), match.end(1), float(match[1]), True)
+        seconds = float(match["n"]) * (60 if match["minutes"] else 1)
+        yield _Amount(match.start("n"), match.end(), seconds, True)
 
 
 def _range(text: str, first: _Amount, second: _Amount) -> Span | None:

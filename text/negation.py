@@ -29,7 +29,10 @@ _STOPS = (
     r"under|along|against|across|between|before|after|by|no|not|except|excluding|is|are|and "
     r"(?:an?|the)"
 )
-_PHRASE = rf"{_WORD}(?:(?:,? (?:or|and|nor))? (?!(?:{_STOPS})\b){_WORD}){{0,7}}"
+_PHRASE = (
+    rf"{_WORD}(?:(?!,? and (?:an?|the)\b)(?:,? (?:or|and|nor))? (?!"
+    rf"(?:{_STOPS})\b){_WORD}){{0,7}}"
+)
 _GERUND_OR_NOUN = (
     r"(?!(?:only|bad|yet|so|very|enough|even|sure|really|just|to|be|quite|all|"
     r"much|many|far|long|a single|one)\b)"
@@ -62,7 +65,8 @@ _ENGLISH = (
     rf"(?P<not_seen>{_PHRASE})",
 )
 _EVERYWHERE = (
-    rf"(?:(?<=\s)|^)-(?P<not_seen>{SIGN}|\p{{L}}[\p{{L}}\p{{M}}\p{{N}}'_\-]*)(?![\p{{L}}\p{{N}}])",
+    rf"(?:(?<=\s)|^)-(?P<not_seen>{SIGN}|\p{{L}}[\p{{L}}\p{{M}}\p{{N}}'_\-]*)"
+    rf"(?![\p{{L}}\p{{N}}\-])",
 )
 _NOT_HAN = r"[^的,\uff0c。;\s]"
 _CHINESE = (

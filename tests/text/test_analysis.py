@@ -213,6 +213,21 @@ def test_normalized(raw, plain):
     assert normalized(plain) == plain
 
 
+@pytest.mark.parametrize(
+    ("query", "text", "where"),
+    [
+        ("perros negros de ayer en la playa", "perros negros en la playa", "date = 2026-11-24"),
+        ("fiesta grande el 3 de marzo de 2024", "fiesta grande el", "date = 2024-03-03"),
+        ("los perros corren por la playa", "los perros corren por la playa", None),
+    ],
+)
+def test_dates_of_other_languages_are_dateparsers(query, text, where):
+    pytest.importorskip("dateparser")
+    analyzer = QueryAnalyzer(languages=("es",), now=lambda: NOW, entities=False, spelling=False)
+    meaning = analyzer.analyze(query)
+    assert (meaning.text, meaning.where) == (text, where)
+
+
 def test_languages_in_use_are_the_only_ones():
     analyzer = QueryAnalyzer(languages=("en", "es", "de"), now=lambda: NOW, entities=False)
     assert analyzer.analyze("un perro corre por la playa con su dueño").language == "es"

@@ -49,10 +49,15 @@ def test_precision_and_recall_on_the_table(pairs):
 @has_query
 @has_entities
 def test_precision_and_recall_with_the_neural_part(build_analyzer):
-    scores = scores_of(analysed(build_analyzer(), TABLE))
+    analyzer = build_analyzer()
+    scores = scores_of(analysed(analyzer, TABLE))
     print("\n" + table_of(scores))
     assert scores["entities"].precision >= 0.85
     assert scores["entities"].recall >= 0.8
+    held_out = scores_of(analysed(analyzer, HELD_OUT))["entities"]
+    print(f"held out: entities {held_out.precision:.3f} {held_out.recall:.3f}")
+    assert held_out.recall >= 0.7  # jieba takes a nickname or a sport for a name: half are right
+    assert held_out.precision >= 0.4
 
 
 @has_query
