@@ -4,7 +4,7 @@ The audio track comes in stretches, so that an hour-long video needs little memo
 where it is quietest, so that no word is cut in two.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,6 +21,9 @@ _STRETCH_SECONDS = 300.0  # that are heard at once, about
 _SEARCH_SECONDS = 30.0  # before a stretch's end, in which it is cut
 _QUIET_SECONDS = 0.2
 _GAP_SECONDS = 0.01  # between two pieces that belong together: less than this
+_PAUSE_SECONDS = 1.0  # that ends a phrase
+_PHRASE_SECONDS = 10.0  # that a phrase lasts at most
+_SENTENCE_ENDS = tuple(".?!\u3002\uff1f\uff01\u0964\u061f")
 _REMEDY = "pip install 'reelseek[speech]'"
 
 
@@ -80,7 +83,7 @@ class Whisper:
             )
         try:
             self._model = WhisperModel(
-                model, device=device, compute_type="default", cpu_threads=num_threads
+                model, device=device, compute_type="auto", cpu_threads=num_threads
             )
         except Exception as error:  # the hub, CTranslate2 and the tokenizer each have their own
             raise ValueError(_why_unavailable(model, error)) from error
@@ -98,11 +101,34 @@ class Whisper:
             samples,
             language=self._language,
             vad_filter=True,
+            # A segment may reach across the silence that was left out, and so begin far too early.
+            word_timestamps=True,
             # Else what was misheard once is heard again and again.
             condition_on_previous_text=False,
         )
         for segment in segments:
-            yield Phrase(segment.start, segment.end, segment.text)
+            words = [Phrase(word.start, word.end, word.word) for word in segment.words or ()]
+            yield from join_words(words)
+
+
+def join_words(words: Sequence[Phrase]) -> Iterator[Phrase]:
+    """Joins words, with the blanks that belong to them, into phrases: up to a pause, to the end of
+    a sentence, or to a word after a long while."""
+    phrase: list[Phrase] = []
+    for word in words:
+        pauses = phrase and word.start_seconds - phrase[-1].end_seconds > _PAUSE_SECONDS
+        is_long = phrase and word.end_seconds - phrase[0].start_seconds > _PHRASE_SECONDS
+        if pauses or is_long or (phrase and phrase[-1].text.endswith(_SENTENCE_ENDS)):
+            yield _joined(phrase)
+            phrase = []
+        phrase.append(word)
+    if phrase:
+        yield _joined(phrase)
+
+
+def _joined(words: Sequence[Phrase]) -> Phrase:
+    text = "".join(word.text for word in words)
+    return Phrase(words[0].start_seconds, words[-1].end_seconds, text)
 
 
 def _why_unavailable(model: str, error: Exception) -> str:

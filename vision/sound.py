@@ -6,6 +6,7 @@ pipe, so that an hour-long track needs little memory.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
+from vision.container import packets
 from vision.decode_worker import be_a_worker, kill_worker, start_worker
 from vision.errors import MAX_DURATION_SECONDS, VideoDecodeError
 
@@ -23,6 +26,7 @@ SAMPLE_RATE = 16_000
 
 _PIECE_SECONDS = 10.0  # that travel through the pipe at once
 _MEMORY_BYTES = 1 << 30
+_FIRST_PACKETS = 64  # of pictures, which may be stored in another order than they are shown in
 _JUMP_SECONDS = 0.2  # of the stated times, beyond which they are not the clock's inaccuracy
 
 
@@ -92,25 +96,36 @@ def decode_sound(path: Path) -> Iterator[Sound]:
     A piece ends early where the track has a gap, or times that jump; damaged packets are passed
     over.
     """
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.FFmpegError, ValueError, OSError) as error:
-        raise VideoDecodeError("it is no video, or damaged where it begins") from error
-    with container:
+    zero = _first_picture_seconds(path)
+    with _open(path) as container:
         stream = container.streams.best("audio")
         if stream is None:
             return
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
             raise VideoDecodeError("FFmpeg has no decoder for its audio track")
         stream.codec_context.thread_count = 1
-        video = container.streams.best("video")
-        start = 0.0
-        if video is not None and video.start_time is not None and video.time_base is not None:
-            start = float(video.start_time * video.time_base)
-        pieces = _Pieces(start_seconds=start)
+        pieces = _Pieces(start_seconds=zero)
         for frame in _frames(container, stream):
             yield from pieces.add(frame)
         yield from pieces.end()
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        return av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise VideoDecodeError("it is no video, or damaged where it begins") from error
+
+
+def _first_picture_seconds(path: Path) -> float:
+    """When the first picture is shown, by the file's clock: what the stream states may be wrong."""
+    with _open(path) as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream):
+            return 0.0
+        first = islice(packets(container, stream), _FIRST_PACKETS)
+        times = [p.pts for p in first if p.size and p.pts is not None and not p.is_discard]
+        return float(min(times) * (stream.time_base or 0)) if times else 0.0
 
 
 class _Pieces:
@@ -158,7 +173,7 @@ class _Pieces:
 
     def _piece(self) -> Iterator[Sound]:
         if self._parts:
-            samples = np.nan_to_num(np.concatenate(self._parts)).clip(-1, 1)
+            samples = np.concatenate(self._parts).astype(np.float32) / 32768
             # What sounds before the first frame is shown is heard at no moment of the video.
             skipped = min(len(samples), max(0, round(-self._start * SAMPLE_RATE)))
             if skipped < len(samples):
@@ -168,17 +183,13 @@ class _Pieces:
 
     @staticmethod
     def _new_resampler() -> AudioResampler:
-        return AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        return AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
 
 
 def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
-    while True:
+    for packet in packets(container, stream):
         try:
-            packet = next(packets)
-        except (StopIteration, av.FFmpegError):
-            return
-        try:
-            yield from packet.decode()
+            decoded: list = packet.decode()
         except av.FFmpegError:
             continue
+        yield from (frame for frame in decoded if isinstance(frame, AudioFrame))
