@@ -146,3 +146,22 @@ def test_worker_that_dies_is_named(film, monkeypatch):
     monkeypatch.setattr(vision.sound, "_work", _die)
     with pytest.raises(VideoDecodeError, match="decoding its audio crashed"):
         list(iter_sound(film))
+
+
+@pytest.mark.shared
+def test_odd_files_are_heard_or_named(shared_data):
+    paths = [path for path in sorted((shared_data / "odd").rglob("*")) if path.is_file()]
+    outcomes = {}
+    for path in paths:
+        try:
+            sounds = list(iter_sound(path, timeout_seconds=20.0))
+            assert all(np.isfinite(sound.samples).all() for sound in sounds)
+            assert all(sound.start_seconds >= 0 for sound in sounds)
+            outcomes[path] = sum(len(sound.samples) for sound in sounds) / RATE
+        except VideoDecodeError as error:
+            assert not str(error).startswith(("its audio gave no sound", "decoding its audio"))
+            outcomes[path] = str(error)
+    heard = [seconds for seconds in outcomes.values() if isinstance(seconds, float) and seconds]
+    assert len(heard) > 10
+    nasa = next(path for path in paths if path.name == "nasa_13013.mp4")
+    assert outcomes[nasa] == pytest.approx(13.0, abs=0.5)
