@@ -23,6 +23,9 @@ _ALIKE = 0.85  # of the letters of two readings of one line
 _WORD_GAP = 1.0  # between two words of a line at most, of their height
 _ROUNDING_SECONDS = 0.001
 _FIRST_EAST_ASIAN = "\u2e80"
+# Of a picture's shorter side, to which a small one is made larger. On 24 clips of MSR-VTT as many
+# lines are found as with RapidOCR's own 736, in half the time.
+_LEAST_PIXELS = 480
 _REMEDY = "pip install 'reelseek[ocr]'"
 
 
@@ -67,6 +70,7 @@ class RapidOcr:
             params={
                 "Global.log_level": "critical",
                 "Global.use_cls": False,  # writing that stands on its head
+                "Det.limit_side_len": _LEAST_PIXELS,
                 **{f"{task.title()}.model_path": str(path) for task, path in paths.items()},
                 "EngineConfig.onnxruntime.intra_op_num_threads": num_threads or -1,
             }

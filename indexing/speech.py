@@ -187,8 +187,8 @@ class SpeechReader:
     def _hear(self, sound: Sound) -> Iterator[TimedText]:
         for phrase in self._recogniser.phrases(sound.samples):
             text = " ".join(phrase.text.split())
-            start = sound.start_seconds + max(0.0, phrase.start_seconds)
-            end = min(sound.start_seconds + phrase.end_seconds, sound.end_seconds)
+            start = sound.start_seconds + max(0.0, float(phrase.start_seconds))
+            end = min(sound.start_seconds + float(phrase.end_seconds), sound.end_seconds)
             if any(map(str.isalnum, text)):
                 yield TimedText("speech", min(start, end), end, text)
 
