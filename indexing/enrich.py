@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -24,6 +25,9 @@ from indexing.progress import progress_bar
 from indexing.stopping import StopRequest, stop_on_signals
 from indexing.text_reading import ReadVideo, TextReader, why_not_the_same
 from indexing.writer import IndexWriter
+
+if TYPE_CHECKING:
+    from vision import DecodePool
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +60,7 @@ class EnrichSummary:
 
 def enrich_index(
     folder: Path,
-    make_readers: Sequence[Callable[[StopRequest], TextReader]],
+    readers: Sequence[TextReader],
     *,
     show_progress: bool = True,
     stop: StopRequest | None = None,
@@ -65,7 +69,7 @@ def enrich_index(
 
     Args:
         folder: of the index.
-        make_readers: each is called when its turn comes, with `stop`.
+        readers: each goes through the videos that lack its source's.
         show_progress: draw a bar on stderr.
         stop: when set, the videos in hand are finished, and the rest is left to the next run.
 
@@ -77,9 +81,9 @@ def enrich_index(
     summary = EnrichSummary()
     with IndexWriter(folder) as writer:
         try:
-            for make_reader in make_readers:
+            for reader in readers:
                 if not stop:
-                    _Run(writer, make_reader(stop), summary, stop).apply(show_progress)
+                    _Run(writer, reader, summary, stop).apply(show_progress)
         except KeyboardInterrupt:
             summary.stopped = True
         summary.stopped |= bool(stop)
@@ -154,48 +158,48 @@ class _Run:
         setattr(self._summary, source, getattr(self._summary, source) + num_videos)
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, EnrichConfig)
-    os.nice(config.niceness)  # first of all: threads and processes take it over when they start
-
-    from indexing.manifest import Manifest
+def _readers(config: EnrichConfig, pool: "DecodePool", stop: StopRequest) -> list[TextReader]:
     from indexing.ocr import OcrReader, RapidOcr
     from indexing.speech import SpeechReader, Whisper
-    from vision import FrameSettings, FullPicture, MomentSampler, start_decode_server
 
-    folder = Path(config.index)
-    Manifest.read(folder)
-    start_decode_server()
-    make_readers: list[Callable[[StopRequest], TextReader]] = []
-    pool = config.decoding.pool_of(
-        FrameSettings(
-            MomentSampler((0.0,)), FullPicture(config.ocr_pixels), skip_similar=config.ocr_similar
-        )
-    )
+    readers: list[TextReader] = []
     if config.ocr:
-        line_reader = RapidOcr()
-        make_readers.append(
-            lambda stop: OcrReader(
-                line_reader,
+        readers.append(
+            OcrReader(
+                RapidOcr(),
                 pool,
                 every_seconds=config.ocr_every_seconds,
                 min_confidence=config.ocr_confidence,
             )
         )
     if config.speech:
-        whisper = Whisper(
-            config.speech_model, language=config.speech_language, device=config.device
-        )
-        make_readers.append(
-            lambda stop: SpeechReader(
-                whisper,
+        readers.append(
+            SpeechReader(
+                Whisper(config.speech_model, language=config.speech_language, device=config.device),
                 timeout_seconds=config.decoding.timeout_seconds,
                 is_stopped=lambda: bool(stop),
             )
         )
+    return readers
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, EnrichConfig)
+    os.nice(config.niceness)  # first of all: threads and processes take it over when they start
+
+    from indexing.manifest import Manifest
+    from vision import FrameSettings, FullPicture, MomentSampler, start_decode_server
+
+    folder = Path(config.index)
+    Manifest.read(folder)
+    start_decode_server()  # it loads its libraries while the models are loaded here
+    picture = FullPicture(config.ocr_pixels)
+    pool = config.decoding.pool_of(
+        FrameSettings(MomentSampler((0.0,)), picture, skip_similar=config.ocr_similar)
+    )
     with pool, stop_on_signals() as stop:
-        summary = enrich_index(folder, make_readers, stop=stop)
+        summary = enrich_index(folder, _readers(config, pool, stop), stop=stop)
     print(json.dumps(as_plain(summary)))
     if summary.stopped:
         print("stopped; the same command goes on", file=sys.stderr)

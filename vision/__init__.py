@@ -37,7 +37,6 @@ from vision.sampling import (
 )
 from vision.scenes import DEFAULT_SPREAD, cut_scenes, frame_spread, scene_spans
 from vision.shots import ShotSampler
-from vision.sound import Sound, iter_sound
 
 __all__ = [
     "DECODERS",
@@ -62,7 +61,6 @@ __all__ = [
     "Sampler",
     "Samples",
     "ShotSampler",
-    "Sound",
     "Timeline",
     "UniformSampler",
     "VideoDecodeError",
@@ -77,7 +75,6 @@ __all__ = [
     "frames_in_span",
     "frames_on_screen",
     "iter_frames",
-    "iter_sound",
     "load_model",
     "make_pooling",
     "mean_pool",

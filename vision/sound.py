@@ -142,17 +142,16 @@ class _Pieces:
         self._next = 0.0  # where the next frame is expected
 
     def add(self, frame: AudioFrame) -> Iterator[Sound]:
-        seconds = (
-            None
-            if frame.pts is None or frame.time_base is None
-            else (float(frame.pts * frame.time_base) - self._zero)
-        )
+        seconds = None  # where it states no time, or one that makes no sense
+        if frame.pts is not None and frame.time_base is not None:
+            stated = float(frame.pts * frame.time_base) - self._zero
+            seconds = stated if abs(stated) < MAX_DURATION_SECONDS else None
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         jumps = seconds is not None and abs(seconds - self._next) > _JUMP_SECONDS
         if shape != self._shape or jumps:
             yield from self.end()
             self._resampler, self._shape = self._new_resampler(), shape
-            if seconds is not None and seconds < MAX_DURATION_SECONDS:
+            if seconds is not None:
                 self._start = self._next = seconds
         self._next += frame.samples / max(1, frame.sample_rate)
         frame.pts = None

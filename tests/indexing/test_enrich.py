@@ -52,8 +52,7 @@ class FakeReader:
 
 
 def enrich(folder, *readers, **options):
-    makers = [lambda stop, reader=reader: reader for reader in readers]
-    return enrich_index(folder, makers, show_progress=False, **options)
+    return enrich_index(folder, readers, show_progress=False, **options)
 
 
 def texts_by_key(folder):

@@ -18,8 +18,8 @@ from tests.indexing.speaking import (
     whisper_folder,
     write_film,
 )
-from vision import Sound, VideoDecodeError
-from vision.sound import decode_sound
+from vision import VideoDecodeError
+from vision.sound import Sound, decode_sound
 
 
 def records_of(folder):
@@ -89,6 +89,16 @@ def test_phrases_without_a_word_or_beyond_the_sound_are_put_right():
         TimedText("speech", 10.0, 10.5, "early"),
         TimedText("speech", 11.5, 12.0, "late"),
     ]
+
+
+def test_scraps_between_gaps_are_not_listened_to():
+    recogniser = Beeps()
+    scraps = [Sound(tone(0.1), 2.0 * i) for i in range(50)]
+    record = type("Record", (), {"path": "x", "key": "x"})()
+    reader = SpeechReader(recogniser, sounds=lambda *a, **b: iter([*scraps, Sound(tone(1), 200.0)]))
+    (video,) = reader.read([record])
+    assert [text.text for text in video.texts] == ["beep beep"]
+    assert recogniser.lengths == [1.0]
 
 
 def test_stopped_reader_leaves_the_video_for_another_time():

@@ -6,9 +6,9 @@ import pytest
 
 import vision.sound
 from tests.indexing.speaking import RATE, picture, silence, tone, write_film
-from vision import VideoDecodeError, iter_sound
+from vision import VideoDecodeError
 from vision.decode_worker import be_a_worker
-from vision.sound import decode_sound
+from vision.sound import decode_sound, iter_sound
 
 PICTURES = [picture(size=(64, 48))] * 8
 
