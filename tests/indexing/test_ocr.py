@@ -213,6 +213,28 @@ def test_video_that_breaks_off_is_read_only_if_it_is_known_to(
         assert (video.texts, video.reason) == (None, "it breaks off")
 
 
+def test_picture_that_cannot_be_read_fails_its_video_alone(tmp_path):
+    class Choosy(LevelReader):
+        def lines(self, picture):
+            if picture.mean() > 150:
+                raise RuntimeError("of the reader")
+            return super().lines(picture)
+
+    shown = {"dark": [120], "bright": [120, 200, 40]}
+    films = {
+        key: write_film(tmp_path / f"{key}.mkv", [picture(level=level) for level in levels])
+        for key, levels in shown.items()
+    }
+    film_index(tmp_path / "index", films, [(0, 1), (1, 2), (2, 3)])
+    found = {
+        video.record.key: video
+        for video in OcrReader(Choosy(), pool_of()).read(records_of(tmp_path / "index"))
+    }
+    assert times(found["dark"].texts) == [("one", 0, 3)]
+    assert found["bright"].texts is None
+    assert found["bright"].reason == "a picture cannot be read (RuntimeError)"
+
+
 # The real reader
 
 
@@ -246,6 +268,23 @@ def test_reader_gives_what_is_written_from_top_to_bottom_and_needs_no_network(
     assert [line.text for line in reader.lines(both)] == ["First line", "of 2 lines"]
     assert reader.lines(picture()) == []
     assert reader.engine.startswith("rapidocr ") and "det" in reader.engine
+
+
+def test_strip_takes_no_more_than_a_picture(rapid_ocr, monkeypatch):
+    """It was made larger until its shorter side was as long as a picture's, and filled memory."""
+    shapes = []
+    real = rapid_ocr._ocr
+
+    def watched(picture):
+        shapes.append(picture.shape)
+        return real(picture)
+
+    monkeypatch.setattr(rapid_ocr, "_ocr", watched)
+    strip = np.full((10, 400, 3), 128, np.uint8)
+    assert rapid_ocr.lines(strip) == rapid_ocr.lines(strip.transpose(1, 0, 2)) == []
+    assert shapes == [(100, 400, 3), (400, 100, 3)]
+    assert rapid_ocr.lines(np.zeros((7, 1280, 3), np.uint8)) == []
+    assert len(shapes) == 2
 
 
 def test_models_that_are_missing_are_named(monkeypatch, tmp_path):
