@@ -38,6 +38,7 @@ _SCHEMAS = {
     "migrate": schema.MigrateConfig,
     "delete": schema.DeleteConfig,
     "merge": schema.MergeConfig,
+    "enrich": schema.EnrichConfig,
     "export": schema.ExportConfig,
     "search": schema.SearchConfig,
     "train": train_schema.TrainConfig,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 if TYPE_CHECKING:
-    from vision import DecodePool, ModelSpec, Preprocessing, Sampler
+    from vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
 
 
 def option(text: str, default: Any = MISSING) -> Any:
@@ -195,10 +195,17 @@ class DecodingConfig:
         require(self.videos_each >= 1, "decoding.videos_each", self.videos_each, "at least 1")
 
     def pool(self, sampling: SamplingConfig, preprocessing: "Preprocessing") -> "DecodePool":
-        from vision import DECODERS, DecodePool, FrameSettings, WorkerLimits
+        from vision import FrameSettings
+
+        return self.pool_of(
+            FrameSettings(sampling.sampler(), preprocessing, skip_similar=sampling.skip_similar)
+        )
+
+    def pool_of(self, settings: "FrameSettings") -> "DecodePool":
+        from vision import DECODERS, DecodePool, WorkerLimits
 
         return DecodePool(
-            FrameSettings(sampling.sampler(), preprocessing, skip_similar=sampling.skip_similar),
+            settings,
             num_workers=self.workers,
             decoders=sorted(DECODERS, key=lambda name: name != self.decoder.value),
             limits=WorkerLimits(
@@ -311,6 +318,36 @@ class MergeConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.sources), "sources", self.sources, "a list of folders")
+
+
+@dataclass
+class EnrichConfig:
+    index: str = option("the folder of the index")
+    ocr: bool = option("read what is written in the videos")
+    ocr_every_seconds: float = option("a longer segment is read more than once; more than 0")
+    ocr_confidence: float = option("lines of which the reader is less sure are left out; 0 to 1")
+    ocr_pixels: int = option("longer side of a picture that is read, at most; at least 32")
+    ocr_similar: float = option(
+        "read no frame that differs from the last by less than this in each cell of a 16 x 16 "
+        "grid, in levels of 255; 0 reads all"
+    )
+    speech: bool = option("write down what is said in the videos")
+    speech_model: str = option("a Whisper model: a folder in CTranslate2's format, or a hub's name")
+    speech_language: str | None = option("such as en; default: detected in each video", None)
+    decoding: DecodingConfig = option("how videos are decoded")
+    niceness: int = option("0 to 19, how far to step back for other processes, such as searches")
+    device: str = option("auto, cpu, cuda; of the speech model")
+
+    def __post_init__(self) -> None:
+        if not (self.ocr or self.speech):
+            raise ValueError("nothing to do: give ocr=true, speech=true or both")
+        require(self.ocr_every_seconds > 0, "ocr_every_seconds", self.ocr_every_seconds, "above 0")
+        require(0 <= self.ocr_confidence <= 1, "ocr_confidence", self.ocr_confidence, "0 to 1")
+        require(self.ocr_pixels >= 32, "ocr_pixels", self.ocr_pixels, "at least 32")
+        require(0 <= self.ocr_similar <= 255, "ocr_similar", self.ocr_similar, "0 to 255")
+        require(0 <= self.niceness <= 19, "niceness", self.niceness, "0 to 19")
+        devices = ("auto", "cpu", "cuda")
+        require(self.device in devices, "device", self.device, "one of auto, cpu, cuda")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from vision import (
     FrameSettings,
     ModelSpec,
     Preprocessing,
+    Sampler,
     VideoDecodeError,
     load_model,
 )
@@ -145,13 +147,20 @@ class InProcessPool:
         self.iter_frames = iter_frames
 
     def decode(
-        self, videos: Iterable[tuple[Any, Path]], *, stopped: threading.Event | None = None
+        self,
+        videos: Iterable[tuple[Any, Path]],
+        *,
+        stopped: threading.Event | None = None,
+        sampler_of: Callable[[Any], Sampler] | None = None,
     ) -> Iterator[tuple[Any, Frames | FailedVideo]]:
         """Yields what `DecodePool.decode` does."""
         for tag, path in videos:
             decoder = ""
+            settings = self.settings
+            if sampler_of is not None:
+                settings = replace(settings, sampler=sampler_of(tag))
             try:
-                for frames in self.iter_frames(path, self.settings, decoders=DECODERS):
+                for frames in self.iter_frames(path, settings, decoders=DECODERS):
                     if stopped is not None and stopped.is_set():
                         return
                     decoder = DECODERS[0] if len(frames.times_seconds) else decoder

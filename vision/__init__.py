@@ -23,10 +23,11 @@ from vision.model import (
 )
 from vision.model_folder import save_model
 from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
-from vision.preprocessing import Preprocessing
+from vision.preprocessing import FullPicture, Preprocessing
 from vision.sampling import (
     IntervalSampler,
     KeyFrameSampler,
+    MomentSampler,
     Sampler,
     Samples,
     UniformSampler,
@@ -49,10 +50,12 @@ __all__ = [
     "FrameEncoder",
     "FrameSettings",
     "Frames",
+    "FullPicture",
     "IntervalSampler",
     "KeyFrameSampler",
     "ModelSpec",
     "ModelUnavailableError",
+    "MomentSampler",
     "Pooling",
     "Preprocessing",
     "Sampler",

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -47,7 +48,7 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     return container, stream
 
 
-def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet]:
     """The stream's packets from where the container stands; the last is empty and flushes the
     decoder. Ends early where the file breaks off."""
     demuxed = container.demux(stream)

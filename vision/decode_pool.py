@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from vision.decode_worker import DecodeRequest, DecodeWorker, FailedVideo, UnexpectedError
 from vision.decoding import DECODERS, reader_openers
 from vision.frames import Frames, FrameSettings, ReaderOpeners
+from vision.sampling import Sampler
 
 _LOOK_EVERY_SECONDS = 0.1
 _SECONDS_A_BYTE = 0.5e-6
@@ -43,13 +44,16 @@ class _Job(Generic[Tag]):
     path: Path
     decoders: tuple[str, ...]  # yet to be tried, from the one that is being tried
     size_bytes: int
+    sampler: Sampler | None
     last_seconds: float = -1.0
     num_rows: int = 0
     decoder: str = ""  # of the frames that have come
     reason: str = ""  # of the first decoder's end
 
     def request(self) -> DecodeRequest:
-        return DecodeRequest(self.path, self.decoders, self.last_seconds, self.num_rows)
+        return DecodeRequest(
+            self.path, self.decoders, self.last_seconds, self.num_rows, self.sampler
+        )
 
 
 class DecodePool:
@@ -92,13 +96,18 @@ class DecodePool:
         self._idle = []
 
     def decode(
-        self, videos: Iterable[tuple[Tag, Path]], *, stopped: threading.Event | None = None
+        self,
+        videos: Iterable[tuple[Tag, Path]],
+        *,
+        stopped: threading.Event | None = None,
+        sampler_of: Callable[[Tag], Sampler] | None = None,
     ) -> Iterator[tuple[Tag, Frames | FailedVideo]]:
         """Decodes videos, several at a time; those that are ready come first.
 
         Args:
             videos: paths, and what is to be given back with their frames.
             stopped: set by another thread to end at once.
+            sampler_of: gives each video a sampler of its own, by what is given back with it.
 
         Yields:
             Each video's frames in order. Its last item is a `Frames` with an `end`, or a
@@ -112,7 +121,9 @@ class DecodePool:
                     if (video := next(left, None)) is None:
                         is_over = True
                     else:
-                        self._start(_Job(*video, self._decoders, _size_bytes(video[1])))
+                        sampler = sampler_of(video[0]) if sampler_of else None
+                        size_bytes = _size_bytes(video[1])
+                        self._start(_Job(*video, self._decoders, size_bytes, sampler))
                 if not self._busy:
                     return
                 spoken = wait([w.connection for w, _ in self._busy], timeout=_LOOK_EVERY_SECONDS)

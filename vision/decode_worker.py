@@ -12,9 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,6 +26,7 @@ import torch
 
 from vision.errors import VideoDecodeError
 from vision.frames import Frames, FrameSettings, ReaderOpeners, VideoEnd, iter_frames
+from vision.sampling import Sampler
 
 _KILL_SECONDS = 5.0
 _RETRY_SECONDS = 0.1
@@ -53,12 +54,13 @@ class UnexpectedError:
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What a worker is to decode: the arguments of `iter_frames`."""
+    """What a worker is to decode: the arguments of `iter_frames`, and a sampler of its own."""
 
     path: Path
     decoders: tuple[str, ...]
     after_seconds: float
     num_before: int
+    sampler: Sampler | None = None
 
 
 class DecodeWorker:
@@ -73,26 +75,7 @@ class DecodeWorker:
     def __init__(
         self, settings: FrameSettings, openers: ReaderOpeners, *, memory_bytes: int
     ) -> None:
-        deadline = time.monotonic() + _KILL_SECONDS
-        while True:
-            self.connection, far_end = _context().Pipe()
-            self._process = _context().Process(
-                target=_work,
-                args=(far_end, settings, openers, memory_bytes),
-                name="decode",
-                daemon=True,
-            )
-            try:
-                with _environment(_ONE_THREAD):
-                    self._process.start()
-                break
-            except (EOFError, OSError):  # the server is just dying: the next call starts another
-                self.connection.close()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_RETRY_SECONDS)
-            finally:
-                far_end.close()
+        self._process, self.connection = start_worker(_work, settings, openers, memory_bytes)
         self.num_videos = 0
         self._heard_at = time.monotonic()
 
@@ -140,11 +123,38 @@ class DecodeWorker:
         return f"it ended ({code})"
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.join(timeout=_KILL_SECONDS)
-        if self._process.exitcode is not None:  # else it hangs in the kernel, as on a dead disk
-            self._process.close()
+        kill_worker(self._process)
         self.connection.close()
+
+
+def start_worker(work: Callable[..., None], *args: Any) -> tuple[Any, Connection]:
+    """Starts a process that calls `work` with the far end of a pipe and these arguments.
+
+    Returns:
+        The process, and the near end.
+    """
+    deadline = time.monotonic() + _KILL_SECONDS
+    while True:
+        connection, far_end = _context().Pipe()
+        process = _context().Process(target=work, args=(far_end, *args), name="decode", daemon=True)
+        try:
+            with _environment(_ONE_THREAD):
+                process.start()
+            return process, connection
+        except (EOFError, OSError):  # the server is just dying: the next call starts another
+            connection.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        finally:
+            far_end.close()
+
+
+def kill_worker(process: Any) -> None:
+    process.kill()
+    process.join(timeout=_KILL_SECONDS)
+    if process.exitcode is not None:  # else it hangs in the kernel, as on a dead disk
+        process.close()
 
 
 def start_decode_server() -> None:
@@ -171,7 +181,7 @@ def _work(
     connection: Connection, settings: FrameSettings, openers: ReaderOpeners, memory_bytes: int
 ) -> None:
     """A worker's life: requests in, frames out, until the pipe is closed."""
-    _be_a_worker(memory_bytes)
+    be_a_worker(memory_bytes)
     while True:
         try:
             request = connection.recv()
@@ -183,6 +193,8 @@ def _work(
 def _answer(
     connection: Connection, request: DecodeRequest, settings: FrameSettings, openers: ReaderOpeners
 ) -> None:
+    if request.sampler is not None:
+        settings = replace(settings, sampler=request.sampler)
     try:
         for frames in iter_frames(
             request.path,
@@ -206,7 +218,7 @@ def _answer(
         connection.send(UnexpectedError(f"{type(error).__name__}: {error}"[:200]))
 
 
-def _be_a_worker(memory_bytes: int) -> None:
+def be_a_worker(memory_bytes: int) -> None:
     """One thread; deaf to what the parent is to hear; silent; gone with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

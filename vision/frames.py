@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vision.decoding import DECODERS, OpenReader, VideoReader, reader_openers
 from vision.errors import VideoDecodeError
-from vision.preprocessing import Preprocessing
+from vision.preprocessing import FullPicture, Preprocessing
 from vision.sampling import ROUNDING_SECONDS, Sampler, Samples
 
 _CHUNK_FRAMES = 32
@@ -25,13 +25,13 @@ class FrameSettings:
 
     Attributes:
         sampler: chooses the frames.
-        preprocessing: of the model.
+        preprocessing: of the model; or the whole picture.
         skip_similar: a frame is not encoded anew that differs from the last one that was by less
             than this in each cell of a 16 x 16 grid, in levels of 0 to 255; 0 encodes all.
     """
 
     sampler: Sampler
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | FullPicture
     skip_similar: float = 0.0
 
 
@@ -141,6 +141,8 @@ def _read(
             raise _MissingFrames("frames that were asked for cannot be decoded")
         num_missing += gap
         place += gap + 1
+        if not chunks.has_size_of(frame):
+            yield chunks.take()
         chunks.add(frame, float(reader.times_seconds[index]), reader)
         if chunks.is_full:
             yield chunks.take()
@@ -184,8 +186,12 @@ class _Chunks:
         late = time.monotonic() - self._began > _CHUNK_SECONDS
         return len(self._times) >= _CHUNK_FRAMES or (late and bool(self._times))
 
+    def has_size_of(self, frame: torch.Tensor) -> bool:
+        """Whether a frame can go with those before it: whole pictures may change their size."""
+        return not self._pixels or self._pixels[-1].shape == frame.shape
+
     def add(self, frame: torch.Tensor, seconds: float, reader: VideoReader) -> None:
-        """Takes a frame `(3, height, width)` of the model's size."""
+        """Takes a frame `(3, height, width)` of the size of the others."""
         if not self._is_similar(frame):
             self._pixels.append(frame)
             self.num_rows += 1

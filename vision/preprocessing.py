@@ -110,6 +110,36 @@ class Preprocessing:
         return (frames.float() / 255.0 - mean) / std
 
 
+@dataclass(frozen=True)
+class FullPicture:
+    """The whole picture, with square pixels, for those who read it: smaller only if it is large.
+
+    Attributes:
+        longest_pixels: of its longer side at most.
+    """
+
+    longest_pixels: int = 1280
+
+    def __post_init__(self) -> None:
+        if self.longest_pixels < 1:
+            raise ValueError(f"longest_pixels is {self.longest_pixels}: must be at least 1")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of no picture, since each video has its own."""
+        return 0, 0
+
+    def resize(self, frames: torch.Tensor, pixel_aspect: float = 1.0) -> torch.Tensor:
+        """`(..., 3, H, W)` uint8 to `(..., 3, H', W')` uint8."""
+        height, width = frames.shape[-2:]
+        shown = (height / min(1.0, pixel_aspect), width * max(1.0, pixel_aspect))
+        scale = min(1.0, self.longest_pixels / max(shown))
+        size = [max(1, round(scale * shown[0])), max(1, round(scale * shown[1]))]
+        if size == [height, width]:
+            return frames
+        return TF.resize(frames, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
+
+
 def _stretch_as_far_as_it_helps(pixel_aspect: float, aspect: float) -> float:
     """A pixel's width by its height, but not so that a picture (of this aspect by the model's)
     becomes longer than 4:3, of which cutting takes a quarter; what is stored longer remains so.

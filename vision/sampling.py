@@ -97,6 +97,20 @@ class KeyFrameSampler:
         return Samples(thin_out(found, self.max_frames))
 
 
+@dataclass(frozen=True)
+class MomentSampler:
+    """The frames on screen at these moments, seconds from the first frame; at least one."""
+
+    moments_seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.moments_seconds:
+            raise ValueError("moments_seconds is empty: must name at least one moment")
+
+    def __call__(self, video: Timeline) -> Samples:
+        return Samples(frames_on_screen(video.times_seconds, np.array(self.moments_seconds)))
+
+
 def thin_out(values: np.ndarray, most: int) -> np.ndarray:
     """At most that many of the values, evenly spread over their places."""
     if len(values) <= most:

@@ -38,6 +38,7 @@ NEEDED_BY_TOOLS = {
     "delete": ["index=i", "keys=[k]"],
     "merge": ["index=i", "sources=[s]"],
     "export": ["index=i", "output=o"],
+    "enrich": ["index=i", "ocr=true"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -253,6 +254,7 @@ def test_every_yaml_becomes_objects(file):
             "delete": schema.DeleteConfig,
             "merge": schema.MergeConfig,
             "export": schema.ExportConfig,
+            "enrich": schema.EnrichConfig,
         }
         assert isinstance(config_object(name), types[name])
 
@@ -288,6 +290,11 @@ def test_every_yaml_becomes_objects(file):
         ("index", "decoding.memory_gb=0.9", ["decoding.memory_gb=0.9", "at least 1"]),
         ("index", "decoding.videos_each=0", ["decoding.videos_each=0", "at least 1"]),
         ("train", "eval_only=false", ["eval_only=true"]),
+        ("enrich", "ocr=false", ["ocr=true, speech=true or both"]),
+        ("enrich", "ocr_every_seconds=0", ["ocr_every_seconds=0.0", "above 0"]),
+        ("enrich", "ocr_confidence=1.1", ["ocr_confidence=1.1", "0 to 1"]),
+        ("enrich", "ocr_pixels=31", ["ocr_pixels=31", "at least 32"]),
+        ("enrich", "device=mps", ["device=mps", "auto, cpu, cuda"]),
         ("train", "loop.epochs=many", ["loop.epochs=many", "Integer"]),
         ("train", "experiment=clip4clip", ["experiment=clip4clip: must be one of clip4clip_mean"]),
         ("train", "experiment=", ["experiment=: must be one of"]),

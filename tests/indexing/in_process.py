@@ -40,6 +40,9 @@ def _config(name: str, arguments: list[str]) -> DictConfig:
     values = cast(DictConfig, OmegaConf.load(PROJECT / "configs" / f"{name}.yaml"))
     own = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
     config = OmegaConf.merge(OmegaConf.structured(command_line._SCHEMAS[name]), own)
+    for part in values.defaults:
+        if "decoding" in part:
+            config.decoding = command_line.load_decoding_config()
     prepared = command_line.prepare_arguments(arguments, config_name=name)
     for override in OverridesParser.create().parse_overrides(prepared):
         OmegaConf.update(config, override.key_or_group, override.value())

@@ -19,6 +19,7 @@ from vision import (
     DecodePool,
     FailedVideo,
     FrameSettings,
+    MomentSampler,
     Preprocessing,
     UniformSampler,
     VideoEnd,
@@ -444,3 +445,18 @@ def test_odd_files_come_through_in_one_run(shared_data):
         assert is_failed != promised[name]
         assert video.end.reason or not is_failed
         assert "was stopped" not in video.end.reason
+
+
+def test_each_video_may_have_a_sampler_of_its_own(tmp_path):
+    """Also in a worker that takes over."""
+    paths = {name: tmp_path / f"{name}.mp4" for name in ("good", "other", "segfault-late")}
+    for path in paths.values():
+        path.touch()
+    moments = {"good": (1.0, 2.0), "other": (0.0,), "segfault-late": (1.0, 5.0, 6.0)}
+    seconds = {name: [] for name in paths}
+    with DecodePool(settings(), num_workers=2, limits=PATIENT, openers=faulty.first_faulty) as pool:
+        videos = [*paths.items()]
+        sampler_of = {name: MomentSampler(some) for name, some in moments.items()}.__getitem__
+        for name, frames in pool.decode(videos, sampler_of=sampler_of):
+            seconds[name] += frames.times_seconds.tolist()
+    assert seconds == {name: list(some) for name, some in moments.items()}

@@ -9,6 +9,7 @@ from tests.conftest import COLOURS
 from tests.vision.conftest import FakeReader
 from vision import (
     FrameSettings,
+    FullPicture,
     IntervalSampler,
     Preprocessing,
     UniformSampler,
@@ -299,3 +300,19 @@ def test_similar_frames_go_on_in_the_next_way():
     parts = read_with(first, second, skip_similar=5.0)
     assert rows_of(parts) == [0] * 5 + [1] * 15
     assert levels_of(parts) == [10, 90]
+
+
+def test_whole_pictures_may_change_their_size():
+    sizes = [(24, 24), (24, 24), (30, 40), (24, 24)]
+    levels = [torch.full((3, *size), i, dtype=torch.uint8) for i, size in enumerate(sizes)]
+    settings = FrameSettings(ALL, FullPicture())
+    way = FakeReader(levels=levels)
+    parts = list(iter_frames("fake.mp4", settings, openers=lambda path, decoders: [lambda: way]))
+    assert [tuple(part.pixels.shape) for part in parts] == [
+        (2, 3, 24, 24),
+        (1, 3, 30, 40),
+        (1, 3, 24, 24),
+    ]
+    assert [int(pixels.flatten()[0]) for part in parts for pixels in part.pixels] == [0, 1, 2, 3]
+    assert (rows_of(parts), times_of(parts)) == ([0, 1, 2, 3], [0.0, 0.1, 0.2, 0.3])
+    assert [part.end is None for part in parts] == [True, True, False]

@@ -4,7 +4,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from vision import Preprocessing
+from vision import FullPicture, Preprocessing
 from vision.orientation import square
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -137,3 +137,38 @@ def test_picture_that_is_cut_is_stretched_to_four_thirds_at_most(shape, pixel_as
     expected = preprocessing.resize(as_meant.round().to(torch.uint8)[0])
     resized = preprocessing.resize(ramp, pixel_aspect)
     assert (resized.float() - expected.float()).abs().max() <= 3
+
+
+# Whole pictures
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "pixel_aspect", "expected"),
+    [
+        (90, 160, 1.0, (90, 160)),
+        (180, 320, 1.0, (112, 200)),
+        (320, 180, 1.0, (200, 112)),
+        (90, 120, 4 / 3, (90, 160)),
+        (90, 160, 0.5, (180, 160)),
+        (300, 400, 2.0, (75, 200)),
+        (1, 4000, 1.0, (1, 200)),
+    ],
+)
+def test_whole_picture_keeps_its_shape_and_is_made_smaller_only(
+    height, width, pixel_aspect, expected
+):
+    frames = torch.from_numpy(picture(height, width)).permute(2, 0, 1)
+    resized = FullPicture(longest_pixels=200).resize(frames, pixel_aspect)
+    assert (resized.dtype, tuple(resized.shape)) == (torch.uint8, (3, *expected))
+    difference = resized.float().mean(dim=(1, 2)) - frames.float().mean(dim=(1, 2))
+    assert float(difference.abs().max()) < 2
+
+
+def test_picture_that_is_small_enough_is_not_touched():
+    frames = torch.from_numpy(picture(90, 160)).permute(2, 0, 1)
+    assert FullPicture().resize(frames) is frames
+
+
+def test_picture_of_no_pixels_is_refused():
+    with pytest.raises(ValueError, match="longest_pixels is 0"):
+        FullPicture(0)

@@ -6,6 +6,7 @@ import pytest
 from vision import (
     IntervalSampler,
     KeyFrameSampler,
+    MomentSampler,
     UniformSampler,
     frames_in_span,
     frames_on_screen,
@@ -189,6 +190,11 @@ def test_moments_beyond_the_ends_show_the_first_and_the_last_frame():
     assert frames_on_screen(times, np.array([-5.0, 0.5, 99.0])).tolist() == [0, 2]
 
 
+def test_moments_are_taken_as_they_are_named():
+    times, duration = even_times(10, fps=2)
+    assert sample(MomentSampler((0.4, 3.9, 0.45, 99.0)), times, duration).tolist() == [0, 7, 9]
+
+
 @pytest.mark.parametrize(
     ("build", "named"),
     [
@@ -198,6 +204,7 @@ def test_moments_beyond_the_ends_show_the_first_and_the_last_frame():
         (lambda: IntervalSampler(every_seconds=1.0, min_frames=0), "min_frames is 0"),
         (lambda: IntervalSampler(every_seconds=1.0, min_frames=5, max_frames=4), "max_frames 4"),
         (lambda: KeyFrameSampler(max_frames=0), "max_frames is 0"),
+        (lambda: MomentSampler(()), "moments_seconds is empty"),
     ],
 )
 def test_impossible_sampler_is_refused(build, named):

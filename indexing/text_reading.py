@@ -1,0 +1,54 @@
+"""What all who read or hear videos have in common: indexed videos in, their texts out."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from indexing.catalogue import VideoRecord
+from indexing.changes import file_stamp
+from indexing.timed_texts import TimedText
+
+
+class ReadVideo(NamedTuple):
+    """A video that has been looked at.
+
+    Attributes:
+        texts: what was found; None where it could not be looked at, for this
+        reason, for people; empty where all went well.
+    """
+
+    record: VideoRecord
+    texts: list[TimedText] | None
+    reason: str = ""
+
+
+class TextReader(Protocol):
+    """Finds the texts of one source.
+
+    Attributes:
+        source: `ocr` or `speech`.
+        engine: its name, version and model: what is kept beside the texts.
+    """
+
+    source: str
+    engine: str
+
+    def read(self, records: Iterable[VideoRecord]) -> Iterator[ReadVideo]:
+        """Looks at videos, each taken when there is time for it; in the order of their ends."""
+        ...
+
+
+def why_not_the_same(record: VideoRecord) -> str:
+    """Why a video's file is not what was indexed; empty where it is."""
+    path = Path(record.path)
+    try:
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (
+            record.stamp.size_bytes,
+            record.stamp.modified_ns,
+        ):
+            return ""
+        is_same = file_stamp(path).content_sha256 == record.stamp.content_sha256
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return "" if is_same else "it has changed since it was indexed: run python -m indexing first"
