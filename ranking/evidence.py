@@ -14,6 +14,8 @@ class Evidence:
         rank: its rank there, from 1; None where the source does not rank.
         score: what the source said of it, in its own unit; None where it has none.
         detail: in a few words: the caption's words that matched, the second that was read.
+        share: of what is asked, by words, that it has: 0 to 1, rare words counting more; None where
+            that is not known.
         contribution: its share of the final score, in that score's unit; None where it is unknown.
     """
 
@@ -21,15 +23,19 @@ class Evidence:
     rank: int | None = None
     score: float | None = None
     detail: str = ""
+    share: float | None = None
     contribution: float | None = None
 
     def __str__(self) -> str:
-        """Such as `lexical #2 7.31 (caption: dog, frisbee) +0.016`."""
+        """Such as `words #2 7.31, 80 % of the query (caption: a dog and a frisbee) +0.016`."""
         parts = [self.source]
         if self.rank is not None:
             parts.append(f"#{self.rank}")
         if self.score is not None:
             parts.append(_number(self.score))
+        if self.share is not None:
+            parts[-1] += ","
+            parts.append(f"{100 * self.share:.0f} % of the query")
         if self.detail:
             parts.append(f"({' '.join(self.detail.split())})")
         if self.contribution is not None:

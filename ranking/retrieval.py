@@ -5,12 +5,14 @@ heard) by their words. Both give candidates, which reciprocal ranks put into one
 not be shown costs a candidate as much as it shows of it; events are looked for in their order.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from indexing.documents import stems, words_of
 from indexing.hits import LexicalHit, SearchHit
 from indexing.reading import IndexReader, VideoSegments
 from ranking.composition import excluding
@@ -26,6 +28,7 @@ _POOL = 100  # candidates among pictures, at least
 _TEXTS = 30  # candidates among texts, at least
 _WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
 _LEAST_SENTENCES = 32  # below which a background says little
+_ANSWERING_SHARE = 0.5  # of what is asked, in a text, that answers it
 _SAMPLE_VIDEOS = 256  # of the collection, which tell what a phrase usually scores
 
 
@@ -89,8 +92,8 @@ class Retriever:
         Args:
             k: hits to return, at least 1; fewer come back where there are fewer.
             level: `video` or `moment`.
-            min_confidence: hits that are less probable to match are left out; 0 to 1. A hit that
-                was found by words stays.
+            min_confidence: hits that are less probable to match are left out, but for those whose
+                texts have at least half of what is asked; 0 to 1.
 
         Raises:
             ValueError: k, level or the filter is wrong, or a file of the index is damaged.
@@ -109,7 +112,7 @@ class Retriever:
             for hit in hits
             if hit.confidence is None
             or hit.confidence >= min_confidence
-            or any(each.source == WORDS for each in hit.evidence)
+            or any((each.share or 0.0) >= _ANSWERING_SHARE for each in hit.evidence)
         ]
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
@@ -158,13 +161,17 @@ class Retriever:
     def _texts(self, request: Request, *, k: int, level: str) -> list[LexicalHit]:
         if WORDS not in request.sources or not request.words:
             return []
-        return self._reader.search_words(
+        texts = self._reader.search_words(
             request.words,
             k=max(k, _TEXTS),
             excluded=request.excluded_words,
             where=request.where,
             level=level,
         )
+        if PICTURE not in request.sources:
+            return texts
+        # A text that shares a word or two with the query is no evidence beside one with all of it.
+        return leading(texts, [text.score for text in texts])
 
     def _fused(
         self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str
@@ -172,12 +179,7 @@ class Retriever:
         """Both rankings in one. A moment that a picture and a text speak for is one hit."""
         found = self._as_hits(request, pictures, texts, level=level)
         by_place = {_place(hit): hit for hit in pictures}
-        # A text that shares a word or two with the query is no evidence beside one with all of it.
-        scores = [hit.evidence[0].score for hit in found]
-        rankings = {
-            PICTURE: list(map(_place, pictures)),
-            WORDS: leading(list(map(_place, found)), scores),
-        }
+        rankings = {PICTURE: list(map(_place, pictures)), WORDS: list(map(_place, found))}
         fused: list[Any] = [
             each.item for each in fuse_reciprocal_ranks(rankings, weights=self._weights)
         ]
@@ -203,11 +205,31 @@ class Retriever:
             if text.video_id not in of_video:  # deleted since
                 continue
             hit = _hit_of_text(text, of_video[text.video_id], shown, level)
-            evidence = Evidence(WORDS, rank, text.score, f"{text.source}: {text.text}")
+            evidence = Evidence(
+                WORDS,
+                rank,
+                text.score,
+                f"{text.source}: {text.text}",
+                share=self._share_of_words(request.words, text.text),
+            )
             hits.append(replace(hit, evidence=(evidence,)))
         judged = self._judged(request, hits, level=level)
         judged.sort(key=lambda hit: any(each.source == WITHOUT for each in hit.evidence))
         return judged
+
+    def _share_of_words(self, asked: Sequence[str], text: str) -> float:
+        """How much of what is asked a text has: each word counts by its inverse document frequency
+        (Robertson and Zaragoza 2009, equation 3.1), and endings do not matter."""
+        frequency, _ = self._reader.vocabulary()
+        num_videos = self._reader.manifest.num_videos
+        has = set(stems(words_of([text])))
+        total = shared = 0.0
+        for word in dict.fromkeys(asked):
+            found = min(num_videos, frequency.get(word, 0))
+            rarity = math.log(1 + (num_videos - found + 0.5) / (found + 0.5))
+            total += rarity
+            shared += rarity * has.issuperset(stems([word]))
+        return shared / total if total else 0.0
 
     def _judged(self, request: Request, hits: list[SearchHit], *, level: str) -> list[SearchHit]:
         """Hits with a lower score where they show what should not be shown."""

@@ -1,0 +1,260 @@
+"""Requests to small indexes whose embeddings and texts are known, and so what they should find."""
+
+import numpy as np
+import pytest
+
+from indexing import IndexReader
+from indexing.timed_texts import TimedText
+from indexing.writer import IndexWriter
+from ranking.retrieval import PICTURE, WORDS, Request, Retriever
+from tests.indexing.small_index import SETTINGS, D, queries, random_index, unit, video_of
+
+pytest.importorskip("tantivy")
+
+AXES = np.eye(D, dtype=np.float32)
+DOG, CAT, SEA, OTHER = AXES[0], AXES[1], AXES[2], AXES[3]
+
+
+def filler(rng, num):
+    """Segments of nothing in particular, with a little of everything."""
+    return unit(np.abs(rng.normal(size=(num, D))) * 0.05 + AXES[4 + rng.integers(D - 4, size=num)])
+
+
+def shows(*subjects):
+    """A segment each, of two seconds, that shows a subject among other things."""
+    among = filler(np.random.default_rng(5), len(subjects))
+    return unit(np.stack(subjects) + 0.1 * among)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes an index of named videos, `(segments, metadata, timed texts)`, and opens it."""
+    opened = []
+
+    def make_index(videos, *, sentences=None):
+        with IndexWriter(tmp_path / "index", SETTINGS) as writer:
+            for key, (segments, metadata, _) in videos.items():
+                writer.add(*video_of(key, segments, metadata=metadata))
+            writer.save()
+            records = writer.catalogue.records()
+            for key, (_, _, texts) in videos.items():
+                if texts:
+                    writer.catalogue.store_texts(records[key].id, "ocr", texts, engine="test")
+            writer.publish(sentences=None if sentences is None else lambda: sentences)
+        opened.append(IndexReader(tmp_path / "index"))
+        return Retriever(opened[-1])
+
+    yield make_index
+    for reader in opened:
+        reader.close()
+
+
+def collection(rng, *, num=12, **videos):
+    """These videos among others."""
+    others = {f"other{i}.mp4": (filler(rng, 3), {}, []) for i in range(num)}
+    named = {f"{name}.mp4": video for name, video in videos.items()}
+    return others | {key: (*video, {}, [])[:3] for key, video in named.items()}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def keys(hits):
+    return [hit.key for hit in hits]
+
+
+def sources(hit):
+    return {each.source for each in hit.evidence}
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+def test_pictures_alone_are_what_the_index_finds(tmp_path, level):
+    random_index(tmp_path, 40)
+    reader = IndexReader(tmp_path)
+    for query in queries(5):
+        expected = reader.search(query, k=7, level=level)
+        found = Retriever(reader).search(Request(query), k=7, level=level)
+        assert [(h.rank, h.key, h.score, h.start_seconds) for h in found] == [
+            (h.rank, h.key, h.score, h.start_seconds) for h in expected
+        ]
+        assert all(sources(hit) == {PICTURE} for hit in found)
+    reader.close()
+
+
+def test_words_and_pictures_together_go_before_either(make, rng):
+    retriever = make(
+        collection(
+            rng,
+            both=(shows(DOG), {"title": "a dog runs"}),
+            seen=(shows(DOG), {"title": "holiday"}),
+            said=(shows(SEA), {"title": "a dog runs"}),
+            half=(shows(SEA), {"title": "a cat runs"}),
+        )
+    )
+    words = ("a", "dog", "runs")
+    found = retriever.search(Request(DOG, words=words), k=3, level="video")
+    assert keys(found)[0] == "both.mp4"
+    assert set(keys(found)) == {"both.mp4", "seen.mp4", "said.mp4"}
+    assert sources(found[0]) == {PICTURE, WORDS}
+    text = next(each for each in found[0].evidence if each.source == WORDS)
+    assert text.share == pytest.approx(1) and "title: a dog runs" in text.detail
+    only = Request(DOG, words=words, sources=(WORDS,))
+    assert set(keys(retriever.search(only, k=2, level="video"))) == {"both.mp4", "said.mp4"}
+    without = Request(DOG, words=words, sources=(PICTURE,))
+    assert set(keys(retriever.search(without, k=2, level="video"))) == {"both.mp4", "seen.mp4"}
+
+
+def test_share_of_a_text_counts_rare_words_more(make, rng):
+    titles = {f"t{i}": (shows(OTHER), {"title": "a walk outside"}) for i in range(8)}
+    retriever = make(collection(rng, **titles, rare=(shows(OTHER), {"title": "zebra"})))
+    asked = ("walk", "zebra")
+    assert retriever._share_of_words(asked, "zebra") > 0.6
+    assert retriever._share_of_words(asked, "walks") < 0.4  # endings do not matter
+    assert retriever._share_of_words(asked, "zebras walking") == pytest.approx(1)
+    assert retriever._share_of_words(asked, "nothing of it") == 0
+    assert retriever._share_of_words((), "zebra") == 0
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+def test_filter_holds_for_every_source(make, rng, level):
+    retriever = make(
+        collection(
+            rng,
+            old=(shows(DOG), {"title": "dog", "year": 2001}),
+            new=(shows(DOG), {"title": "dog", "year": 2020}),
+        )
+    )
+    request = Request(DOG, words=("dog",), where="year > 2010")
+    assert keys(retriever.search(request, k=5, level=level)) == ["new.mp4"]
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+def test_what_is_excluded_goes_last(make, rng, level):
+    videos = collection(
+        rng,
+        dog=(shows(OTHER, DOG, OTHER),),
+        both=(shows(CAT, unit(DOG + CAT), CAT),),
+        near=(shows(unit(DOG + 0.3 * OTHER)),),
+    )
+    retriever = make(videos)
+    # "both" is nearer to what is wanted, or as near, when nothing is excluded.
+    wanted = unit(DOG + 0.2 * CAT)
+    excluded = Request(wanted, excluded=CAT[None])
+    found = [hit for hit in retriever.search(excluded, k=80, level=level) if "other" not in hit.key]
+    shown = [hit for hit in found if hit.key == "both.mp4"]
+    assert found[0].key in ("dog.mp4", "near.mp4")
+    assert all("without" in sources(hit) for hit in shown)
+    plain = retriever.search(Request(wanted), k=80, level=level)
+    before = next(hit.score for hit in plain if hit.key == "both.mp4")
+    assert shown[0].score < before
+    kept = next(hit for hit in found if hit.key == "near.mp4")
+    assert kept.score == pytest.approx(next(h.score for h in plain if h.key == "near.mp4"))
+
+
+def test_texts_with_excluded_words_are_no_evidence(make, rng):
+    retriever = make(
+        collection(
+            rng,
+            dogs=(shows(SEA), {"title": "a dog"}),
+            both=(shows(SEA), {"title": "a dog and a cat"}),
+        )
+    )
+    request = Request(
+        DOG, words=("dog",), excluded=CAT[None], excluded_words=("cats",), sources=(WORDS,)
+    )
+    assert keys(retriever.search(request, k=5, level="video")) == ["dogs.mp4"]
+
+
+def test_events_are_found_in_their_order(make, rng):
+    between = filler(rng, 1)
+    films = {
+        "forward": np.concatenate([shows(DOG), between, shows(CAT)]),
+        "reversed": np.concatenate([shows(CAT), between, shows(DOG)]),
+        "one": np.concatenate([shows(DOG), filler(rng, 3)]),
+    }
+    retriever = make(collection(rng, **{name: (segments,) for name, segments in films.items()}))
+    request = Request(unit(DOG + CAT), events=np.stack([DOG, CAT]))
+    found = retriever.search(request, k=3, level="moment")
+    assert found[0].key == "forward.mp4"
+    assert (found[0].start_seconds, found[0].end_seconds) == (0, 6)
+    assert found[0].best_seconds == 1
+    assert sources(found[0]) == {"events"}
+    other = Request(unit(DOG + CAT), events=np.stack([CAT, DOG]))
+    assert keys(retriever.search(other, k=1, level="moment")) == ["reversed.mp4"]
+    whole = retriever.search(request, k=1, level="video")[0]
+    assert (whole.key, whole.start_seconds, whole.end_seconds) == ("forward.mp4", 0, 6)
+
+
+def test_what_was_read_leads_to_its_second(make, rng):
+    segments = filler(rng, 6)
+    texts = [TimedText("ocr", 7.0, 8.5, "EXIT closed"), TimedText("ocr", 1.0, 2.0, "welcome")]
+    retriever = make(collection(rng, num=6, sign=(segments, {}, texts)))
+    request = Request(OTHER, words=("exit",))
+    hit = retriever.search(request, k=1, level="moment")[0]
+    assert hit.key == "sign.mp4"
+    assert hit.start_seconds <= 7.75 < hit.end_seconds
+    assert hit.best_seconds == pytest.approx(7.75)
+    assert "ocr: EXIT closed" in str(hit.evidence[-1])
+    whole = retriever.search(Request(OTHER, words=("exit",), sources=(WORDS,)), k=1, level="video")
+    assert (whole[0].key, whole[0].best_seconds) == ("sign.mp4", pytest.approx(7.75))
+    alone = Request(OTHER, words=("exit",), sources=(WORDS,))
+    moment = retriever.search(alone, k=1, level="moment")[0]
+    assert (moment.start_seconds, moment.end_seconds) == (7.0, 8.5)
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+def test_hits_are_as_probable_as_they_stand_out(make, rng, level):
+    sentences = unit(rng.normal(size=(60, D)))
+    retriever = make(collection(rng, dog=(shows(DOG),)), sentences=sentences)
+    found = retriever.search(Request(DOG), k=13, level=level)
+    assert found[0].key == "dog.mp4"
+    probabilities = [hit.confidence for hit in found]
+    assert all(0 < p < 1 for p in probabilities)
+    assert max(probabilities) == probabilities[0]
+    least = (probabilities[0] + sorted(probabilities)[-2]) / 2
+    kept = retriever.search(Request(DOG), k=13, level=level, min_confidence=least)
+    assert keys(kept) == ["dog.mp4"]
+    assert retriever.search(Request(DOG), k=13, level=level, min_confidence=1.0) == []
+
+
+def test_texts_that_answer_stay_whatever_the_picture(make, rng):
+    sentences = unit(rng.normal(size=(60, D)))
+    videos = collection(
+        rng,
+        said=(shows(SEA), {"title": "a dog runs"}),
+        little=(shows(SEA), {"title": "a"}),
+    )
+    retriever = make(videos, sentences=sentences)
+    request = Request(DOG, words=("a", "dog", "runs"))
+    assert keys(retriever.search(request, k=5, level="video", min_confidence=1.0)) == ["said.mp4"]
+    lacking = Request(DOG, words=("a", "giraffe", "eats"))
+    assert retriever.search(lacking, k=5, level="video", min_confidence=1.0) == []
+
+
+def test_index_without_sentences_has_no_probabilities(make, rng):
+    retriever = make(collection(rng, dog=(shows(DOG),)))
+    found = retriever.search(Request(DOG), k=3, level="video", min_confidence=0.9)
+    assert len(found) == 3
+    assert all(hit.confidence is None for hit in found)
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"k": 0}, "k=0"),
+        ({"min_confidence": 1.5}, "min_confidence=1.5"),
+        ({"level": "shot"}, "level=shot"),
+    ],
+)
+def test_wrong_values_are_named(make, rng, values, part):
+    retriever = make(collection(rng))
+    with pytest.raises(ValueError, match=part):
+        retriever.search(Request(DOG), **{"k": 3, "level": "video", **values})
+
+
+@pytest.mark.parametrize("chosen", [(), ("picture", "sound")])
+def test_unknown_source_is_refused(chosen):
+    with pytest.raises(ValueError, match=r"sources=.*picture, words"):
+        Request(DOG, sources=chosen)
