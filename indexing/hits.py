@@ -11,7 +11,9 @@ class SearchHit:
     Attributes:
         rank: 1 is the best.
         video: the file's path.
-        score: cosine similarity of the query and the video (or the moment's best segment).
+        score: what hits are ordered by: cosine similarity of the query and the video (or the
+            moment's best segment), less what is taken off for showing what was excluded; where
+            texts were found too, the sum of reciprocal ranks of `ranking.fusion`.
         start_seconds: of the moment; 0.0 for a whole video.
         end_seconds: of the moment; the duration for a whole video.
         best_seconds: the middle of the segment, of those in the hit, that matches best.

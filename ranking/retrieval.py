@@ -180,16 +180,18 @@ class Retriever:
         found = self._as_hits(request, pictures, texts, level=level)
         by_place = {_place(hit): hit for hit in pictures}
         rankings = {PICTURE: list(map(_place, pictures)), WORDS: list(map(_place, found))}
-        fused: list[Any] = [
-            each.item for each in fuse_reciprocal_ranks(rankings, weights=self._weights)
-        ]
+        fused = fuse_reciprocal_ranks(rankings, weights=self._weights)
         evidence: dict[tuple, list[Evidence]] = {}
         for hit in (*pictures, *found):
             known = evidence.setdefault(_place(hit), [])
             known += [each for each in hit.evidence if each.source not in {e.source for e in known}]
         # What was read or heard tells the second better than the picture does.
         by_place |= {_place(hit): hit for hit in reversed(found)}
-        return [replace(by_place[place], evidence=tuple(evidence[place])) for place in fused]
+        hits = []
+        for each in fused:
+            place: Any = each.item
+            hits.append(replace(by_place[place], score=each.score, evidence=tuple(evidence[place])))
+        return hits
 
     def _as_hits(
         self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,64 @@ def test_question_that_cannot_be_answered_says_why(searcher, query, options, mes
         searcher.search(query, **options)
 
 
+# What a sentence means
+
+
+def test_filters_in_a_sentence_are_heeded(searcher):
+    assert keys(searcher.search("something green under 10 seconds")) == ["green.mp4", "red.mp4"]
+    assert keys(searcher.search("green", where="duration > 10")) == ["film.mp4"]
+    assert searcher.search("green under 10 seconds", where="duration > 10") == []
+    as_it_stands = searcher.search("something green under 10 seconds", analyze=False)
+    assert keys(as_it_stands) == ["green.mp4", "film.mp4", "red.mp4"]
+
+
+def test_what_a_sentence_excludes_goes_last(searcher):
+    pictures = {"sources": ["picture"]}
+    assert keys(searcher.search("blue", **pictures))[0] == "film.mp4"
+    found = searcher.search("green without red", level="moment", k=9, **pictures)
+    assert (found[0].key, found[-1].score) == ("green.mp4", min(hit.score for hit in found))
+    meaning = searcher.analyze("green without red")
+    assert (meaning.text, meaning.excluded) == ("green", ("red",))
+
+
+def test_events_in_a_sentence_are_found_in_order(searcher):
+    found = searcher.search("red, then green, then blue", level="moment")
+    assert [hit.key for hit in found] == ["film.mp4"]
+    assert found[0].start_seconds < 3 and found[0].end_seconds > 15
+    backwards = searcher.search("blue, then green, then red", level="moment")
+    assert backwards[0].score < found[0].score
+
+
+def test_several_parts_are_all_matched(searcher, tmp_path):
+    Image.new("RGB", (50, 30), RED).save(tmp_path / "red.png")
+    image = tmp_path / "red.png"
+    assert keys(searcher.search([image, "green", "blue"]))[0] == "film.mp4"
+    assert keys(searcher.search({image: 1.0, "green": 0.2}))[0] == "red.mp4"
+    assert keys(searcher.search({"green": 1.0, image: -0.5}))[0] == "green.mp4"
+    with pytest.raises(ValueError, match="cancel out"):
+        searcher.search({"green": 1.0, "Green": -1.0})
+    with pytest.raises(ValueError, match="query is empty"):
+        searcher.search([])
+
+
+def test_names_of_files_are_words(searcher):
+    pytest.importorskip("tantivy")
+    assert keys(searcher.search("film", sources=["words"])) == ["film.mp4"]
+    assert searcher.skipped == ""
+    with pytest.raises(ValueError, match="sources=sound"):
+        searcher.search("film", sources=["sound"])
+
+
+def test_without_tantivy_pictures_are_searched_and_that_is_said(searcher, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tantivy", None)
+    alone = Searcher(IndexReader(searcher._reader._folder), searcher._encoder._model, device="cpu")
+    expected = searcher.search("something green", sources=["picture"])
+    found = alone.search("something green")
+    assert [(hit.key, hit.score) for hit in found] == [(hit.key, hit.score) for hit in expected]
+    assert "pip install" in alone.skipped
+    alone.close()
+
+
 # The command lines, with the real model
 
 
@@ -181,6 +240,20 @@ def test_table_has_a_line_a_hit(index):
     assert all(0 < float(line.split()[2].rstrip("%")) < 100 for line in lines)
     assert {line.split()[3] for line in lines} == {"0:00-0:03"}
     assert {line.split()[4] for line in lines} == {"red.mp4", "green.mp4", "blue.mp4"}
+
+
+@pytest.mark.model
+def test_explanation_says_what_is_meant_and_why_each_hit_is_there(index):
+    process = run_search(index, "query=blue under 1 minute -cats", "explain=true")
+    assert process.returncode == 0, process.stderr
+    assert "duration < 60" in process.stderr and "without    cats" in process.stderr
+    assert "words #1" in process.stdout and "name: blue.mp4" in process.stdout
+
+
+@pytest.mark.model
+def test_nothing_matches_is_an_answer(index):
+    process = run_search(index, "query=a sewing machine", "min_confidence=1")
+    assert (process.returncode, process.stdout) == (0, "nothing matches\n"), process.stderr
 
 
 @pytest.mark.model
