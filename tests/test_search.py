@@ -160,7 +160,7 @@ def test_names_of_files_are_words(searcher):
 
 def test_without_tantivy_pictures_are_searched_and_that_is_said(searcher, monkeypatch):
     monkeypatch.setitem(sys.modules, "tantivy", None)
-    alone = Searcher(IndexReader(searcher._reader._folder), searcher._encoder._model, device="cpu")
+    alone = Searcher(IndexReader(searcher.reader._folder), searcher._encoder._model, device="cpu")
     expected = searcher.search("something green", sources=["picture"])
     found = alone.search("something green")
     assert [(hit.key, hit.score) for hit in found] == [(hit.key, hit.score) for hit in expected]

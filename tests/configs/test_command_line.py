@@ -39,6 +39,7 @@ NEEDED_BY_TOOLS = {
     "merge": ["index=i", "sources=[s]"],
     "export": ["index=i", "output=o"],
     "enrich": ["index=i", "ocr=true"],
+    "ranker": ["index=i", "judgements=j", "output=o"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -255,6 +256,7 @@ def test_every_yaml_becomes_objects(file):
             "merge": schema.MergeConfig,
             "export": schema.ExportConfig,
             "enrich": schema.EnrichConfig,
+            "ranker": schema.RankerConfig,
         }
         assert isinstance(config_object(name), types[name])
 

@@ -1,0 +1,98 @@
+"""`python -m ranking judgements=FILE index=DIR output=DIR`: learns what each evidence counts."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from configs import command_line
+from configs.schema import RankerConfig
+from ranking.judgements import Judgement, read_judgements
+
+USAGE = """usage: python -m ranking judgements=FILE.jsonl index=DIR output=DIR [name=value ...]
+
+Trains a ranker (LambdaMART) on judged or clicked videos of an index; a search with ranker=DIR then
+uses it. The last line on stdout is a JSON object: NDCG@10 of queries that were not trained on, in
+the ranker's order and in that of searches without one."""
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, RankerConfig)
+    judgements = read_judgements(Path(config.judgements))
+
+    from ranking.candidates import describe_candidates
+    from ranking.learned import ndcg, train_ranker
+    from search import Searcher
+
+    searcher = Searcher.open(config.index, device=config.device)
+    try:
+        judged, num_missing = _by_query(judgements, searcher.reader.video_ids())
+        if not judged:
+            raise ValueError(
+                f"judgements={config.judgements}: none of its videos is in index={config.index}"
+            )
+        features, fused = {}, {}
+        for query, grades in judged.items():
+            request = searcher.request(query)
+            features[query] = describe_candidates(
+                searcher.reader, list(grades), wanted=request.wanted, words=request.words
+            )
+            fused[query] = searcher.retriever.order(request, list(grades))
+    finally:
+        searcher.close()
+    queries = np.random.default_rng(config.seed).permutation(list(judged)).tolist()
+    num_tested = int(config.test_share * len(queries))
+    tested, trained = queries[:num_tested], queries[num_tested:]
+    ranker = train_ranker(
+        np.concatenate([features[query] for query in trained]),
+        np.concatenate([list(judged[query].values()) for query in trained]),
+        groups=np.repeat(np.arange(len(trained)), [len(judged[query]) for query in trained]),
+        seed=config.seed,
+    )
+    ranker.save(Path(config.output))
+
+    def mean_ndcg(order_of: dict[str, list[int]]) -> float | None:
+        values = [ndcg([judged[query][video] for video in order_of[query]]) for query in tested]
+        known = [value for value in values if not np.isnan(value)]
+        return round(float(np.mean(known)), 4) if known else None
+
+    learned = {
+        query: np.array(list(judged[query]))[np.argsort(-ranker.score(features[query]))].tolist()
+        for query in tested
+    }
+    summary = {
+        "queries": len(trained),
+        "tested": len(tested),
+        "missing": num_missing,
+        "trees": ranker.num_trees,
+        "ndcg@10": mean_ndcg(learned),
+        "ndcg@10_without": mean_ndcg(fused),
+    }
+    if num_missing:
+        print(f"{num_missing} judgements are of videos that the index lacks", file=sys.stderr)
+    print(json.dumps(summary))
+
+
+def _by_query(
+    judgements: Iterable[Judgement], video_ids: dict[str, int]
+) -> tuple[dict[str, dict[int, int]], int]:
+    """Each query's videos with their grades, the best where one has several; and how many
+    judgements are of videos that are not there."""
+    judged: dict[str, dict[int, int]] = {}
+    num_missing = 0
+    for judgement in judgements:
+        video_id = video_ids.get(judgement.video)
+        if video_id is None:
+            num_missing += 1
+            continue
+        grades = judged.setdefault(judgement.query, {})
+        grades[video_id] = max(judgement.relevance, grades.get(video_id, 0))
+    return judged, num_missing
+
+
+if __name__ == "__main__":
+    command_line.run(main, config_name="ranker", usage=USAGE)
