@@ -23,9 +23,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from configs import schema, train_schema
 
 _OWN_PACKAGES = {
-    *("configs", "indexing", "ranking", "text", "training", "vision"),
-    *("search", "train", "__main__"),
-}
     "configs",
     "indexing",
     "ranking",
