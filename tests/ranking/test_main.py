@@ -1,0 +1,162 @@
+"""`python -m ranking`, and searches with what it trained, on an index of given embeddings."""
+
+import json
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+import ranking.__main__
+import search
+from configs.schema import RankerConfig
+from indexing import IndexReader
+from ranking import FEATURE_NAMES, LearnedRanker
+from ranking.candidates import describe_candidates
+from ranking.retrieval import Request, Retriever
+from tests.indexing.small_index import D, make_index, random_video, unit
+
+pytest.importorskip("lightgbm")
+pytest.importorskip("tantivy")
+
+NUM_VIDEOS = 60
+
+
+def wanted(query):
+    """The embedding of a query, which is a number."""
+    return unit(np.random.default_rng(1000 + int(query)).normal(size=D))
+
+
+class GivenSearcher:
+    """Stands in for a `Searcher`, without a model."""
+
+    def __init__(self, folder):
+        self.reader = IndexReader(folder)
+        self.retriever = Retriever(self.reader)
+
+    def request(self, query):
+        return Request(wanted(query), words=("clip", f"word{int(query) % 7}"))
+
+    def close(self):
+        self.reader.close()
+
+
+@pytest.fixture
+def index(tmp_path):
+    rng = np.random.default_rng(0)
+    make_index(
+        tmp_path / "index",
+        [
+            random_video(
+                rng, f"{i}.mp4", num_segments=1 + i % 6, metadata={"title": f"clip word{i % 7}"}
+            )
+            for i in range(NUM_VIDEOS)
+        ],
+    )
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def reader(index):
+    reader = IndexReader(index)
+    yield reader
+    reader.close()
+
+
+def train(index, lines, monkeypatch, capsys, **options):
+    """What the command line prints, and the folder of the ranker."""
+    monkeypatch.setattr(search.Searcher, "open", lambda *_, **__: GivenSearcher(index))
+    path = index.parent / "judgements.jsonl"
+    path.write_text("".join(line + "\n" for line in lines))
+    values = {"test_share": 0.25, "seed": 0, "device": "cpu", **options}
+    output = index.parent / "ranker"
+    config = RankerConfig(judgements=str(path), index=str(index), output=str(output), **values)
+    ranking.__main__.main(OmegaConf.structured(config))
+    printed = capsys.readouterr()
+    return json.loads(printed.out.splitlines()[-1]), printed.err, output
+
+
+def judgements(num_queries=80, each=8):
+    """Longer videos are liked better, whatever they show: something that searches do not know."""
+    rng = np.random.default_rng(2)
+    for query in range(num_queries):
+        for video in rng.choice(NUM_VIDEOS, each, replace=False):
+            line = {"query": str(query), "video": f"{video}.mp4", "relevance": int(video % 6) // 2}
+            yield json.dumps(line)
+
+
+def test_ranker_learns_what_is_liked(index, monkeypatch, capsys):
+    summary, errors, output = train(index, judgements(), monkeypatch, capsys)
+    assert (summary["queries"], summary["tested"], summary["missing"]) == (60, 20, 0)
+    assert summary["ndcg@10"] > 0.95 > summary["ndcg@10_without"] + 0.1
+    assert errors == ""
+    reader = IndexReader(index)
+    ranker = LearnedRanker.load(output)
+    found = Retriever(reader, ranker=ranker).search(Request(wanted(500)), k=10, level="video")
+    lengths = [int(hit.key.removesuffix(".mp4")) % 6 for hit in found]
+    assert min(lengths) >= 4  # of 0 to 5
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert all(hit.evidence[-1].source == "learned" for hit in found)
+    reader.close()
+
+
+def test_judged_videos_that_are_not_there_are_counted(index, monkeypatch, capsys):
+    lines = [*judgements(), json.dumps({"query": "1", "video": "none.mp4", "relevance": 4})]
+    summary, errors, _ = train(index, lines, monkeypatch, capsys)
+    assert summary["missing"] == 1
+    assert errors == "1 judgements are of videos that the index lacks\n"
+    lines = [json.dumps({"query": "1", "video": "none.mp4", "relevance": 4})]
+    with pytest.raises(ValueError, match="none of its videos is in index"):
+        train(index, lines, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        ([], "no judgement"),
+        (["{}"], "line 1"),
+        (['{"query": "1", "video": "1.mp4", "relevance": 1}', "no JSON"], "line 2"),
+        (['{"query": "1", "video": "1.mp4", "relevance": 9}'], "line 1"),
+    ],
+)
+def test_broken_file_is_refused_with_its_line(index, monkeypatch, capsys, lines, part):
+    with pytest.raises(ValueError, match=part):
+        train(index, lines, monkeypatch, capsys)
+    assert not (index.parent / "ranker").exists()
+
+
+def test_one_grade_for_all_is_no_order_to_learn(index, monkeypatch, capsys):
+    lines = [
+        json.dumps({"query": str(query), "video": f"{video}.mp4", "relevance": 1})
+        for query in range(20)
+        for video in range(5)
+    ]
+    with pytest.raises(ValueError, match="no order to learn"):
+        train(index, lines, monkeypatch, capsys)
+
+
+def test_what_is_known_of_candidates(reader):
+    ids = reader.video_ids()
+    asked = [ids[f"{i}.mp4"] for i in (3, 10, 25)]
+    query = wanted(7)
+    features = describe_candidates(reader, asked, wanted=query, words=("word3",))
+    column = dict(zip(FEATURE_NAMES, features.T, strict=True))
+    videos = reader.segments(asked)
+    expected = [float(videos[i].whole @ query) for i in asked]
+    np.testing.assert_allclose(column["video_similarity"], expected, rtol=1e-5)
+    assert sorted(column["video_rank"]) == [1, 2, 3]
+    best = [float((videos[i].embeddings @ query).max()) for i in asked]
+    np.testing.assert_allclose(column["moment_similarity"], best, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(column["log_segments"]), [4, 5, 2], rtol=1e-5)
+    np.testing.assert_allclose(np.exp(column["log_duration"]), [8, 10, 4], rtol=1e-5)
+    # word3 is in the titles of 3 and 10, not of 25.
+    assert np.isnan(column["lexical"]).tolist() == [False, False, True]
+    assert (column["lexical_title"][:2] == column["lexical"][:2]).all()
+    alone = describe_candidates(reader, asked, wanted=query, words=())
+    assert np.isnan(alone[:, FEATURE_NAMES.index("lexical")]).all()
+
+
+def test_videos_of_an_index_by_key(reader):
+    ids = reader.video_ids()
+    assert ids.keys() == {f"{i}.mp4" for i in range(NUM_VIDEOS)}
+    hit = reader.search(wanted(1), k=1)[0]
+    assert ids[hit.key] == hit.video_id
