@@ -10,9 +10,16 @@ from configs import command_line
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 COMMANDS = re.findall(
-    r"^\.venv/bin/python (-m indexing(?:\.\w+)?|search\.py|train\.py) (.+)$", README, re.M
+    r"^\.venv/bin/python (-m (?:indexing|ranking)(?:\.\w+)?|search\.py|train\.py) (.+)$",
+    README,
+    re.M,
 )
-CONFIG_NAMES = {"-m indexing": "index", "search.py": "search", "train.py": "train"}
+CONFIG_NAMES = {
+    "-m indexing": "index",
+    "-m ranking": "ranker",
+    "search.py": "search",
+    "train.py": "train",
+}
 
 
 def test_readme_shows_both_commands():

@@ -38,7 +38,7 @@ from tests.indexing.store_worker import (
 )
 
 PROJECT = Path(__file__).parents[2]
-NUM_RUNS = int(os.environ.get("REELSEEK_CRASHES", "25"))
+NUM_RUNS = int(os.environ.get("REELSEEK_CRASHES", "8"))
 STATES_PER_RUN = 1.6  # of power losses
 WORKER = [sys.executable, "-m", "tests.indexing.store_worker"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}

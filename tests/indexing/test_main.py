@@ -57,6 +57,7 @@ class Indexing:
                 self.process.send_signal(signal.SIGABRT)
                 pytest.fail(f"nothing is done: {self.process.communicate()}")
             time.sleep(0.02)
+        time.sleep(0.1)  # the record that was just begun is whole by now
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
     def end(self):

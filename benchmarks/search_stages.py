@@ -1,0 +1,139 @@
+"""What each stage of a search costs, from the sentence to the page.
+
+    python benchmarks/search_stages.py data=FILE.jsonl[,FILE.jsonl] folder=DIR [count=100000]
+                                       [queries=200] [ranker=DIR]
+
+Makes an index of `count` segments, ten a video, of vectors grown from real frames
+(benchmarks/grown_vectors.py), each video with a real caption as its title and the words of another
+read at one of its seconds. Then captions are asked, one at a time, of an open `Searcher` with the
+model `mini`: level=moment, ten hits. Printed: median and 99th percentile of each stage in
+milliseconds; the stages are timed inside whole searches, so that `all` is what a caller waits for.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from benchmarks.grown_vectors import Grower, real_embeddings
+from benchmarks.options import parse_options
+from configs.command_line import load_model_config
+from indexing import IndexReader, IndexSettings, collect_videos
+from indexing.catalogue import FileStamp, NewVideo
+from indexing.page import write_page
+from indexing.timed_texts import TimedText
+from indexing.writer import IndexWriter
+from ranking.learned import LearnedRanker
+from search import Searcher
+from vision import load_model
+
+SEGMENTS = 10  # of a video
+SECONDS = 4.0  # of a segment
+SHOWN = (
+    *("analysis", "text encoding", "vector search", "lexical search", "confidence"),
+    *("fusion and the rest", "all", "page"),
+)
+
+
+def make_index(folder: Path, real: dict[str, np.ndarray], captions: list[str], count: int) -> None:
+    vectors = Grower(real["frames"]).grow(count, seed=0)
+    settings = IndexSettings({"name": "mini"}, "0" * 64, real["frames"].shape[1], {}, {})
+    spans = np.stack([np.arange(SEGMENTS), np.arange(SEGMENTS) + 1], axis=1) * SECONDS
+    random = np.random.default_rng(0)
+    with IndexWriter(folder, settings) as writer:
+        for first in range(0, count, SEGMENTS):
+            segments = vectors.block(first, first + SEGMENTS)
+            whole = segments.mean(axis=0, keepdims=True)
+            whole /= np.linalg.norm(whole)
+            name = f"{first // SEGMENTS:08d}.mp4"
+            title = captions[random.integers(len(captions))]
+            video = NewVideo(
+                key=name,
+                path=f"/videos/{name}",
+                stamp=FileStamp(1, 1, name),
+                outcome="ok",
+                duration_seconds=SECONDS * SEGMENTS,
+                metadata={"title": title, "tags": ["even" if first % 20 else "odd"]},
+                spans=spans,
+            )
+            writer.add(video, np.concatenate([whole, segments]))
+        writer.save()
+        for record in list(writer.catalogue.scan()):
+            text = TimedText("ocr", 8.0, 10.0, captions[random.integers(len(captions))])
+            writer.catalogue.store_texts(record.id, "ocr", [text], engine="none")
+        writer.publish(sentences=lambda: real["everyday"])
+
+
+class Stopwatch:
+    """Adds up the milliseconds that are spent in some methods."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+
+    def watch(self, owner: Any, method: str, stage: str) -> None:
+        inner: Callable = getattr(owner, method)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return inner(*args, **options)
+            finally:
+                self.spent[stage] += 1e3 * (time.perf_counter() - started)
+
+        setattr(owner, method, timed)
+
+
+def main() -> None:
+    options = parse_options(
+        __doc__, data=None, folder=None, count="100000", queries="200", ranker=""
+    )
+    folder, count = Path(options["folder"]), int(float(options["count"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    lists = options["data"].split(",")
+    real = real_embeddings(lists, folder / "real.npz")
+    items = [item for name in lists for item in collect_videos(name)]
+    captions = list(dict.fromkeys(item.captions[0] for item in items if item.captions))
+    index = folder / f"stages-{count}"
+    if not index.exists():
+        make_index(index, real, captions, count)
+    ranker = LearnedRanker.load(Path(options["ranker"])) if options["ranker"] else None
+    model = load_model(load_model_config("mini").spec())
+    searcher = Searcher(IndexReader(index), model, ranker=ranker)
+    level = "moment" if ranker is None else "video"
+    watch = Stopwatch()
+    watch.watch(searcher, "analyze", "analysis")
+    watch.watch(searcher._encoder, "encode", "text encoding")
+    watch.watch(searcher._encoder, "sentences", "text encoding")
+    watch.watch(searcher.reader, "search", "vector search")
+    watch.watch(searcher.reader, "search_words", "lexical search")
+    watch.watch(searcher.retriever, "_with_confidence", "confidence")
+    watch.watch(searcher.retriever, "_learned_order", "learned ranker")
+    asked = np.random.default_rng(1).choice(len(captions), int(options["queries"]), replace=False)
+    taken: dict[str, list[float]] = defaultdict(list)
+    for number, place in enumerate([*asked[:20], *asked]):  # the first are not counted
+        watch.spent.clear()
+        started = time.perf_counter()
+        hits = searcher.search(captions[place], level=level)
+        whole = 1e3 * (time.perf_counter() - started)
+        spent = dict(watch.spent)
+        spent["fusion and the rest"] = whole - sum(spent.values())
+        started = time.perf_counter()
+        write_page(folder / "page.html", [(captions[place], hits)])
+        spent |= {"all": whole, "page": 1e3 * (time.perf_counter() - started)}
+        if number >= 20:
+            for stage, milliseconds in spent.items():
+                taken[stage].append(milliseconds)
+    print("| stage | p50 ms | p99 ms |\n|---|---|---|")
+    for stage in (*SHOWN, *(stage for stage in taken if stage not in SHOWN)):
+        p50, p99 = np.percentile(taken[stage], [50, 99])
+        print(f"| {stage} | {p50:.2f} | {p99:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
