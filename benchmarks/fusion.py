@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.options import parse_options
-from indexing import collect_videos
+from benchmarks.options import parse_options  # noqa: E402
+from indexing import collect_videos  # noqa: E402
 
 
 def titles(captions: list[str], draws: random.Random) -> list[str]:

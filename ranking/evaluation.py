@@ -15,6 +15,7 @@ from indexing.evaluation import CaptionedVideos
 from indexing.manifest import IndexSettings
 from indexing.metrics import summary_of_ranks
 from indexing.reading import IndexReader
+from indexing.sources import VideoItem
 from indexing.writer import IndexWriter
 from ranking.retrieval import PICTURE, SOURCES, WORDS, Request, Retriever
 from text.segmentation import words
@@ -56,7 +57,7 @@ def _make_index(folder: Path, videos: CaptionedVideos) -> None:
             zip(videos.items, videos.embeddings.numpy(), strict=True)
         ):
             video = NewVideo(
-                key=item.key,
+                key=_key(number, item),
                 path=str(item.path),
                 stamp=FileStamp(0, 0, str(number)),
                 outcome="ok",
@@ -64,6 +65,11 @@ def _make_index(folder: Path, videos: CaptionedVideos) -> None:
             )
             writer.add(video, embedding[None])
         writer.publish()
+
+
+def _key(number: int, item: VideoItem) -> str:
+    """A name that says no more than the file's does: keys may be whole paths."""
+    return f"{number}/{item.path.name}"
 
 
 def _ranks(
@@ -74,7 +80,7 @@ def _ranks(
     sources: Sequence[str],
 ) -> np.ndarray:
     retriever, num_videos = Retriever(reader), len(videos.items)
-    place = {item.key: number for number, item in enumerate(videos.items)}
+    place = {_key(number, item): number for number, item in enumerate(videos.items)}
     ranks = np.full(len(queries), num_videos)
     for number, (query, some) in enumerate(zip(queries, asked, strict=True)):
         request = Request(query, words=some, sources=sources)

@@ -50,7 +50,7 @@ def read_lists(
                 raise ValueError(f"{name}: {item.key} has no `captions`, which training needs")
             path = str(item.path)  # keys of two lists may be the same and mean different videos
             source = str(item.metadata.get("source", Path(name).stem))
-            metadata = {"captions": [], "source": source}
+            metadata = item.metadata | {"captions": [], "source": source}
             first = merged.setdefault(path, VideoItem(path, item.path, metadata))
             seen = first.metadata["captions"]
             seen += [caption for caption in own if caption not in seen]
