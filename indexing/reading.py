@@ -132,6 +132,10 @@ class IndexReader:
         """The segments of these videos, as far as they are there."""
         return self._generation.segments(video_ids)
 
+    def whole(self, video_ids: Sequence[int]) -> np.ndarray:
+        """`(n, D)` float32, the embeddings of whole videos, which must be there."""
+        return self._generation.whole(video_ids)
+
     def sample(self, num: int) -> list[VideoSegments]:
         """The segments of so many videos drawn at random, the same each time; of all where there
         are fewer."""
@@ -321,8 +325,7 @@ class _Generation:
 
     def videos(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[_Found]:
         """The best videos, each with its best second."""
-        rows, scores = self._levels["video"].nearest(query, k=k, only=only)
-        return [self._video(query, row, score) for row, score in zip(rows, scores, strict=True)]
+        return self._with_best_seconds(query, *self._levels["video"].nearest(query, k=k, only=only))
 
     def of_videos(self, query: np.ndarray, video_ids: list[int], level: str) -> list[_Found]:
         """All hits in these videos, best first."""
@@ -332,9 +335,7 @@ class _Generation:
             every = [self._levels["video"].rows_of(video_id) for video_id in video_ids]
             rows = np.concatenate([np.empty(0, TABLE_DTYPE), *every])
             scores = self._parts.read(np.stack([rows["part"], rows["row"]], axis=1)) @ query
-            found = [
-                self._video(query, row, score) for row, score in zip(rows, scores, strict=True)
-            ]
+            found = self._with_best_seconds(query, rows, scores)
         return sorted(found, key=lambda hit: (-hit.score, hit.video_id, hit.start))
 
     def segments(self, video_ids: Sequence[int]) -> dict[int, VideoSegments]:
@@ -348,6 +349,11 @@ class _Generation:
                 spans = np.stack([rows["start"], rows["end"]], axis=1)[1:]
                 found[video_id] = VideoSegments(spans, embeddings[1:], embeddings[0])
         return found
+
+    def whole(self, video_ids: Sequence[int]) -> np.ndarray:
+        """`(n, D)`, the embeddings of whole videos."""
+        rows = np.concatenate([self._levels["video"].rows_of(number) for number in video_ids])
+        return self._parts.read(np.stack([rows["part"], rows["row"]], axis=1))
 
     def video_ids(self) -> np.ndarray:
         """`(n,)`, ascending."""
@@ -396,15 +402,23 @@ class _Generation:
                 break
         return found
 
-    def _video(self, query: np.ndarray, row: np.void, score: float) -> _Found:
-        video_id = int(row["video"])
-        segments = self._levels["moment"].rows_of(video_id)
-        best = 0.0
-        if len(segments):
-            locations = np.stack([segments["part"], segments["row"]], axis=1)
-            place = int((self._parts.read(locations) @ query).argmax())
-            best = float(segments["start"][place] + segments["end"][place]) / 2
-        return _Found(video_id, float(score), float(row["start"]), float(row["end"]), best)
+    def _with_best_seconds(
+        self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray
+    ) -> list[_Found]:
+        """Videos of the table's `(n,)` rows, each with the middle of its best segment."""
+        of_each = [self._levels["moment"].rows_of(int(row["video"])) for row in rows]
+        segments = np.concatenate([np.empty(0, TABLE_DTYPE), *of_each])
+        every = self._parts.read(np.stack([segments["part"], segments["row"]], axis=1)) @ query
+        found, first = [], 0
+        for row, score, own in zip(rows, scores, of_each, strict=True):
+            best = 0.0
+            if len(own):
+                place = int(every[first : first + len(own)].argmax())
+                best = float(own["start"][place] + own["end"][place]) / 2
+            first += len(own)
+            start, end = float(row["start"]), float(row["end"])
+            found.append(_Found(int(row["video"]), float(score), start, end, best))
+        return found
 
     def _moments_of(self, query: np.ndarray, video_ids: list[int], least: float) -> list[_Found]:
         if not video_ids:

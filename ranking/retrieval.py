@@ -27,7 +27,7 @@ PICTURE, WORDS = "picture", "words"
 WITHOUT, EVENTS, LEARNED = "without", "events", "learned"
 SOURCES = (PICTURE, WORDS)
 
-_POOL = 100  # candidates among pictures, at least
+_POOL = 50  # candidates among pictures, at least
 _TEXTS = 30  # candidates among texts, at least
 _WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
 _LEAST_SENTENCES = 32  # below which a background says little
@@ -156,9 +156,12 @@ class Retriever:
         background = self._measured_background(level)
         if background is None or not hits:
             return hits
-        videos = self._segments(hits)
-        items = [_judged_by(videos[hit.video_id], hit, level) for hit in hits]
-        features = background.features(request.wanted, np.stack(items))
+        if level == "video":
+            items = self._reader.whole([hit.video_id for hit in hits])
+        else:
+            videos = self._segments(hits)
+            items = np.stack([_best_segment(videos[hit.video_id], hit) for hit in hits])
+        features = background.features(request.wanted, items)
         probabilities = self._calibration.probability(features).tolist()
         return [replace(hit, confidence=p) for hit, p in zip(hits, probabilities, strict=True)]
 
@@ -330,10 +333,8 @@ class Retriever:
         return self._reader.segments(sorted({hit.video_id for hit in hits}))
 
 
-def _judged_by(video: VideoSegments, hit: SearchHit, level: str) -> np.ndarray:
-    """`(D,)`, what a hit was found by: the video, or the moment's best segment."""
-    if level == "video":
-        return video.whole
+def _best_segment(video: VideoSegments, hit: SearchHit) -> np.ndarray:
+    """`(D,)`, what a moment was found by."""
     place = int(np.abs(video.spans.mean(axis=1) - hit.best_seconds).argmin())
     return video.embeddings[place]
 
