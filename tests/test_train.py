@@ -205,7 +205,7 @@ def test_run_that_is_stopped_and_started_again_trains_a_model(
     assert "caching frames" not in stderr
     assert_same_run(output, whole_run[0])
     metrics = json.loads(stdout.splitlines()[-1])
-    assert {"t2v", "v2t", "num_queries", "num_gallery", "rescored"} <= metrics.keys()
+    assert {"t2v", "v2t", "num_queries", "num_gallery", "rescored", "sources"} <= metrics.keys()
     assert metrics["rescored"].keys() == {"dual_softmax", "querybank_norm"}
     assert metrics["rescored"]["querybank_norm"]["num_bank"] == 16
     assert metrics["t2v"] == whole_run[1]["t2v"]
