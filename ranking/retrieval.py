@@ -31,6 +31,7 @@ _POOL = 50  # candidates among pictures, at least
 _TEXTS = 30  # candidates among texts, at least
 _WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
 _LEAST_SENTENCES = 32  # below which a background says little
+_LEAST_SHARE = 0.25  # of what is asked, in a text that counts beside pictures
 _ANSWERING_SHARE = 0.5  # of what is asked, in a text, that answers it
 _SAMPLE_VIDEOS = 256  # of the collection, which tell what a phrase usually scores
 
@@ -207,8 +208,13 @@ class Retriever:
         )
         if PICTURE not in request.sources:
             return texts
-        # A text that shares a word or two with the query is no evidence beside one with all of it.
-        return leading(texts, [text.score for text in texts])
+        # A text that shares a word or two with the query is no evidence beside one with all of it,
+        # nor where there is none with more.
+        return [
+            text
+            for text in leading(texts, [text.score for text in texts])
+            if self._share_of_words(request.words, text.text) >= _LEAST_SHARE
+        ]
 
     def _fused(
         self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str

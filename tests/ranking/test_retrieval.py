@@ -117,6 +117,15 @@ def test_share_of_a_text_counts_rare_words_more(make, rng):
     assert retriever._share_of_words((), "zebra") == 0
 
 
+def test_text_with_hardly_a_word_is_no_evidence_beside_pictures(make, rng):
+    videos = collection(rng, seen=(shows(DOG), {}), said=(shows(OTHER), {"title": "man in a car"}))
+    retriever = make(videos)
+    words = ("dogs", "running", "in", "the", "street")
+    found = retriever.search(Request(DOG, words=words), k=3, level="video")
+    assert found[0].key == "seen.mp4"
+    assert all(sources(hit) == {PICTURE} for hit in found)
+
+
 @pytest.mark.parametrize("level", ["video", "moment"])
 def test_filter_holds_for_every_source(make, rng, level):
     retriever = make(
