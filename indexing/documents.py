@@ -67,7 +67,7 @@ def texts_of(record: VideoRecord) -> dict[str, list[str]]:
 
 def words_of(texts: Iterable[str]) -> list[str]:
     """The words of texts, as they are written."""
-    from text.segmentation import words  # which brings the encoders' libraries along
+    from text.segmentation import words  # whose patterns take a moment to compile
 
     return [word for text in texts for word in words(plain(text)) if len(word) <= _LONGEST]
 

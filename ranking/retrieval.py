@@ -196,7 +196,8 @@ class Retriever:
             return pictures
         return self._fused(request, pictures, texts, level=level)
 
-    def _texts(self, request: Request, *, k: int, level: str) -> list[LexicalHit]:
+    def _texts(self, request: Request, *, k: int, level: str) -> list[tuple[LexicalHit, float]]:
+        """Texts that have words of the query, best first, with the share of it that each has."""
         if WORDS not in request.sources or not request.words:
             return []
         texts = self._reader.search_words(
@@ -206,18 +207,21 @@ class Retriever:
             where=request.where,
             level=level,
         )
-        if PICTURE not in request.sources:
-            return texts
-        # A text that shares a word or two with the query is no evidence beside one with all of it,
-        # nor where there is none with more.
-        return [
-            text
-            for text in leading(texts, [text.score for text in texts])
-            if self._share_of_words(request.words, text.text) >= _LEAST_SHARE
-        ]
+        least = 0.0
+        if PICTURE in request.sources:
+            # A text that shares a word or two with the query is no evidence beside one with all of
+            # it, nor where there is none with more.
+            texts, least = leading(texts, [text.score for text in texts]), _LEAST_SHARE
+        shares = [self._share_of_words(request.words, text.text) for text in texts]
+        return [pair for pair in zip(texts, shares, strict=True) if pair[1] >= least]
 
     def _fused(
-        self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str
+        self,
+        request: Request,
+        pictures: list[SearchHit],
+        texts: list[tuple[LexicalHit, float]],
+        *,
+        level: str,
     ) -> list[SearchHit]:
         """Both rankings in one. A moment that a picture and a text speak for is one hit."""
         found = self._as_hits(request, pictures, texts, level=level)
@@ -237,26 +241,26 @@ class Retriever:
         return hits
 
     def _as_hits(
-        self, request: Request, pictures: list[SearchHit], texts: list[LexicalHit], *, level: str
+        self,
+        request: Request,
+        pictures: list[SearchHit],
+        texts: list[tuple[LexicalHit, float]],
+        *,
+        level: str,
     ) -> list[SearchHit]:
         """Texts as hits of pictures, with the same scores, in the texts' order."""
-        video_ids = sorted({text.video_id for text in texts})
+        video_ids = sorted({text.video_id for text, _ in texts})
         of_video: dict[int, list[SearchHit]] = {}
         for hit in self._reader.hits_of(video_ids, request.wanted, level=level):
             of_video.setdefault(hit.video_id, []).append(hit)
         shown = {_place(hit) for hit in pictures}
         hits = []
-        for rank, text in enumerate(texts, start=1):
+        for rank, (text, share) in enumerate(texts, start=1):
             if text.video_id not in of_video:  # deleted since
                 continue
             hit = _hit_of_text(text, of_video[text.video_id], shown, level)
-            evidence = Evidence(
-                WORDS,
-                rank,
-                text.score,
-                f"{text.source}: {text.text}",
-                share=self._share_of_words(request.words, text.text),
-            )
+            detail = f"{text.source}: {text.text}"
+            evidence = Evidence(WORDS, rank, text.score, detail, share=share)
             hits.append(replace(hit, evidence=(evidence,)))
         judged = self._judged(request, hits, level=level)
         judged.sort(key=lambda hit: any(each.source == WITHOUT for each in hit.evidence))

@@ -4,10 +4,14 @@
 mixed is understood, and no language has to be known first.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import regex
+
+Part = TypeVar("Part")
+Found = TypeVar("Found")
 
 # What is looked at on either side of an amount.
 _REACH = 40  # characters
@@ -134,3 +138,20 @@ def range_span(text: str, start: int, end: int) -> tuple[int, int, bool]:
         after.end() if after else end,
         bool(before),
     )
+
+
+def ranges_and_singles(
+    parts: Sequence[Part],
+    *,
+    range_of: Callable[[Part, Part], Found | None],
+    single_of: Callable[[Part], Found | None],
+) -> Iterator[Found]:
+    """What amounts, or periods, in the order in which they are said, mean: two that follow each
+    other make a range where `range_of` says so, and each of the others stands alone."""
+    i = 0
+    while i < len(parts):
+        found = range_of(parts[i], parts[i + 1]) if i + 1 < len(parts) else None
+        i += 2 if found else 1
+        found = found or single_of(parts[i - 1])
+        if found is not None:
+            yield found

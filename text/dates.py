@@ -7,12 +7,12 @@ week's Monday to now. A year or a month counts where a word such as "in" or "sin
 
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import regex
 
-from text.comparisons import compared, is_range, range_span
+from text.comparisons import compared, is_range, range_span, ranges_and_singles
 from text.durations import Span
 from text.numerals import NUMBER, number_of
 
@@ -129,16 +129,12 @@ class _Period(NamedTuple):
 
 def find_dates(text: str, now: datetime) -> list[Span]:
     """The stretches of a normalised text that limit when a video was made, in order."""
-    periods = list(_periods(text, now.date()))
-    spans = []
-    i = 0
-    while i < len(periods):
-        range_ = _range(text, periods[i], periods[i + 1]) if i + 1 < len(periods) else None
-        span = range_ or _single(text, periods[i])
-        if span is not None:
-            spans.append(_with_made(text, span))
-        i += 2 if range_ else 1
-    return spans
+    found = ranges_and_singles(
+        list(_periods(text, now.date())),
+        range_of=partial(_range, text),
+        single_of=partial(_single, text),
+    )
+    return [_with_made(text, span) for span in found]
 
 
 def _periods(text: str, today: date) -> Iterator[_Period]:

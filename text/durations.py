@@ -6,12 +6,12 @@ the video ("a 30 second timer"), nor is the time in which something is done ("in
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import regex
 
-from text.comparisons import compared, is_range, range_span
+from text.comparisons import compared, is_range, range_span, ranges_and_singles
 from text.numerals import NUMBER, number_of
 
 _UNITS = {
@@ -76,16 +76,10 @@ def _amounts_pattern() -> regex.Pattern[str]:
 
 def find_durations(text: str) -> list[Span]:
     """The stretches of a normalised text that limit a video's length, in order."""
-    spans: list[Span] = []
-    amounts = list(_amounts(text))
-    i = 0
-    while i < len(amounts):
-        range_ = _range(text, amounts[i], amounts[i + 1]) if i + 1 < len(amounts) else None
-        span = range_ or _single(text, amounts[i])
-        if span is not None:
-            spans.append(_whole(text, span))
-        i += 2 if range_ else 1
-    return spans
+    found = ranges_and_singles(
+        list(_amounts(text)), range_of=partial(_range, text), single_of=partial(_single, text)
+    )
+    return [_whole(text, span) for span in found]
 
 
 @cache
