@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from indexing import IndexReader, SearchHit
     from ranking.learned import LearnedRanker
     from ranking.query_encoding import Query
-    from ranking.retrieval import Request
+    from ranking.request import Request
     from text.analysis import AnalyzedQuery, QueryAnalyzer
     from vision import DualEncoder
 
@@ -190,7 +190,7 @@ class Searcher:
         analyze: bool = True,
     ) -> Request:
         """What a query is to the index; see `search` for the arguments."""
-        from ranking.retrieval import PICTURE, SOURCES, Request
+        from ranking.request import PICTURE, SOURCES, Request
 
         chosen = SOURCES if sources is None else tuple(sources)
         if not isinstance(query, str):

@@ -39,6 +39,11 @@ class SearchHit:
     confidence: float | None = None
     evidence: tuple[Any, ...] = ()
 
+    @property
+    def place(self) -> tuple[int, float, float]:
+        """What makes two hits the same one: the video and the seconds."""
+        return self.video_id, self.start_seconds, self.end_seconds
+
 
 @dataclass(frozen=True)
 class LexicalHit:

@@ -22,6 +22,7 @@ from indexing.shards import (
     Shard,
     ShardInfo,
     file_checksum,
+    locations,
     write_index,
     write_table,
 )
@@ -278,7 +279,7 @@ class _LevelBuilder:
         return lambda first, last: self._read(table[first:last])
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
-        return self.parts.read(np.stack([rows["part"], rows["row"]], axis=1))
+        return self.parts.read(locations(rows))
 
 
 def level_tables(records: Iterable[VideoRecord]) -> dict[str, np.ndarray]:

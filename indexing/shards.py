@@ -25,6 +25,12 @@ TABLE_DTYPE = np.dtype(
 )
 
 
+def locations(rows: np.ndarray) -> np.ndarray:
+    """`(n, 2)` int32, where the embeddings of rows of a table lie, as `EmbeddingParts.read` wants
+    them."""
+    return np.stack([rows["part"], rows["row"]], axis=1)
+
+
 @dataclass(frozen=True)
 class ShardInfo:
     """What the manifest says of a shard.

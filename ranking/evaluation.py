@@ -17,7 +17,8 @@ from indexing.metrics import summary_of_ranks
 from indexing.reading import IndexReader
 from indexing.sources import VideoItem
 from indexing.writer import IndexWriter
-from ranking.retrieval import PICTURE, SOURCES, WORDS, Request, Retriever
+from ranking.request import PICTURE, SOURCES, WORDS, Request
+from ranking.retrieval import Retriever
 from text.segmentation import words
 
 _ROWS = {"picture": (PICTURE,), "words": (WORDS,), "fused": SOURCES}

@@ -5,64 +5,31 @@ heard) by their words. Both give candidates, which reciprocal ranks put into one
 not be shown costs a candidate as much as it shows of it; events are looked for in their order.
 """
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from indexing.documents import stems, words_of
-from indexing.hits import LexicalHit, SearchHit
-from indexing.reading import IndexReader, VideoSegments
+from indexing.generation import VideoSegments
+from indexing.hits import SearchHit
+from indexing.reading import IndexReader
 from ranking.candidates import describe_candidates
 from ranking.composition import excluding
-from ranking.confidence import DEFAULT_CALIBRATION, Background, Calibration
+from ranking.confidence import DEFAULT_CALIBRATION, Calibration
 from ranking.events import align_events_in_videos
 from ranking.evidence import Evidence
-from ranking.fusion import fuse_reciprocal_ranks, leading
+from ranking.fusion import fuse_reciprocal_ranks
 from ranking.learned import LearnedRanker
+from ranking.request import PICTURE, WORDS, Request
+from ranking.texts import FoundText, find_texts, hits_of_texts
+from ranking.usual_scores import UsualScores
 
-PICTURE, WORDS = "picture", "words"
 WITHOUT, EVENTS, LEARNED = "without", "events", "learned"
-SOURCES = (PICTURE, WORDS)
 
 _POOL = 50  # candidates among pictures, at least
-_TEXTS = 30  # candidates among texts, at least
 _WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
-_LEAST_SENTENCES = 32  # below which a background says little
-_LEAST_SHARE = 0.25  # of what is asked, in a text that counts beside pictures
 _ANSWERING_SHARE = 0.5  # of what is asked, in a text, that answers it
-_SAMPLE_VIDEOS = 256  # of the collection, which tell what a phrase usually scores
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked, as an index understands it.
-
-    Attributes:
-        wanted: `(D,)` embedding of what should be shown.
-        words: that texts should have, as `text.segmentation` gives them; none to leave texts out.
-        excluded: `(M, D)` embeddings of what should not be shown; M may be 0.
-        excluded_words: that texts should not have.
-        events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
-        where: what the videos must be like, see `indexing.filters`.
-        sources: that give candidates, of `SOURCES`.
-    """
-
-    wanted: np.ndarray
-    words: Sequence[str] = ()
-    excluded: np.ndarray | Sequence = ()
-    excluded_words: Sequence[str] = ()
-    events: np.ndarray | Sequence = ()
-    where: str | None = None
-    sources: Sequence[str] = SOURCES
-
-    def __post_init__(self) -> None:
-        if not self.sources or not set(self.sources) <= set(SOURCES):
-            raise ValueError(
-                f"sources={','.join(self.sources)}: must be one or more of {', '.join(SOURCES)}"
-            )
 
 
 class Retriever:
@@ -88,8 +55,7 @@ class Retriever:
         self._weights = _WEIGHTS if weights is None else weights
         self._calibration = calibration
         self._ranker = ranker
-        # Of a generation and a level.
-        self._background: tuple[tuple[int, str], Background | None] = ((-1, ""), None)
+        self._usual = UsualScores(reader)
 
     def search(
         self, request: Request, *, k: int, level: str, min_confidence: float = 0.0
@@ -154,32 +120,20 @@ class Retriever:
     def _with_confidence(
         self, request: Request, hits: list[SearchHit], level: str
     ) -> list[SearchHit]:
-        background = self._measured_background(level)
+        background = self._usual.background(level)
         if background is None or not hits:
             return hits
+        video_ids = [hit.video_id for hit in hits]
         if level == "video":
-            items = self._reader.whole([hit.video_id for hit in hits])
+            items = self._reader.whole(video_ids)
         else:
-            videos = self._segments(hits)
-            items = np.stack([_best_segment(videos[hit.video_id], hit) for hit in hits])
+            items = self._reader.segments_at(video_ids, [hit.best_seconds for hit in hits])
         features = background.features(request.wanted, items)
         probabilities = self._calibration.probability(features).tolist()
         return [replace(hit, confidence=p) for hit, p in zip(hits, probabilities, strict=True)]
 
-    def _measured_background(self, level: str) -> Background | None:
-        """What everyday sentences score in this generation; None where the index keeps none."""
-        place = self._reader.manifest.generation, level
-        if self._background[0] != place:
-            sentences, sample = self._reader.sentences(), self._reader.sample(_SAMPLE_VIDEOS)
-            measured = None
-            if len(sentences) >= _LEAST_SENTENCES and sample:
-                items = [v.whole[None] if level == "video" else v.embeddings for v in sample]
-                measured = Background.measure(sentences, np.concatenate(items))
-            self._background = place, measured
-        return self._background[1]
-
     def _by_sources(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
-        texts = self._texts(request, k=k, level=level)
+        texts = find_texts(self._reader, request, k=k, level=level)
         pictures: list[SearchHit] = []
         if PICTURE in request.sources:
             needs_more = bool(texts) or len(request.excluded) or self._ranker is not None
@@ -196,89 +150,35 @@ class Retriever:
             return pictures
         return self._fused(request, pictures, texts, level=level)
 
-    def _texts(self, request: Request, *, k: int, level: str) -> list[tuple[LexicalHit, float]]:
-        """Texts that have words of the query, best first, with the share of it that each has."""
-        if WORDS not in request.sources or not request.words:
-            return []
-        texts = self._reader.search_words(
-            request.words,
-            k=max(k, _TEXTS),
-            excluded=request.excluded_words,
-            where=request.where,
-            level=level,
-        )
-        least = 0.0
-        if PICTURE in request.sources:
-            # A text that shares a word or two with the query is no evidence beside one with all of
-            # it, nor where there is none with more.
-            texts, least = leading(texts, [text.score for text in texts]), _LEAST_SHARE
-        shares = [self._share_of_words(request.words, text.text) for text in texts]
-        return [pair for pair in zip(texts, shares, strict=True) if pair[1] >= least]
-
     def _fused(
         self,
         request: Request,
         pictures: list[SearchHit],
-        texts: list[tuple[LexicalHit, float]],
+        texts: list[FoundText],
         *,
         level: str,
     ) -> list[SearchHit]:
         """Both rankings in one. A moment that a picture and a text speak for is one hit."""
-        found = self._as_hits(request, pictures, texts, level=level)
-        by_place = {_place(hit): hit for hit in pictures}
-        rankings = {PICTURE: list(map(_place, pictures)), WORDS: list(map(_place, found))}
+        by_place = {hit.place: hit for hit in pictures}
+        found = hits_of_texts(self._reader, request, texts, shown=by_place, level=level)
+        found = self._judged(request, found, level=level)
+        found.sort(key=lambda hit: any(each.source == WITHOUT for each in hit.evidence))
+        rankings = {
+            source: [hit.place for hit in hits]
+            for source, hits in ((PICTURE, pictures), (WORDS, found))
+        }
         fused = fuse_reciprocal_ranks(rankings, weights=self._weights)
         evidence: dict[tuple, list[Evidence]] = {}
         for hit in (*pictures, *found):
-            known = evidence.setdefault(_place(hit), [])
+            known = evidence.setdefault(hit.place, [])
             known += [each for each in hit.evidence if each.source not in {e.source for e in known}]
         # What was read or heard tells the second better than the picture does.
-        by_place |= {_place(hit): hit for hit in reversed(found)}
+        by_place |= {hit.place: hit for hit in reversed(found)}
         hits = []
         for each in fused:
             place: Any = each.item
             hits.append(replace(by_place[place], score=each.score, evidence=tuple(evidence[place])))
         return hits
-
-    def _as_hits(
-        self,
-        request: Request,
-        pictures: list[SearchHit],
-        texts: list[tuple[LexicalHit, float]],
-        *,
-        level: str,
-    ) -> list[SearchHit]:
-        """Texts as hits of pictures, with the same scores, in the texts' order."""
-        video_ids = sorted({text.video_id for text, _ in texts})
-        of_video: dict[int, list[SearchHit]] = {}
-        for hit in self._reader.hits_of(video_ids, request.wanted, level=level):
-            of_video.setdefault(hit.video_id, []).append(hit)
-        shown = {_place(hit) for hit in pictures}
-        hits = []
-        for rank, (text, share) in enumerate(texts, start=1):
-            if text.video_id not in of_video:  # deleted since
-                continue
-            hit = _hit_of_text(text, of_video[text.video_id], shown, level)
-            detail = f"{text.source}: {text.text}"
-            evidence = Evidence(WORDS, rank, text.score, detail, share=share)
-            hits.append(replace(hit, evidence=(evidence,)))
-        judged = self._judged(request, hits, level=level)
-        judged.sort(key=lambda hit: any(each.source == WITHOUT for each in hit.evidence))
-        return judged
-
-    def _share_of_words(self, asked: Sequence[str], text: str) -> float:
-        """How much of what is asked a text has: each word counts by its inverse document frequency
-        (Robertson and Zaragoza 2009, equation 3.1), and endings do not matter."""
-        frequency, _ = self._reader.vocabulary()
-        num_videos = self._reader.manifest.num_videos
-        has = set(stems(words_of([text])))
-        total = shared = 0.0
-        for word in dict.fromkeys(asked):
-            found = min(num_videos, frequency.get(word, 0))
-            rarity = math.log(1 + (num_videos - found + 0.5) / (found + 0.5))
-            total += rarity
-            shared += rarity * has.issuperset(stems([word]))
-        return shared / total if total else 0.0
 
     def _judged(self, request: Request, hits: list[SearchHit], *, level: str) -> list[SearchHit]:
         """Hits with a lower score where they show what should not be shown."""
@@ -286,12 +186,11 @@ class Retriever:
             return list(hits)
         unwanted = np.asarray(request.excluded)
         videos = self._segments(hits)
-        sample = self._reader.sample(_SAMPLE_VIDEOS)
         scores = excluding(
             np.array([hit.score for hit in hits]),
             np.array([_best_inside(videos[hit.video_id], unwanted, hit, level) for hit in hits]).T,
-            positive_background=_best_of(sample, request.wanted[None])[0],
-            negative_background=_best_of(sample, unwanted),
+            positive_background=self._usual.of_phrases(request.wanted[None])[0],
+            negative_background=self._usual.of_phrases(unwanted),
         )
         judged = []
         for hit, score in zip(hits, scores.tolist(), strict=True):
@@ -314,7 +213,7 @@ class Retriever:
             return []
         videos = self._segments(hits)
         events = np.asarray(request.events)
-        usual = _best_of(self._reader.sample(_SAMPLE_VIDEOS), events).mean(axis=1, keepdims=True)
+        usual = self._usual.of_phrases(events).mean(axis=1, keepdims=True)
         of_each = [videos[hit.video_id] for hit in hits]
         matches = align_events_in_videos(
             events @ np.concatenate([video.embeddings for video in of_each]).T - usual,
@@ -343,38 +242,11 @@ class Retriever:
         return self._reader.segments(sorted({hit.video_id for hit in hits}))
 
 
-def _best_segment(video: VideoSegments, hit: SearchHit) -> np.ndarray:
-    """`(D,)`, what a moment was found by."""
-    place = int(np.abs(video.spans.mean(axis=1) - hit.best_seconds).argmin())
-    return video.embeddings[place]
-
-
-def _place(hit: SearchHit) -> tuple:
-    """What makes two hits the same one."""
-    return hit.video_id, hit.start_seconds, hit.end_seconds
-
-
 def _with_evidence(source: str, hits: list[SearchHit]) -> list[SearchHit]:
     return [
         replace(hit, evidence=(Evidence(source, rank, hit.score), *hit.evidence))
         for rank, hit in enumerate(hits, start=1)
     ]
-
-
-def _hit_of_text(
-    text: LexicalHit, of_video: list[SearchHit], shown: set[tuple], level: str
-) -> SearchHit:
-    """The video, or the moment of it, that a text speaks of: a timed one of its own seconds."""
-    if text.start_seconds is None or text.end_seconds is None:
-        return of_video[0]
-    middle = (text.start_seconds + text.end_seconds) / 2
-    if level == "video":
-        return replace(of_video[0], best_seconds=middle)
-    around = [hit for hit in of_video if hit.start_seconds <= middle < hit.end_seconds]
-    hit = (around or of_video)[0]
-    if _place(hit) not in shown:  # no picture speaks for the rest of that moment
-        hit = replace(hit, start_seconds=text.start_seconds, end_seconds=text.end_seconds)
-    return replace(hit, best_seconds=middle)
 
 
 def _best_inside(
@@ -385,10 +257,3 @@ def _best_inside(
     if level == "moment":
         inside = (video.spans[:, 0] < hit.end_seconds) & (video.spans[:, 1] > hit.start_seconds)
     return (video.embeddings[inside if inside.any() else slice(None)] @ phrases.T).max(axis=0)
-
-
-def _best_of(videos: Sequence[VideoSegments], phrases: np.ndarray) -> np.ndarray:
-    """`(M, N)`, of each phrase the best score in each video."""
-    counts = np.array([len(video.spans) for video in videos])
-    scores = phrases @ np.concatenate([video.embeddings for video in videos]).T
-    return np.maximum.reduceat(scores, np.cumsum(counts) - counts, axis=1)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from indexing import IndexReader, Manifest, reading
+from indexing import IndexReader, Manifest, generation
 from indexing.catalogue import Catalogue
 from indexing.manifest import FaissOptions
 from indexing.publishing import CATALOGUE_NAME
@@ -439,7 +439,7 @@ def test_damaged_entry_is_named_in_one_line_when_searching(colour_index, films, 
 
 @pytest.mark.parametrize("suffix", ["faiss", "npy"])
 def test_missing_files_are_named(colour_index, films, monkeypatch, suffix):
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 3)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 3)
     colour_index.update(films)
     for path in colour_index.folder.glob(f"*.{suffix}"):
         path.unlink()

@@ -12,7 +12,8 @@ from configs.schema import RankerConfig
 from indexing import IndexReader
 from ranking import FEATURE_NAMES, LearnedRanker
 from ranking.candidates import describe_candidates
-from ranking.retrieval import Request, Retriever
+from ranking.request import Request
+from ranking.retrieval import Retriever
 from tests.indexing.small_index import D, make_index, random_video, unit
 
 pytest.importorskip("lightgbm")

@@ -6,7 +6,8 @@ import pytest
 from indexing import IndexReader
 from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
-from ranking.retrieval import PICTURE, WORDS, Request, Retriever
+from ranking.request import PICTURE, WORDS, Request
+from ranking.retrieval import Retriever
 from tests.indexing.small_index import SETTINGS, D, queries, random_index, unit, video_of
 
 pytest.importorskip("tantivy")
@@ -108,13 +109,16 @@ def test_words_and_pictures_together_go_before_either(make, rng):
 
 def test_share_of_a_text_counts_rare_words_more(make, rng):
     titles = {f"t{i}": (shows(OTHER), {"title": "a walk outside"}) for i in range(8)}
-    retriever = make(collection(rng, **titles, rare=(shows(OTHER), {"title": "zebra"})))
-    asked = ("walk", "zebra")
-    assert retriever._share_of_words(asked, "zebra") > 0.6
-    assert retriever._share_of_words(asked, "walks") < 0.4  # endings do not matter
-    assert retriever._share_of_words(asked, "zebras walking") == pytest.approx(1)
-    assert retriever._share_of_words(asked, "nothing of it") == 0
-    assert retriever._share_of_words((), "zebra") == 0
+    some = {"rare": "zebra", "inflected": "walks", "whole": "zebras walking", "none": "nothing"}
+    titles |= {name: (shows(OTHER), {"title": title}) for name, title in some.items()}
+    retriever = make(collection(rng, **titles))
+    request = Request(OTHER, words=("walk", "zebra"), sources=(WORDS,))
+    found = retriever.search(request, k=30, level="video")
+    shares = {hit.key.removesuffix(".mp4"): hit.evidence[0].share for hit in found}
+    assert shares["rare"] > 0.6
+    assert shares["inflected"] == shares["t0"] < 0.4  # endings do not matter
+    assert shares["whole"] == pytest.approx(1)
+    assert "none" not in shares
 
 
 def test_text_with_hardly_a_word_is_no_evidence_beside_pictures(make, rng):

@@ -1,0 +1,38 @@
+"""What is asked of an index, in its own terms: embeddings, words and a filter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PICTURE, WORDS = "picture", "words"
+SOURCES = (PICTURE, WORDS)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, as an index understands it.
+
+    Attributes:
+        wanted: `(D,)` embedding of what should be shown.
+        words: that texts should have, as `text.segmentation` gives them; none to leave texts out.
+        excluded: `(M, D)` embeddings of what should not be shown; M may be 0.
+        excluded_words: that texts should not have.
+        events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
+        where: what the videos must be like, see `indexing.filters`.
+        sources: that give candidates, of `SOURCES`.
+    """
+
+    wanted: np.ndarray
+    words: Sequence[str] = ()
+    excluded: np.ndarray | Sequence = ()
+    excluded_words: Sequence[str] = ()
+    events: np.ndarray | Sequence = ()
+    where: str | None = None
+    sources: Sequence[str] = SOURCES
+
+    def __post_init__(self) -> None:
+        if not self.sources or not set(self.sources) <= set(SOURCES):
+            raise ValueError(
+                f"sources={','.join(self.sources)}: must be one or more of {', '.join(SOURCES)}"
+            )

@@ -1,0 +1,114 @@
+"""The words of a query -> texts of the index that have them, and the videos or moments that they
+speak of."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from indexing.documents import stems, words_of
+from indexing.hits import LexicalHit, SearchHit
+from indexing.reading import IndexReader
+from ranking.evidence import Evidence
+from ranking.fusion import leading
+from ranking.request import PICTURE, WORDS, Request
+
+_LEAST_TEXTS = 30  # that are looked for
+_LEAST_SHARE = 0.25  # of what is asked, in a text that counts beside pictures
+
+
+@dataclass(frozen=True)
+class FoundText:
+    """A text that has words of the query.
+
+    Attributes:
+        hit: where it is.
+        share: of what is asked that it has, 0 to 1.
+    """
+
+    hit: LexicalHit
+    share: float
+
+
+def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> list[FoundText]:
+    """Texts that have words of the query, best first."""
+    if WORDS not in request.sources or not request.words:
+        return []
+    hits = reader.search_words(
+        request.words,
+        k=max(k, _LEAST_TEXTS),
+        excluded=request.excluded_words,
+        where=request.where,
+        level=level,
+    )
+    least = 0.0
+    if PICTURE in request.sources:
+        # A text that shares a word or two with the query is no evidence beside one with all of
+        # it, nor where there is none with more.
+        hits, least = leading(hits, [hit.score for hit in hits]), _LEAST_SHARE
+    asked = _weighted_words(reader, request.words)
+    found = [FoundText(hit, _share(asked, hit.text)) for hit in hits]
+    return [text for text in found if text.share >= least]
+
+
+def hits_of_texts(
+    reader: IndexReader,
+    request: Request,
+    texts: Sequence[FoundText],
+    *,
+    shown: Collection[tuple],
+    level: str,
+) -> list[SearchHit]:
+    """Texts as hits of pictures, with the same scores, in the texts' order.
+
+    Args:
+        shown: the places (`SearchHit.place`) that pictures were found at.
+    """
+    video_ids = sorted({text.hit.video_id for text in texts})
+    of_video: dict[int, list[SearchHit]] = {}
+    for hit in reader.hits_of(video_ids, request.wanted, level=level):
+        of_video.setdefault(hit.video_id, []).append(hit)
+    hits = []
+    for rank, text in enumerate(texts, start=1):
+        if text.hit.video_id not in of_video:  # deleted since
+            continue
+        hit = _spoken_of(text.hit, of_video[text.hit.video_id], shown, level)
+        detail = f"{text.hit.source}: {text.hit.text}"
+        evidence = Evidence(WORDS, rank, text.hit.score, detail, share=text.share)
+        hits.append(replace(hit, evidence=(evidence,)))
+    return hits
+
+
+def _spoken_of(
+    text: LexicalHit, of_video: list[SearchHit], shown: Collection[tuple], level: str
+) -> SearchHit:
+    """The video, or the moment of it, that a text speaks of: a timed one of its own seconds."""
+    if text.start_seconds is None or text.end_seconds is None:
+        return of_video[0]
+    middle = (text.start_seconds + text.end_seconds) / 2
+    if level == "video":
+        return replace(of_video[0], best_seconds=middle)
+    around = [hit for hit in of_video if hit.start_seconds <= middle < hit.end_seconds]
+    hit = (around or of_video)[0]
+    if hit.place not in shown:  # no picture speaks for the rest of that moment
+        hit = replace(hit, start_seconds=text.start_seconds, end_seconds=text.end_seconds)
+    return replace(hit, best_seconds=middle)
+
+
+def _weighted_words(reader: IndexReader, asked: Sequence[str]) -> list[tuple[list[str], float]]:
+    """Each word's stems, and its inverse document frequency (Robertson and Zaragoza 2009,
+    equation 3.1)."""
+    frequency, _ = reader.vocabulary()
+    num_videos = reader.manifest.num_videos
+    weighted = []
+    for word in dict.fromkeys(asked):
+        found = min(num_videos, frequency.get(word, 0))
+        weighted.append((stems([word]), math.log(1 + (num_videos - found + 0.5) / (found + 0.5))))
+    return weighted
+
+
+def _share(asked: Sequence[tuple[list[str], float]], text: str) -> float:
+    """How much of what is asked a text has; endings do not matter."""
+    has = set(stems(words_of([text])))
+    total = sum(weight for _, weight in asked)
+    shared = sum(weight for parts, weight in asked if has.issuperset(parts))
+    return shared / total if total else 0.0

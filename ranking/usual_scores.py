@@ -1,0 +1,44 @@
+"""A collection -> what phrases usually score in it, which a score is seen against."""
+
+import numpy as np
+
+from indexing.reading import IndexReader
+from ranking.confidence import Background
+
+_SAMPLE_VIDEOS = 256
+_LEAST_SENTENCES = 32  # below which a background says little
+
+
+class UsualScores:
+    """Scores in a few hundred videos drawn at random from an index; those of another generation
+    are worked out anew.
+
+    Args:
+        reader: of the index.
+    """
+
+    def __init__(self, reader: IndexReader) -> None:
+        self._reader = reader
+        self._generation = -1
+        self._backgrounds: dict[str, Background | None] = {}
+
+    def of_phrases(self, phrases: np.ndarray) -> np.ndarray:
+        """`(M, D)` -> `(M, N)`, of each phrase the best score in each video."""
+        return self._reader.sample(_SAMPLE_VIDEOS).best_of(phrases)
+
+    def background(self, level: str) -> Background | None:
+        """What everyday sentences score at a level, `video` or `moment`; None where the index keeps
+        none."""
+        generation = self._reader.manifest.generation
+        if self._generation != generation:
+            self._generation, self._backgrounds = generation, {}
+        if level not in self._backgrounds:
+            self._backgrounds[level] = self._measured(level)
+        return self._backgrounds[level]
+
+    def _measured(self, level: str) -> Background | None:
+        sentences = self._reader.sentences()
+        if len(sentences) < _LEAST_SENTENCES:
+            return None
+        sample = self._reader.sample(_SAMPLE_VIDEOS)
+        return Background.measure(sentences, sample.whole if level == "video" else sample.segments)
