@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import indexing.reading
+import indexing.generation
 import indexing.writer
 from indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
 from indexing.catalogue import Catalogue
@@ -504,7 +504,7 @@ def test_index_that_is_a_file_is_refused(colour_index, videos):
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "garbage"])
 def test_run_rebuilds_faiss_files_that_have_suffered(colour_index, videos, monkeypatch, damage):
-    monkeypatch.setattr(indexing.reading, "_OPEN_ATTEMPTS", 2)
+    monkeypatch.setattr(indexing.generation, "_OPEN_ATTEMPTS", 2)
     colour_index.update(videos)
     (path,) = colour_index.folder.glob("moment-*.faiss")
     if damage == "missing":

@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from indexing import IndexReader, Manifest, documents, lexical, reading
+from indexing import IndexReader, Manifest, documents, generation, lexical
 from indexing.lexical import LexicalIndex
 from indexing.merge import merge_indexes
 from indexing.shards import file_checksum
@@ -604,7 +604,7 @@ def damage(path, how):
     "pattern", ["table.npy", "video.meta.json", "video.*.term", "moment.*.store", "moment.*.fast"]
 )
 def test_damaged_file_is_noticed_and_made_anew(folder, monkeypatch, pattern, how):
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
     (path,) = lexical_folder(folder).glob(pattern)
     damage(path, how)
     with pytest.raises(ValueError, match=r"^[^\n]*indexing.repair[^\n]*$"):
@@ -618,7 +618,7 @@ def test_damaged_file_is_noticed_and_made_anew(folder, monkeypatch, pattern, how
 
 
 def test_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_left(folder, monkeypatch):
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
     path, aside = lexical_folder(folder), folder.parent / "aside"
     path.rename(aside)
     path.symlink_to(aside)
@@ -634,7 +634,7 @@ def test_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_left(folder, m
 @pytest.mark.parametrize("name", ["../x", "/etc", "sub/x", ".", "..", "", "embeddings", "a\0b"])
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_name_that_leads_elsewhere_is_refused(folder, monkeypatch, name, what):
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
 
     def change(values):
         if what == "folder":
@@ -663,7 +663,7 @@ def test_name_that_leads_elsewhere_is_refused(folder, monkeypatch, name, what):
     ],
 )
 def test_odd_values_in_the_manifest_are_refused(folder, monkeypatch, change):
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
     change_manifest(folder, lambda values: change(values["lexical"]))
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         IndexReader(folder)
@@ -673,7 +673,7 @@ def test_odd_values_in_the_manifest_are_refused(folder, monkeypatch, change):
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff" * 3_000, None])
 def test_crafted_files_are_refused_in_one_line(folder, monkeypatch, capfd, content):
     """With checksums that are right."""
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
     from indexing.shards import file_checksum
 
     for path in sorted(lexical_folder(folder).iterdir()):

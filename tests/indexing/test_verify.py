@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from indexing import IndexReader, Manifest, reading
+from indexing import IndexReader, Manifest, generation
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.verify import find_problems
 from indexing.writer import IndexWriter
@@ -38,7 +38,7 @@ PAGE_BYTES = 4096  # of SQLite
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """A reader waits for a writer that may be replacing what is missing; here there is none."""
-    monkeypatch.setattr(reading, "_OPEN_ATTEMPTS", 1)
+    monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
 
 
 @pytest.fixture
