@@ -162,15 +162,14 @@ class Searcher:
         Raises:
             ValueError: it is empty, or longer than any query is.
         """
-        from text.analysis import QueryAnalyzer
-        from text.vocabulary import Vocabulary
+        return self._analyzer_of_generation().analyze(query)
 
-        generation = self.reader.manifest.generation
-        if self._analyzer is None or self._analyzer[0] != generation:
-            words, tags = self.reader.vocabulary()
-            vocabulary = Vocabulary(words, tags=tuple(tags))
-            self._analyzer = generation, QueryAnalyzer(vocabulary=vocabulary, entities=False)
-        return self._analyzer[1].analyze(query)
+    def warm_up(self) -> None:
+        """Loads what the first questions would wait for, in some seconds, so that a service answers
+        them as fast as those that follow."""
+        self._analyzer_of_generation().warm_up()
+        self.request("a dog on a beach")
+        self.retriever.warm_up()
 
     @property
     def skipped(self) -> str:
@@ -180,6 +179,17 @@ class Searcher:
     def close(self) -> None:
         """Closes the index's files."""
         self.reader.close()
+
+    def _analyzer_of_generation(self) -> QueryAnalyzer:
+        from text.analysis import QueryAnalyzer
+        from text.vocabulary import Vocabulary
+
+        generation = self.reader.manifest.generation
+        if self._analyzer is None or self._analyzer[0] != generation:
+            words, tags = self.reader.vocabulary()
+            vocabulary = Vocabulary(words, tags=tuple(tags))
+            self._analyzer = generation, QueryAnalyzer(vocabulary=vocabulary, entities=False)
+        return self._analyzer[1]
 
     def request(
         self,

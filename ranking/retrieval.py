@@ -13,6 +13,7 @@ import numpy as np
 
 from indexing.generation import VideoSegments
 from indexing.hits import SearchHit
+from indexing.publishing import LEVELS
 from indexing.reading import IndexReader
 from ranking.candidates import describe_candidates
 from ranking.composition import excluding
@@ -90,6 +91,11 @@ class Retriever:
             or any((each.share or 0.0) >= _ANSWERING_SHARE for each in hit.evidence)
         ]
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
+
+    def warm_up(self) -> None:
+        """Measures what everyday sentences score, which the first search would wait for."""
+        for level in LEVELS:
+            self._usual.background(level)
 
     def order(self, request: Request, video_ids: Sequence[int]) -> list[int]:
         """These videos in the order in which a search has them; those that it does not find last.

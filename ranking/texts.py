@@ -40,6 +40,8 @@ def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> 
         where=request.where,
         level=level,
     )
+    if not hits:
+        return []
     least = 0.0
     if PICTURE in request.sources:
         # A text that shares a word or two with the query is no evidence beside one with all of

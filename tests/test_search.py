@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 import tests.conftest
-from indexing import IndexReader, IndexSettings, collect_videos, update_index
+from indexing import IndexReader, IndexSettings, collect_videos, documents, update_index
 from indexing.manifest import Manifest
 from search import Searcher
 from tests.command_lines import assert_user_error, run_program
 from tests.conftest import COLOURS, InProcessPool
+from text.analysis import QueryAnalyzer
 from vision import FrameSettings, IntervalSampler, VideoDecodeError
 
 RED, GREEN, BLUE = COLOURS.values()
@@ -158,8 +159,18 @@ def test_names_of_files_are_words(searcher):
         searcher.search("film", sources=["sound"])
 
 
+def test_after_warming_up_answers_are_the_same(searcher, monkeypatch):
+    expected = searcher.search("something green")
+    other = Searcher(IndexReader(searcher.reader._folder), searcher._encoder._model, device="cpu")
+    other.warm_up()
+    monkeypatch.setattr(QueryAnalyzer, "__init__", None)  # it is there already
+    assert other.search("something green") == expected
+    other.close()
+
+
 def test_without_tantivy_pictures_are_searched_and_that_is_said(searcher, monkeypatch):
     monkeypatch.setitem(sys.modules, "tantivy", None)
+    documents._stemmer.cache_clear()
     alone = Searcher(IndexReader(searcher.reader._folder), searcher._encoder._model, device="cpu")
     expected = searcher.search("something green", sources=["picture"])
     found = alone.search("something green")

@@ -25,6 +25,17 @@ from text.vocabulary import Vocabulary
 
 LANGUAGES = ("en", "zh", "ja", "ko", "th", "vi")
 
+# Queries that need whatever there is for their language; the last one, for all others.
+_FIRST_QUERIES = {
+    "en": "Anna's cat on a beech without people under 30 seconds from last week, then a dog runs",
+    "zh": "昨天海滩上的猫,没有人",
+    "ja": "昨日のビーチの猫、人がいない",
+    "ko": "어제 해변의 고양이, 사람 없는",
+    "th": "แมวบนชายหาดเมื่อวาน ไม่มีคน",
+    "vi": "con mèo trên bãi biển hôm qua, không có người",
+    "": "кошка на пляже вчера",
+}
+
 
 @dataclass(frozen=True)
 class AnalyzedQuery:
@@ -109,6 +120,7 @@ class QueryAnalyzer:
         entities: bool = True,
     ) -> None:
         vocabulary = vocabulary or Vocabulary()
+        self._languages = languages
         self._detector = LanguageDetector(languages)
         self._tags = vocabulary.tags
         self._now = now
@@ -162,6 +174,13 @@ class QueryAnalyzer:
             corrections=corrections,
             skipped=tuple(line for line in (*skipped, *self._missing(text, language)) if line),
         )
+
+    def warm_up(self) -> None:
+        """Loads what the first query of each language would wait for: patterns, dictionaries,
+        models. This takes some seconds, after which no query waits for more than itself."""
+        for language, query in _FIRST_QUERIES.items():
+            if language in (*self._languages, ""):
+                self.analyze(query)
 
     def _corrected(self, text: str, language: str) -> tuple[str, tuple[Correction, ...]]:
         if self._spelling is None or language == UNKNOWN:

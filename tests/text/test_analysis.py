@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +10,8 @@ from indexing.filters import parse_filter
 from tests.text.query_table import NOW
 from text import AnalyzedQuery, QueryAnalyzer, Vocabulary
 from text.normalization import normalized
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_example_of_the_documentation(analyzer):
@@ -178,6 +183,24 @@ def test_hostile_query_is_answered_or_refused_in_a_tenth_of_a_second(analyzer, n
             assert "query" in str(error)
         times.append(time.process_time() - started)
     assert min(times) < 0.1, times
+
+
+def test_after_warming_up_no_query_loads_anything():
+    program = """
+import sys
+from tests.text.query_table import TABLE
+from text.analysis import QueryAnalyzer
+analyzer = QueryAnalyzer()
+analyzer.warm_up()
+loaded = set(sys.modules)
+for query in ["\u03b3\u03ac\u03c4\u03b1", "hte recieve", *(case.query for case in TABLE)]:
+    analyzer.analyze(query)
+print(sorted(set(sys.modules) - loaded))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("query", ["", " \n", "\u202e\u202c", "\x00"])
