@@ -58,12 +58,13 @@ def fuse_reciprocal_ranks(
     *,
     k: float = 60.0,
     weights: Mapping[str, float] | None = None,
+    scores: Mapping[str, Sequence[float]] | None = None,
 ) -> list[Fused]:
     """Reciprocal rank fusion (Cormack et al. 2009, "Reciprocal Rank Fusion outperforms Condorcet
     and individual Rank Learning Methods", section 2).
 
-    Scores of different sources, which have no common unit, are not looked at: only ranks are.
-    Items that tie are ordered by their best rank, then by the order of the sources.
+    Scores of different sources, which have no common unit, are not compared: only ranks are.
+    Items of the result that tie are ordered by their best rank, then by the order of the sources.
 
     Args:
         rankings: of each source its items, best first. An item that comes again in a source, as a
@@ -71,29 +72,50 @@ def fuse_reciprocal_ranks(
             different items.
         k: at least 0; the greater, the less the first places count more than those after them.
         weights: of sources, at least 0; 1 for those not named. A source of weight 0 is left out.
+        scores: of the items of a source, which need not be among `scores`: those that follow each
+            other and score the same share the best of their ranks, as the order of texts with the
+            same words says nothing.
 
     Returns:
         Every item that any source found, best first.
 
     Raises:
-        ValueError: k or a weight is out of range, or a weight is of no source.
+        ValueError: k or a weight is out of range, a weight or a score is of no source, or a source
+            has not as many scores as items.
     """
     if not (math.isfinite(k) and k >= 0):
         raise ValueError(f"k={k}: must be finite and at least 0; 60 is usual")
     weights = {} if weights is None else weights
+    scores = {} if scores is None else scores
     _check_weights(weights, rankings)
-    scores: dict[Hashable, float] = {}
+    for source, given in scores.items():
+        if source not in rankings or len(given) != len(rankings[source]):
+            raise ValueError(f"scores[{source!r}]: must be as many as that source has items")
+    totals: dict[Hashable, float] = {}
     ranks: dict[Hashable, dict[str, int]] = {}
     for source, items in rankings.items():
         weight = weights.get(source, 1.0)
         if weight == 0:
             continue
-        for rank, item in enumerate(dict.fromkeys(items), start=1):
-            scores[item] = scores.get(item, 0.0) + weight / (k + rank)
+        for item, rank in _ranks(items, scores.get(source)).items():
+            totals[item] = totals.get(item, 0.0) + weight / (k + rank)
             ranks.setdefault(item, {})[source] = rank
     # Sorting is stable, and items were first seen in the order of the sources.
-    order = sorted(scores, key=lambda item: (-scores[item], min(ranks[item].values())))
-    return [Fused(item, scores[item], ranks[item]) for item in order]
+    order = sorted(totals, key=lambda item: (-totals[item], min(ranks[item].values())))
+    return [Fused(item, totals[item], ranks[item]) for item in order]
+
+
+def _ranks(items: Sequence[Hashable], scores: Sequence[float] | None) -> dict[Hashable, int]:
+    """Each item's rank where it first comes; the same one for items of the same score."""
+    ranks: dict[Hashable, int] = {}
+    rank, score = 0, None
+    for place, item in enumerate(items):
+        if item in ranks:
+            continue
+        if scores is None or scores[place] != score:
+            rank, score = len(ranks) + 1, None if scores is None else scores[place]
+        ranks[item] = rank
+    return ranks
 
 
 def _check_weights(weights: Mapping[str, float], rankings: Mapping[str, object]) -> None:

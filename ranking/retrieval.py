@@ -168,12 +168,12 @@ class Retriever:
         by_place = {hit.place: hit for hit in pictures}
         found = hits_of_texts(self._reader, request, texts, shown=by_place, level=level)
         found = self._judged(request, found, level=level)
-        found.sort(key=lambda hit: any(each.source == WITHOUT for each in hit.evidence))
-        rankings = {
-            source: [hit.place for hit in hits]
-            for source, hits in ((PICTURE, pictures), (WORDS, found))
-        }
-        fused = fuse_reciprocal_ranks(rankings, weights=self._weights)
+        found.sort(key=_shows_excluded)
+        fused = fuse_reciprocal_ranks(
+            {PICTURE: [hit.place for hit in pictures], WORDS: [hit.place for hit in found]},
+            weights=self._weights,
+            scores={WORDS: [0.0 if _shows_excluded(hit) else _text_score(hit) for hit in found]},
+        )
         evidence: dict[tuple, list[Evidence]] = {}
         for hit in (*pictures, *found):
             known = evidence.setdefault(hit.place, [])
@@ -253,6 +253,14 @@ def _with_evidence(source: str, hits: list[SearchHit]) -> list[SearchHit]:
         replace(hit, evidence=(Evidence(source, rank, hit.score), *hit.evidence))
         for rank, hit in enumerate(hits, start=1)
     ]
+
+
+def _shows_excluded(hit: SearchHit) -> bool:
+    return any(each.source == WITHOUT for each in hit.evidence)
+
+
+def _text_score(hit: SearchHit) -> float:
+    return next(each.score for each in hit.evidence if each.source == WORDS)
 
 
 def _best_inside(

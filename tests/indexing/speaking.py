@@ -18,9 +18,15 @@ from tests.indexing.small_index import D, make_index, unit
 RATE = 16_000
 
 
-def picture(text: str = "", *, size: tuple[int, int] = (480, 160), level: int = 40) -> np.ndarray:
-    """`(H, W, 3)` uint8: white writing on grey."""
-    image = Image.new("RGB", size, (level, level, level))
+def picture(
+    text: str = "",
+    *,
+    size: tuple[int, int] = (480, 160),
+    level: int = 40,
+    colour: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """`(H, W, 3)` uint8: white writing on a colour, or on grey."""
+    image = Image.new("RGB", size, colour or (level, level, level))
     if text:
         ImageDraw.Draw(image).text(
             (24, 40), text, fill=(250, 250, 250), font=ImageFont.load_default(size=56)

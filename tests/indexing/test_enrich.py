@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from itertools import product
 
 import numpy as np
 import pytest
 
-from indexing import Manifest
+from indexing import IndexReader, Manifest
 from indexing.catalogue import Catalogue
 from indexing.enrich import enrich_index
 from indexing.publishing import CATALOGUE_NAME
@@ -19,9 +20,12 @@ from indexing.text_reading import ReadVideo
 from indexing.timed_texts import TimedText
 from indexing.verify import find_problems
 from indexing.writer import IndexWriter
+from search import Searcher
 from tests.command_lines import PROJECT, assert_user_error
+from tests.conftest import COLOURS
 from tests.indexing.in_process import run_tool
 from tests.indexing.speaking import (
+    RATE,
     film_index,
     picture,
     say,
@@ -243,6 +247,42 @@ def test_command_reads_and_hears_a_film(tmp_path):
     (spoken,) = [text for text in texts if "elephant" in text.text]
     assert written == [TimedText("ocr", 4.0, 6.0, "HARBOUR")]
     assert spoken.start_seconds == pytest.approx(4.0, abs=0.75)
+
+
+def test_picture_and_texts_find_together_what_neither_finds_alone(
+    tmp_path, colour_index, colour_model
+):
+    """Each colour goes with each word, written or spoken, in one film: only both tell which."""
+    pytest.importorskip("rapidocr")
+    pytest.importorskip("faster_whisper")
+    model = whisper_folder()
+    written, spoken = ("museum", "kitchen"), ("elephant",)
+    for colour, rgb in COLOURS.items():
+        for word in written:
+            path = tmp_path / "films" / f"{colour} {word}"[::-1]  # the name gives nothing away
+            write_film(path.with_suffix(".mkv"), 2 * [picture(word, colour=rgb)])
+        for word in spoken:
+            path = tmp_path / "films" / f"{colour} {word}"[::-1]
+            samples = np.concatenate([silence(1), say(f"An {word} is drinking."), silence(1)])
+            shown = [picture(colour=rgb)] * round(len(samples) / RATE)
+            write_film(path.with_suffix(".mkv"), shown, samples)
+    colour_index.update(tmp_path / "films")
+    folder = colour_index.folder
+    done = enrich_command(folder, "ocr=true", "speech=true", f"speech_model={model}")
+    assert done.returncode == 0, done.stderr
+    searcher = Searcher(IndexReader(folder), colour_model, device="cpu")
+    reciprocal_ranks = {source: [] for source in ("picture", "words", "picture,words")}
+    for colour, word in product(COLOURS, (*written, *spoken)):
+        query = f"{colour} {word}"
+        for source, found in reciprocal_ranks.items():
+            hits = searcher.search(query, k=9, sources=source.split(","))
+            ranks = {hit.key: hit.rank for hit in hits}
+            found.append(1 / ranks.get(query[::-1] + ".mkv", np.inf))
+    searcher.close()
+    means = {source: np.mean(found) for source, found in reciprocal_ranks.items()}
+    print(means)
+    assert means["picture,words"] == 1.0
+    assert max(means["picture"], means["words"]) < 0.7  # one of three, by chance
 
 
 @pytest.mark.parametrize(

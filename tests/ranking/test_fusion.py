@@ -31,6 +31,15 @@ def test_ties_go_by_best_rank_then_by_the_order_of_sources():
     assert [f.item for f in fuse_reciprocal_ranks({"x": ["q"], "y": ["p"]})] == ["q", "p"]
 
 
+def test_items_of_one_score_share_the_best_of_their_ranks():
+    rankings = {"video": ["a", "b", "c"], "lexical": ["c", "b", "a", "d"]}
+    fused = fuse_reciprocal_ranks(rankings, scores={"lexical": [2.5, 2.5, 2.5, 1.0]})
+    assert [f.item for f in fused] == ["a", "b", "c", "d"]
+    assert [f.ranks["lexical"] for f in fused] == [1, 1, 1, 4]
+    again = fuse_reciprocal_ranks({"m": ["a", "a", "b", "c"]}, scores={"m": [3, 1, 1, 1]})
+    assert [f.ranks["m"] for f in again] == [1, 2, 2]
+
+
 def test_sources_that_agree_keep_their_order():
     order = np.random.default_rng(0).permutation(200).tolist()
     assert [f.item for f in fuse_reciprocal_ranks({"x": order, "y": order})] == order
@@ -46,6 +55,8 @@ def test_nothing_found_is_nothing_fused():
         ({"k": -1}, "k=-1: must be finite and at least 0"),
         ({"k": float("nan")}, "k=nan"),
         ({"weights": {"other": 1}}, "weights names 'other', which is no source: must be of 'x'"),
+        ({"scores": {"other": [1.0]}}, r"scores\['other'\]: must be as many as"),
+        ({"scores": {"x": [1.0, 0.5]}}, r"scores\['x'\]: must be as many as"),
         ({"weights": {"x": -0.5}}, r"weights\['x'\]=-0.5: must be finite and at least 0"),
     ],
 )
