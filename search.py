@@ -46,6 +46,7 @@ class Searcher:
         *,
         device: str = "auto",
         ranker: LearnedRanker | None = None,
+        entities: bool = False,
     ) -> None:
         from ranking.query_encoding import QueryEncoder
         from ranking.retrieval import Retriever
@@ -53,6 +54,7 @@ class Searcher:
         self.reader = reader
         self._encoder = QueryEncoder(model, device=device)
         self.retriever = Retriever(reader, ranker=ranker)
+        self._entities = entities or ranker is not None
         self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
 
     @classmethod
@@ -64,6 +66,7 @@ class Searcher:
         device: str = "auto",
         log_queries: bool = False,
         ranker: str | Path | None = None,
+        entities: bool = False,
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
@@ -74,6 +77,7 @@ class Searcher:
             log_queries: keep the queries' embeddings (not their words) in the index's folder, for
                 its recall to be measured on and its FAISS indexes to be tuned for.
             ranker: folder of a ranker that `python -m ranking` trained, which orders whole videos.
+            entities: look for names that the catalogue does not have, too; so does a ranker.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -83,7 +87,14 @@ class Searcher:
         from configs.command_line import load_model_config
 
         spec = None if model is None else load_model_config(model).spec()
-        return cls._open(Path(index), spec, device=device, log_queries=log_queries, ranker=ranker)
+        return cls._open(
+            Path(index),
+            spec,
+            device=device,
+            log_queries=log_queries,
+            ranker=ranker,
+            entities=entities,
+        )
 
     @classmethod
     def _open(
@@ -94,6 +105,7 @@ class Searcher:
         device: str,
         log_queries: bool,
         ranker: str | Path | None,
+        entities: bool,
     ) -> Searcher:
         from configs.command_line import preset_names
         from configs.schema import ModelConfig
@@ -115,7 +127,7 @@ class Searcher:
                 f"({model.fingerprint[:8]}); search with the model it was built with, or index "
                 "into a new folder"
             )
-        return cls(reader, model, device=device, ranker=learned)
+        return cls(reader, model, device=device, ranker=learned, entities=entities)
 
     def search(
         self,
@@ -187,8 +199,12 @@ class Searcher:
         generation = self.reader.manifest.generation
         if self._analyzer is None or self._analyzer[0] != generation:
             words, tags = self.reader.vocabulary()
-            vocabulary = Vocabulary(words, tags=tuple(tags))
-            self._analyzer = generation, QueryAnalyzer(vocabulary=vocabulary, entities=False)
+            names = dict.fromkeys(tags, "tag")
+            vocabulary = Vocabulary(words, tags=tuple(tags), entities=names)
+            self._analyzer = (
+                generation,
+                QueryAnalyzer(vocabulary=vocabulary, entities=self._entities),
+            )
         return self._analyzer[1]
 
     def request(
@@ -221,6 +237,7 @@ class Searcher:
         return Request(
             self._encoder.encode(meaning.text or query),
             words=meaning.words,
+            names=[name.text for name in meaning.entities],
             excluded=self._encoder.sentences(meaning.excluded),
             excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],
             events=self._encoder.sentences(meaning.events),
@@ -280,6 +297,7 @@ def main(cfg: DictConfig) -> None:
         device=config.device,
         log_queries=config.log_queries,
         ranker=config.ranker,
+        entities=config.explain,
     )
     try:
         if config.explain:

@@ -94,9 +94,13 @@ class IndexReader:
             level: `video` gives each video once, `moment` all of its moments.
         """
         generation = self._generation
-        records = self._catalogue.videos(sorted(set(video_ids)))
+        records = self.records(video_ids)
         found = generation.of_videos(query, sorted(records), level)
         return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+
+    def records(self, video_ids: Sequence[int]) -> dict[int, VideoRecord]:
+        """The catalogue's entries of these videos, as far as they are there."""
+        return self._catalogue.videos(sorted(set(video_ids)))
 
     def segments(self, video_ids: Sequence[int]) -> dict[int, VideoSegments]:
         """The segments of these videos, as far as they are there."""
@@ -201,7 +205,7 @@ class IndexReader:
         Raises:
             ValueError: entries are lacking though nothing was deleted.
         """
-        records = self._catalogue.videos(sorted(set(video_ids)))
+        records = self.records(video_ids)
         gone = [video_id for video_id in video_ids if video_id not in records]
         if not gone:
             return records

@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     from ranking.learned import ndcg, train_ranker
     from search import Searcher
 
-    searcher = Searcher.open(config.index, device=config.device)
+    searcher = Searcher.open(config.index, device=config.device, entities=True)
     try:
         judged, num_missing = _by_query(judgements, searcher.reader.video_ids())
         if not judged:
@@ -39,7 +39,11 @@ def main(cfg: DictConfig) -> None:
         for query, grades in judged.items():
             request = searcher.request(query)
             features[query] = describe_candidates(
-                searcher.reader, list(grades), wanted=request.wanted, words=request.words
+                searcher.reader,
+                list(grades),
+                wanted=request.wanted,
+                words=request.words,
+                names=request.names,
             )
             fused[query] = searcher.retriever.order(request, list(grades))
     finally:

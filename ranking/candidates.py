@@ -1,9 +1,13 @@
 """Videos of an index and what is asked -> what is known of each: what a learned ranker looks at."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
+from indexing.catalogue import VideoRecord
+from indexing.documents import stems, texts_of, words_of
 from indexing.reading import IndexReader
 from ranking.features import assemble_features
 
@@ -19,13 +23,21 @@ _SOURCE_COLUMNS = {
 
 
 def describe_candidates(
-    reader: IndexReader, video_ids: Sequence[int], *, wanted: np.ndarray, words: Sequence[str]
+    reader: IndexReader,
+    video_ids: Sequence[int],
+    *,
+    wanted: np.ndarray,
+    words: Sequence[str],
+    names: Sequence[str] = (),
+    now: datetime | None = None,
 ) -> np.ndarray:
     """The features of videos that are in the index, as candidates of one query.
 
     Args:
         wanted: `(D,)`, the query's embedding.
         words: of the query; none to leave texts out.
+        names: that the query has, see `text.entities`.
+        now: that a video's age is counted to; default: the present.
 
     Returns:
         `(n, len(FEATURE_NAMES))` float32, NaN where something is not known.
@@ -48,6 +60,15 @@ def describe_candidates(
         "log_duration": np.log([max(1e-3, float(video.spans[:, 1].max())) for video in videos]),
         "log_segments": np.log([len(video.spans) for video in videos]),
     }
+    records = reader.records(video_ids)
+    now = now or datetime.now()
+    columns["freshness_days"] = np.array(
+        [_age_days(records[video_id].metadata.get("date"), now) for video_id in video_ids]
+    )
+    if names and reader.has_words:
+        columns["entity_share"] = np.array(
+            [_share_of_names(records[video_id], names) for video_id in video_ids]
+        )
     for name in ("lexical", "lexical_rank", *_SOURCE_COLUMNS.values()):
         columns[name] = np.full(num, np.nan)
     place = {video_id: number for number, video_id in enumerate(video_ids)}
@@ -58,6 +79,23 @@ def describe_candidates(
             columns["lexical_rank"][number] = rank
             columns[_SOURCE_COLUMNS[text.source]][number] = text.score
     return assemble_features(columns, num_candidates=num)
+
+
+def _share_of_names(record: VideoRecord, names: Sequence[str]) -> float:
+    """How many of the names are in what is said of a video."""
+    said = set(stems(words_of(text for texts in texts_of(record).values() for text in texts)))
+    return float(np.mean([said.issuperset(stems(words_of([name]))) for name in names]))
+
+
+def _age_days(date: Any, now: datetime) -> float:
+    """Of a date as far as it is told, such as 2026-11; NaN where there is none."""
+    for rest in ("", "-01", "-01-01"):
+        try:
+            then = datetime.fromisoformat(f"{date}{rest}").replace(tzinfo=None)
+        except ValueError:
+            continue
+        return (now - then) / timedelta(days=1)
+    return float("nan")
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ class Request:
     Attributes:
         wanted: `(D,)` embedding of what should be shown.
         words: that texts should have, as `text.segmentation` gives them; none to leave texts out.
+        names: of persons, places and the like that are asked for.
         excluded: `(M, D)` embeddings of what should not be shown; M may be 0.
         excluded_words: that texts should not have.
         events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
@@ -25,6 +26,7 @@ class Request:
 
     wanted: np.ndarray
     words: Sequence[str] = ()
+    names: Sequence[str] = ()
     excluded: np.ndarray | Sequence = ()
     excluded_words: Sequence[str] = ()
     events: np.ndarray | Sequence = ()

@@ -115,6 +115,7 @@ class Retriever:
             [hit.video_id for hit in hits],
             wanted=request.wanted,
             words=request.words if WORDS in request.sources else (),
+            names=request.names,
         )
         scores = self._ranker.score(features).tolist()
         judged = [

@@ -1,6 +1,7 @@
 """`python -m ranking`, and searches with what it trained, on an index of given embeddings."""
 
 import json
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ import ranking.__main__
 import search
 from configs.schema import RankerConfig
 from indexing import IndexReader
+from indexing.writer import IndexWriter
 from ranking import FEATURE_NAMES, LearnedRanker
 from ranking.candidates import describe_candidates
 from ranking.request import Request
 from ranking.retrieval import Retriever
-from tests.indexing.small_index import D, make_index, random_video, unit
+from tests.indexing.small_index import SETTINGS, D, make_index, random_video, unit, video_of
 
 pytest.importorskip("lightgbm")
 pytest.importorskip("tantivy")
@@ -154,6 +156,33 @@ def test_what_is_known_of_candidates(reader):
     assert (column["lexical_title"][:2] == column["lexical"][:2]).all()
     alone = describe_candidates(reader, asked, wanted=query, words=())
     assert np.isnan(alone[:, FEATURE_NAMES.index("lexical")]).all()
+
+
+def test_age_and_names_of_candidates(tmp_path):
+    metadata = {
+        "day.mp4": {"date": "2026-11-15", "title": "Ada Lovelace in Paris"},
+        "month.mp4": {"date": "2026-10", "tags": ["paris"]},
+        "hour.mp4": {"date": "2026-11-24T12:00:00+02:00"},
+        "never.mp4": {"date": "soon"},
+    }
+    segments = unit(np.ones((1, D)))
+    with IndexWriter(tmp_path, SETTINGS) as writer:
+        for key, said in metadata.items():
+            writer.add(*video_of(key, segments, metadata=said))
+        writer.publish()
+    reader = IndexReader(tmp_path)
+    features = describe_candidates(
+        reader,
+        [reader.video_ids()[key] for key in metadata],
+        wanted=segments[0],
+        words=(),
+        names=("Paris", "Ada Lovelace"),
+        now=datetime(2026, 11, 25),
+    )
+    reader.close()
+    column = dict(zip(FEATURE_NAMES, features.T, strict=True))
+    np.testing.assert_equal(column["freshness_days"].tolist(), [10, 55, 0.5, np.nan])
+    assert column["entity_share"].tolist() == [1, 0.5, 0, 0]
 
 
 def test_videos_of_an_index_by_key(reader):
