@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from omegaconf import DictConfig
 
     from configs.schema import SearchConfig
     from indexing import IndexReader, SearchHit
+    from ranking.late_interaction import InteractionWeights
     from ranking.learned import LearnedRanker
     from ranking.query_encoding import Query
     from ranking.request import Request
@@ -46,14 +48,18 @@ class Searcher:
         *,
         device: str = "auto",
         ranker: LearnedRanker | None = None,
+        reranker: InteractionWeights | None = None,
         entities: bool = False,
     ) -> None:
         from ranking.query_encoding import QueryEncoder
+        from ranking.reranking import Reranker
         from ranking.retrieval import Retriever
 
         self.reader = reader
-        self._encoder = QueryEncoder(model, device=device)
-        self.retriever = Retriever(reader, ranker=ranker)
+        self.encoder = QueryEncoder(model, device=device)
+        self._reranks = reranker is not None
+        reranks = None if reranker is None else Reranker(reader, reranker)
+        self.retriever = Retriever(reader, ranker=ranker, reranker=reranks)
         self._entities = entities or ranker is not None
         self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
 
@@ -66,6 +72,7 @@ class Searcher:
         device: str = "auto",
         log_queries: bool = False,
         ranker: str | Path | None = None,
+        reranker: str | Path | None = None,
         entities: bool = False,
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
@@ -77,6 +84,8 @@ class Searcher:
             log_queries: keep the queries' embeddings (not their words) in the index's folder, for
                 its recall to be measured on and its FAISS indexes to be tuned for.
             ranker: folder of a ranker that `python -m ranking` trained, which orders whole videos.
+            reranker: folder of weights that `python -m ranking.interaction` trained, which reorder
+                the best whole videos that pictures find.
             entities: look for names that the catalogue does not have, too; so does a ranker.
 
         Raises:
@@ -93,6 +102,7 @@ class Searcher:
             device=device,
             log_queries=log_queries,
             ranker=ranker,
+            reranker=reranker,
             entities=entities,
         )
 
@@ -105,12 +115,14 @@ class Searcher:
         device: str,
         log_queries: bool,
         ranker: str | Path | None,
+        reranker: str | Path | None,
         entities: bool,
     ) -> Searcher:
         from configs.command_line import preset_names
         from configs.schema import ModelConfig
         from indexing.manifest import IndexMismatchError
         from indexing.reading import IndexReader
+        from ranking.late_interaction import InteractionWeights
         from ranking.learned import LearnedRanker
         from vision import load_model
 
@@ -127,7 +139,12 @@ class Searcher:
                 f"({model.fingerprint[:8]}); search with the model it was built with, or index "
                 "into a new folder"
             )
-        return cls(reader, model, device=device, ranker=learned, entities=entities)
+        weights = None
+        if reranker is not None:
+            weights = InteractionWeights.load(Path(reranker), fingerprint=model.fingerprint)
+        return cls(
+            reader, model, device=device, ranker=learned, reranker=weights, entities=entities
+        )
 
     def search(
         self,
@@ -220,12 +237,17 @@ class Searcher:
 
         chosen = SOURCES if sources is None else tuple(sources)
         if not isinstance(query, str):
-            return Request(self._encoder.encode(query), where=where, sources=(PICTURE,))
+            return Request(self.encoder.encode(query), where=where, sources=(PICTURE,))
         from text.segmentation import words
 
         if not analyze:
-            wanted = self._encoder.encode(query)
-            return Request(wanted, words=words(query), where=where, sources=chosen)
+            return Request(
+                self.encoder.encode(query),
+                words=words(query),
+                tokens=self._tokens(query),
+                where=where,
+                sources=chosen,
+            )
         meaning = self.analyze(query)
         for correction in meaning.corrections:
             logger.warning(
@@ -235,15 +257,19 @@ class Searcher:
             )
         wheres = [f"({each})" for each in (where, meaning.where) if each]
         return Request(
-            self._encoder.encode(meaning.text or query),
+            self.encoder.encode(meaning.text or query),
             words=meaning.words,
+            tokens=self._tokens(meaning.text or query),
             names=[name.text for name in meaning.entities],
-            excluded=self._encoder.sentences(meaning.excluded),
+            excluded=self.encoder.sentences(meaning.excluded),
             excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],
-            events=self._encoder.sentences(meaning.events),
+            events=self.encoder.sentences(meaning.events),
             where=" and ".join(wheres) or None,
             sources=chosen,
         )
+
+    def _tokens(self, sentence: str) -> np.ndarray | Sequence:
+        return self.encoder.tokens([sentence])[0] if self._reranks else ()
 
 
 def search(
@@ -297,6 +323,7 @@ def main(cfg: DictConfig) -> None:
         device=config.device,
         log_queries=config.log_queries,
         ranker=config.ranker,
+        reranker=config.reranker,
         entities=config.explain,
     )
     try:

@@ -21,11 +21,10 @@ from benchmarks.indexed import interval, open_model, read_indexes
 from benchmarks.options import parse_options
 from ranking import late_interaction_with_videos
 from ranking.interaction_training import train_interaction
+from ranking.late_interaction import MAX_FRAMES
+from ranking.reranking import RERANKED, combined
 from text import TextEncoder
 from text.token_encoding import TokenEncoder
-
-DEPTH = 50
-MAX_FRAMES = 12
 
 
 class Captioned(NamedTuple):
@@ -55,10 +54,6 @@ def read(folder: str) -> Captioned:
     )
 
 
-def in_spreads(scores: np.ndarray) -> np.ndarray:
-    return (scores - scores.mean()) / max(float(scores.std()), 1e-9)
-
-
 def main() -> None:
     options = parse_options(__doc__, index=None, train="", model="mini", epochs="6")
     model, tokenizer = open_model(options["model"])
@@ -84,14 +79,14 @@ def main() -> None:
     ranks: dict[str, list[float]] = {}
     for query, words, own in zip(queries, tokens, asked.own, strict=True):
         dot = asked.videos @ query
-        first = np.argsort(-dot, kind="stable")[:DEPTH]
+        first = np.argsort(-dot, kind="stable")[:RERANKED]
         frames, of_each = np.concatenate([asked.frames[n] for n in first]), counts[first]
         scores = {"dot": dot[first]}
         scores["equal"] = late_interaction_with_videos(words.numpy(), frames, counts=of_each)
         if learned is not None:
             scores["learned"] = learned.scores(words.numpy(), frames, counts=of_each)
         for name in list(scores)[1:]:
-            scores[f"dot + {name}"] = in_spreads(scores["dot"]) + in_spreads(scores[name])
+            scores[f"dot + {name}"] = combined(scores["dot"], scores[name])
         for name, each in scores.items():
             place = np.flatnonzero(first == own)
             rank = float((each >= each[place[0]]).sum()) if len(place) else np.inf

@@ -108,8 +108,8 @@ def main() -> None:
     level = "moment" if ranker is None else "video"
     watch = Stopwatch()
     watch.watch(searcher, "analyze", "analysis")
-    watch.watch(searcher._encoder, "encode", "text encoding")
-    watch.watch(searcher._encoder, "sentences", "text encoding")
+    watch.watch(searcher.encoder, "encode", "text encoding")
+    watch.watch(searcher.encoder, "sentences", "text encoding")
     watch.watch(searcher.reader, "search", "vector search")
     watch.watch(searcher.reader, "search_words", "lexical search")
     watch.watch(searcher.retriever, "_with_confidence", "confidence")

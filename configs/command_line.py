@@ -51,6 +51,7 @@ _SCHEMAS = {
     "enrich": schema.EnrichConfig,
     "export": schema.ExportConfig,
     "ranker": schema.RankerConfig,
+    "interaction": schema.InteractionConfig,
     "search": schema.SearchConfig,
     "train": train_schema.TrainConfig,
 }

@@ -371,6 +371,20 @@ class RankerConfig:
 
 
 @dataclass
+class InteractionConfig:
+    index: str = option("the folder of an index of captioned videos")
+    output: str = option("the folder for the weights, made if missing")
+    test_share: float = option("of the videos, not trained on but measured; 0 to 0.5")
+    epochs: int = option("passes over the captions; at least 1")
+    seed: int = option("of what is drawn at random")
+    device: str = option("auto, cpu, cuda, cuda:N")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.test_share <= 0.5, "test_share", self.test_share, "0 to 0.5")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+
+
+@dataclass
 class SearchConfig:
     index: str = option("the folder of the index")
     query: str | None = option("what the video should show, in words", None)
@@ -384,6 +398,7 @@ class SearchConfig:
     min_confidence: float = option("leave out hits less probable to match than this; 0 to 1")
     sources: list[str] = option("what is looked at: picture, words; [] for both", [])
     ranker: str | None = option("folder of a ranker that python -m ranking trained", None)
+    reranker: str | None = option("folder that python -m ranking.interaction trained", None)
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from indexing import documents
+from indexing.catalogue import VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.levels import Level
 from indexing.lexical import LexicalIndex
@@ -152,6 +153,26 @@ class Generation:
             )
             first = own_rows.stop
         return found
+
+    def frames(self, records: Sequence[VideoRecord], at_most: int) -> dict[int, np.ndarray]:
+        """`(T, D)`, the embeddings of at most so many frames of each video that has any."""
+        places = {}
+        for record in records:
+            whole = self._levels["video"].rows_of(record.id)
+            num_kept = len(record.frame_times)
+            if not len(whole) or not num_kept:
+                continue
+            # A video's rows follow each other: the whole, its segments, its frames.
+            first = int(whole["row"][0]) + 1 + len(record.spans)
+            count = min(num_kept, at_most)
+            chosen = ((np.arange(count) + 0.5) * num_kept / count).astype(int)
+            part = np.full(count, whole["part"][0])
+            places[record.id] = np.stack([part, first + chosen], axis=1)
+        if not places:
+            return {}
+        every = self._parts.read(np.concatenate(list(places.values())))
+        ends = np.cumsum([len(each) for each in places.values()])[:-1]
+        return dict(zip(places, np.split(every, ends), strict=True))
 
     def whole(self, video_ids: Sequence[int]) -> np.ndarray:
         """`(n, D)`, the embeddings of whole videos."""

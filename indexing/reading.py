@@ -106,6 +106,12 @@ class IndexReader:
         """The segments of these videos, as far as they are there."""
         return self._generation.segments(video_ids)
 
+    def frames(self, video_ids: Sequence[int], *, at_most: int) -> dict[int, np.ndarray]:
+        """`(T, D)` float32, the embeddings of frames of these videos, evenly spread where a video
+        has more than so many; without the videos that none are kept of."""
+        records = self.records(video_ids)
+        return self._generation.frames(list(records.values()), at_most)
+
     def whole(self, video_ids: Sequence[int]) -> np.ndarray:
         """`(n, D)` float32, the embeddings of whole videos, which must be there."""
         return self._generation.whole(video_ids)

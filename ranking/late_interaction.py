@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+MAX_FRAMES = 12  # of a video that are looked at, as in the paper
 _WEIGHTS_NAME = "interaction.safetensors"
 _CONFIG_NAME = "interaction.json"
 

@@ -11,6 +11,7 @@ from ranking.composition import compose
 if TYPE_CHECKING:
     from PIL import Image
 
+    from text.token_encoding import TokenEncoder
     from vision import DualEncoder, FrameEncoder
 
 _QUERY_FRAMES = 12  # of a video that is searched by
@@ -36,9 +37,11 @@ class QueryEncoder:
         self._model = model
         self._device = choose_device(device)
         self._frame_encoder: FrameEncoder | None = None  # made at the first image or video query
+        self._token_encoder: TokenEncoder | None = None  # made when first asked for
+        self._tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
         self._text_encoder = TextEncoder(
             model.clip,
-            Tokenizer(model.tokenize, context_length=model.context_length),
+            self._tokenizer,
             scripts=model.spec.scripts,
             device=self._device,
         )
@@ -48,6 +51,20 @@ class QueryEncoder:
         if not sentences:
             return np.empty((0, self._model.embedding_dim), np.float32)
         return self._text_encoder.encode(sentences).numpy()
+
+    def tokens(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        """`(L, D)` float32 each, L2-normalised: an embedding for each token.
+
+        Raises:
+            ValueError: the model's text tower is of a kind whose tokens are not known.
+        """
+        if self._token_encoder is None:
+            from text.token_encoding import TokenEncoder
+
+            self._token_encoder = TokenEncoder(
+                self._model.clip, self._tokenizer, device=self._device
+            )
+        return [each.numpy() for each in self._token_encoder.encode_tokens(sentences)]
 
     def encode(self, query: Query) -> np.ndarray:
         """`(D,)` float32, L2-normalised.

@@ -16,6 +16,7 @@ class Request:
     Attributes:
         wanted: `(D,)` embedding of what should be shown.
         words: that texts should have, as `text.segmentation` gives them; none to leave texts out.
+        tokens: `(L, D)` embeddings of a sentence's tokens, for a reranker; L may be 0.
         names: of persons, places and the like that are asked for.
         excluded: `(M, D)` embeddings of what should not be shown; M may be 0.
         excluded_words: that texts should not have.
@@ -26,6 +27,7 @@ class Request:
 
     wanted: np.ndarray
     words: Sequence[str] = ()
+    tokens: np.ndarray | Sequence = ()
     names: Sequence[str] = ()
     excluded: np.ndarray | Sequence = ()
     excluded_words: Sequence[str] = ()

@@ -23,6 +23,7 @@ from ranking.evidence import Evidence
 from ranking.fusion import fuse_reciprocal_ranks
 from ranking.learned import LearnedRanker
 from ranking.request import PICTURE, WORDS, Request
+from ranking.reranking import Reranker
 from ranking.texts import FoundText, find_texts, hits_of_texts
 from ranking.usual_scores import UsualScores
 
@@ -42,6 +43,7 @@ class Retriever:
             found to be good (`benchmarks/fusion.py`).
         calibration: says how probable it is that a hit matches.
         ranker: orders whole videos, in place of reciprocal ranks.
+        reranker: reorders the best whole videos that pictures find.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Retriever:
         weights: dict[str, float] | None = None,
         calibration: Calibration = DEFAULT_CALIBRATION,
         ranker: LearnedRanker | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         self._reader = reader
         self._weights = _WEIGHTS if weights is None else weights
         self._calibration = calibration
         self._ranker = ranker
+        self._reranker = reranker
         self._usual = UsualScores(reader)
 
     def search(
@@ -143,13 +147,16 @@ class Retriever:
         texts = find_texts(self._reader, request, k=k, level=level)
         pictures: list[SearchHit] = []
         if PICTURE in request.sources:
-            needs_more = bool(texts) or len(request.excluded) or self._ranker is not None
+            reranks = self._reranker if level == "video" and len(request.tokens) else None
+            needs_more = bool(texts) or len(request.excluded) or self._ranker or reranks
             pictures = self._reader.search(
                 request.wanted,
                 k=max(k, _POOL) if needs_more else k,
                 level=level,
                 where=request.where,
             )
+            if reranks:
+                pictures = reranks.rerank(pictures, np.asarray(request.tokens))
             judged = self._judged(request, pictures, level=level)
             judged.sort(key=lambda hit: -hit.score)
             pictures = _with_evidence(PICTURE, judged)

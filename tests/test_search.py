@@ -161,7 +161,7 @@ def test_names_of_files_are_words(searcher):
 
 def test_after_warming_up_answers_are_the_same(searcher, monkeypatch):
     expected = searcher.search("something green")
-    other = Searcher(IndexReader(searcher.reader._folder), searcher._encoder._model, device="cpu")
+    other = Searcher(IndexReader(searcher.reader._folder), searcher.encoder._model, device="cpu")
     other.warm_up()
     monkeypatch.setattr(QueryAnalyzer, "__init__", None)  # it is there already
     assert other.search("something green") == expected
@@ -171,7 +171,7 @@ def test_after_warming_up_answers_are_the_same(searcher, monkeypatch):
 def test_without_tantivy_pictures_are_searched_and_that_is_said(searcher, monkeypatch):
     monkeypatch.setitem(sys.modules, "tantivy", None)
     documents._stemmer.cache_clear()
-    alone = Searcher(IndexReader(searcher.reader._folder), searcher._encoder._model, device="cpu")
+    alone = Searcher(IndexReader(searcher.reader._folder), searcher.encoder._model, device="cpu")
     expected = searcher.search("something green", sources=["picture"])
     found = alone.search("something green")
     assert [(hit.key, hit.score) for hit in found] == [(hit.key, hit.score) for hit in expected]

@@ -40,6 +40,7 @@ NEEDED_BY_TOOLS = {
     "export": ["index=i", "output=o"],
     "enrich": ["index=i", "ocr=true"],
     "ranker": ["index=i", "judgements=j", "output=o"],
+    "interaction": ["index=i", "output=o"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -257,6 +258,7 @@ def test_every_yaml_becomes_objects(file):
             "export": schema.ExportConfig,
             "enrich": schema.EnrichConfig,
             "ranker": schema.RankerConfig,
+            "interaction": schema.InteractionConfig,
         }
         assert isinstance(config_object(name), types[name])
 
