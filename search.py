@@ -237,7 +237,8 @@ class Searcher:
 
         chosen = SOURCES if sources is None else tuple(sources)
         if not isinstance(query, str):
-            return Request(self.encoder.encode(query), where=where, sources=(PICTURE,))
+            wanted = self.encoder.encode(query, spreads=self.retriever.usual.spreads)
+            return Request(wanted, where=where, sources=(PICTURE,))
         from text.segmentation import words
 
         if not analyze:

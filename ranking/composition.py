@@ -12,22 +12,28 @@ _EXCLUSION_WEIGHT = 2.0
 _LEAST_SPREAD = 1e-6
 
 
-def compose(embeddings: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def compose(
+    embeddings: np.ndarray, weights: np.ndarray, *, spreads: np.ndarray | None = None
+) -> np.ndarray:
     """The weighted sum of what is wanted: phrases, or a phrase and an image.
 
-    Embeddings of texts and of images lie in different parts of the space: beside an image, a phrase
-    of weight 1 counts less than it seems to.
+    Embeddings of texts and of images lie in different parts of the space, and a collection's scores
+    differ more for an image than for a phrase, several times so: where their spreads are given,
+    parts of the same weight move the scores as far.
 
     Args:
         embeddings: `(n, D)`, L2-normalised.
         weights: `(n,)`, below 0 for "less of this". For what must not be there, use `excluding`:
             a query that leads away from it finds what is like nothing at all as readily.
+        spreads: `(n,)`, above 0, the standard deviation of each part's scores in the collection;
+            default: the same.
 
     Returns:
         `(D,)` float32, L2-normalised.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, or a sum that cancels out.
+        ValueError: shapes that do not fit, values that are not finite, spreads of 0, or a sum that
+            cancels out.
     """
     embeddings, weights = np.asarray(embeddings), np.asarray(weights, dtype=np.float64)
     if embeddings.ndim != 2 or weights.shape != embeddings.shape[:1] or not len(weights):
@@ -37,6 +43,11 @@ def compose(embeddings: np.ndarray, weights: np.ndarray) -> np.ndarray:
         )
     if not (np.isfinite(embeddings).all() and np.isfinite(weights).all()):
         raise ValueError("embeddings or weights hold values that are not finite")
+    if spreads is not None:
+        spreads = np.asarray(spreads, dtype=np.float64)
+        if spreads.shape != weights.shape or not (np.isfinite(spreads) & (spreads > 0)).all():
+            raise ValueError(f"spreads must be {weights.shape}, finite and above 0")
+        weights = weights * spreads.min() / spreads
     total = weights @ embeddings
     length = float(np.linalg.norm(total))
     if length <= _CANCELLED * float(np.abs(weights).sum()):

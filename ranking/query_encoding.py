@@ -1,6 +1,6 @@
 """A query of any kind (words, an image, a video, several of these) -> its embedding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -20,6 +20,7 @@ _QUERY_FRAMES = 12  # of a video that is searched by
 Part: TypeAlias = Union[str, Path, "Image.Image"]
 # Or several, all of which the answer should be like; with weights, or below 0, unlike.
 Query: TypeAlias = Part | Sequence[Part] | Mapping[Part, float]
+Spreads: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 class QueryEncoder:
@@ -66,8 +67,12 @@ class QueryEncoder:
             )
         return [each.numpy() for each in self._token_encoder.encode_tokens(sentences)]
 
-    def encode(self, query: Query) -> np.ndarray:
+    def encode(self, query: Query, *, spreads: Spreads | None = None) -> np.ndarray:
         """`(D,)` float32, L2-normalised.
+
+        Args:
+            spreads: of the scores of several parts, `(n, D)` -> `(n,)`, see
+                `ranking.composition.compose`.
 
         Raises:
             ValueError: an empty sentence, no part at all, or parts that cancel out.
@@ -84,7 +89,10 @@ class QueryEncoder:
         if not parts:
             raise ValueError("query is empty: give at least one sentence, image or video")
         embeddings = [self.encode(part) for part in parts]
-        return compose(np.stack(embeddings), np.array(weights))
+        stacked = np.stack(embeddings)
+        return compose(
+            stacked, np.array(weights), spreads=None if spreads is None else spreads(stacked)
+        )
 
     def _picture(self, query: "Path | Image.Image") -> np.ndarray:
         import torch

@@ -60,7 +60,7 @@ class Retriever:
         self._calibration = calibration
         self._ranker = ranker
         self._reranker = reranker
-        self._usual = UsualScores(reader)
+        self.usual = UsualScores(reader)
 
     def search(
         self, request: Request, *, k: int, level: str, min_confidence: float = 0.0
@@ -99,7 +99,7 @@ class Retriever:
     def warm_up(self) -> None:
         """Measures what everyday sentences score, which the first search would wait for."""
         for level in LEVELS:
-            self._usual.background(level)
+            self.usual.background(level)
 
     def order(self, request: Request, video_ids: Sequence[int]) -> list[int]:
         """These videos in the order in which a search has them; those that it does not find last.
@@ -131,7 +131,7 @@ class Retriever:
     def _with_confidence(
         self, request: Request, hits: list[SearchHit], level: str
     ) -> list[SearchHit]:
-        background = self._usual.background(level)
+        background = self.usual.background(level)
         if background is None or not hits:
             return hits
         video_ids = [hit.video_id for hit in hits]
@@ -203,8 +203,8 @@ class Retriever:
         scores = excluding(
             np.array([hit.score for hit in hits]),
             np.array([_best_inside(videos[hit.video_id], unwanted, hit, level) for hit in hits]).T,
-            positive_background=self._usual.of_phrases(request.wanted[None])[0],
-            negative_background=self._usual.of_phrases(unwanted),
+            positive_background=self.usual.of_phrases(request.wanted[None])[0],
+            negative_background=self.usual.of_phrases(unwanted),
         )
         judged = []
         for hit, score in zip(hits, scores.tolist(), strict=True):
@@ -227,7 +227,7 @@ class Retriever:
             return []
         videos = self._segments(hits)
         events = np.asarray(request.events)
-        usual = self._usual.of_phrases(events).mean(axis=1, keepdims=True)
+        usual = self.usual.of_phrases(events).mean(axis=1, keepdims=True)
         of_each = [videos[hit.video_id] for hit in hits]
         matches = align_events_in_videos(
             events @ np.concatenate([video.embeddings for video in of_each]).T - usual,

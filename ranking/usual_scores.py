@@ -7,6 +7,8 @@ from ranking.confidence import Background
 
 _SAMPLE_VIDEOS = 256
 _LEAST_SENTENCES = 32  # below which a background says little
+_LEAST_VIDEOS = 8  # below which a spread does
+_LEAST_SPREAD = 1e-6
 
 
 class UsualScores:
@@ -25,6 +27,14 @@ class UsualScores:
     def of_phrases(self, phrases: np.ndarray) -> np.ndarray:
         """`(M, D)` -> `(M, N)`, of each phrase the best score in each video."""
         return self._reader.sample(_SAMPLE_VIDEOS).best_of(phrases)
+
+    def spreads(self, queries: np.ndarray) -> np.ndarray:
+        """`(n, D)` -> `(n,)`, the standard deviation of each query's scores of whole videos; 1 for
+        all where there are too few to tell."""
+        items = self._reader.sample(_SAMPLE_VIDEOS).whole
+        if len(items) < _LEAST_VIDEOS:
+            return np.ones(len(queries))
+        return np.maximum((queries @ items.T).std(axis=1, dtype=np.float64), _LEAST_SPREAD)
 
     def background(self, level: str) -> Background | None:
         """What everyday sentences score at a level, `video` or `moment`; None where the index keeps

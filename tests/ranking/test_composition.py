@@ -15,6 +15,28 @@ def test_one_phrase_stays_as_it_is_whatever_its_weight():
     np.testing.assert_allclose(compose(phrase, np.array([7.0])), phrase[0])
 
 
+def test_parts_of_one_weight_move_scores_as_far():
+    random = np.random.default_rng(0)
+    items = random.normal(size=(4_000, 8))
+    items[:, 0] *= 5  # what the first part asks about differs more
+    parts = np.eye(8, dtype=np.float32)[:2]
+    scores = items @ parts.T
+    found = compose(parts, np.ones(2), spreads=scores.std(axis=0))
+    moved = (items[:, :2] * found[:2]).std(axis=0)
+    assert moved[0] == pytest.approx(moved[1])
+    assert found[1] / found[0] == pytest.approx(5, rel=0.1)
+    again = compose(parts, np.array([1.0, 2.0]), spreads=scores.std(axis=0))
+    assert again[1] / again[0] == pytest.approx(2 * found[1] / found[0])
+    same = compose(parts, np.array([3.0, -4.0]), spreads=np.full(2, 0.1))
+    np.testing.assert_allclose(same[:2], [0.6, -0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("spreads", [[1.0], [1.0, 0.0], [1.0, np.nan], [-1.0, 1.0]])
+def test_spreads_that_do_not_fit_are_refused(spreads):
+    with pytest.raises(ValueError, match=r"spreads must be \(2,\)"):
+        compose(np.eye(2), np.ones(2), spreads=np.array(spreads))
+
+
 @pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [1.0, -1.0001]])
 def test_sum_that_cancels_out_is_refused(weights):
     with pytest.raises(ValueError, match="cancel out"):

@@ -253,6 +253,20 @@ def test_index_without_sentences_has_no_probabilities(make, rng):
     assert all(hit.confidence is None for hit in found)
 
 
+def test_spreads_are_those_of_the_collection(make, rng):
+    retriever = make(collection(rng, **{f"dog{i}": (shows(DOG),) for i in range(12)}))
+    whole = retriever._reader.whole(list(retriever._reader.video_ids().values()))
+    queries = np.stack([DOG, CAT])
+    found = retriever.usual.spreads(queries)
+    np.testing.assert_allclose(found, (whole @ queries.T).std(axis=0), rtol=1e-5)
+    assert found[0] > 2 * found[1]
+
+
+def test_few_videos_tell_no_spread(make, rng):
+    retriever = make(collection(rng, num=3, dog=(shows(DOG),)))
+    assert retriever.usual.spreads(np.stack([DOG, CAT])).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("values", "part"),
     [
