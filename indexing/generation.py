@@ -7,9 +7,10 @@ when the reader says so.
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ _OPEN_ATTEMPTS = 20
 _SEGMENTS_PER_MOMENT = 5
 # Videos looked at for each moment wanted, of which the best are kept.
 _VIDEOS_PER_MOMENT = 1.5
+_Key = TypeVar("_Key", bound=Hashable)
 _TOLERANCE = 1e-3  # of a score, which depends a little on what it is computed beside
 
 
@@ -65,6 +67,8 @@ class VideoSample:
 
     def best_of(self, phrases: np.ndarray) -> np.ndarray:
         """`(M, D)` -> `(M, N)`, of each phrase the best score in each video."""
+        if not len(self.counts):
+            return np.empty((len(phrases), 0), np.float32)
         return np.maximum.reduceat(
             phrases @ self.segments.T, np.cumsum(self.counts) - self.counts, axis=1
         )
@@ -174,19 +178,32 @@ class Generation:
         ends = np.cumsum([len(each) for each in places.values()])[:-1]
         return dict(zip(places, np.split(every, ends), strict=True))
 
-    def whole(self, video_ids: Sequence[int]) -> np.ndarray:
-        """`(n, D)`, the embeddings of whole videos."""
-        rows = np.concatenate([self._levels["video"].rows_of(number) for number in video_ids])
-        return self._parts.read(locations(rows))
+    def whole(self, video_ids: Sequence[int]) -> dict[int, np.ndarray]:
+        """`(D,)` each, the embeddings of whole videos, as far as they are there."""
+        of_each = {number: self._levels["video"].rows_of(number) for number in video_ids}
+        return self._read_rows(of_each)
 
-    def segments_at(self, video_ids: Sequence[int], seconds: Sequence[float]) -> np.ndarray:
-        """`(n, D)`: of each video the segment whose middle is nearest to a second."""
-        places = []
-        for video_id, second in zip(video_ids, seconds, strict=True):
+    def segments_at(
+        self, places: Sequence[tuple[int, float]]
+    ) -> dict[tuple[int, float], np.ndarray]:
+        """`(D,)` each: of a video the segment whose middle is nearest to a second, as far as the
+        videos are there."""
+        of_each = {}
+        for video_id, second in places:
             rows = self._levels["moment"].rows_of(video_id)
-            middles = (rows["start"] + rows["end"]) / 2
-            places.append(rows[[np.abs(middles - second).argmin()]])
-        return self._parts.read(locations(np.concatenate(places)))
+            if len(rows):
+                middles = (rows["start"] + rows["end"]) / 2
+                rows = rows[[np.abs(middles - second).argmin()]]
+            of_each[video_id, second] = rows
+        return self._read_rows(of_each)
+
+    def _read_rows(self, of_each: dict[_Key, np.ndarray]) -> dict[_Key, np.ndarray]:
+        """The embedding of each one's row of a table; without those that have none."""
+        of_each = {key: rows for key, rows in of_each.items() if len(rows)}
+        if not of_each:
+            return {}
+        places, _ = _joined(list(of_each.values()))
+        return dict(zip(of_each, self._parts.read(places), strict=True))
 
     def video_ids(self) -> np.ndarray:
         """`(n,)`, ascending."""
@@ -199,10 +216,11 @@ class Generation:
             random = np.random.default_rng(0)
             chosen = random.choice(video_ids, min(num, len(video_ids)), replace=False)
             videos = list(self.segments(np.sort(chosen).tolist()).values())
+            nothing = np.empty((0, self._parts.embedding_dim), np.float32)
             self._samples[num] = VideoSample(
-                np.concatenate([video.embeddings for video in videos]),
-                np.array([len(video.spans) for video in videos]),
-                np.stack([video.whole for video in videos]),
+                np.concatenate([nothing, *(video.embeddings for video in videos)]),
+                np.array([len(video.spans) for video in videos], dtype=np.int64),
+                np.concatenate([nothing, *(video.whole[None] for video in videos)]),
             )
         return self._samples[num]
 

@@ -112,14 +112,16 @@ class IndexReader:
         records = self.records(video_ids)
         return self._generation.frames(list(records.values()), at_most)
 
-    def whole(self, video_ids: Sequence[int]) -> np.ndarray:
-        """`(n, D)` float32, the embeddings of whole videos, which must be there."""
+    def whole(self, video_ids: Sequence[int]) -> dict[int, np.ndarray]:
+        """`(D,)` float32 each, the embeddings of whole videos, as far as they are there."""
         return self._generation.whole(video_ids)
 
-    def segments_at(self, video_ids: Sequence[int], seconds: Sequence[float]) -> np.ndarray:
-        """`(n, D)` float32: of each video, which must be there, the segment whose middle is nearest
-        to a second."""
-        return self._generation.segments_at(video_ids, seconds)
+    def segments_at(
+        self, places: Sequence[tuple[int, float]]
+    ) -> dict[tuple[int, float], np.ndarray]:
+        """`(D,)` float32 each: of a video the segment whose middle is nearest to a second, as far
+        as the videos are there."""
+        return self._generation.segments_at(places)
 
     def sample(self, num: int) -> VideoSample:
         """So many videos drawn at random, the same each time; all where there are fewer."""

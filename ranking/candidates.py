@@ -9,7 +9,7 @@ import numpy as np
 from indexing.catalogue import VideoRecord
 from indexing.documents import stems, texts_of, words_of
 from indexing.reading import IndexReader
-from ranking.features import assemble_features
+from ranking.features import FEATURE_NAMES, assemble_features
 
 _MOST_TEXTS = 1000  # that are looked at for the candidates' texts
 _SOURCE_COLUMNS = {
@@ -40,13 +40,15 @@ def describe_candidates(
         now: that a video's age is counted to; default: the present.
 
     Returns:
-        `(n, len(FEATURE_NAMES))` float32, NaN where something is not known.
-
-    Raises:
-        KeyError: a video is not in the index's published state.
+        `(n, len(FEATURE_NAMES))` float32, NaN where something is not known; of a video that has
+        been deleted since, nothing is.
     """
-    num = len(video_ids)
-    every = reader.segments(video_ids)
+    every, records = reader.segments(video_ids), reader.records(video_ids)
+    there = [number for number, v in enumerate(video_ids) if v in every and v in records]
+    features = np.full((len(video_ids), len(FEATURE_NAMES)), np.nan, dtype=np.float32)
+    if not there:
+        return features
+    video_ids = [video_ids[number] for number in there]
     videos = [every[video_id] for video_id in video_ids]
     of_segments = [np.sort(video.embeddings @ wanted)[::-1] for video in videos]
     whole = np.array([float(video.whole @ wanted) for video in videos])
@@ -60,7 +62,6 @@ def describe_candidates(
         "log_duration": np.log([max(1e-3, float(video.spans[:, 1].max())) for video in videos]),
         "log_segments": np.log([len(video.spans) for video in videos]),
     }
-    records = reader.records(video_ids)
     now = now or datetime.now()
     columns["freshness_days"] = np.array(
         [_age_days(records[video_id].metadata.get("date"), now) for video_id in video_ids]
@@ -70,7 +71,7 @@ def describe_candidates(
             [_share_of_names(records[video_id], names) for video_id in video_ids]
         )
     for name in ("lexical", "lexical_rank", *_SOURCE_COLUMNS.values()):
-        columns[name] = np.full(num, np.nan)
+        columns[name] = np.full(len(videos), np.nan)
     place = {video_id: number for number, video_id in enumerate(video_ids)}
     texts = reader.search_words(words, k=_MOST_TEXTS) if words else []
     for rank, text in enumerate(texts, start=1):
@@ -78,7 +79,8 @@ def describe_candidates(
             columns["lexical"][number] = text.score
             columns["lexical_rank"][number] = rank
             columns[_SOURCE_COLUMNS[text.source]][number] = text.score
-    return assemble_features(columns, num_candidates=num)
+    features[there] = assemble_features(columns, num_candidates=len(videos))
+    return features
 
 
 def _share_of_names(record: VideoRecord, names: Sequence[str]) -> float:

@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
         pairs = [(n, caption) for n in videos for caption in captions[n]]
         tokens = searcher.encoder.tokens([caption for _, caption in pairs])
         queries = searcher.encoder.sentences([caption for _, caption in pairs])
-        whole = reader.whole(videos)
+        whole = np.stack(list(reader.whole(videos).values()))
         fingerprint = reader.manifest.settings.fingerprint
     finally:
         searcher.close()

@@ -134,11 +134,17 @@ class Retriever:
         background = self.usual.background(level)
         if background is None or not hits:
             return hits
-        video_ids = [hit.video_id for hit in hits]
+        found: dict[Any, np.ndarray]
         if level == "video":
-            items = self._reader.whole(video_ids)
+            keys: list[Any] = [hit.video_id for hit in hits]
+            found = self._reader.whole(keys)
         else:
-            items = self._reader.segments_at(video_ids, [hit.best_seconds for hit in hits])
+            keys = [(hit.video_id, hit.best_seconds) for hit in hits]
+            found = self._reader.segments_at(keys)
+        hits = [hit for hit, key in zip(hits, keys, strict=True) if key in found]
+        if not hits:
+            return hits
+        items = np.stack([found[key] for key in keys if key in found])
         features = background.features(request.wanted, items)
         probabilities = self._calibration.probability(features).tolist()
         return [replace(hit, confidence=p) for hit, p in zip(hits, probabilities, strict=True)]
@@ -200,6 +206,9 @@ class Retriever:
             return list(hits)
         unwanted = np.asarray(request.excluded)
         videos = self._segments(hits)
+        hits = [hit for hit in hits if hit.video_id in videos]
+        if not hits:
+            return []
         scores = excluding(
             np.array([hit.score for hit in hits]),
             np.array([_best_inside(videos[hit.video_id], unwanted, hit, level) for hit in hits]).T,
@@ -222,10 +231,10 @@ class Retriever:
                 event, k=max(k, _POOL), level="moment", where=request.where
             ):
                 candidates.setdefault(hit.video_id, hit)
-        hits = list(candidates.values())
+        videos = self._segments(candidates.values())
+        hits = [hit for video_id, hit in candidates.items() if video_id in videos]
         if not hits:
             return []
-        videos = self._segments(hits)
         events = np.asarray(request.events)
         usual = self.usual.of_phrases(events).mean(axis=1, keepdims=True)
         of_each = [videos[hit.video_id] for hit in hits]
@@ -253,6 +262,7 @@ class Retriever:
         return sorted(found, key=lambda hit: -hit.score)
 
     def _segments(self, hits: Iterable[SearchHit]) -> dict[int, VideoSegments]:
+        """Of the hits' videos, without those that have been deleted since."""
         return self._reader.segments(sorted({hit.video_id for hit in hits}))
 
 

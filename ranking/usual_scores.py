@@ -21,12 +21,14 @@ class UsualScores:
 
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader
-        self._generation = -1
-        self._backgrounds: dict[str, Background | None] = {}
+        # Of a generation, by level; in one piece, since threads share it.
+        self._backgrounds: tuple[int, dict[str, Background | None]] = -1, {}
 
     def of_phrases(self, phrases: np.ndarray) -> np.ndarray:
-        """`(M, D)` -> `(M, N)`, of each phrase the best score in each video."""
-        return self._reader.sample(_SAMPLE_VIDEOS).best_of(phrases)
+        """`(M, D)` -> `(M, N)`, of each phrase the best score in each of at least one video; where
+        all have been deleted, 0."""
+        scores = self._reader.sample(_SAMPLE_VIDEOS).best_of(phrases)
+        return scores if scores.size else np.zeros((len(phrases), 1), np.float32)
 
     def spreads(self, queries: np.ndarray) -> np.ndarray:
         """`(n, D)` -> `(n,)`, the standard deviation of each query's scores of whole videos; 1 for
@@ -40,15 +42,19 @@ class UsualScores:
         """What everyday sentences score at a level, `video` or `moment`; None where the index keeps
         none."""
         generation = self._reader.manifest.generation
-        if self._generation != generation:
-            self._generation, self._backgrounds = generation, {}
-        if level not in self._backgrounds:
-            self._backgrounds[level] = self._measured(level)
-        return self._backgrounds[level]
+        measured_in, backgrounds = self._backgrounds
+        if measured_in != generation:
+            backgrounds = {}
+            self._backgrounds = generation, backgrounds
+        if level not in backgrounds:
+            backgrounds[level] = self._measured(level)
+        return backgrounds[level]
 
     def _measured(self, level: str) -> Background | None:
         sentences = self._reader.sentences()
         if len(sentences) < _LEAST_SENTENCES:
             return None
         sample = self._reader.sample(_SAMPLE_VIDEOS)
+        if not len(sample.counts):
+            return None
         return Background.measure(sentences, sample.whole if level == "video" else sample.segments)

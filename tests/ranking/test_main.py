@@ -154,6 +154,9 @@ def test_what_is_known_of_candidates(reader):
     # word3 is in the titles of 3 and 10, not of 25.
     assert np.isnan(column["lexical"]).tolist() == [False, False, True]
     assert (column["lexical_title"][:2] == column["lexical"][:2]).all()
+    with_gone = describe_candidates(reader, [10_000, *asked], wanted=query, words=("word3",))
+    np.testing.assert_array_equal(with_gone[1:], features)
+    assert np.isnan(with_gone[0]).all()
     alone = describe_candidates(reader, asked, wanted=query, words=())
     assert np.isnan(alone[:, FEATURE_NAMES.index("lexical")]).all()
 

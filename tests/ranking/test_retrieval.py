@@ -1,5 +1,11 @@
 """Requests to small indexes whose embeddings and texts are known, and so what they should find."""
 
+import random
+import threading
+import types
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -256,6 +262,7 @@ def test_index_without_sentences_has_no_probabilities(make, rng):
 def test_spreads_are_those_of_the_collection(make, rng):
     retriever = make(collection(rng, **{f"dog{i}": (shows(DOG),) for i in range(12)}))
     whole = retriever._reader.whole(list(retriever._reader.video_ids().values()))
+    whole = np.stack(list(whole.values()))
     queries = np.stack([DOG, CAT])
     found = retriever.usual.spreads(queries)
     np.testing.assert_allclose(found, (whole @ queries.T).std(axis=0), rtol=1e-5)
@@ -265,6 +272,54 @@ def test_spreads_are_those_of_the_collection(make, rng):
 def test_few_videos_tell_no_spread(make, rng):
     retriever = make(collection(rng, num=3, dog=(shows(DOG),)))
     assert retriever.usual.spreads(np.stack([DOG, CAT])).tolist() == [1, 1]
+
+
+def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
+    rng = np.random.default_rng(3)
+    sentences = unit(rng.normal(size=(60, D)))
+
+    def videos(number):
+        some = [(f"{number}-{i}.mp4", shows(DOG, OTHER, CAT)) for i in range(4)]
+        return [video_of(key, each, metadata={"title": "a dog"}) for key, each in some]
+
+    def change(number):
+        with IndexWriter(tmp_path, SETTINGS) as writer:
+            for video in videos(number):
+                writer.add(*video)
+            writer.delete(f"{number - 1}-{i}.mp4" for i in range(4) if number)
+            writer.publish(sentences=lambda: sentences)
+
+    change(0)
+    requests = [
+        Request(DOG),
+        Request(DOG, words=("a", "dog")),
+        Request(DOG, words=("dog",), excluded=CAT[None], excluded_words=("cat",)),
+        Request(unit(DOG + CAT), events=np.stack([DOG, CAT])),
+    ]
+    reader = IndexReader(tmp_path)
+    learned = types.SimpleNamespace(score=lambda features: np.nan_to_num(features[:, 0]))
+    retrievers = [Retriever(reader), Retriever(reader, ranker=learned)]
+    stopped, answered = threading.Event(), Counter()
+
+    def search(seed):
+        draws = random.Random(seed)
+        while not stopped.is_set():
+            level = draws.choice(["video", "moment"])
+            number = draws.randrange(len(requests))
+            retriever = draws.choice(retrievers)
+            hits = retriever.search(requests[number], k=6, level=level)
+            assert len({hit.place for hit in hits}) == len(hits)
+            answered[number] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        threads = [pool.submit(search, seed) for seed in range(4)]
+        for number in range(1, 20):
+            change(number)
+        stopped.set()
+        for thread in threads:
+            thread.result()
+    reader.close()
+    assert min(answered[number] for number in range(len(requests))) > 0
 
 
 @pytest.mark.parametrize(
