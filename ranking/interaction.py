@@ -9,6 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.schema import InteractionConfig
+from indexing.documents import texts_of
+from ranking.late_interaction import MAX_FRAMES
+from ranking.reranking import RERANKED, combined
+
+_LEAST_VIDEOS = 4
 
 USAGE = """usage: python -m ranking.interaction index=DIR output=DIR [name=value ...]
 
@@ -22,62 +27,67 @@ def main(cfg: DictConfig) -> None:
     assert isinstance(config, InteractionConfig)
 
     from ranking.interaction_training import train_interaction
-    from ranking.late_interaction import MAX_FRAMES
-    from ranking.reranking import RERANKED, combined
     from search import Searcher
 
     searcher = Searcher.open(config.index, device=config.device)
     try:
         reader = searcher.reader
         frames = reader.frames(list(reader.video_ids().values()), at_most=MAX_FRAMES)
-        records = reader.records(list(frames))
-        captions = {n: records[n].metadata.get("captions") or [] for n in frames}
-        videos = [n for n in frames if captions[n]]
-        if len(videos) < 4:
+        captions = {
+            video_id: texts_of(record)["captions"]
+            for video_id, record in reader.records(list(frames)).items()
+        }
+        videos = [video_id for video_id, some in captions.items() if some]
+        if len(videos) < _LEAST_VIDEOS:
             raise ValueError(
                 f"index={config.index}: {len(videos)} of its videos have captions to learn from, "
-                "and at least four are needed"
+                f"and at least {_LEAST_VIDEOS} are needed"
             )
         videos = np.random.default_rng(config.seed).permutation(videos).tolist()
-        num_tested = int(config.test_share * len(videos))
-        pairs = [(n, caption) for n in videos for caption in captions[n]]
-        tokens = searcher.encoder.tokens([caption for _, caption in pairs])
-        queries = searcher.encoder.sentences([caption for _, caption in pairs])
+        sentences = [caption for video_id in videos for caption in captions[video_id]]
+        own = np.repeat(np.arange(len(videos)), [len(captions[video_id]) for video_id in videos])
+        tokens = searcher.encoder.tokens(sentences)
+        queries = searcher.encoder.sentences(sentences)
         whole = np.stack(list(reader.whole(videos).values()))
         fingerprint = reader.manifest.settings.fingerprint
     finally:
         searcher.close()
-    place = {n: number for number, n in enumerate(videos)}
-    own = np.array([place[n] for n, _ in pairs])
-    trained = np.flatnonzero(own >= num_tested)
+    num_tested = int(config.test_share * len(videos))
+    tested, trained = np.flatnonzero(own < num_tested), np.flatnonzero(own >= num_tested)
+    shown = [frames[video_id] for video_id in videos]
     weights = train_interaction(
         [tokens[row] for row in trained],
-        [frames[videos[own[row]]] for row in trained],
+        [shown[own[row]] for row in trained],
         video_ids=own[trained].tolist(),
         num_epochs=config.epochs,
         seed=config.seed,
         fingerprint=fingerprint,
+        show_progress=True,
     )
     weights.save(Path(config.output))
-    shown = [frames[n] for n in videos[:num_tested]]
     ranks: dict[str, list[int]] = {"": [], "_without": []}
-    for row in np.flatnonzero(own < num_tested):
-        scores = whole[:num_tested] @ queries[row]
-        best = np.argsort(-scores, kind="stable")[:RERANKED]
+    for row in tested:
+        best, scores = _best(queries[row], whole[:num_tested])
         late = weights.scores(
             tokens[row],
-            np.concatenate([shown[n] for n in best]),
-            counts=[len(shown[n]) for n in best],
+            np.concatenate([shown[place] for place in best]),
+            counts=[len(shown[place]) for place in best],
         )
-        reordered = best[np.argsort(-combined(scores[best], late), kind="stable")]
+        reordered = best[np.argsort(-combined(scores.tolist(), late), kind="stable")]
         for name, order in (("", reordered), ("_without", best)):
-            place_of_own = np.flatnonzero(order == own[row])
-            ranks[name].append(int(place_of_own[0]) + 1 if len(place_of_own) else len(videos))
-    summary: dict[str, float | None] = {"captions": len(trained), "tested": len(ranks[""])}
+            ranks[name].append([*order.tolist(), own[row]].index(own[row]) + 1)
+    summary: dict[str, float | None] = {"captions": len(trained), "tested": len(tested)}
     for k, (name, found) in product((1, 10), ranks.items()):
-        share = 100 * float(np.mean([rank <= k for rank in found])) if found else None
+        share = 100 * float(np.mean(np.array(found) <= k)) if found else None
         summary[f"R@{k}{name}"] = None if share is None else round(share, 1)
     print(json.dumps(summary))
+
+
+def _best(query: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the videos that a search reorders, best first, and their scores."""
+    scores = whole @ query
+    best = np.argsort(-scores, kind="stable")[:RERANKED]
+    return best, scores[best]
 
 
 if __name__ == "__main__":

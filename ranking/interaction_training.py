@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 
 from ranking.late_interaction import InteractionHead, InteractionWeights
 
@@ -30,6 +31,7 @@ def train_interaction(
     weight_decay: float = 1e-2,
     seed: int = 0,
     fingerprint: str = "",
+    show_progress: bool = False,
 ) -> InteractionWeights:
     """Learns weights, starting from equal ones. The same data and seed give the same weights.
 
@@ -44,6 +46,7 @@ def train_interaction(
         lr: of AdamW.
         weight_decay: of AdamW.
         seed: of the weights' start and of the order of captions.
+        show_progress: on stderr.
         fingerprint: of the model that the embeddings are of, kept with the weights.
 
     Raises:
@@ -64,7 +67,7 @@ def train_interaction(
     generator = torch.Generator().manual_seed(seed)
     network = _Network(token_embeddings[0].shape[1], hidden_dim, generator=generator)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay)
-    for _ in range(num_epochs):
+    for _ in tqdm(range(num_epochs), unit="epoch", disable=not show_progress):
         for rows in torch.randperm(num_pairs, generator=generator).split(batch_size):
             if len(rows) < 2:
                 continue
