@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from indexing.timed_texts import (
     to_row,
 )
 
+_TIMEOUT_SECONDS = 30  # that one who writes waits for another
 _SCHEMA = (
     """
 CREATE TABLE IF NOT EXISTS videos (
@@ -156,7 +157,7 @@ class Catalogue:
             if read_only:
                 self._connection = _connect_read_only(path)
             else:
-                self._connection = sqlite3.connect(path, timeout=30)
+                self._connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.executescript(_SCHEMA)
@@ -165,6 +166,15 @@ class Catalogue:
 
     def close(self) -> None:
         self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Brings what SQLite has written ahead into the file and cuts the log off, which a writer
+        that stays open would let grow to megabytes; as far as no reader is in the way, and there is
+        room. The rest stays in the log, where nothing is lost."""
+        with suppress(sqlite3.DatabaseError):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._connection.execute(f"PRAGMA busy_timeout = {1000 * _TIMEOUT_SECONDS}")
 
     def records(self) -> dict[str, VideoRecord]:
         """All videos by their key."""
@@ -635,7 +645,7 @@ def _mend_schema(path: Path) -> None:
 
 
 def _connect_to_damaged(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30)
+    connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS)
     connection.text_factory = _text
     connection.execute("PRAGMA writable_schema = ON")  # also passes over what is wrong in it
     return connection
@@ -664,13 +674,14 @@ def _next_id(connection: sqlite3.Connection) -> int:
 def _connect_read_only(path: Path) -> sqlite3.Connection:
     uri = path.absolute().as_uri()
     # Searchers may be shared by a server's threads; SQLite serialises the calls.
-    options: Any = {"uri": True, "timeout": 30, "check_same_thread": False}
+    options: Any = {"uri": True, "timeout": _TIMEOUT_SECONDS, "check_same_thread": False}
     connection = sqlite3.connect(f"{uri}?mode=ro", **options)
     try:
         connection.execute("SELECT value FROM counters LIMIT 1").fetchone()
     except sqlite3.OperationalError:
         connection.close()
-        if not path.is_file() or path.with_name(f"{path.name}-wal").exists():
+        log = path.with_name(f"{path.name}-wal")
+        if not path.is_file() or (log.exists() and log.stat().st_size):
             raise
         # On a disk that cannot be written to there is no place for the write-ahead log's index,
         # and no one who could change the file either.

@@ -99,6 +99,7 @@ def publish(
     )
     published.write(folder)
     clean(folder, published, parts, catalogue)
+    catalogue.checkpoint()
     return published
 
 

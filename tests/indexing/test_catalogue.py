@@ -1,6 +1,7 @@
 import errno
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 
@@ -80,6 +81,31 @@ def test_record_holds_what_was_stored(catalogue):
         record.id: plain(record)
     }
     assert catalogue.counter("next_part") == 4
+
+
+def test_checkpoint_cuts_off_the_log_when_no_reader_is_in_the_way(tmp_path):
+    catalogue = Catalogue(tmp_path / "videos.sqlite")
+    log = tmp_path / "videos.sqlite-wal"
+    catalogue.store([new_video(str(n)) for n in range(50)], [(1, 3 * n) for n in range(50)])
+    assert log.stat().st_size > 0
+    reader = sqlite3.connect(tmp_path / "videos.sqlite")
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM videos").fetchone()
+    catalogue.store([new_video("more")], [(2, 0)])
+    started = time.monotonic()
+    catalogue.checkpoint()
+    assert time.monotonic() - started < 5  # it does not wait for the reader
+    assert log.stat().st_size > 0
+    assert reader.execute("SELECT count(*) FROM videos").fetchone() == (50,)
+    reader.close()
+    catalogue.checkpoint()
+    assert log.stat().st_size == 0
+    assert len(catalogue.records()) == 51
+    catalogue.store([new_video("last")], [(3, 0)])
+    catalogue.close()
+    again = Catalogue(tmp_path / "videos.sqlite", read_only=True)
+    assert len(again.records()) == 52
+    again.close()
 
 
 def test_failed_video_is_remembered_and_not_searchable(catalogue):
