@@ -1,7 +1,8 @@
 """Which evidence counts: rankings, scores and features of candidates in, ranks and reasons out.
 
 Its parts know of no index, model or video: arrays come in, arrays go out. `retrieval` puts them
-together over an index, `query_encoding` over a model, `evaluation` measures.
+together over an index (with `texts`, `usual_scores`, `candidates`, `reranking`), `query_encoding`
+over a model; `evaluation` measures, `python -m ranking` and `python -m ranking.interaction` learn.
 """
 
 from ranking.composition import compose, excluding

@@ -311,9 +311,9 @@ def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
             assert len({hit.place for hit in hits}) == len(hits)
             answered[number] += 1
 
-    with ThreadPoolExecutor(4) as pool:
-        threads = [pool.submit(search, seed) for seed in range(4)]
-        for number in range(1, 20):
+    with ThreadPoolExecutor(3) as pool:
+        threads = [pool.submit(search, seed) for seed in range(3)]
+        for number in range(1, 9):
             change(number)
         stopped.set()
         for thread in threads:
