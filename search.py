@@ -124,11 +124,17 @@ class Searcher:
         from indexing.reading import IndexReader
         from ranking.late_interaction import InteractionWeights
         from ranking.learned import LearnedRanker
-        from vision import load_model
 
+        # What is small comes first, so that what is wrong with it is said at once.
         learned = None if ranker is None else LearnedRanker.load(Path(ranker))
         reader = IndexReader(folder, log_queries=log_queries)
         settings = reader.manifest.settings
+        weights = None
+        if reranker is not None:
+            weights = InteractionWeights.load(Path(reranker), fingerprint=settings.fingerprint)
+
+        from vision import load_model
+
         if spec is None:
             spec = ModelConfig(**settings.model).spec()
         model = load_model(spec, known_names=preset_names("model"))
@@ -139,9 +145,6 @@ class Searcher:
                 f"({model.fingerprint[:8]}); search with the model it was built with, or index "
                 "into a new folder"
             )
-        weights = None
-        if reranker is not None:
-            weights = InteractionWeights.load(Path(reranker), fingerprint=model.fingerprint)
         return cls(
             reader, model, device=device, ranker=learned, reranker=weights, entities=entities
         )
@@ -315,8 +318,6 @@ def main(cfg: DictConfig) -> None:
     if config.query is not None:
         parts.insert(0, config.query)
 
-    from vision import VideoDecodeError
-
     spec = None if config.model is None else config.model.spec()
     searcher = Searcher._open(
         Path(config.index),
@@ -327,6 +328,9 @@ def main(cfg: DictConfig) -> None:
         reranker=config.reranker,
         entities=config.explain,
     )
+
+    from vision import VideoDecodeError
+
     try:
         if config.explain:
             _explain_query(searcher, config)
