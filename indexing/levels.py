@@ -80,7 +80,7 @@ class Level:
             tables.append(rows)
             scores.append(self._parts.read(locations(rows)) @ query)
         if not tables:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
+            return np.empty(0, TABLE_DTYPE), np.empty(0, np.float32)
         every_row, every_score = np.concatenate(tables), np.concatenate(scores)
         best = np.argsort(-every_score, kind="stable")[: max(k, at_least)]
         return every_row[best], every_score[best]

@@ -179,6 +179,16 @@ def delete(folder, *keys):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_emptied_index_finds_nothing(tmp_path, level):
+    random_index(tmp_path, 3)
+    with closing(IndexReader(tmp_path)) as reader:
+        with IndexWriter(tmp_path) as writer:
+            writer.delete(list(writer.catalogue.records()))
+            writer.publish()
+        assert reader.search(queries(1)[0], k=3, level=level) == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_video_deleted_after_it_was_published_is_not_returned(colour_index, films, level):
     colour_index.update(films)
     with closing(IndexReader(colour_index.folder)) as reader:
