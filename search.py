@@ -260,10 +260,11 @@ class Searcher:
                 correction.original,
             )
         wheres = [f"({each})" for each in (where, meaning.where) if each]
+        sentence = meaning.text or query
         return Request(
-            self.encoder.encode(meaning.text or query),
+            self.encoder.encode(sentence),
             words=meaning.words,
-            tokens=self._tokens(meaning.text or query),
+            tokens=self._tokens(sentence),
             names=[name.text for name in meaning.entities],
             excluded=self.encoder.sentences(meaning.excluded),
             excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],

@@ -25,6 +25,7 @@ from ranking.late_interaction import MAX_FRAMES
 from ranking.reranking import RERANKED, combined
 from text import TextEncoder
 from text.token_encoding import TokenEncoder
+from vision.sampling import thin_out
 
 
 class Captioned(NamedTuple):
@@ -36,19 +37,13 @@ class Captioned(NamedTuple):
     own: np.ndarray
 
 
-def thinned(frames: np.ndarray) -> np.ndarray:
-    """At most 12, at the middles of equal parts."""
-    count = min(len(frames), MAX_FRAMES)
-    return frames[((np.arange(count) + 0.5) * len(frames) / count).astype(int)]
-
-
 def read(folder: str) -> Captioned:
     indexed = read_indexes([Path(folder)])
     frames = np.split(indexed.frames, np.cumsum(indexed.frame_counts)[:-1])
     pairs = [(n, caption) for n, each in enumerate(indexed.captions) for caption in each]
     return Captioned(
         indexed.videos,
-        [thinned(each) for each in frames],
+        [thin_out(each, MAX_FRAMES) for each in frames],
         [caption for _, caption in pairs],
         np.array([n for n, _ in pairs]),
     )

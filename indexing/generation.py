@@ -160,6 +160,8 @@ class Generation:
 
     def frames(self, records: Sequence[VideoRecord], at_most: int) -> dict[int, np.ndarray]:
         """`(T, D)`, the embeddings of at most so many frames of each video that has any."""
+        from vision.sampling import thin_out  # and PyTorch, which a search without it need not load
+
         places = {}
         for record in records:
             whole = self._levels["video"].rows_of(record.id)
@@ -168,10 +170,8 @@ class Generation:
                 continue
             # A video's rows follow each other: the whole, its segments, its frames.
             first = int(whole["row"][0]) + 1 + len(record.spans)
-            count = min(num_kept, at_most)
-            chosen = ((np.arange(count) + 0.5) * num_kept / count).astype(int)
-            part = np.full(count, whole["part"][0])
-            places[record.id] = np.stack([part, first + chosen], axis=1)
+            rows = first + thin_out(np.arange(num_kept), at_most)
+            places[record.id] = np.stack([np.full(len(rows), whole["part"][0]), rows], axis=1)
         if not places:
             return {}
         every = self._parts.read(np.concatenate(list(places.values())))

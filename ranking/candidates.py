@@ -67,8 +67,9 @@ def describe_candidates(
         [_age_days(records[video_id].metadata.get("date"), now) for video_id in video_ids]
     )
     if names and reader.has_words:
+        asked = [stems(words_of([name])) for name in names]
         columns["entity_share"] = np.array(
-            [_share_of_names(records[video_id], names) for video_id in video_ids]
+            [_share_of_names(records[video_id], asked) for video_id in video_ids]
         )
     for name in ("lexical", "lexical_rank", *_SOURCE_COLUMNS.values()):
         columns[name] = np.full(len(videos), np.nan)
@@ -83,10 +84,10 @@ def describe_candidates(
     return features
 
 
-def _share_of_names(record: VideoRecord, names: Sequence[str]) -> float:
-    """How many of the names are in what is said of a video."""
+def _share_of_names(record: VideoRecord, names: Sequence[Sequence[str]]) -> float:
+    """How many of the names, each of some stems, are in what is said of a video."""
     said = set(stems(words_of(text for texts in texts_of(record).values() for text in texts)))
-    return float(np.mean([said.issuperset(stems(words_of([name]))) for name in names]))
+    return float(np.mean([said.issuperset(name) for name in names]))
 
 
 def _age_days(date: Any, now: datetime) -> float:
