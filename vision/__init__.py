@@ -1,42 +1,43 @@
-"""A video file -> frames -> frame embeddings -> a video embedding."""
+"""A video file -> frames -> frame embeddings -> a video embedding.
 
-from vision.decode_pool import DecodePool, WorkerLimits
-from vision.decode_worker import FailedVideo, start_decode_server
-from vision.decoding import (
-    DECODERS,
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    Timeline,
-    VideoReader,
-    open_video,
-)
-from vision.encoding import FrameEncoder, choose_device, choose_precision
-from vision.errors import VideoDecodeError
-from vision.frames import Frames, FrameSettings, VideoEnd, iter_frames
-from vision.mini import default_cache_folder
-from vision.model import (
-    DualEncoder,
-    ModelSpec,
-    ModelUnavailableError,
-    load_model,
-    model_fingerprint,
-)
-from vision.model_folder import save_model
-from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
-from vision.preprocessing import FullPicture, Preprocessing
-from vision.sampling import (
-    IntervalSampler,
-    KeyFrameSampler,
-    MomentSampler,
-    Sampler,
-    Samples,
-    UniformSampler,
-    frames_in_span,
-    frames_on_screen,
-    segment_spans,
-)
-from vision.scenes import DEFAULT_SPREAD, cut_scenes, frame_spread, scene_spans
-from vision.shots import ShotSampler
+The public names are imported when first used, so that what needs no PyTorch does not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vision.decode_pool import DecodePool, WorkerLimits
+    from vision.decode_worker import FailedVideo, start_decode_server
+    from vision.decoding import DECODERS, Timeline, VideoReader, open_video
+    from vision.encoding import FrameEncoder, choose_device, choose_precision
+    from vision.errors import VideoDecodeError
+    from vision.frames import Frames, FrameSettings, VideoEnd, iter_frames
+    from vision.mini import default_cache_folder
+    from vision.model import (
+        DualEncoder,
+        ModelSpec,
+        ModelUnavailableError,
+        load_model,
+        model_fingerprint,
+    )
+    from vision.model_folder import save_model
+    from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
+    from vision.preprocessing import FullPicture, Preprocessing
+    from vision.sampling import (
+        IntervalSampler,
+        KeyFrameSampler,
+        MomentSampler,
+        Sampler,
+        Samples,
+        UniformSampler,
+        frames_in_span,
+        frames_on_screen,
+        segment_spans,
+    )
+    from vision.scenes import DEFAULT_SPREAD, cut_scenes, frame_spread, scene_spans
+    from vision.shots import ShotSampler
+    from vision.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = [
     "DECODERS",
@@ -85,3 +86,57 @@ __all__ = [
     "segment_spans",
     "start_decode_server",
 ]
+
+_MODULES = {
+    "DECODERS": "decoding",
+    "DEFAULT_SPREAD": "scenes",
+    "DecodePool": "decode_pool",
+    "DualEncoder": "model",
+    "FailedVideo": "decode_worker",
+    "FrameEncoder": "encoding",
+    "FrameSettings": "frames",
+    "Frames": "frames",
+    "FullPicture": "preprocessing",
+    "IMAGE_SUFFIXES": "suffixes",
+    "IntervalSampler": "sampling",
+    "KeyFrameSampler": "sampling",
+    "ModelSpec": "model",
+    "ModelUnavailableError": "model",
+    "MomentSampler": "sampling",
+    "POOLING_KINDS": "pooling",
+    "Pooling": "pooling",
+    "Preprocessing": "preprocessing",
+    "Sampler": "sampling",
+    "Samples": "sampling",
+    "ShotSampler": "shots",
+    "Timeline": "decoding",
+    "UniformSampler": "sampling",
+    "VIDEO_SUFFIXES": "suffixes",
+    "VideoDecodeError": "errors",
+    "VideoEnd": "frames",
+    "VideoReader": "decoding",
+    "WorkerLimits": "decode_pool",
+    "choose_device": "encoding",
+    "choose_precision": "encoding",
+    "cut_scenes": "scenes",
+    "default_cache_folder": "mini",
+    "frame_spread": "scenes",
+    "frames_in_span": "sampling",
+    "frames_on_screen": "sampling",
+    "iter_frames": "frames",
+    "load_model": "model",
+    "make_pooling": "pooling",
+    "mean_pool": "pooling",
+    "model_fingerprint": "model",
+    "open_video": "decoding",
+    "save_model": "model_folder",
+    "scene_spans": "scenes",
+    "segment_spans": "sampling",
+    "start_decode_server": "decode_worker",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"vision.{_MODULES[name]}"), name)
