@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ and one of these."""
 
 
 class Searcher:
-    """An index and its model, opened once for many questions.
+    """An index and its model, opened once for many questions. Threads may share it: each gets the
+    answers that it would get alone.
 
     Use `Searcher.open`; the constructor takes the parts.
     """
@@ -62,6 +64,7 @@ class Searcher:
         self.retriever = Retriever(reader, ranker=ranker, reranker=reranks)
         self._entities = entities or ranker is not None
         self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
+        self._lock = threading.Lock()
 
     @classmethod
     def open(
@@ -185,8 +188,9 @@ class Searcher:
                 that cannot be read or names a field that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
-        request = self.request(query, where=where, sources=sources, analyze=analyze)
-        return self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
+        with self.reader.one_generation():
+            request = self.request(query, where=where, sources=sources, analyze=analyze)
+            return self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
 
     def analyze(self, query: str) -> AnalyzedQuery:
         """What a sentence is taken to mean, `print` of which explains it.
@@ -216,16 +220,17 @@ class Searcher:
         from text.analysis import QueryAnalyzer
         from text.vocabulary import Vocabulary
 
-        generation = self.reader.manifest.generation
-        if self._analyzer is None or self._analyzer[0] != generation:
-            words, tags = self.reader.vocabulary()
-            names = dict.fromkeys(tags, "tag")
-            vocabulary = Vocabulary(words, tags=tuple(tags), entities=names)
-            self._analyzer = (
-                generation,
-                QueryAnalyzer(vocabulary=vocabulary, entities=self._entities),
-            )
-        return self._analyzer[1]
+        with self.reader.one_generation(), self._lock:
+            generation = self.reader.manifest.generation
+            if self._analyzer is None or self._analyzer[0] != generation:
+                words, tags = self.reader.vocabulary()
+                names = dict.fromkeys(tags, "tag")
+                vocabulary = Vocabulary(words, tags=tuple(tags), entities=names)
+                self._analyzer = (
+                    generation,
+                    QueryAnalyzer(vocabulary=vocabulary, entities=self._entities),
+                )
+            return self._analyzer[1]
 
     def request(
         self,

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -151,6 +152,7 @@ class Catalogue:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self._lock = threading.Lock()
         if path.is_dir():
             raise ValueError(self._damaged("it is a folder"))
         with self.named_errors():
@@ -226,8 +228,18 @@ class Catalogue:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """For those who ask questions of their own."""
+        """For those who ask questions of their own, and share it with no other thread."""
         return self._connection
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time, with errors that name the file.
+
+        A statement that is being read holds what the whole connection sees of the file: threads
+        whose statements overlap without end would never see what a writer has deleted.
+        """
+        with self._lock, self.named_errors():
+            yield self._connection
 
     def counter(self, name: str) -> int:
         """`revision`, the number of changes so far, or `next_part`, the first unused number.
@@ -482,7 +494,7 @@ class Catalogue:
             )
 
     def _query(self, sql: str, values: Sequence = ()) -> list:
-        with self.named_errors(), closing(self._connection.execute(sql, values)) as cursor:
+        with self.alone() as connection, closing(connection.execute(sql, values)) as cursor:
             return cursor.fetchall()
 
     def _has_texts(self) -> bool:

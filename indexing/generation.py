@@ -6,6 +6,7 @@ when the reader says so.
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -115,13 +116,15 @@ class Generation:
             folder, manifest, None if before is None else before.lexical
         )
         self._samples: dict[int, VideoSample] = {}
+        self._forgetting = threading.Lock()
 
     def forget(self, video_ids: list[int]) -> None:
         """Leaves out videos that have been deleted since."""
-        for level in self._levels.values():
-            level.forget(video_ids)
-        if self.lexical is not None:
-            self.lexical.forget(video_ids)
+        with self._forgetting:
+            for level in self._levels.values():
+                level.forget(video_ids)
+            if self.lexical is not None:
+                self.lexical.forget(video_ids)
 
     def videos(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[Found]:
         """The best videos, each with its best second."""

@@ -70,7 +70,8 @@ class LexicalIndex:
 
     def forget(self, video_ids: Sequence[int]) -> None:
         """Leaves out videos that have been deleted since."""
-        self._forgotten |= set(video_ids)
+        # A new set, since searches of other threads read the old one.
+        self._forgotten = self._forgotten | set(video_ids)
 
     def search(
         self,

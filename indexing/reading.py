@@ -7,7 +7,8 @@ has been deleted since is left out at once: each hit's entry is looked up in the
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ class IndexReader:
         self._refreshing = threading.Lock()
         self._entries_checked = False
         self._stamp = _stamp(folder)
-        self._generation = open_generation(folder, None)
+        self._latest = open_generation(folder, None)
+        self._held = threading.local()
         if not self.manifest.num_videos:
             raise ValueError(
                 f"index={folder}: nothing in it can be searched yet; run python -m indexing again"
@@ -52,6 +54,28 @@ class IndexReader:
     def manifest(self) -> Manifest:
         """Of the generation that the latest search has answered from."""
         return self._generation.manifest
+
+    @contextmanager
+    def one_generation(self) -> Iterator[None]:
+        """Within, this thread reads the newest generation and stays with it, so that all that
+        belongs to one answer comes from the same state, whatever other threads go over to."""
+        if self._held_generation is not None:
+            yield
+            return
+        self._refresh()
+        self._held.generation = self._latest
+        try:
+            yield
+        finally:
+            self._held.generation = None
+
+    @property
+    def _held_generation(self) -> Generation | None:
+        return getattr(self._held, "generation", None)
+
+    @property
+    def _generation(self) -> Generation:
+        return self._held_generation or self._latest
 
     def search(
         self, query: np.ndarray, *, k: int, level: str = "video", where: str | None = None
@@ -130,8 +154,8 @@ class IndexReader:
     def video_ids(self) -> dict[str, int]:
         """The ids of the videos that can be found, by key."""
         published = set(self._generation.video_ids().tolist())
-        with self._catalogue.named_errors():
-            rows = self._catalogue.connection.execute("SELECT key, id FROM videos").fetchall()
+        with self._catalogue.alone() as connection:
+            rows = connection.execute("SELECT key, id FROM videos").fetchall()
         return {key: video_id for key, video_id in rows if video_id in published}
 
     def sentences(self) -> np.ndarray:
@@ -231,20 +255,20 @@ class IndexReader:
         if not self._entries_checked:  # of those that a filter leaves out, nothing else is read
             self._catalogue.check_entries()
             self._entries_checked = True
-        with self._catalogue.named_errors():
-            check_fields(condition, metadata_fields(self._catalogue.connection))
+        with self._catalogue.alone() as connection:
+            check_fields(condition, metadata_fields(connection))
         return self._catalogue.matching_ids(*condition.condition())
 
     def _refresh(self) -> None:
         """Goes over to a newer generation, if there is one; stays where it cannot be opened."""
         stamp = _stamp(self._folder)
-        if stamp == self._stamp:
+        if stamp == self._stamp or self._held_generation is not None:
             return
         with self._refreshing:
             if stamp == self._stamp:
                 return
             try:
-                self._generation = open_generation(self._folder, self._generation)
+                self._latest = open_generation(self._folder, self._latest)
             except ValueError as error:
                 logger.warning("answers come from an earlier state of the index: %s", error)
             self._stamp = stamp

@@ -1,5 +1,6 @@
 """A query of any kind (words, an image, a video, several of these) -> its embedding."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
@@ -39,6 +40,7 @@ class QueryEncoder:
         self._device = choose_device(device)
         self._frame_encoder: FrameEncoder | None = None  # made at the first image or video query
         self._token_encoder: TokenEncoder | None = None  # made when first asked for
+        self._making = threading.Lock()  # of these two
         self._tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
         self._text_encoder = TextEncoder(
             model.clip,
@@ -59,12 +61,13 @@ class QueryEncoder:
         Raises:
             ValueError: the model's text tower is of a kind whose tokens are not known.
         """
-        if self._token_encoder is None:
-            from text.token_encoding import TokenEncoder
+        from text.token_encoding import TokenEncoder
 
-            self._token_encoder = TokenEncoder(
-                self._model.clip, self._tokenizer, device=self._device
-            )
+        with self._making:
+            if self._token_encoder is None:
+                self._token_encoder = TokenEncoder(
+                    self._model.clip, self._tokenizer, device=self._device
+                )
         return [each.numpy() for each in self._token_encoder.encode_tokens(sentences)]
 
     def encode(self, query: Query, *, spreads: Spreads | None = None) -> np.ndarray:
@@ -99,10 +102,11 @@ class QueryEncoder:
 
         from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
 
-        if self._frame_encoder is None:
-            self._frame_encoder = FrameEncoder(
-                self._model, device=str(self._device), precision="fp32"
-            )
+        with self._making:
+            if self._frame_encoder is None:
+                self._frame_encoder = FrameEncoder(
+                    self._model, device=str(self._device), precision="fp32"
+                )
         encoder = self._frame_encoder
         if isinstance(query, Path):
             settings = FrameSettings(UniformSampler(_QUERY_FRAMES), encoder.preprocessing)

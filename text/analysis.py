@@ -8,6 +8,7 @@ meaning.excluded   # ("people",)
 print(meaning)     # each part on a line
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,10 @@ _FIRST_QUERIES = {
     "vi": "con mèo trên bãi biển hôm qua, không có người",
     "": "кошка на пляже вчера",
 }
+
+# dateparser, spaCy and others keep state that two threads must not change at once. They hold the
+# interpreter's lock while they compute, so that taking turns costs no time.
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class AnalyzedQuery:
 
 
 class QueryAnalyzer:
-    """Analyses queries.
+    """Analyses queries. Threads may share it.
 
     Args:
         languages: of the queries, as ISO 639-1 codes, the likeliest first.
@@ -133,6 +138,10 @@ class QueryAnalyzer:
         Raises:
             ValueError: it is empty, or longer than any query is.
         """
+        with _lock:
+            return self._analyzed(query)
+
+    def _analyzed(self, query: str) -> AnalyzedQuery:
         plain = normalized_query(query)
         if not any(map(str.isalnum, plain)):  # emoji and marks: no pattern need be compiled
             text = plain if has_invisible(query) else query

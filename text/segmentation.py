@@ -11,6 +11,7 @@ How a stretch is cut depends on nothing but the line that it is in.
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any, TypeAlias
@@ -38,6 +39,7 @@ _BETWEEN_BLANKS = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:'[\p{L}\p{M}\p{N}]+)*+")
 _VIETNAMESE_MARK = regex.compile(r"[àáâãèéêìíòóôõùúýăđĩũơư\u1ea0-\u1ef9]")
 _MAX_CHARACTERS = 1_000  # of a stretch that a segmenter gets at once
 _INSTALL = "pip install '.[query]'"
+_lock = threading.Lock()  # MeCab's and ICU's objects serve one thread at a time
 
 # What each segmenter is for, the package it comes from, and what is done without it.
 _MISSING = {
@@ -114,10 +116,9 @@ def _cut(kind: str, stretch: str) -> list[str]:
     segmenter = _segmenter(kind)
     if segmenter is None:
         return stretch.split() if kind in ("ko", "vi") else _pairs(stretch)
-    if len(stretch) <= _MAX_CHARACTERS:
-        return segmenter(stretch)
     starts = range(0, len(stretch), _MAX_CHARACTERS)
-    return [word for i in starts for word in segmenter(stretch[i : i + _MAX_CHARACTERS])]
+    with _lock:
+        return [word for i in starts for word in segmenter(stretch[i : i + _MAX_CHARACTERS])]
 
 
 def _pairs(stretch: str) -> list[str]:

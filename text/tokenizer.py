@@ -1,12 +1,17 @@
 """Sentences -> tokens, and whether the model can see the whole of them."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
 
+# transformers' tokenizers keep padding and length as state, which a second thread would change
+# between the two. A query takes a tenth of a millisecond, so one lock serves all tokenizers.
+_lock = threading.Lock()
+
 
 class Tokenizer:
-    """A model's tokenizer with its context length.
+    """A model's tokenizer with its context length. Threads may share it.
 
     Args:
         tokenize: open_clip's: `(list of B sentences, context_length=n) -> (B, n)` int64.
@@ -19,11 +24,15 @@ class Tokenizer:
 
     def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
         """Returns `(B, context_length)` int64, padded; longer sentences are cut."""
-        return self._tokenize(list(sentences), context_length=self.context_length)
+        return self._tokens(sentences, self.context_length)
 
     def is_cut(self, sentence: str) -> bool:
         """Whether the sentence has more tokens than the model reads."""
         # With more room, the token just past the context is padding unless something was cut.
         room = self.context_length + 2
-        empty, filled = self._tokenize(["", sentence], context_length=room)
+        empty, filled = self._tokens(["", sentence], room)
         return bool(filled[self.context_length] != empty[self.context_length])
+
+    def _tokens(self, sentences: Sequence[str], length: int) -> torch.Tensor:
+        with _lock:
+            return self._tokenize(list(sentences), context_length=length)
