@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from text.terminal import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -314,6 +315,7 @@ def search(
 def main(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
+    from configs import command_line
     from configs.schema import SearchConfig, as_plain
 
     config = OmegaConf.to_object(cfg)
@@ -358,7 +360,7 @@ def main(cfg: DictConfig) -> None:
 
         write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
     if config.json:
-        print(json.dumps([as_plain(hit) for hit in hits]))
+        command_line.print_json([as_plain(hit) for hit in hits])
     elif hits:
         print(table(hits, explained=config.explain))
     else:
@@ -370,7 +372,7 @@ def _explain_query(searcher: Searcher, config: SearchConfig) -> None:
     if config.query is not None and config.analyze:
         print(searcher.analyze(config.query), file=sys.stderr)
     if searcher.skipped:
-        print(f"{'skipped':<10} {searcher.skipped}", file=sys.stderr)
+        print(f"{'skipped':<10} {printable(searcher.skipped)}", file=sys.stderr)
 
 
 def table(hits: list[SearchHit], *, explained: bool = False) -> str:
@@ -384,10 +386,10 @@ def table(hits: list[SearchHit], *, explained: bool = False) -> str:
     for hit in hits:
         span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
         match = "" if hit.confidence is None else f"{100 * hit.confidence:4.0f}%  "
-        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {match}{span:<15}  {hit.key}")
+        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {match}{span:<15}  {printable(hit.key)}")
         if explained:
-            lines.append(f"{'':>5}{explain(hit.evidence)}")
-    return "\n".join(lines).encode(errors="backslashreplace").decode()
+            lines.append(f"{'':>5}{printable(explain(hit.evidence))}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

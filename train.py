@@ -1,7 +1,6 @@
 """`python train.py data.train=A.jsonl data.val=B.jsonl model=NAME output=DIR`: contrastive training
 of a dual encoder on captioned videos, and its evaluation."""
 
-import json
 import logging
 import signal
 import sys
@@ -57,9 +56,12 @@ def main(cfg: DictConfig) -> None:
     metrics: dict[str, Any] = evaluate(config) if config.data.val else {}
     if output is not None:
         from indexing.atomic import write_atomically
+        from text import strict_json
 
-        write_atomically(output / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    print(json.dumps(metrics))
+        write_atomically(
+            output / "metrics.json", (strict_json.dumps(metrics, indent=2) + "\n").encode()
+        )
+    command_line.print_json(metrics)
 
 
 def train(config: TrainConfig, save_config: Callable[[], None]) -> bool:

@@ -7,6 +7,7 @@ or a path is data: values of text options are quoted here, so that they arrive a
 
 import difflib
 import errno
+import io
 import logging
 import os
 import re
@@ -21,6 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from configs import schema, train_schema
+from text import strict_json
+from text.terminal import printable
 
 _OWN_PACKAGES = {
     "configs",
@@ -67,6 +70,7 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
     import hydra
     from hydra.errors import HydraException
 
+    _show_all_characters()
     _show_only_own_warnings()
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, instead of Hydra's own printing
@@ -101,8 +105,26 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
         if error.errno not in _OF_THE_DISK or os.environ.get("REELSEEK_TRACEBACK"):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        print(f"error: {printable(f'{where}{error.strerror}')}", file=sys.stderr)
         sys.exit(2)
+
+
+def print_json(value: typing.Any) -> None:
+    """Prints a value as one line of JSON on stdout."""
+    print(strict_json.dumps(value))
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Messages on one line each, whatever the names in them hold."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
+def _show_all_characters() -> None:
+    """Lets stdout show what its encoding lacks as escapes, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _show_only_own_warnings() -> None:
@@ -110,7 +132,7 @@ def _show_only_own_warnings() -> None:
     says what was wrong."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_OneLineFormatter("%(levelname)s: %(message)s"))
     handler.addFilter(lambda record: record.name.partition(".")[0] in _OWN_PACKAGES)
     logging.basicConfig(handlers=[handler], force=True)
 
@@ -225,7 +247,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         name = lines[0].rpartition(" ")[2].removesuffix(".folder")
         return f"{name} is missing: give it as name=value; see --help"
-    message = " ".join(lines).rstrip(".") or type(error).__name__
+    message = printable(" ".join(lines).rstrip(".")) or type(error).__name__
     if isinstance(error.__cause__, OmegaConfBaseException):
         message = f"{message}: {one_line(error.__cause__)}"
     return message

@@ -1,6 +1,5 @@
 """`python -m indexing videos=PATH index=DIR`: makes an index, or brings it up to date."""
 
-import json
 import os
 import signal
 import sys
@@ -103,7 +102,7 @@ def main(cfg: DictConfig) -> None:
             sentences=lambda: _sentences(model, encoder.device),
         )
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
-    print(json.dumps(as_plain(summary)))
+    command_line.print_json(as_plain(summary))
     if summary.failed:
         print(f"{summary.failed} failed: see {folder / 'report.jsonl'}", file=sys.stderr)
     if summary.stopped:

@@ -7,7 +7,6 @@ that searching does not wait for writing.
 """
 
 import errno
-import json
 import os
 import shutil
 import sqlite3
@@ -31,6 +30,7 @@ from indexing.timed_texts import (
     in_order,
     to_row,
 )
+from text import strict_json
 
 _TIMEOUT_SECONDS = 30  # that one who writes waits for another
 _SCHEMA = (
@@ -541,7 +541,7 @@ class Catalogue:
         named = dict(zip(_COLUMNS, row[1:-1], strict=True))
         part, first_row = named.pop("part"), named.pop("row")
         stamp = FileStamp(*(named.pop(name) for name in _STAMP))
-        named["metadata"] = json.loads(named["metadata"])
+        named["metadata"] = strict_json.loads(named["metadata"])
         named["spans"] = np.frombuffer(named["spans"], "<f8").reshape(-1, 2)
         named["frame_times"] = np.frombuffer(named["frame_times"], "<f8")
         location = None if part is None else (part, first_row)
@@ -732,4 +732,4 @@ def _checksum(values: Iterable) -> int:
 
 
 def _to_json(metadata: dict) -> str:
-    return json.dumps(metadata, sort_keys=True)
+    return strict_json.dumps(metadata, sort_keys=True)

@@ -1,6 +1,5 @@
 """`python -m indexing.delete index=DIR where="..."`: removes videos from an index."""
 
-import json
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -35,8 +34,8 @@ def main(cfg: DictConfig) -> None:
             writer.delete(keys)
         manifest = writer.publish()
     for key in keys:
-        print(f"deleted {key}")
-    print(json.dumps({"deleted": len(keys), "searchable": manifest.num_videos}))
+        print(f"deleted {command_line.printable(key)}")
+    command_line.print_json({"deleted": len(keys), "searchable": manifest.num_videos})
 
 
 if __name__ == "__main__":

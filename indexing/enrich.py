@@ -4,7 +4,6 @@ What is found in a video is stored at once, so that a run that is stopped, howev
 goes on where it was.
 """
 
-import json
 import logging
 import os
 import signal
@@ -200,7 +199,7 @@ def main(cfg: DictConfig) -> None:
     )
     with pool, stop_on_signals() as stop:
         summary = enrich_index(folder, _readers(config, pool, stop), stop=stop)
-    print(json.dumps(as_plain(summary)))
+    command_line.print_json(as_plain(summary))
     if summary.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(128 + (stop.signal_number or signal.SIGINT))

@@ -1,6 +1,5 @@
 """`python -m indexing.export index=DIR output=DIR`: an index as Parquet, for other programs."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from text import strict_json
 
 USAGE = """usage: python -m indexing.export index=DIR output=DIR [frames=true]
 
@@ -98,7 +98,7 @@ def _video_rows(record: VideoRecord, parts: EmbeddingParts) -> tuple[list[list],
     part, row = record.location
     columns: list[list] = [
         *([record.id], [record.key], [record.path], [record.outcome]),
-        *([record.duration_seconds], [json.dumps(record.metadata, sort_keys=True)]),
+        *([record.duration_seconds], [strict_json.dumps(record.metadata, sort_keys=True)]),
     ]
     return columns, parts.read_run(part, row, 1)
 
@@ -166,7 +166,7 @@ def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, ExportConfig)
     counts = export_index(Path(config.index), Path(config.output), frames=config.frames)
-    print(json.dumps(counts))
+    command_line.print_json(counts)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from indexing.atomic import write_atomically
 from indexing.lexical_files import LexicalInfo
 from indexing.shards import ShardInfo
+from text import strict_json
 
 FORMAT_VERSION = 3
 _FILE_NAME = "manifest.json"
@@ -113,7 +114,7 @@ class Manifest:
     lexical: LexicalInfo | None = None
 
     def write(self, folder: Path) -> None:
-        values = {"format": FORMAT_VERSION} | asdict(self)
+        values = strict_json.finite({"format": FORMAT_VERSION} | asdict(self))
         values["checksum"] = _checksum(values)
         write_atomically(folder / _FILE_NAME, (json.dumps(values, indent=2) + "\n").encode())
 

@@ -4,7 +4,6 @@ Each machine of several indexes its share of a collection; the embeddings are th
 again.
 """
 
-import json
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from itertools import chain
@@ -127,7 +126,7 @@ def main(cfg: DictConfig) -> None:
     added, known = merge_indexes(
         [Path(source) for source in config.sources], Path(config.index), prefix=config.prefix
     )
-    print(json.dumps({"added": added, "known": known}))
+    command_line.print_json({"added": added, "known": known})
 
 
 if __name__ == "__main__":

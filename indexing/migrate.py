@@ -154,7 +154,7 @@ def _metadata(entry: sqlite3.Row) -> dict:
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, MigrateConfig)
-    print(json.dumps({"searchable": migrate_index(Path(config.index))}))
+    command_line.print_json({"searchable": migrate_index(Path(config.index))})
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def main(cfg: DictConfig) -> None:
     assert isinstance(config, RepairConfig)
     dropped, left = repair_index(Path(config.index))
     for key in dropped:
-        print(f"dropped {key}")
-    print(json.dumps({"dropped": len(dropped), "searchable": left}))
+        print(f"dropped {command_line.printable(key)}")
+    command_line.print_json({"dropped": len(dropped), "searchable": left})
 
 
 if __name__ == "__main__":

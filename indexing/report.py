@@ -1,11 +1,11 @@
 """The outcome of every video of a run, a JSON object a line: `report.jsonl`."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from indexing.atomic import write_atomically
+from text import strict_json
 
 _FILE_NAME = "report.jsonl"
 
@@ -37,5 +37,5 @@ class ReportLine:
 
 def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
     """Writes the report of a run, whole or not at all, in place of the last run's."""
-    text = "".join(json.dumps(asdict(line)) + "\n" for line in lines)
+    text = "".join(strict_json.dumps(asdict(line)) + "\n" for line in lines)
     write_atomically(folder / _FILE_NAME, text.encode())

@@ -5,12 +5,12 @@ it came from. A collection that moves to another disk as a whole keeps its keys.
 """
 
 import glob
-import json
 import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from text import strict_json
 from vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _from_jsonl(path: Path) -> list[VideoItem]:
             continue
         where = f"{path}, line {number}"
         try:
-            record = json.loads(line)
+            record = strict_json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: is not JSON ({error})") from error
         if not isinstance(record, dict):

@@ -1,6 +1,5 @@
 """`python -m indexing.status index=DIR`: what an index holds, and how well it searches."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def main(cfg: DictConfig) -> None:
     assert isinstance(config, StatusConfig)
     status = index_status(Path(config.index))
     if config.json:
-        print(json.dumps(status))
+        command_line.print_json(status)
         return
     for name, value in status.items():
         if name == "faiss":

@@ -1,6 +1,5 @@
 """`python -m indexing.verify index=DIR`: reads all of an index and says what is wrong with it."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -229,14 +228,14 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"index={folder}: no such folder")
     problems = []
     for problem in find_problems(folder):
-        print(problem)
+        print(command_line.printable(problem))
         problems.append(problem)
     compared = 0
     if config.sample and not problems:
         problems, compared = reencoding_problems(folder, sample=config.sample, device=config.device)
         for problem in problems:
-            print(problem)
-    print(json.dumps({"problems": len(problems), "encoded_again": compared}))
+            print(command_line.printable(problem))
+    command_line.print_json({"problems": len(problems), "encoded_again": compared})
     if problems:
         print(f"run python -m indexing.repair index={folder}", file=sys.stderr)
         sys.exit(1)

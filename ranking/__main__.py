@@ -1,6 +1,5 @@
 """`python -m ranking judgements=FILE index=DIR output=DIR`: learns what each evidence counts."""
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,7 +77,7 @@ def main(cfg: DictConfig) -> None:
     }
     if num_missing:
         print(f"{num_missing} judgements are of videos that the index lacks", file=sys.stderr)
-    print(json.dumps(summary))
+    command_line.print_json(summary)
 
 
 def _by_query(

@@ -1,6 +1,5 @@
 """`python -m ranking.interaction index=DIR output=DIR`: learns what each token and frame counts."""
 
-import json
 from itertools import product
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def main(cfg: DictConfig) -> None:
     for k, (name, found) in product((1, 10), ranks.items()):
         share = 100 * float(np.mean(np.array(found) <= k)) if found else None
         summary[f"R@{k}{name}"] = None if share is None else round(share, 1)
-    print(json.dumps(summary))
+    command_line.print_json(summary)
 
 
 def _best(query: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

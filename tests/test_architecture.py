@@ -33,9 +33,10 @@ ALLOWED = {
     "ranking.usual_scores": {"indexing"},
     "indexing": {"text", "vision"},
     "indexing.__main__": {"text", "vision", "configs"},
-    **{f"indexing.{tool}": {"vision", "configs"} for tool in TOOLS},
+    **{f"indexing.{tool}": {"text", "vision", "configs"} for tool in TOOLS},
     # To make a ModelSpec, a Sampler or a TowerPlan of what was configured.
     "configs": {"vision"},
+    "configs.command_line": {"text", "vision"},
     "configs.train_schema": {"training", "vision"},
     "training": {"configs", "indexing", "text", "vision"},
     "search": {"configs", "indexing", "ranking", "text", "vision"},
@@ -63,6 +64,7 @@ NOT_ALWAYS_THERE = {
     "jieba",
 }
 SEES_HYDRA = {
+    "configs.command_line",
     "configs",
     "indexing.__main__",
     "ranking.__main__",

@@ -22,6 +22,7 @@ from text.normalization import has_invisible, normalized_query
 from text.quoting import Quoted
 from text.segmentation import missing_segmenters, words
 from text.spelling import Correction, SpellChecker
+from text.terminal import printable
 from text.vocabulary import Vocabulary
 
 LANGUAGES = ("en", "zh", "ja", "ko", "th", "vi")
@@ -96,7 +97,7 @@ class AnalyzedQuery:
             ("skipped", self.skipped),
         )
         lines = [
-            f"{label if i == 0 else '':<10} {value}"
+            f"{label if i == 0 else '':<10} {printable(value)}"
             for label, values in parts
             for i, value in enumerate(values)
             if value

@@ -1,3 +1,5 @@
+import json
+import logging
 import random
 import subprocess
 import sys
@@ -438,6 +440,24 @@ def test_missing_value_is_named_in_one_line(config_name, missing):
     with pytest.raises(MISTAKES) as caught:
         OmegaConf.to_object(compose_config(config_name, []))
     assert one_line(caught.value).startswith(missing)
+
+
+def test_names_in_messages_cannot_steer_the_terminal(capsys, monkeypatch):
+    name = "esc\x1b[31m\u202e\x9b\udcff.mp4"
+    shown = r"esc\x1b[31m\u202e\x9b\udcff.mp4"
+    assert one_line(ValueError(f"videos={name}: no such file")) == f"videos={shown}: no such file"
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    command_line._show_only_own_warnings()
+    logging.getLogger("indexing.anything").warning("%s: is damaged\nor not", name)
+    assert capsys.readouterr().err == f"WARNING: {shown}: is damaged\\nor not\n"
+
+
+def test_printed_json_has_no_nan(capsys):
+    command_line.print_json({"score": float("nan"), "key": "\x1b[31m\n"})
+    out = capsys.readouterr().out
+    assert json.loads(out, parse_constant=pytest.fail) == {"score": None, "key": "\x1b[31m\n"}
+    assert out.count("\n") == 1 and out.strip().isprintable()
 
 
 # Processes.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import indexing.catalogue
 from indexing.catalogue import Catalogue, FileStamp, NewVideo, rebuild_catalogue
 
 
@@ -456,3 +457,18 @@ def test_fault_of_the_disk_is_not_called_damage(catalogue, path, said, expected)
     with pytest.raises(OSError) as raised:
         catalogue.counter("revision")
     assert (raised.value.errno, raised.value.filename) == (expected, str(path))
+
+
+def test_nan_in_metadata_is_nothing_now_and_from_older_versions(tmp_path):
+    catalogue = Catalogue(tmp_path / "catalogue.sqlite")
+    stamp = FileStamp(1, 2, "c")
+    catalogue.store(
+        [NewVideo("a.mp4", "/a.mp4", stamp, "failed", metadata={"x": float("nan"), "y": 1})], [None]
+    )
+    (record,) = catalogue.scan()
+    assert record.metadata == {"x": None, "y": 1}
+    values = indexing.catalogue._values(record, None) | {"metadata": '{"x": NaN, "y": Infinity}'}
+    catalogue._write(record.id, values)
+    (record,) = catalogue.scan()
+    assert record.metadata == {"x": None, "y": None}
+    catalogue.close()

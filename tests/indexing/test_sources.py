@@ -168,3 +168,10 @@ def test_path_that_is_not_there_is_a_one_line_error(tmp_path, name):
 def test_empty_name_says_what_to_give():
     with pytest.raises(ValueError, match="videos is empty"):
         collect_videos("")
+
+
+def test_numbers_that_are_not_finite_are_nothing(tmp_path):
+    line = '{"video": "a.mp4", "score": NaN, "deep": [{"x": -Infinity}, 1e999], "year": 2019}'
+    (tmp_path / "list.jsonl").write_text(line)
+    (item,) = collect_videos(str(tmp_path / "list.jsonl"))
+    assert item.metadata == {"score": None, "deep": [{"x": None}, None], "year": 2019}
