@@ -30,6 +30,10 @@ from vision.sampling import Sampler
 
 _KILL_SECONDS = 5.0
 _RETRY_SECONDS = 0.1
+# Sent to all processes of a service or a terminal; Windows has no SIGHUP.
+_PARENTS_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -159,11 +163,11 @@ def kill_worker(process: Any) -> None:
 
 def start_decode_server() -> None:
     """Starts the process that workers are forked from, which needs seconds to load its libraries,
-    and does not wait for it. Started from the main thread, it is deaf to SIGTERM, which some
-    systems send to all processes of a service, and which is this process's to hear."""
+    and does not wait for it. Started from the main thread, it ignores SIGTERM and SIGHUP, which
+    services and terminals send to all their processes, and which are this process's to hear."""
     if _context().get_start_method() != "forkserver":
         return
-    with _environment(_ONE_THREAD), _deaf_to_sigterm():
+    with _environment(_ONE_THREAD), _ignored_signals():
         forkserver.ensure_running()
 
 
@@ -220,8 +224,8 @@ def _answer(
 
 def be_a_worker(memory_bytes: int) -> None:
     """One thread; deaf to what the parent is to hear; silent; gone with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, *_PARENTS_SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg and decord write there what they please
     # The server lives as long as anyone holds this end of its pipe: only the parent is to.
@@ -255,16 +259,18 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_sigterm() -> Iterator[None]:
-    """What is started within inherits it. Only the main thread may change what signals do."""
+def _ignored_signals() -> Iterator[None]:
+    """What is started within ignores the parent's signals. Only the main thread may change what
+    signals do."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _PARENTS_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _context() -> Any:

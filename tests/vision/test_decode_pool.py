@@ -217,7 +217,7 @@ def test_worker_that_is_killed_from_outside_does_not_stop_the_run(tmp_path, name
         assert_whole(video, decoder="pyav")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_do_not_hear_what_the_parent_is_to_hear(tmp_path, number):
     items = videos(tmp_path, "slow-1", "slow-2")
 
@@ -244,13 +244,14 @@ if __name__ == "__main__":
     servers = psutil.Process().children()
     for server in servers:
         server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGHUP)
     time.sleep(1)
     names = [s for s in servers if s.is_running() and s.status() != psutil.STATUS_ZOMBIE]
     print(any("forkserver" in " ".join(server.cmdline()) for server in names))
 """
 
 
-def test_server_does_not_hear_sigterm():
+def test_server_hears_neither_sigterm_nor_sighup():
     command = [sys.executable, "-c", SERVER_SCRIPT]
     finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100)
     assert finished.stdout.split() == ["True"], finished.stderr
