@@ -127,14 +127,14 @@ def timed_document(video_id: int, text: TimedText) -> "Document":
 
 
 def best_text(record: VideoRecord, wanted: Iterable[str]) -> tuple[str, str]:
-    """The field and the text about a video that have most of these stems, each counted with its
-    field's weight; of equals the first and shortest."""
+    """The field and the text about a video that have most of these stems; of equals that of the
+    field with the greatest weight, then the shortest."""
     wanted = frozenset(wanted)
-    best, found = (0, 0), ("name", PurePosixPath(record.key).name)
+    best, found = (0, 0, 0), ("name", PurePosixPath(record.key).name)
     for field, texts in texts_of(record).items():
         for text in texts:
             shared = len(_different_stems(text) & wanted)
-            value = (shared * FIELDS[field], -len(text))
+            value = (shared, FIELDS[field], -len(text))
             if shared and value > best:
                 best, found = value, (field, record.key if field == "name" else text)
     return found[0], snippet(found[1])

@@ -4,6 +4,7 @@ speak of."""
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from indexing.documents import stems, words_of
 from indexing.hits import LexicalHit, SearchHit
@@ -11,6 +12,7 @@ from indexing.reading import IndexReader
 from ranking.evidence import Evidence
 from ranking.fusion import leading
 from ranking.request import PICTURE, WORDS, Request
+from text.function_words import content_words
 
 _LEAST_TEXTS = 30  # that are looked for
 _LEAST_SHARE = 0.25  # of what is asked, in a text that counts beside pictures
@@ -22,7 +24,7 @@ class FoundText:
 
     Attributes:
         hit: where it is.
-        share: of what is asked that it has, 0 to 1.
+        share: of the content words that are asked, that it has, 0 to 1.
     """
 
     hit: LexicalHit
@@ -30,16 +32,23 @@ class FoundText:
 
 
 def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> list[FoundText]:
-    """Texts that have words of the query, best first."""
+    """Texts that have words of the query, best first.
+
+    Function words are looked for only where there are no others: when texts alone are searched, or
+    when a number is what a video is called, such as `IMG_0042` or `1917`.
+    """
     if WORDS not in request.sources or not request.words:
         return []
+    content = content_words(request.words)
     hits = reader.search_words(
-        request.words,
+        content or request.words,
         k=max(k, _LEAST_TEXTS),
-        excluded=request.excluded_words,
+        excluded=content_words(request.excluded_words),
         where=request.where,
         level=level,
     )
+    if PICTURE in request.sources and not content:
+        hits = [hit for hit in hits if _is_called(hit, request.words)]
     if not hits:
         return []
     least = 0.0
@@ -47,7 +56,7 @@ def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> 
         # A text that shares a word or two with the query is no evidence beside one with all of
         # it, nor where there is none with more.
         hits, least = leading(hits, [hit.score for hit in hits]), _LEAST_SHARE
-    asked = _weighted_words(reader, request.words)
+    asked = _weighted_words(reader, content or request.words)
     found = [FoundText(hit, _share(asked, hit.text)) for hit in hits]
     return [text for text in found if text.share >= least]
 
@@ -78,6 +87,13 @@ def hits_of_texts(
         evidence = Evidence(WORDS, rank, text.hit.score, detail, share=text.share)
         hits.append(replace(hit, evidence=(evidence,)))
     return hits
+
+
+def _is_called(hit: LexicalHit, asked: Sequence[str]) -> bool:
+    """Whether these words, of which one is a number, are a video's whole title or name."""
+    called = PurePosixPath(hit.text).stem if hit.source == "name" else hit.text
+    has_number = any(char.isdigit() for word in asked for char in word)
+    return has_number and words_of([called.replace("_", " ")]) == list(asked)
 
 
 def _spoken_of(

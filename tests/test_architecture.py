@@ -29,7 +29,7 @@ ALLOWED = {
     "ranking.query_encoding": {"text", "vision"},
     "ranking.reranking": {"indexing"},
     "ranking.retrieval": {"indexing"},
-    "ranking.texts": {"indexing"},
+    "ranking.texts": {"indexing", "text"},
     "ranking.usual_scores": {"indexing"},
     "indexing": {"text", "vision"},
     "indexing.__main__": {"text", "vision", "configs"},

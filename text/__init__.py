@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from text.encoding import TextEncoder, trimmed
     from text.entities import Entity
     from text.everyday import everyday_queries
+    from text.function_words import content_words
     from text.scripts import scripts_of
     from text.segmentation import missing_segmenters, words
     from text.spelling import Correction
@@ -26,6 +27,7 @@ __all__ = [
     "TokenEncoder",
     "Tokenizer",
     "Vocabulary",
+    "content_words",
     "everyday_queries",
     "missing_segmenters",
     "scripts_of",
@@ -45,6 +47,7 @@ _MODULES = {
     "TokenEncoder": "token_encoding",
     "Tokenizer": "tokenizer",
     "Vocabulary": "vocabulary",
+    "content_words": "function_words",
     "everyday_queries": "everyday",
     "missing_segmenters": "segmentation",
     "scripts_of": "scripts",

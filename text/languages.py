@@ -56,9 +56,14 @@ _VIETNAMESE_SYLLABLE = regex.compile(
 _WORD = regex.compile(r"[\p{L}\p{M}]+")
 
 
+def languages_of_script(script: str) -> tuple[str, ...]:
+    """ISO 639-1 codes of the languages that are written in a script of `text.scripts`, other than
+    the Latin one; none where it is not known."""
+    return tuple(_LANGUAGES_OF_SCRIPT.get(script, "").split())
+
+
 def is_japanese(text: str) -> bool:
-    """Whether its Han signs are to be read as Japanese: kana or forms of Japan stand among "
-    "them."""
+    """Whether its Han signs are to be read as Japanese: kana or forms of Japan stand among them."""
     return bool(_JAPANESE.search(text))
 
 

@@ -5,6 +5,7 @@ import threading
 import types
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from indexing.writer import IndexWriter
 from ranking.request import PICTURE, WORDS, Request
 from ranking.retrieval import Retriever
 from tests.indexing.small_index import SETTINGS, D, queries, random_index, unit, video_of
+from text.segmentation import words
 
 pytest.importorskip("tantivy")
 
@@ -100,16 +102,16 @@ def test_words_and_pictures_together_go_before_either(make, rng):
             half=(shows(SEA), {"title": "a cat runs"}),
         )
     )
-    words = ("a", "dog", "runs")
-    found = retriever.search(Request(DOG, words=words), k=3, level="video")
+    asked = ("a", "dog", "runs")
+    found = retriever.search(Request(DOG, words=asked), k=3, level="video")
     assert keys(found)[0] == "both.mp4"
     assert set(keys(found)) == {"both.mp4", "seen.mp4", "said.mp4"}
     assert sources(found[0]) == {PICTURE, WORDS}
     text = next(each for each in found[0].evidence if each.source == WORDS)
     assert text.share == pytest.approx(1) and "title: a dog runs" in text.detail
-    only = Request(DOG, words=words, sources=(WORDS,))
+    only = Request(DOG, words=asked, sources=(WORDS,))
     assert set(keys(retriever.search(only, k=2, level="video"))) == {"both.mp4", "said.mp4"}
-    without = Request(DOG, words=words, sources=(PICTURE,))
+    without = Request(DOG, words=asked, sources=(PICTURE,))
     assert set(keys(retriever.search(without, k=2, level="video"))) == {"both.mp4", "seen.mp4"}
 
 
@@ -130,10 +132,55 @@ def test_share_of_a_text_counts_rare_words_more(make, rng):
 def test_text_with_hardly_a_word_is_no_evidence_beside_pictures(make, rng):
     videos = collection(rng, seen=(shows(DOG), {}), said=(shows(OTHER), {"title": "man in a car"}))
     retriever = make(videos)
-    words = ("dogs", "running", "in", "the", "street")
-    found = retriever.search(Request(DOG, words=words), k=3, level="video")
+    asked = ("dogs", "running", "in", "the", "street")
+    found = retriever.search(Request(DOG, words=asked), k=3, level="video")
     assert found[0].key == "seen.mp4"
     assert all(sources(hit) == {PICTURE} for hit in found)
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+@pytest.mark.parametrize(
+    ("query", "titles"),
+    [
+        ("a dog", ["A day in Paris", "a", "A-roll", "b-roll"]),
+        ("the dog in the sea with 2 cats", ["The office", "in", "With the Beatles", "Part 2"]),
+        ("der Hund auf dem Sofa", ["Der Tag", "Auf dem Weg", "dem"]),
+        ("un chien dans la neige", ["La vie", "Un jour dans Paris"]),
+        ("IMG dog", ["IMG_0001", "IMG 0002"]),
+        ("一只狗在海滩上", ["巴黎的一天", "在路上", "一个"]),
+        ("the", ["The office", "the"]),
+    ],
+)
+def test_words_that_say_nothing_are_no_evidence(make, rng, query, titles, level):
+    pytest.importorskip("spacy")
+    pytest.importorskip("rjieba")
+    traps = {f"trap{i}": (shows(OTHER), {"title": title}) for i, title in enumerate(titles)}
+    retriever = make(collection(rng, seen=(shows(DOG), {}), **traps))
+    asked = Request(DOG, words=words(query))
+    alone = retriever.search(replace(asked, sources=(PICTURE,)), k=5, level=level)
+    assert retriever.search(asked, k=5, level=level) == alone
+
+
+def test_words_that_say_nothing_are_found_when_texts_are_searched_alone(make, rng):
+    retriever = make(collection(rng, office=(shows(OTHER), {"title": "The office"})))
+    request = Request(DOG, words=("the",), sources=(WORDS,))
+    assert keys(retriever.search(request, k=3, level="video")) == ["office.mp4"]
+
+
+def test_number_that_is_typed_alone_is_a_name(make, rng):
+    segments = shows(OTHER)
+    videos = {f"trip/IMG_000{i}.mp4": (segments, {}, []) for i in range(4)}
+    videos["film.mp4"] = (segments, {"title": "1917"}, [])
+    retriever = make(videos | collection(rng))
+    for query, key in (("IMG_0002", "trip/IMG_0002.mp4"), ("1917", "film.mp4")):
+        found = retriever.search(Request(DOG, words=words(query)), k=20, level="video")
+        assert [hit.key for hit in found if WORDS in sources(hit)] == [key]
+
+
+def test_words_that_say_nothing_exclude_nothing(make, rng):
+    retriever = make(collection(rng, park=(shows(DOG), {"title": "a dog in the park"})))
+    request = Request(DOG, words=("dog",), excluded_words=("the", "cat"), sources=(WORDS,))
+    assert keys(retriever.search(request, k=3, level="video")) == ["park.mp4"]
 
 
 @pytest.mark.parametrize("level", ["video", "moment"])
