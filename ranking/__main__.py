@@ -23,7 +23,6 @@ def main(cfg: DictConfig) -> None:
     assert isinstance(config, RankerConfig)
     judgements = read_judgements(Path(config.judgements))
 
-    from ranking.candidates import describe_candidates
     from ranking.learned import ndcg, train_ranker
     from search import Searcher
 
@@ -37,13 +36,9 @@ def main(cfg: DictConfig) -> None:
         features, fused = {}, {}
         for query, grades in judged.items():
             request = searcher.request(query)
-            features[query] = describe_candidates(
-                searcher.reader,
-                list(grades),
-                wanted=request.wanted,
-                words=request.words,
-                names=request.names,
-            )
+            # Described beside what a search finds, as the ranker will see them.
+            every = list(dict.fromkeys([*grades, *searcher.retriever.candidates(request)]))
+            features[query] = searcher.retriever.describe(request, every)[: len(grades)]
             fused[query] = searcher.retriever.order(request, list(grades))
     finally:
         searcher.close()

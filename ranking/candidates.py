@@ -1,6 +1,6 @@
 """Videos of an index and what is asked -> what is known of each: what a learned ranker looks at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ def describe_candidates(
     wanted: np.ndarray,
     words: Sequence[str],
     names: Sequence[str] = (),
+    confidence: Callable[[np.ndarray], np.ndarray] | None = None,
     now: datetime | None = None,
 ) -> np.ndarray:
     """The features of videos that are in the index, as candidates of one query.
@@ -37,6 +38,7 @@ def describe_candidates(
         wanted: `(D,)`, the query's embedding.
         words: of the query; none to leave texts out.
         names: that the query has, see `text.entities`.
+        confidence: `(n, D)` embeddings of videos to `(n,)`, how probable it is that each matches.
         now: that a video's age is counted to; default: the present.
 
     Returns:
@@ -62,6 +64,8 @@ def describe_candidates(
         "log_duration": np.log([max(1e-3, float(video.spans[:, 1].max())) for video in videos]),
         "log_segments": np.log([len(video.spans) for video in videos]),
     }
+    if confidence is not None:
+        columns["confidence"] = confidence(np.stack([video.whole for video in videos]))
     now = now or datetime.now()
     columns["freshness_days"] = np.array(
         [_age_days(records[video_id].metadata.get("date"), now) for video_id in video_ids]

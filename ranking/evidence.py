@@ -10,7 +10,8 @@ class Evidence:
     """One reason for a hit.
 
     Attributes:
-        source: what found or judged it: `video`, `moment`, `lexical`, `rerank`, ...
+        source: what found it, `picture` or `words`, or judged it: `tokens` (late interaction),
+            `events` (their order), `without` (what was not to be seen) or `learned` (a ranker).
         rank: its rank there, from 1; None where the source does not rank.
         score: what the source said of it, in its own unit; None where it has none.
         detail: in a few words: the caption's words that matched, the second that was read.

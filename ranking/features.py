@@ -14,7 +14,6 @@ FEATURE_NAMES = (
     "video_similarity",  # of the query's embedding to the video's
     "moment_similarity",  # to the best segment's
     "top3_similarity",  # mean of the three best segments
-    "late_interaction",  # of tokens and frames
     "lexical",  # BM25, of all text of the video
     "lexical_captions",  # BM25 by where the words stand
     "lexical_title",
@@ -26,15 +25,13 @@ FEATURE_NAMES = (
     "moment_rank",
     "lexical_rank",
     "entity_share",  # of the query's named entities that the video names, 0 to 1
-    "constraint_share",  # of the query's soft constraints that the video meets, 0 to 1
-    "confidence",  # probability that it matches
+    "confidence",  # probability that the picture matches, 0 to 1
     "log_duration",  # natural logarithm of seconds
     "log_segments",  # natural logarithm of their number
     "freshness_days",  # since the video's date
     # How far behind the best of the query's candidates: comparable between queries.
     "video_similarity_behind",
     "moment_similarity_behind",
-    "late_interaction_behind",
     "lexical_behind",
 )
 _BEHIND = "_behind"

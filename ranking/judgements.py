@@ -3,12 +3,11 @@
 JSON Lines, an object a line, in UTF-8; blank lines are passed over:
 
     {"query": "a dog catches a frisbee", "video": "dogs/park.mp4", "relevance": 3}
-    {"query": "a goal", "video": "cup.mp4", "relevance": 4, "start_seconds": 61, "end_seconds": 70}
     {"query": "a sunset", "video": "beach.mp4", "clicks": 12, "impressions": 40}
 
 `video` is a key of the index. `relevance` is a whole number from 0 (wrong) to 4 (just that). Clicks
 become one: four times the lower bound of the rate of clicks, rounded up, so that one click of one
-is not taken for certain.
+is not taken for certain. A ranker orders whole videos, so a judgement of some seconds is refused.
 """
 
 import json
@@ -18,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 MAX_RELEVANCE = 4
-_FIELDS = {
-    *("query", "video", "relevance", "clicks", "impressions"),
-    *("start_seconds", "end_seconds"),
-}
+_FIELDS = {"query", "video", "relevance", "clicks", "impressions"}
+_SECONDS = ("start_seconds", "end_seconds")
 _Z = 1.96  # of a 95 % interval
 
 
@@ -31,13 +28,11 @@ class Judgement:
 
     Attributes:
         relevance: 0 to 4.
-        span: start and end seconds of what is judged; None for the whole video.
     """
 
     query: str
     video: str
     relevance: int
-    span: tuple[float, float] | None = None
 
 
 def read_judgements(path: Path) -> list[Judgement]:
@@ -58,7 +53,7 @@ def read_judgements(path: Path) -> list[Judgement]:
             continue
         try:
             judgement = _parse(line)
-            place = (judgement.query, judgement.video, judgement.span)
+            place = (judgement.query, judgement.video)
             if place in known:
                 raise ValueError(f"judges the same as line {known[place]}: keep one of them")
         except ValueError as error:
@@ -97,12 +92,17 @@ def _parse(line: bytes) -> Judgement:
         raise ValueError(f"{reason}; write an object a line") from error
     if not isinstance(entry, dict):
         raise ValueError(f"is a {type(entry).__name__}: must be an object")
+    for name in _SECONDS:
+        if name in entry:
+            raise ValueError(
+                f"has {name}, and a ranker orders whole videos: judge the video, without seconds"
+            )
     if unknown := entry.keys() - _FIELDS:
         raise ValueError(
             f"has an unknown field {min(unknown)!r}: must be of {', '.join(sorted(_FIELDS))}"
         )
     query, video = _text(entry, "query"), _text(entry, "video")
-    return Judgement(query, video, _relevance(entry), _span(entry))
+    return Judgement(query, video, _relevance(entry))
 
 
 def _text(entry: dict[str, Any], name: str) -> str:
@@ -130,23 +130,3 @@ def _whole(entry: dict[str, Any], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name}={value!r}: must be a whole number")
     return value
-
-
-def _span(entry: dict[str, Any]) -> tuple[float, float] | None:
-    given = [name for name in ("start_seconds", "end_seconds") if entry.get(name) is not None]
-    if not given:
-        return None
-    if len(given) == 1:
-        raise ValueError(f"has {given[0]} alone: give start_seconds and end_seconds, or neither")
-    span = []
-    for name in given:
-        value = entry[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not abs(value) < math.inf:
-            raise ValueError(f"{name}={value!r}: must be a number of seconds")
-        span.append(float(value))
-    if not 0 <= span[0] < span[1]:
-        raise ValueError(
-            f"start_seconds={span[0]}, end_seconds={span[1]}: must be at least 0, and the end later"
-        )
-    return span[0], span[1]

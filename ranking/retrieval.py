@@ -101,6 +101,30 @@ class Retriever:
         for level in LEVELS:
             self.usual.background(level)
 
+    def describe(self, request: Request, video_ids: Sequence[int]) -> np.ndarray:
+        """`(n, F)` float32, what a ranker looks at of each of these videos, as candidates of one
+        query."""
+        background = self.usual.background("video")
+        calibration = self._calibration
+
+        def confidence(whole: np.ndarray) -> np.ndarray:
+            assert background is not None
+            return calibration.probability(background.features(request.wanted, whole))
+
+        return describe_candidates(
+            self._reader,
+            video_ids,
+            wanted=request.wanted,
+            words=request.words if WORDS in request.sources else (),
+            names=request.names,
+            confidence=None if background is None else confidence,
+        )
+
+    def candidates(self, request: Request) -> list[int]:
+        """The videos that a ranker puts into order in a search for ten."""
+        # A search with a ranker looks at as many pictures as this, and adds what texts find.
+        return [hit.video_id for hit in self._by_sources(request, k=_POOL, level="video")]
+
     def order(self, request: Request, video_ids: Sequence[int]) -> list[int]:
         """These videos in the order in which a search has them; those that it does not find last.
 
@@ -114,13 +138,7 @@ class Retriever:
         assert self._ranker is not None
         if not hits:
             return hits
-        features = describe_candidates(
-            self._reader,
-            [hit.video_id for hit in hits],
-            wanted=request.wanted,
-            words=request.words if WORDS in request.sources else (),
-            names=request.names,
-        )
+        features = self.describe(request, [hit.video_id for hit in hits])
         scores = self._ranker.score(features).tolist()
         judged = [
             replace(hit, score=score, evidence=(*hit.evidence, Evidence(LEARNED, score=score)))

@@ -66,12 +66,6 @@ def missing_segmenters(text: str) -> tuple[str, ...]:
     )
 
 
-def segmenter_names() -> tuple[str, ...]:
-    """The segmenters that are installed: an index of words is to be asked with those it was made
-    with."""
-    return tuple(kind for kind in _MISSING if _segmenter(kind) is not None)
-
-
 def _words_of_line(line: str) -> Iterator[str]:
     for kind, stretch in _stretches(line):
         if kind in _MISSING:

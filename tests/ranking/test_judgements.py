@@ -21,13 +21,13 @@ def test_lines_are_judgements_in_their_order(tmp_path):
         tmp_path,
         GOOD,
         "",
-        {"query": "猫", "video": "b.mp4", "relevance": 0, "start_seconds": 1, "end_seconds": 2.5},
+        {"query": "猫", "video": "b.mp4", "relevance": 0},
         {"query": "a dog", "video": "b.mp4", "clicks": 30, "impressions": 40},
         "   ",
     )
     assert read_judgements(path) == [
         Judgement("a dog", "a.mp4", 3),
-        Judgement("猫", "b.mp4", 0, (1.0, 2.5)),
+        Judgement("猫", "b.mp4", 0),
         Judgement("a dog", "b.mp4", 3),
     ]
 
@@ -65,9 +65,8 @@ def test_clicks_become_a_grade(clicks, impressions, relevance):
         ({**GOOD, "clicks": 1, "impressions": 2}, "has relevance and clicks"),
         ({"query": "a", "video": "b", "clicks": 3, "impressions": 2}, "clicks=3: must be 0 to"),
         ({**GOOD, "rel": 1}, "has an unknown field 'rel'"),
-        ({**GOOD, "start_seconds": 1}, "has start_seconds alone"),
-        ({**GOOD, "start_seconds": 2, "end_seconds": 2}, "must be at least 0, and the end later"),
-        ({**GOOD, "start_seconds": "1", "end_seconds": 2}, "must be a number of seconds"),
+        ({**GOOD, "start_seconds": 1, "end_seconds": 2}, "a ranker orders whole videos"),
+        ({**GOOD, "end_seconds": None}, "has end_seconds, and a ranker orders whole videos"),
         (GOOD, "judges the same as line 1: keep one of them"),
     ],
 )

@@ -11,6 +11,7 @@ import ranking.__main__
 import search
 from configs.schema import RankerConfig
 from indexing import IndexReader
+from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
 from ranking import FEATURE_NAMES, LearnedRanker
 from ranking.candidates import describe_candidates
@@ -193,3 +194,38 @@ def test_videos_of_an_index_by_key(reader):
     assert ids.keys() == {f"{i}.mp4" for i in range(NUM_VIDEOS)}
     hit = reader.search(wanted(1), k=1)[0]
     assert ids[hit.key] == hit.video_id
+
+
+def test_every_feature_is_known_of_some_candidate_of_a_search(tmp_path):
+    rng = np.random.default_rng(4)
+    said = [
+        {"captions": ["a dog"]},
+        {"title": "dog"},
+        {"tags": ["dog"]},
+        {"date": "2026-11-15", "title": "Paris"},
+        {},  # read
+        {},  # heard
+    ]
+    with IndexWriter(tmp_path, SETTINGS) as writer:
+        for number, metadata in enumerate(said):
+            key = f"{number}.mp4"
+            writer.add(*video_of(key, rng.normal(size=(2, D)), metadata=metadata))
+        writer.add(*video_of("my dog.mp4", rng.normal(size=(2, D))))
+        writer.save()
+        for key, source in (("4.mp4", "ocr"), ("5.mp4", "speech")):
+            video_id = writer.catalogue.records()[key].id
+            text = TimedText(source, 0.0, 1.0, "the dog")
+            writer.catalogue.store_texts(video_id, source, [text], engine="given")
+        writer.publish(sentences=lambda: unit(rng.normal(size=(40, D))))
+    reader = IndexReader(tmp_path)
+    retriever = Retriever(reader)
+    request = Request(unit(rng.normal(size=D)), words=("dog",), names=("Paris",))
+    found = retriever.candidates(request)
+    features = retriever.describe(request, found)
+    hits = retriever.search(request, k=10, level="video")
+    reader.close()
+    assert sorted(found) == sorted(hit.video_id for hit in hits)
+    assert [n for n, e in zip(FEATURE_NAMES, features.T, strict=True) if np.isnan(e).all()] == []
+    confidence = dict(zip(found, features[:, FEATURE_NAMES.index("confidence")], strict=True))
+    for hit in hits:
+        assert confidence[hit.video_id] == pytest.approx(hit.confidence, abs=1e-6)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from text.segmentation import missing_segmenters, segmenter_names, words
+from text.segmentation import missing_segmenters, words
 
 
 def needs(*names):
@@ -81,4 +81,3 @@ def test_what_is_missing_is_said_for_the_text_at_hand(without):
     assert missing_segmenters("a dog") == ()
     (line,) = missing_segmenters("a dog\n狗")
     assert line.startswith("words of Chinese: rjieba is not installed")
-    assert {"zh", "vi"}.isdisjoint(segmenter_names())
