@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from configs import schema, train_schema
+from configs.paths import escape_interpolation, expand_paths
 from text import strict_json
 from text.terminal import printable
 
@@ -78,6 +79,7 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
 
     def task(cfg: DictConfig) -> None:
         try:
+            expand_paths(cfg)
             main(cfg)
         except Exception as error:  # Hydra would print a line of its own before passing it on
             failures.append(error)
@@ -227,9 +229,7 @@ def quote(value: str) -> str:
     """
     if value == "???":
         raise ValueError("??? on its own means that a value is missing; write a path as ./???")
-    # OmegaConf: `${` starts an interpolation unless a backslash stands before it, and backslashes
-    # right before `${` are escapes themselves.
-    escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
+    escaped = escape_interpolation(value)
     # Hydra: inside single quotes, backslashes count as escapes only before a quote.
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", escaped)
     trailing = len(escaped) - len(escaped.rstrip("\\"))

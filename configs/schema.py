@@ -15,11 +15,21 @@ if TYPE_CHECKING:
     from vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
 
 
-def option(text: str, default: Any = MISSING) -> Any:
-    """A field with its line of help; without a default, the YAML gives the value."""
+def option(text: str, default: Any = MISSING, *, is_path: bool = False) -> Any:
+    """A field with its line of help; without a default, the YAML gives the value.
+
+    Args:
+        is_path: whether it is a path or a list of paths, in which `~` and `$HOME` are expanded.
+    """
+    metadata = {"help": text, "is_path": is_path}
     if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def path_option(text: str, default: Any = MISSING) -> Any:
+    """The same for a path or a list of paths."""
+    return option(text, default, is_path=True)
 
 
 class Decoder(Enum):
@@ -34,8 +44,8 @@ class Level(Enum):
 
 @dataclass
 class ModelConfig:
-    name: str = option("mini, an open_clip architecture, hf-hub:OWNER/NAME, or a folder")
-    pretrained: str | None = option("open_clip's tag of the weights, or a file of them", None)
+    name: str = path_option("mini, an open_clip architecture, hf-hub:OWNER/NAME, or a folder")
+    pretrained: str | None = path_option("open_clip's tag of the weights, or a file of them", None)
     scripts: list[str] = option(
         "Unicode scripts the text tower was trained on, such as [Latin]; [] if unknown", []
     )
@@ -241,7 +251,7 @@ class SegmentsConfig:
 class IndexFolderConfig:
     """`index=DIR` is `index.folder=DIR`; what is not given stays as the index was built."""
 
-    folder: str = option("the folder of the index, made if missing; index=DIR for short")
+    folder: str = path_option("the folder of the index, made if missing; index=DIR for short")
     kind: str = option("of its FAISS indexes: auto, flat, or what FAISS's index_factory takes")
     recall: float = option("share of the true ten nearest that a search should find; 0.5 to 1")
     memory_mb: float = option("MiB that FAISS may take for all segments; 0 for no limit")
@@ -254,7 +264,9 @@ class IndexFolderConfig:
 
 @dataclass
 class IndexConfig:
-    videos: str = option("a folder, a file, a glob, a .txt of paths, or a .jsonl with captions")
+    videos: list[str] = path_option(
+        "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, or [A,B] of these"
+    )
     index: IndexFolderConfig = option("the index")
     model: ModelConfig | None = option(
         "preset, open_clip name or folder; default: the index's", None
@@ -262,6 +274,7 @@ class IndexConfig:
     sampling: Any = option("which frames are looked at: interval, uniform, keyframes or shots")
     decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
+    images: bool = option("index the photos of folders too, each as a video of one frame")
     prune: bool = option("remove from the index what `videos` no longer lists")
     retry_failed: bool = option("try again what failed before, though the file is the same")
     check_content: bool = option("compare contents even where size and time are the same")
@@ -270,18 +283,19 @@ class IndexConfig:
     precision: str = option("auto, fp32, bf16")
 
     def __post_init__(self) -> None:
+        require(bool(self.videos), "videos", self.videos, "a path or [PATH,PATH]")
         require(0 <= self.niceness <= 19, "niceness", self.niceness, "0 to 19")
 
 
 @dataclass
 class StatusConfig:
-    index: str = option("the folder of the index")
+    index: str = path_option("the folder of the index")
     json: bool = option("print JSON instead of lines")
 
 
 @dataclass
 class VerifyConfig:
-    index: str = option("the folder of the index")
+    index: str = path_option("the folder of the index")
     sample: int = option("videos to decode and encode again, to compare; 0 for none")
     device: str = option("auto, cpu, cuda, cuda:N")
 
@@ -291,17 +305,17 @@ class VerifyConfig:
 
 @dataclass
 class RepairConfig:
-    index: str = option("the folder of the index")
+    index: str = path_option("the folder of the index")
 
 
 @dataclass
 class MigrateConfig:
-    index: str = option("the folder of an index in an older format")
+    index: str = path_option("the folder of an index in an older format")
 
 
 @dataclass
 class DeleteConfig:
-    index: str = option("the folder of the index")
+    index: str = path_option("the folder of the index")
     keys: list[str] = option("of the videos to delete: KEY or [KEY,KEY]", [])
     where: str | None = option("delete the videos like this, such as \"tag = 'old'\"", None)
 
@@ -312,8 +326,8 @@ class DeleteConfig:
 
 @dataclass
 class MergeConfig:
-    sources: list[str] = option("folders of the indexes to bring together: [DIR,DIR]", [])
-    index: str = option("the folder of the index they are added to, made if missing")
+    sources: list[str] = path_option("folders of the indexes to bring together: [DIR,DIR]", [])
+    index: str = path_option("the folder of the index they are added to, made if missing")
     prefix: bool = option("put the name of a source's folder before its keys")
 
     def __post_init__(self) -> None:
@@ -322,7 +336,7 @@ class MergeConfig:
 
 @dataclass
 class EnrichConfig:
-    index: str = option("the folder of the index")
+    index: str = path_option("the folder of the index")
     ocr: bool = option("read what is written in the videos")
     ocr_every_seconds: float = option("a longer segment is read more than once; more than 0")
     ocr_confidence: float = option("lines of which the reader is less sure are left out; 0 to 1")
@@ -332,7 +346,9 @@ class EnrichConfig:
         "grid, in levels of 255; 0 reads all"
     )
     speech: bool = option("write down what is said in the videos")
-    speech_model: str = option("a Whisper model: a folder in CTranslate2's format, or a hub's name")
+    speech_model: str = path_option(
+        "a Whisper model: a folder in CTranslate2's format, or a hub's name"
+    )
     speech_language: str | None = option("such as en; default: detected in each video", None)
     decoding: DecodingConfig = option("how videos are decoded")
     niceness: int = option("0 to 19, how far to step back for other processes, such as searches")
@@ -352,16 +368,16 @@ class EnrichConfig:
 
 @dataclass
 class ExportConfig:
-    index: str = option("the folder of the index")
-    output: str = option("the folder for videos.parquet and segments.parquet, made if missing")
+    index: str = path_option("the folder of the index")
+    output: str = path_option("the folder for videos.parquet and segments.parquet, made if missing")
     frames: bool = option("also frames.parquet: a row for each frame that was looked at")
 
 
 @dataclass
 class RankerConfig:
-    judgements: str = option("a .jsonl of judgements or clicks, see docs/relevance.md")
-    index: str = option("the folder of the index that they are about")
-    output: str = option("the folder for the ranker, made if missing")
+    judgements: str = path_option("a .jsonl of judgements or clicks, see docs/relevance.md")
+    index: str = path_option("the folder of the index that they are about")
+    output: str = path_option("the folder for the ranker, made if missing")
     test_share: float = option("of the queries, not trained on but measured; 0 to less than 1")
     seed: int = option("of what is drawn at random")
     device: str = option("auto, cpu, cuda, cuda:N")
@@ -372,8 +388,8 @@ class RankerConfig:
 
 @dataclass
 class InteractionConfig:
-    index: str = option("the folder of an index of captioned videos")
-    output: str = option("the folder for the weights, made if missing")
+    index: str = path_option("the folder of an index of captioned videos")
+    output: str = path_option("the folder for the weights, made if missing")
     test_share: float = option("of the videos, not trained on but measured; 0 to 0.5")
     epochs: int = option("passes over the captions; at least 1")
     seed: int = option("of what is drawn at random")
@@ -386,10 +402,10 @@ class InteractionConfig:
 
 @dataclass
 class SearchConfig:
-    index: str = option("the folder of the index")
+    index: str = path_option("the folder of the index")
     query: str | None = option("what the video should show, in words", None)
-    image: str | None = option("an image to search by, instead of words or beside them", None)
-    video: str | None = option("a video to search by, instead of words or beside them", None)
+    image: str | None = path_option("an image to search by, instead of words or beside them", None)
+    video: str | None = path_option("a video to search by, instead of words or beside them", None)
     k: int = option("hits to return; at least 1")
     level: Level = option("video: whole videos; moment: the seconds in them")
     where: str | None = option(
@@ -397,13 +413,13 @@ class SearchConfig:
     )
     min_confidence: float = option("leave out hits less probable to match than this; 0 to 1")
     sources: list[str] = option("what is looked at: picture, words; [] for both", [])
-    ranker: str | None = option("folder of a ranker that python -m ranking trained", None)
-    reranker: str | None = option("folder that python -m ranking.interaction trained", None)
+    ranker: str | None = path_option("folder of a ranker that python -m ranking trained", None)
+    reranker: str | None = path_option("folder that python -m ranking.interaction trained", None)
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
     json: bool = option("print a JSON list of hits instead of a table")
-    page: str | None = option("also write the hits as a web page to this file", None)
+    page: str | None = path_option("also write the hits as a web page to this file", None)
     model: ModelConfig | None = option("only to insist on a model; default: the index's", None)
     device: str = option("auto, cpu, cuda, cuda:N")
 

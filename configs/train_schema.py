@@ -5,7 +5,7 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import DecodingConfig, ModelConfig, option, require
+from configs.schema import DecodingConfig, ModelConfig, option, path_option, require
 
 if TYPE_CHECKING:
     from training.network import TowerPlan
@@ -32,11 +32,13 @@ class PoolingKind(Enum):
 
 @dataclass
 class DataConfig:
-    train: list[str] = option("captioned videos to train on: FILE or [FILE,FILE]", [])
-    val: list[str] = option("captioned videos to evaluate on: FILE or [FILE,FILE]", [])
-    videos: str | None = option("folder of the videos that a published list names by id", None)
-    captions: str | None = option("file of captions, where a published list has none itself", None)
-    cache: str | None = option("folder of decoded frames; default: in the user's cache", None)
+    train: list[str] = path_option("captioned videos to train on: FILE or [FILE,FILE]", [])
+    val: list[str] = path_option("captioned videos to evaluate on: FILE or [FILE,FILE]", [])
+    videos: str | None = path_option("folder of the videos that a published list names by id", None)
+    captions: str | None = path_option(
+        "file of captions, where a published list has none itself", None
+    )
+    cache: str | None = path_option("folder of decoded frames; default: in the user's cache", None)
     weights: dict[str, float] = option(
         "data.weights.SOURCE=W: how often in an epoch the pairs are seen of what a list calls "
         "`source`, or of the list of this name; others once",
@@ -202,7 +204,9 @@ class TrainConfig:
     loop: LoopConfig = option("how long")
     eval_only: bool = option("evaluate the model on data.val and stop")
     num_bootstrap: int = option("resamples for the metrics' 95 % intervals; 0 for none")
-    output: str | None = option("folder of the trained model, its metrics and checkpoints", None)
+    output: str | None = path_option(
+        "folder of the trained model, its metrics and checkpoints", None
+    )
     device: str = option("auto, cpu, cuda, cuda:N")
     precision: str = option("auto, fp32, bf16")
 

@@ -39,10 +39,16 @@ def main(cfg: DictConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
     from indexing.manifest import FaissOptions, IndexSettings, Manifest
-    from indexing.sources import collect_videos
+    from indexing.sources import passed_over, read_source
 
     folder = Path(config.index.folder)
-    items = collect_videos(config.videos)
+    sources = [read_source(videos, images=config.images) for videos in config.videos]
+    for source in sources:
+        if source.problem:
+            raise ValueError(f"videos={source.name}: {source.problem}")
+    items = [item for source in sources for item in source.items]
+    if line := str(passed_over(sources)):
+        print(f"passed over: {line}", file=sys.stderr)
     model_config = config.model or command_line.load_model_config("mini")
     faiss_options = FaissOptions(
         kind=config.index.kind,

@@ -1,15 +1,17 @@
-"""What `videos=` names -> the list of videos, each with its key and its metadata.
+"""What `videos=` names -> the videos of each source, each with its key and its metadata.
 
-The key is a video's identity in the index: its path relative to the folder, the list or the glob
-it came from. A collection that moves to another disk as a whole keeps its keys.
+A source is a folder, a file, a glob or a list. A key is a path relative to the source's root: the
+folder, that of the file or the list, or the glob's fixed part.
 """
 
 import glob
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from indexing.walking import PassedOver, Walk, walk_folder
 from text import strict_json
 from vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -21,7 +23,7 @@ class VideoItem:
     """A video that is asked for.
 
     Attributes:
-        key: its identity in the index.
+        key: its path relative to its root.
         path: where it lies, absolute.
         metadata: what the `.jsonl` says beside `video`: captions, title, tags, anything.
     """
@@ -36,58 +38,93 @@ class VideoItem:
         return self.metadata.get("captions", [])
 
 
+@dataclass(frozen=True)
+class Source:
+    """One of the things that `videos=` names.
+
+    Attributes:
+        name: as it was given.
+        root: what the keys are relative to, absolute.
+        items: its videos.
+        problem: why there are none, such as `no such file or folder`; empty where there are.
+        walk: of a folder, what it holds; None for what is no folder.
+    """
+
+    name: str
+    root: Path
+    items: list[VideoItem] = field(default_factory=list)
+    problem: str = ""
+    walk: Walk | None = None
+
+
 def collect_videos(videos: str) -> list[VideoItem]:
-    """Lists a collection.
+    """Lists the videos of one source; see `read_source`.
+
+    Raises:
+        ValueError: nothing is there, the list is malformed (its line is named), or it holds no
+            video.
+    """
+    source = read_source(videos)
+    if source.problem:
+        raise ValueError(f"videos={videos}: {source.problem}")
+    return source.items
+
+
+def read_source(videos: str, *, images: bool = False) -> Source:
+    """Lists one source; where there is no video, the source says why.
 
     Args:
         videos: a folder (searched recursively for files with a video's suffix, hidden ones passed
             over), a video or image file, a glob, a `.txt` with a path a line, or a `.jsonl` with
             an object a line: `video` (or `image`), optional `captions`, and any further metadata.
             Paths inside a list are relative to the list.
+        images: take the photos of a folder too.
 
     Raises:
-        ValueError: nothing is there, the list is malformed (its line is named), or it holds no
-            video.
+        ValueError: the list is malformed (its line is named).
     """
     if not videos:
         raise ValueError("videos is empty: name a folder, a file, a glob, a .txt or a .jsonl")
     path = Path(videos)
+    absolute = Path(os.path.abspath(path))
+    source = Source(videos, absolute.parent, problem="no such file or folder")
     try:
         if path.is_dir():
-            items = _from_folder(path)
-        elif path.is_file():
-            items = _from_file(path)
+            suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
+            walk = walk_folder(absolute, suffixes)
+            items = [VideoItem(key, absolute / key) for key in walk.files]
+            source = Source(videos, absolute, items, walk.problem, walk)
+        elif path.exists():
+            source = Source(videos, absolute.parent, _without_repeats(_from_file(path)))
         elif glob.has_magic(videos):
-            items = _from_glob(videos)
-        else:
-            raise ValueError(f"videos={videos}: no such file or folder")
+            source = _from_glob(videos)
     except OSError as error:
-        raise ValueError(f"videos={videos}: cannot be read ({error.strerror})") from error
-    if not items:
-        raise ValueError(f"videos={videos}: holds no video")
-    return _without_repeats(items)
+        return replace(source, problem=f"cannot be read ({error.strerror})")
+    if not source.items and not source.problem:
+        return replace(source, problem="holds no video")
+    return source
 
 
-def _from_folder(folder: Path) -> list[VideoItem]:
-    keys = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
-                keys.append(Path(parent, name).relative_to(folder).as_posix())
-    return [VideoItem(key, Path(os.path.abspath(folder / key))) for key in sorted(keys)]
+def passed_over(sources: Sequence[Source]) -> PassedOver:
+    """What the folders hold besides videos."""
+    found = PassedOver()
+    for source in sources:
+        if source.walk is not None:
+            found.update(source.walk.passed_over)
+    return found
 
 
 def _from_file(path: Path) -> list[VideoItem]:
-    if path.suffix.lower() == ".jsonl":
+    suffix = path.suffix.lower() if path.is_file() else ""  # a FIFO would be waited for
+    if suffix == ".jsonl":
         return _from_jsonl(path)
-    if path.suffix.lower() == ".txt":
+    if suffix == ".txt":
         lines = [line.strip() for line in _read_lines(path)]
         return [_listed(path, line) for line in lines if line and not line.startswith("#")]
     return [VideoItem(path.name, Path(os.path.abspath(path)))]
 
 
-def _from_glob(pattern: str) -> list[VideoItem]:
+def _from_glob(pattern: str) -> Source:
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed])
@@ -97,9 +134,10 @@ def _from_glob(pattern: str) -> list[VideoItem]:
         for match in sorted(glob.glob(pattern, recursive=True))
         if Path(match).suffix.lower() in suffixes and Path(match).is_file()
     ]
-    return [
+    items = [
         VideoItem(path.relative_to(root).as_posix(), Path(os.path.abspath(path))) for path in found
     ]
+    return Source(pattern, Path(os.path.abspath(root)), items)
 
 
 def _from_jsonl(path: Path) -> list[VideoItem]:
@@ -128,6 +166,8 @@ def _from_jsonl(path: Path) -> list[VideoItem]:
 
 
 def _listed(list_path: Path, name: str, metadata: dict | None = None) -> VideoItem:
+    if name.startswith(("~", "$")) and not os.path.lexists(list_path.parent / name):
+        name = os.path.expanduser(os.path.expandvars(name))
     path = Path(os.path.abspath(list_path.parent / name))
     return VideoItem(Path(os.path.normpath(name)).as_posix(), path, metadata or {})
 

@@ -1,8 +1,10 @@
 import json
+import os
 
 import pytest
 
 from indexing import collect_videos
+from indexing.sources import read_source
 
 
 def touch(folder, *names):
@@ -175,3 +177,28 @@ def test_numbers_that_are_not_finite_are_nothing(tmp_path):
     (tmp_path / "list.jsonl").write_text(line)
     (item,) = collect_videos(str(tmp_path / "list.jsonl"))
     assert item.metadata == {"score": None, "deep": [{"x": None}, None], "year": 2019}
+
+
+def test_home_in_a_list_is_expanded_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    touch(tmp_path, "~/real.mp4")
+    (tmp_path / "list.txt").write_text("~/Videos/a.mp4\n$HOME/b.mp4\n~/real.mp4\n")
+    items = collect_videos(str(tmp_path / "list.txt"))
+    assert [str(item.path) for item in items] == [
+        "/home/me/Videos/a.mp4",
+        "/home/me/b.mp4",
+        str(tmp_path / "~" / "real.mp4"),
+    ]
+
+
+def test_photos_of_a_folder_are_taken_when_asked(tmp_path):
+    touch(tmp_path, "a.mp4", "sub/b.JPG", "c.webp")
+    assert [item.key for item in read_source(str(tmp_path)).items] == ["a.mp4"]
+    items = read_source(str(tmp_path), images=True).items
+    assert [item.key for item in items] == ["a.mp4", "c.webp", "sub/b.JPG"]
+
+
+@pytest.mark.parametrize("name", ["pipe.mp4", "pipe.txt", "pipe.jsonl"])
+def test_pipe_that_is_named_itself_is_not_read(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    assert [item.key for item in read_source(str(tmp_path / name)).items] == [name]

@@ -1,0 +1,85 @@
+from dataclasses import fields, is_dataclass
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from configs import command_line
+from configs.paths import expand_path, expand_paths
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CLIPS", "/mnt/clips")
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "expanded"),
+    [
+        ("~", "HOME"),
+        ("~/Videos/a b.mp4", "HOME/Videos/a b.mp4"),
+        ("$HOME/Videos", "HOME/Videos"),
+        ("${HOME}/Videos/*.mp4", "HOME/Videos/*.mp4"),
+        ("$CLIPS/[ab].mp4", "/mnt/clips/[ab].mp4"),
+        ("a~b/c~", "a~b/c~"),
+        ("costs $5/${no such thing}", "costs $5/${no such thing}"),
+        ("/videos/~me", "/videos/~me"),
+    ],
+)
+def test_home_and_variables_are_expanded_and_nothing_else(home, given, expanded):
+    assert expand_path(given) == expanded.replace("HOME", home)
+
+
+def test_file_that_is_really_called_so_is_meant(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    (tmp_path / "$CLIPS").mkdir()
+    assert expand_path("~") == "~"
+    assert expand_path("$CLIPS") == "$CLIPS"
+    assert expand_path("~/new") == f"{home}/new"
+
+
+def composed(config_name, *arguments):
+    """What `main` gets to see of these arguments."""
+    command_line.register_schemas()
+    overrides = command_line.prepare_arguments(arguments, config_name=config_name)
+    with initialize_config_module("configs", version_base="1.3"):
+        config = compose(config_name, overrides=overrides)
+    expand_paths(config)
+    return config
+
+
+def test_paths_of_all_depths_and_lists_are_expanded(home):
+    config = composed("index", "videos=~/Videos", "index=$HOME/index", "model=~/my-model")
+    assert list(config.videos) == [f"{home}/Videos"]
+    assert config.index.folder == f"{home}/index"
+    assert config.model.name == f"{home}/my-model"
+    config = composed("merge", "sources=~/a", "index=~/b")
+    assert (list(config.sources), config.index) == ([f"{home}/a"], f"{home}/b")
+    config = composed("train", "data.train=~/t.jsonl", "data.val=~/v.jsonl", "output=~/out")
+    assert (list(config.data.train), config.output) == ([f"{home}/t.jsonl"], f"{home}/out")
+
+
+def test_dollars_and_braces_of_a_name_survive(home):
+    config = composed("search", "index=~/${not a variable}", "query=~ and $HOME")
+    assert config.index == f"{home}/${{not a variable}}"
+    assert config.query == "~ and $HOME"
+    assert OmegaConf.to_object(config).index == f"{home}/${{not a variable}}"
+
+
+def options_of(schema, prefix=""):
+    for field in fields(schema):
+        if is_dataclass(field.type):
+            yield from options_of(field.type, f"{prefix}{field.name}.")
+        elif "help" in field.metadata:
+            yield f"{prefix}{field.name}", field.metadata
+
+
+@pytest.mark.parametrize("name", sorted(command_line._SCHEMAS))
+def test_every_option_that_speaks_of_a_folder_or_a_file_is_a_path(name):
+    for option, metadata in options_of(command_line._SCHEMAS[name]):
+        text = metadata["help"]
+        if text.startswith(("folder", "the folder", "file", "a folder", "an image to", "a .jsonl")):
+            assert metadata["is_path"], option
