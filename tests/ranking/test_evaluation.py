@@ -13,11 +13,12 @@ from ranking.evaluation import measure_sources
 pytest.importorskip("tantivy")
 
 D = 8
+THINGS = "apple bear chair door engine flute grape horse".split()
 
 
 def captioned(titles):
-    """Videos whose captions are `thing 0`, `thing 1`, ..., each an axis of its own."""
-    captions = [f"thing {name}" for name in "abcdefgh"]
+    """Videos whose captions are `thing apple`, `thing bear`, ..., each an axis of its own."""
+    captions = [f"thing {name}" for name in THINGS]
     items = [
         VideoItem(f"/{i}.mp4", Path(f"/{i}.mp4"), {"captions": [caption], "title": title})
         for i, (caption, title) in enumerate(zip(captions, titles, strict=True))
@@ -34,7 +35,7 @@ def queries(num_seen):
 
 
 def test_each_source_is_measured_alone_and_both_together():
-    right = [f"thing {name}" for name in "abcdefgh"]
+    right = [f"thing {name}" for name in THINGS]
     wrong = ["nothing"] * D
     rows = measure_sources(captioned(wrong[:4] + right[4:]), queries(4))
     assert rows["picture"]["R@1"] == 50
