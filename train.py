@@ -2,6 +2,7 @@
 of a dual encoder on captioned videos, and its evaluation."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from configs.train_schema import TrainConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from training.lists import RunLists
 
 logger = logging.getLogger(__name__)
 
@@ -31,29 +34,22 @@ video-to-text retrieval. The last line on stdout is a JSON object of metrics."""
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, TrainConfig)
+    lists = check(config)
     output = None if config.output is None else Path(config.output)
-    if output is not None:  # before the work, so that a mistake costs nothing
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"output={output}: cannot be made ({error.strerror})") from error
 
     def save_config() -> None:
         if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(cfg, output / "config.yaml", resolve=True)
 
     if config.eval_only:
-        if output is not None and (output / "checkpoints").exists():
-            raise ValueError(
-                f"output={output}: holds a trained model with its own metrics; name another folder"
-            )
         save_config()
     else:
-        if not train(config, save_config):
+        if not train(config, lists, save_config):
             return
         # Measured on the folder as it was written, by what measures every model.
         config.model = command_line.load_model_config(str(output))
-    metrics: dict[str, Any] = evaluate(config) if config.data.val else {}
+    metrics: dict[str, Any] = evaluate(config, lists) if config.data.val else {}
     if output is not None:
         from indexing.atomic import write_atomically
         from text import strict_json
@@ -64,7 +60,46 @@ def main(cfg: DictConfig) -> None:
     command_line.print_json(metrics)
 
 
-def train(config: TrainConfig, save_config: Callable[[], None]) -> bool:
+def check(config: TrainConfig) -> "RunLists":
+    """Reads the lists, and refuses what shows before a model is loaded or a frame decoded.
+
+    Raises:
+        ValueError: names the option or the list's line.
+    """
+    from training import checks
+    from training.lists import cache_folder, read_run_lists
+    from vision import check_model_name
+
+    check_model_name(config.model.name, known_names=command_line.preset_names("model"))
+    if config.output is not None:
+        checks.check_folder("output", Path(config.output))
+        _check_other_run(config, Path(config.output))
+    checks.check_folder("data.cache", cache_folder(config.data))
+    if not config.eval_only:
+        checks.check_options(config, world_size=int(os.environ.get("WORLD_SIZE", 1)))
+    lists = read_run_lists(config.data)
+    check_lists = checks.check_evaluated if config.eval_only else checks.check_lists
+    check_lists(config, lists)
+    return lists
+
+
+def _check_other_run(config: TrainConfig, output: Path) -> None:
+    """Refuses a folder in which another run has left its checkpoints."""
+    from training import checks
+
+    if not (output / "checkpoints").exists():
+        return
+    if config.eval_only:
+        raise ValueError(
+            f"output={output}: holds a trained model with its own metrics; name another folder"
+        )
+    if (output / "config.yaml").is_file():
+        saved = OmegaConf.to_container(OmegaConf.load(output / "config.yaml"))
+        theirs = checks.comparable_options(saved)
+        checks.require_same_run(checks.plain_options(config), theirs, output)
+
+
+def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]) -> bool:
     """Trains; returns whether this process is the one that evaluates what came out."""
     from indexing.stopping import stop_on_signals
     from training.processes import join_processes
@@ -75,7 +110,9 @@ def train(config: TrainConfig, save_config: Callable[[], None]) -> bool:
         if processes.is_first:
             start_decode_server()  # it loads its libraries while the model is loaded here
         model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
-        finished = run(config, model, processes=processes, stop=stop, on_accepted=save_config)
+        finished = run(
+            config, model, lists, processes=processes, stop=stop, on_accepted=save_config
+        )
         if not finished:
             if processes.is_first:
                 print("stopped; the same command goes on", file=sys.stderr)
@@ -83,21 +120,22 @@ def train(config: TrainConfig, save_config: Callable[[], None]) -> bool:
         return processes.is_first
 
 
-def evaluate(config: TrainConfig) -> dict:
+def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
     from indexing import encode_captioned, measure
     from ranking.evaluation import measure_sources
     from text import TextEncoder, Tokenizer
-    from training.run import read_items
+    from training.lists import warn_of_failed
     from vision import FrameEncoder, load_model, start_decode_server
 
-    items = read_items(config, config.data.val)
-    bank = [text for item in read_items(config, config.data.train) for text in item.captions]
+    bank = lists.train.captions
     start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
     with config.decoding.pool(config.sampling, model.preprocessing) as pool:
-        videos = encode_captioned(items, encoder=encoder, pool=pool)
+        videos = encode_captioned(lists.val.items, encoder=encoder, pool=pool)
+    warn_of_failed(lists.val.uncaptioned)
+    num_failed = len(videos.failed) + len(lists.val.uncaptioned)
     text_encoder = TextEncoder(
         model.clip,
         Tokenizer(model.tokenize, context_length=model.context_length),
@@ -116,7 +154,7 @@ def evaluate(config: TrainConfig) -> dict:
         num_bootstrap=config.num_bootstrap,
     )
     metrics["sources"] = measure_sources(videos, queries.numpy())
-    return metrics | {"num_failed": len(videos.failed), "fingerprint": model.fingerprint}
+    return metrics | {"num_failed": num_failed, "fingerprint": model.fingerprint}
 
 
 if __name__ == "__main__":

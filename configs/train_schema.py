@@ -223,3 +223,14 @@ class TrainConfig:
             )
         if self.output is None:
             raise ValueError("output is missing: name a folder for the trained model")
+        image, text = self.trainable.image, self.trainable.text
+        if self.loop.flip and image in (WhatTrains.frozen, WhatTrains.heads):
+            raise ValueError(
+                "loop.flip=true mirrors pixels, and where the image trunk is frozen its features "
+                "are cached; leave it out, or choose trainable.image=blocks, lora or all"
+            )
+        if image is text is WhatTrains.frozen and self.pooling.kind is PoolingKind.mean:
+            raise ValueError(
+                "trainable.image=frozen, trainable.text=frozen and pooling.kind=mean leave nothing "
+                "to train; choose heads, blocks, lora or all, or another pooling"
+            )

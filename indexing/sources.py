@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from indexing.captions import CaptionReader, unique
 from indexing.walking import PassedOver, Walk, walk_folder
 from text import strict_json
 from vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -142,6 +143,7 @@ def _from_glob(pattern: str) -> Source:
 
 def _from_jsonl(path: Path) -> list[VideoItem]:
     items = []
+    reader = CaptionReader(path)
     for number, line in enumerate(_read_lines(path), start=1):
         if not line.strip():
             continue
@@ -155,13 +157,11 @@ def _from_jsonl(path: Path) -> list[VideoItem]:
         name = record.pop("video", None) or record.pop("image", None)
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where}: the key `video` is missing or is not a path")
-        captions = record.get("captions", [])
-        captions = [captions] if isinstance(captions, str) else captions
-        if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
-            raise ValueError(f"{where}: `captions` must be a list of sentences")
+        captions = unique(reader.read(record.pop("captions", None), f"line {number}"))
         if captions:
             record["captions"] = captions
         items.append(_listed(path, name, record))
+    reader.report()
     return items
 
 
@@ -178,8 +178,8 @@ def _without_repeats(items: list[VideoItem]) -> list[VideoItem]:
     for item in items:
         first = by_key.setdefault(item.key, item)
         if first is not item and "captions" in item.metadata:
-            seen = first.metadata.setdefault("captions", [])
-            seen += [caption for caption in item.metadata["captions"] if caption not in seen]
+            captions = unique([*first.captions, *item.captions])
+            first.metadata["captions"] = captions
     if len(by_key) < len(items):
         logger.info("%d videos are listed more than once", len(items) - len(by_key))
     return list(by_key.values())

@@ -148,14 +148,14 @@ class EpochBatches:
     ) -> None:
         if batch_size % world_size:
             raise ValueError(
-                f"batch_size={batch_size}: must be a multiple of the {world_size} processes"
+                f"loop.batch_size={batch_size}: must be a multiple of the {world_size} processes"
             )
         self._weights = np.ones(num_pairs) if weights is None else weights
         self._num_seen = int(self._weights.sum() + 1e-6)
         if self._num_seen < batch_size:
             raise ValueError(
-                f"batch_size={batch_size}: there are only {self._num_seen} pairs of a video and a "
-                "caption in an epoch; make it smaller"
+                f"loop.batch_size={batch_size}: there are only {self._num_seen} pairs of a "
+                "video and a caption in an epoch; make it smaller"
             )
         self._batch_size = batch_size
         self._seed = seed

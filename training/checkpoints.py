@@ -4,7 +4,6 @@
 the validation set. Both hold tensors and plain values only, and are read with `weights_only=True`.
 """
 
-import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -98,15 +97,3 @@ class Checkpoints:
             return make(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # zip, pickle and torch each have their own
             raise ValueError(f"{path} is damaged: delete {self._folder} to begin anew") from error
-
-
-def differing_options(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of the options in which two runs differ, with both values."""
-    found = []
-    for name in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(name), theirs.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            found += differing_options(mine, other, f"{prefix}{name}.")
-        elif mine != other:
-            found.append(f"{prefix}{name} ({json.dumps(other)} there, {json.dumps(mine)} here)")
-    return found

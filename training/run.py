@@ -1,9 +1,8 @@
 """A configuration and a model -> a trained model in a folder: the parts of a run, put together."""
 
-import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ import numpy as np
 import torch
 
 from configs.train_schema import Loss, TrainConfig
-from indexing.sources import VideoItem
 from indexing.stopping import StopRequest
 from training.batches import CaptionedPairs, EpochBatches
-from training.checkpoints import Checkpoints, RunState, differing_options
+from training.checkpoints import Checkpoints, RunState
+from training.checks import plain_options, require_same_run
 from training.curves import EventLog, draw_curves
-from training.data import assemble, check_failed, read_lists, warn_of_overlap
+from training.data import assemble
 from training.frame_cache import CacheContents, CachedVideo, FrameCache, PixelEncoder
+from training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
 from training.network import Network
 from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
 from training.optimizer import make_optimizer
@@ -32,20 +32,17 @@ from vision import (
     DualEncoder,
     FrameEncoder,
     choose_precision,
-    default_cache_folder,
     make_pooling,
     save_model,
 )
 
 logger = logging.getLogger(__name__)
 
-# What may differ between a run and its continuation: where it runs, not what it computes.
-_FREE_OPTIONS = {"decoding", "device", "output", "num_bootstrap", "eval_only"}
-
 
 def train(
     config: TrainConfig,
     model: DualEncoder,
+    lists: RunLists,
     *,
     processes: Processes,
     stop: StopRequest,
@@ -56,6 +53,7 @@ def train(
     Args:
         config: of the run.
         model: to start from; its modules are changed in place.
+        lists: what to train on, and what to validate with.
         processes: of the run.
         stop: asks to stop after the step in hand.
         on_accepted: called once it is clear that the output holds no other run.
@@ -64,37 +62,32 @@ def train(
         False where it was asked to stop; all that is needed to go on is saved.
 
     Raises:
-        ValueError: a list is malformed, too many videos are broken, the output holds another run,
-            a checkpoint cannot be saved, or the loss is not finite.
+        ValueError: too many videos are broken, the output holds another run, a checkpoint cannot
+            be saved, or the loss is not finite.
     """
     output = Path(str(config.output))
-    train_items, val_items = (
-        read_items(config, names) for names in (config.data.train, config.data.val)
-    )
     checkpoints = Checkpoints(output / "checkpoints")
     state = checkpoints.read_last()
-    options = _options(config, model)
+    options = plain_options(config)
+    options["model"]["fingerprint"] = model.fingerprint
     if state is not None:
-        _require_same_run(state, options, output)
+        require_same_run(options, state.options, output)
     if processes.is_first:
         on_accepted()
 
     torch.manual_seed(config.loop.seed)  # of a pooling's new weights
     network = make_network(config, model)
-    cached = _cache_frames(
-        config, model, network, [*train_items, *val_items], processes=processes, stop=stop
-    )
+    cached = _cache_frames(config, model, network, lists, processes=processes, stop=stop)
     if processes.any(bool(stop)):
         return False
     if processes.is_first:
-        warn_of_overlap(train_items, val_items)
+        warn_of_overlap(lists.train.items, lists.val.items)
     trainer = _make_trainer(
         config,
         network.to(processes.device),
         model,
         cached=cached,
-        train_items=train_items,
-        val_items=val_items,
+        lists=lists,
         processes=processes,
         checkpoints=checkpoints,
         options=options,
@@ -109,7 +102,7 @@ def train(
             ) from error
     finished = _run(trainer, output, processes=processes, stop=stop)
     if finished and processes.is_first:
-        best = checkpoints.read_best() if val_items else None
+        best = checkpoints.read_best() if lists.val.items else None
         network.load_trained_state(trainer.finished_weights() if best is None else best)
         if best is not None and trainer.best_step == 0:
             logger.warning("no step was better on data.val than the start, which comes out again")
@@ -120,11 +113,6 @@ def train(
 def make_network(config: TrainConfig, model: DualEncoder) -> Network:
     """The network that a configuration asks for; it takes over the model's modules."""
     image, text = config.trainable.plans()
-    if config.loop.flip and not image.trunk_trains:
-        raise ValueError(
-            "loop.flip=true mirrors pixels, and where the image trunk is frozen its features are "
-            "cached; leave it out, or choose trainable.image=blocks, lora or all"
-        )
     options = config.pooling.options()
     pooling = model.pooling
     if options is not None and options != pooling.options():
@@ -142,44 +130,11 @@ def make_network(config: TrainConfig, model: DualEncoder) -> Network:
     )
 
 
-def read_items(config: TrainConfig, names: Sequence[str]) -> list[VideoItem]:
-    """The captioned videos of `data.train` or `data.val`."""
-    return read_lists(
-        names,
-        videos=config.data.videos,
-        captions=config.data.captions,
-        cache_folder=_cache_folder(config) / "shards",
-    )
-
-
-def _cache_folder(config: TrainConfig) -> Path:
-    return Path(config.data.cache) if config.data.cache else default_cache_folder() / "training"
-
-
-def _options(config: TrainConfig, model: DualEncoder) -> dict[str, Any]:
-    """What a checkpoint must have been made with, as plain values."""
-    values = json.loads(json.dumps(asdict(config), default=lambda value: value.name))
-    kept = {name: value for name, value in values.items() if name not in _FREE_OPTIONS}
-    kept["model"]["fingerprint"] = model.fingerprint
-    for name in ("cache", "workers"):
-        del kept["data"][name]
-    return kept
-
-
-def _require_same_run(state: RunState, options: dict[str, Any], output: Path) -> None:
-    if differing := differing_options(options, state.options):
-        raise ValueError(
-            f"output={output} holds a run with other options: {'; '.join(differing[:4])}"
-            f"{'; ...' if len(differing) > 4 else ''}; name another output, or delete "
-            f"{output / 'checkpoints'} to begin anew"
-        )
-
-
 def _cache_frames(
     config: TrainConfig,
     model: DualEncoder,
     network: Network,
-    items: Sequence[VideoItem],
+    lists: RunLists,
     *,
     processes: Processes,
     stop: StopRequest,
@@ -204,16 +159,15 @@ def _cache_frames(
             "precision": str(encoder.dtype),
             "engine": encoder.engine,
         }
-    cache = FrameCache(_cache_folder(config), description)
-    items = list({item.key: item for item in items}.values())
+    cache = FrameCache(cache_folder(config.data), description)
 
     def fill() -> CacheContents:
         with config.decoding.pool(config.sampling, model.preprocessing) as pool:
-            filled = cache.fill(items, encoder=encoder, pool=pool, stop=stop)
+            filled = cache.fill(lists.items, encoder=encoder, pool=pool, stop=stop)
         if not stop:
             check_failed(
-                filled.failed,
-                num_videos=len(items),
+                [*lists.uncaptioned, *filled.failed],
+                num_videos=len(lists.items) + len(lists.uncaptioned),
                 max_failed=config.data.max_failed,
                 report=Path(str(config.output)) / "failed.tsv",
             )
@@ -228,8 +182,7 @@ def _make_trainer(
     model: DualEncoder,
     *,
     cached: dict[str, CachedVideo],
-    train_items: Sequence[VideoItem],
-    val_items: Sequence[VideoItem],
+    lists: RunLists,
     processes: Processes,
     checkpoints: Checkpoints,
     options: dict[str, Any],
@@ -238,14 +191,9 @@ def _make_trainer(
     for tower in (network.image, network.text):
         if loop.compile and tower.plan.trunk_trains:
             tower.trunk.compile()
-    collection = assemble(train_items, cached)
+    collection = assemble(lists.train.items, cached)
     if not collection.videos:
         raise ValueError(f"data.train={config.data.train}: none of its videos can be decoded")
-    if unknown := config.data.weights.keys() - set(collection.sources):
-        raise ValueError(
-            f"data.weights.{min(unknown)}: data.train has no such source; there are "
-            f"{', '.join(sorted(set(collection.sources)))}"
-        )
     sentences = sorted({sentence for own in collection.captions for sentence in own})
     dataset = CaptionedPairs(
         collection.videos,
@@ -264,8 +212,8 @@ def _make_trainer(
         seed=loop.seed,
     )
     validation = None
-    if val_items and processes.is_first:
-        val = assemble(val_items, cached)
+    if lists.val.items and processes.is_first:
+        val = assemble(lists.val.items, cached)
         if not val.videos:
             raise ValueError(f"data.val={config.data.val}: none of its videos can be decoded")
         captions = [caption for own in val.captions for caption in own]

@@ -7,21 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vision.cache_folder import default_cache_folder
     from vision.decode_pool import DecodePool, WorkerLimits
     from vision.decode_worker import FailedVideo, start_decode_server
     from vision.decoding import DECODERS, Timeline, VideoReader, open_video
     from vision.encoding import FrameEncoder, choose_device, choose_precision
     from vision.errors import VideoDecodeError
     from vision.frames import Frames, FrameSettings, VideoEnd, iter_frames
-    from vision.mini import default_cache_folder
     from vision.model import (
         DualEncoder,
         ModelSpec,
-        ModelUnavailableError,
         load_model,
         model_fingerprint,
     )
     from vision.model_folder import save_model
+    from vision.model_names import ModelUnavailableError, check_model_name, embedding_dim_of
     from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
     from vision.preprocessing import FullPicture, Preprocessing
     from vision.sampling import (
@@ -68,10 +68,12 @@ __all__ = [
     "VideoEnd",
     "VideoReader",
     "WorkerLimits",
+    "check_model_name",
     "choose_device",
     "choose_precision",
     "cut_scenes",
     "default_cache_folder",
+    "embedding_dim_of",
     "frame_spread",
     "frames_in_span",
     "frames_on_screen",
@@ -101,7 +103,7 @@ _MODULES = {
     "IntervalSampler": "sampling",
     "KeyFrameSampler": "sampling",
     "ModelSpec": "model",
-    "ModelUnavailableError": "model",
+    "ModelUnavailableError": "model_names",
     "MomentSampler": "sampling",
     "POOLING_KINDS": "pooling",
     "Pooling": "pooling",
@@ -116,10 +118,12 @@ _MODULES = {
     "VideoEnd": "frames",
     "VideoReader": "decoding",
     "WorkerLimits": "decode_pool",
+    "check_model_name": "model_names",
     "choose_device": "encoding",
     "choose_precision": "encoding",
     "cut_scenes": "scenes",
-    "default_cache_folder": "mini",
+    "default_cache_folder": "cache_folder",
+    "embedding_dim_of": "model_names",
     "frame_spread": "scenes",
     "frames_in_span": "sampling",
     "frames_on_screen": "sampling",

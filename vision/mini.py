@@ -17,7 +17,6 @@ map from 384 to 512 dimensions, so that the result is an open_clip `CustomTextCL
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from importlib.resources import files
@@ -27,12 +26,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from vision.cache_folder import default_cache_folder
+from vision.model_names import MINI_EMBEDDING_DIM
+
 logger = logging.getLogger(__name__)
 
 # A change of anything below that changes the weights needs a new version: it names the folder.
 RECIPE_VERSION = 1
 CONTEXT_LENGTH = 77
-EMBEDDING_DIM = 512
+EMBEDDING_DIM = MINI_EMBEDDING_DIM
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a video of a {}")
 LOGIT_THRESHOLD, LOGIT_SLOPE = 1.0, 2.0
 IMAGE_WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
@@ -41,14 +43,6 @@ TEXT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab
 # What is computed (in float64) is rounded to this grid, so that every processor's rounding errors
 # end in the same float32 weights: an index made on one machine is searched on another.
 _GRID = 2.0**18
-
-
-def default_cache_folder() -> Path:
-    """Where assembled models are kept: `$REELSEEK_CACHE`, else the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    chosen = os.environ.get("REELSEEK_CACHE")
-    return Path(chosen) if chosen else user_cache_path("reelseek")
 
 
 def mini_folder(cache_folder: Path | None = None) -> Path:

@@ -5,7 +5,6 @@ folder in open_clip's format (`open_clip_config.json` and weights as safetensors
 adds how frames are pooled (see `vision.model_folder`).
 """
 
-import difflib
 import hashlib
 import json
 import logging
@@ -17,7 +16,12 @@ from typing import Any
 import torch
 
 from vision.mini import mini_folder
-from vision.model_folder import CONFIG_NAME, read_extras
+from vision.model_folder import read_extras
+from vision.model_names import (
+    ModelUnavailableError,
+    require_architecture,
+    require_model_folder,
+)
 from vision.pooling import MeanPooling, Pooling
 from vision.preprocessing import Preprocessing
 
@@ -27,10 +31,6 @@ logger = logging.getLogger(__name__)
 _TOKENIZER_PROBE = (
     "A dog's 2 red kites, cafe\u0301 \u732b \u041a\u043e\u0442 \u0642\u0637 \U0001f408!"
 )
-
-
-class ModelUnavailableError(ValueError):
-    """A model's weights could not be had: no such model, or a hub that cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,7 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
         folder = mini_folder()
     elif _is_folder(spec.name):
         folder = Path(spec.name)
-        if not (folder / CONFIG_NAME).is_file():
-            raise ModelUnavailableError(
-                f"model={spec.name}: the folder holds no {CONFIG_NAME}, so it is not a "
-                "model; name a folder that open_clip or reelseek wrote"
-            )
+        require_model_folder(spec.name)
     else:
         spec = _with_only_weights(spec)
         _check_architecture(spec, known_names)
@@ -157,15 +153,7 @@ def _check_architecture(spec: ModelSpec, known_names: Sequence[str]) -> None:
 
     if spec.name.startswith("hf-hub:"):
         return
-    architectures = open_clip.list_models()
-    if spec.name not in architectures:
-        names = [*known_names, *architectures]
-        lowered = {name.lower(): name for name in reversed(names)}
-        near = difflib.get_close_matches(spec.name.lower(), lowered, n=3, cutoff=0.5)
-        hint = ", ".join(lowered[name] for name in near) or ", ".join(known_names) or "mini"
-        raise ModelUnavailableError(
-            f"model={spec.name} is unknown and no such folder exists; near names: {hint}"
-        )
+    require_architecture(spec.name, open_clip.list_models(), known_names=known_names)
     tags = open_clip.list_pretrained_tags_by_model(spec.name)
     pretrained = spec.pretrained
     if pretrained is None or (pretrained not in tags and not Path(pretrained).is_file()):

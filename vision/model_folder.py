@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vision.model_names import CONFIG_NAME
 from vision.pooling import MeanPooling, Pooling, make_pooling
 
 if TYPE_CHECKING:
     from vision.model import DualEncoder
 
-CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 _EXTRAS_NAME = "reelseek.json"
 _POOLING_NAME = "pooling.safetensors"
@@ -70,7 +70,7 @@ def _save(model: "DualEncoder", folder: Path) -> None:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
     try:
-        _write_description(model, making)
+        _write_description(model, making, final_folder=folder)
         save_file(_tensors(model.clip), making / WEIGHTS_NAME)
         if pooling_tensors := _tensors(model.pooling):
             save_file(pooling_tensors, making / _POOLING_NAME)
@@ -87,7 +87,7 @@ def _save(model: "DualEncoder", folder: Path) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _write_description(model: "DualEncoder", folder: Path) -> None:
+def _write_description(model: "DualEncoder", folder: Path, *, final_folder: Path) -> None:
     """The configuration of the towers, and the files of the tokenizer."""
     source = _source_folder(model)
     if source is None:
@@ -112,7 +112,19 @@ def _write_description(model: "DualEncoder", folder: Path) -> None:
         for path in source.iterdir():
             if path.suffix in (".json", ".txt", ".model") and path.name not in ours:
                 shutil.copyfile(path, folder / path.name)
+    _name_itself(config["model_cfg"]["text_cfg"], folder, final_folder=final_folder)
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) -> None:
+    """Where the text tower is one of transformers, open_clip looks for its configuration under a
+    name or an absolute path: here those of this folder, since the one that training started from
+    may go."""
+    itself = str(final_folder.resolve())
+    if "hf_model_name" in text_cfg and (folder / "config.json").is_file():
+        text_cfg |= {"hf_model_name": itself, "hf_model_pretrained": False}
+    if "hf_tokenizer_name" in text_cfg and (folder / "tokenizer_config.json").is_file():
+        text_cfg["hf_tokenizer_name"] = itself
 
 
 def _source_folder(model: "DualEncoder") -> Path | None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vision.mini import default_cache_folder
+from vision.cache_folder import default_cache_folder
 
 logger = logging.getLogger(__name__)
 

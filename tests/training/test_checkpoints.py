@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests.training import tiny_run
-from training.checkpoints import Checkpoints, RunState, differing_options
+from training.checkpoints import Checkpoints, RunState
+from training.checks import differing_options
 
 
 def make_state(step=3):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from indexing import VideoItem
-from training.data import assemble, check_failed, read_lists, warn_of_overlap
+from training.data import assemble
 from training.frame_cache import CachedVideo
+from training.lists import check_failed, read_lists, warn_of_overlap
 
 
 @pytest.fixture
@@ -20,8 +21,12 @@ def write_list(tmp_path):
     return write
 
 
-def read(tmp_path, *names):
+def read_all(tmp_path, *names):
     return read_lists(names, videos=None, captions=None, cache_folder=tmp_path / "shards")
+
+
+def read(tmp_path, *names):
+    return read_all(tmp_path, *names).items
 
 
 # Lists.
@@ -76,13 +81,37 @@ def test_source_is_what_the_list_says_or_its_name(write_list, tmp_path):
     assert sources == ["msrvtt", "mixed", "7"]
 
 
-@pytest.mark.parametrize("record", [{"video": "b.mp4"}, {"video": "b.mp4", "captions": []}])
-def test_video_without_captions_names_its_list(write_list, tmp_path, record):
+def test_video_without_captions_is_left_out_and_named(write_list, tmp_path):
+    good = write_list("good.jsonl", {"video": "a.mp4", "captions": ["a"]}, {"video": "c.mp4"})
+    more = write_list(
+        "more.jsonl",
+        {"video": "b.mp4", "captions": [" ", None]},
+        {"video": "a.mp4"},
+        {"video": "c.mp4", "captions": ["c"]},
+    )
+    lists = read_all(tmp_path, good, more)
+    assert [(item.path.name, item.captions) for item in lists.items] == [
+        ("a.mp4", ["a"]),
+        ("c.mp4", ["c"]),
+    ]
+    assert lists.uncaptioned == [(f"{tmp_path}/b.mp4", "has no caption")]
+
+
+def test_list_without_any_caption_is_named_with_what_it_has(write_list, tmp_path):
     good = write_list("good.jsonl", {"video": "a.mp4", "captions": ["a"]})
-    bad = write_list("bad.jsonl", {"video": "a.mp4", "captions": ["a"]}, record)
-    with pytest.raises(ValueError, match=r"bad.jsonl: b.mp4 has no `captions`") as caught:
+    bad = write_list("bad.jsonl", {"video": "a.mp4", "caption": "a"}, {"video": "b.mp4", "id": 3})
+    with pytest.raises(ValueError, match=r"has `captions`.*; it has caption, id beside") as caught:
         read(tmp_path, good, bad)
-    assert str(caught.value).startswith(bad)
+    assert str(caught.value).startswith(f"{bad}: none of its 2 videos")
+
+
+def test_captions_of_a_list_are_each_once_in_their_order(write_list, tmp_path):
+    name = write_list(
+        "one.jsonl",
+        {"video": "b.mp4", "captions": ["z", " a", "z"]},
+        {"video": "a.mp4", "captions": ["a", "b"]},
+    )
+    assert read_all(tmp_path, name).captions == ["z", "a", "b"]
 
 
 def test_no_list_is_no_video(tmp_path):
@@ -129,7 +158,8 @@ def check(report, num_failed, *, num_videos=10, max_failed=0.2):
 )
 def test_share_that_may_fail(tmp_path, num_failed, num_videos, max_failed, is_refused):
     report = tmp_path / "failed.tsv"
-    shown = f"^{num_failed} of {num_videos} videos are missing or broken.*max_failed={max_failed} "
+    what = f"{num_failed} of {num_videos} videos are missing, broken or without captions"
+    shown = f"^{what}.*max_failed={max_failed} "
     if is_refused:
         with pytest.raises(ValueError, match=shown) as caught:
             check(report, num_failed, num_videos=num_videos, max_failed=max_failed)

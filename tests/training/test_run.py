@@ -94,6 +94,16 @@ class Collection:
             folder / "val.jsonl", {f"{name}-2.mp4": [f"a {name} wall"] for name in COLOURS}
         )
 
+    def evaluation(self, *changes: str) -> list[str]:
+        """Of `train.py eval_only=true`."""
+        return [
+            "eval_only=true",
+            f"data.cache={self.folder / 'frames'}",
+            f"model={self.model}",
+            *("precision=fp32", "num_bootstrap=0", "sampling.num_frames=2", "decoding.workers=1"),
+            *changes,
+        ]
+
     def arguments(self, output: Path, *changes: str) -> list[str]:
         """Of `train.py`: the last of two that name the same option counts."""
         arguments = [
@@ -528,13 +538,28 @@ def test_line_without_a_video_is_named(collection, tmp_path):
     assert_mistake(done, f"{bad}, line 2", "`video`")
 
 
-def test_video_without_captions_is_named(collection, tmp_path):
-    bad = write_list(tmp_path / "bad.jsonl", {"a.mp4": ["a"], "b.mp4": []})
-    done = run_here(*collection.arguments(tmp_path / "output", f"data.train={bad}"))
-    assert_mistake(done, f"{bad}: ", "b.mp4", "`captions`")
+def test_video_without_captions_is_one_that_failed(collection, tmp_path):
+    captions = {str(collection.folder / f"{name}.mp4"): [f"film {name}"] for name in COLOURS}
+    first = next(iter(captions))
+    some = write_list(tmp_path / "some.jsonl", captions | {first: [" "]})
+    changes = [f"data.train={some}", "data.val=MISSING", "loop.batch_size=7", "loop.epochs=1"]
+    output = tmp_path / "output"
+    refused = run_here(*collection.arguments(output, *changes))
+    assert_mistake(refused, "1 of 8 videos are missing, broken or without captions", first)
+    done = run_here(*collection.arguments(output, *changes, "data.max_failed=0.2"))
+    assert done.metrics == {}
+    assert (output / "failed.tsv").read_text() == f"{first}\thas no caption\n"
+    assert "1 caption is left out: line 1 is blank" in done.stderr
 
 
-@pytest.mark.parametrize(("num_broken", "num_videos"), [(2, 2), (1, 8)])
+def test_video_without_captions_is_left_out_of_an_evaluation(collection, tmp_path):
+    captions = {str(collection.folder / f"{name}.mp4"): [f"film {name}"] for name in COLOURS}
+    some = write_list(tmp_path / "some.jsonl", captions | {next(iter(captions)): []})
+    done = run_here(*collection.evaluation(f"data.val={some}"))
+    assert (done.metrics["num_failed"], done.metrics["num_gallery"]) == (1, len(COLOURS) - 1)
+
+
+@pytest.mark.parametrize(("num_broken", "num_videos"), [(2, 3), (1, 8)])
 def test_too_many_broken_videos_are_named(collection, tmp_path, num_broken, num_videos):
     names = [str(collection.folder / f"{name}.mp4") for name in COLOURS]
     names = [*names[: num_videos - num_broken], *(f"none-{i}.mp4" for i in range(num_broken))]
@@ -543,7 +568,7 @@ def test_too_many_broken_videos_are_named(collection, tmp_path, num_broken, num_
         *collection.arguments(tmp_path / "output", f"data.train={some}", "data.val=MISSING")
     )
     report = tmp_path / "output" / "failed.tsv"
-    share = f"{num_broken} of {num_videos} videos are missing or broken"
+    share = f"{num_broken} of {num_videos} videos are missing, broken or without captions"
     assert_mistake(done, share, "data.max_failed=0.1", str(report), "none-0.mp4: no such file")
     lines = [line.split("\t") for line in report.read_text().splitlines()]
     assert lines == [
@@ -586,9 +611,8 @@ def test_list_of_which_no_video_can_be_had_is_named_however_many_may_fail(
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        (["loop.batch_size=17"], ["batch_size=17", "only 16 pairs"]),
+        (["loop.batch_size=17"], ["loop.batch_size=17", "only 16 pairs"]),
         (["loop.accumulate_steps=3"], ["loop.accumulate_steps=3", "2 batches"]),
-        (["data.weights.trian=2"], ["data.weights.trian", "no such source", "train"]),
         (["data.weights.train=inf"], ["data.weights.train=inf"]),
         (["data.weights.train=0"], ["only 0 pairs"]),
         (["pooling.kind=transformer", "pooling.num_heads=3"], ["num_heads"]),
@@ -607,8 +631,17 @@ def test_mistake_that_shows_in_the_run_is_one_line(collection, tmp_path, changes
     assert_mistake(done, *parts)
 
 
+def test_weights_of_sources_that_are_not_there_are_ignored_with_a_warning(collection, tmp_path):
+    """Recipes name the sources that they were made for, and run on others."""
+    changes = ["data.weights.trian=2", "data.weights.coco=0.4", "loop.epochs=1", "data.val=MISSING"]
+    done = run_here(*collection.arguments(tmp_path / "output", *changes))
+    assert done.metrics == {}
+    assert "data.weights.coco, data.weights.trian: ignored" in done.stderr
+    assert "data.train has no such source; there are train" in done.stderr
+
+
 def test_cache_that_cannot_be_written_is_named(collection, tmp_path):
     (tmp_path / "file").touch()
     changes = [f"data.cache={tmp_path / 'file' / 'cache'}"]
     done = run_here(*collection.arguments(tmp_path / "output", *changes))
-    assert_mistake(done, f"the cache of frames {tmp_path / 'file'}", "data.cache=DIR")
+    assert_mistake(done, f"data.cache={tmp_path / 'file' / 'cache'}", "cannot be made or written")

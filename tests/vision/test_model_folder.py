@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import safetensors.torch
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
@@ -167,6 +168,48 @@ def test_open_clip_loads_what_was_saved(load_tiny, tmp_path):
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
     assert tuple(clip.visual.preprocess_cfg["mean"]) == model.preprocessing.mean
+
+
+def write_transformers_folder(folder):
+    """A model whose text tower and tokenizer are transformers', and named by an absolute path, as
+    `mini` names its own."""
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "two", "red", "kites"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=len(words), **size, intermediate_size=32)
+    config.save_pretrained(folder)
+    text_cfg = {
+        "hf_model_name": str(folder),
+        "hf_tokenizer_name": str(folder),
+        "hf_model_pretrained": False,
+        "hf_proj_type": "linear",
+        "hf_pooler_type": "mean_pooler",
+        "context_length": 16,
+    }
+    model_cfg = TINY_CFG | {"text_cfg": text_cfg}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clip = open_clip.CustomTextCLIP(**model_cfg)
+    save_file(clip.state_dict(), folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+
+
+def test_open_clip_loads_what_was_saved_after_where_it_came_from_is_gone(tmp_path, monkeypatch):
+    write_transformers_folder(tmp_path / "cache")
+    model = with_other_weights(load(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    save_model(model, Path("saved"))  # a relative path
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    name = f"local-dir:{tmp_path / 'saved'}"
+    clip = open_clip.create_model(name, require_pretrained=True).eval()
+    tokens = open_clip.get_tokenizer(name)(SENTENCES)
+    assert torch.equal(tokens, model.tokenize(SENTENCES))
+    with torch.inference_mode():
+        assert torch.equal(clip.encode_text(tokens), model.clip.encode_text(tokens))
 
 
 def test_mean_keeps_the_fingerprint_that_a_model_had(load_tiny_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Files as published -> text, JSON and sentences; what is wrong is named with its place."""
+"""Files as published -> text, JSON and fields; what is wrong is named with its place."""
 
 import json
 from collections.abc import Iterator
@@ -37,20 +37,6 @@ def read_json(path: Path) -> object:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON ({error})") from error
-
-
-def clean_sentences(values: object, where: str) -> list[str]:
-    """Sentences with every run of white space made one blank; blank ones are left out.
-
-    Published sentences end in line breaks (DiDeMo) or begin with blanks (ActivityNet Captions).
-
-    Raises:
-        ValueError: `values` is not a list of strings.
-    """
-    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        raise ValueError(f"{where}: must be a list of sentences, is {_short(values)}")
-    cleaned = [" ".join(text.split()) for text in values]
-    return [text for text in cleaned if text]
 
 
 def field(entry: object, name: str, where: str) -> str:

@@ -9,7 +9,7 @@ section 4.1, and its `dataloader_activitynet_retrieval.py`).
 
 from pathlib import Path
 
-from training.datasets._files import clean_sentences
+from indexing.captions import CaptionReader
 
 
 def is_activitynet(value: object) -> bool:
@@ -29,10 +29,12 @@ def read_paragraphs(path: Path, value: dict) -> dict[str, list[str]]:
         ValueError: a video is malformed (its id is named).
     """
     captions = {}
+    reader = CaptionReader(path)
     for video_id, entry in value.items():
-        where = f"{path}, video {video_id!r}"
+        place = f"video {video_id!r}"
         if not isinstance(entry, dict):
-            raise ValueError(f"{where}: must be an object with `sentences`")
-        sentences = clean_sentences(entry.get("sentences"), f"{where}, `sentences`")
+            raise ValueError(f"{path}, {place}: must be an object with `sentences`")
+        sentences = reader.read(entry.get("sentences"), f"{place}, `sentences`")
         captions[video_id] = [" ".join(sentences)] if sentences else []
+    reader.report()
     return captions

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from indexing import VideoItem, collect_videos
+from indexing.captions import unique
 from training.datasets import activitynet, didemo, msrvtt, msvd, webdataset
 from training.datasets._files import iter_lines, read_json
 from training.datasets._video_folder import VideoFolder
@@ -52,9 +53,9 @@ def read_captioned(
         cache_folder: where videos are unpacked from shards; None for the user's cache folder.
 
     Returns:
-        The videos in the order of the file, each with `captions`. The key is the path relative to
-        `videos`, or the shard's name and the name in it. A listed video that has no file is
-        returned too, with the path where it is expected.
+        The videos in the order of the file, each with the `captions` that it has. The key is the
+        path relative to `videos`, or the shard's name and the name in it. A listed video that has
+        no file is returned too, with the path where it is expected.
 
     Raises:
         ValueError: a file is missing, malformed (file and line or entry are named) or of an
@@ -138,11 +139,9 @@ def _captions_of_json(path: Path, value: object) -> _Captions:
 def _items(
     ids: Iterable[str], by_video: _Captions, *, where: str, folder: VideoFolder
 ) -> list[VideoItem]:
-    items = []
-    for video_id in ids:
-        if not by_video.get(video_id):
-            raise ValueError(f"{where}: video {video_id!r} has no caption")
-        items.append(folder.item(video_id, by_video[video_id], where=where))
+    items = [
+        folder.item(video_id, unique(by_video.get(video_id, [])), where=where) for video_id in ids
+    ]
     if not items:
         raise ValueError(f"{where}: holds no video")
     return items

@@ -8,7 +8,8 @@ https://arxiv.org/abs/2104.08860, section 4.1, and its `dataloader_didemo_retrie
 
 from pathlib import Path
 
-from training.datasets._files import clean_sentences, field
+from indexing.captions import CaptionReader
+from training.datasets._files import field
 
 
 def is_didemo(value: object) -> bool:
@@ -31,8 +32,13 @@ def read_paragraphs(path: Path, value: list) -> dict[str, list[str]]:
         ValueError: an entry is malformed (its number is named).
     """
     descriptions: dict[str, list[str]] = {}
+    reader = CaptionReader(path)
     for number, entry in enumerate(value, start=1):
-        where = f"{path}, entry {number}"
-        sentences = descriptions.setdefault(field(entry, "video", where), [])
-        sentences += clean_sentences([field(entry, "description", where)], where)
-    return {video: [" ".join(sentences)] for video, sentences in descriptions.items()}
+        place = f"entry {number}"
+        sentences = descriptions.setdefault(field(entry, "video", f"{path}, {place}"), [])
+        sentences += reader.read([entry.get("description")], f"{place}, `description`")
+    reader.report()
+    return {
+        video: [" ".join(sentences)] if sentences else []
+        for video, sentences in descriptions.items()
+    }

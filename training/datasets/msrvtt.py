@@ -11,7 +11,8 @@ import csv
 import io
 from pathlib import Path
 
-from training.datasets._files import clean_sentences, field, read_text
+from indexing.captions import CaptionReader
+from training.datasets._files import field, read_text
 
 
 def is_msrvtt(value: object) -> bool:
@@ -34,19 +35,22 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]] | None]:
     """
     reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     captions: dict[str, list[str]] = {}
+    captions_of = CaptionReader(path)
     try:
         columns = list(reader.fieldnames or [])
         if "video_id" not in columns:
             raise ValueError(f"{path}: needs a column `video_id`, has {columns}")
         for row in reader:
-            where = f"{path}, line {reader.line_num}"
+            place = f"line {reader.line_num}"
+            where = f"{path}, {place}"
             if None in row or None in row.values():
                 raise ValueError(f"{where}: must have {len(columns)} fields, as the first line has")
             sentences = captions.setdefault(field(row, "video_id", where).strip(), [])
             if "sentence" in columns:
-                sentences += clean_sentences([field(row, "sentence", where)], where)
+                sentences += captions_of.read([row["sentence"]], f"{place}, `sentence`")
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.reader.line_num}: is not CSV ({error})") from error
+    captions_of.report()
     return list(captions), captions if "sentence" in columns else None
 
 
@@ -58,13 +62,15 @@ def read_captions(path: Path, value: dict) -> dict[str, list[str]]:
         value: what it holds.
 
     Raises:
-        ValueError: a sentence is malformed (its number is named).
+        ValueError: a sentence is of no video (its number is named).
     """
     captions: dict[str, list[str]] = {}
+    reader = CaptionReader(path)
     for number, entry in enumerate(value["sentences"], start=1):
-        where = f"{path}, sentence {number}"
-        sentences = captions.setdefault(field(entry, "video_id", where), [])
-        sentences += clean_sentences([field(entry, "caption", where)], where)
+        place = f"sentence {number}"
+        sentences = captions.setdefault(field(entry, "video_id", f"{path}, {place}"), [])
+        sentences += reader.read([entry.get("caption")], f"{place}, `caption`")
+    reader.report()
     return captions
 
 

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-from training.datasets._files import clean_sentences, iter_lines
+from indexing.captions import CaptionReader
+from training.datasets._files import iter_lines
 
 _VIDEO_ID = re.compile(r".+_\d+_\d+")
 
@@ -43,11 +44,12 @@ def read_pickle(path: Path) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: must hold a dictionary of captions, is {value!r:.60}")
     captions = {}
+    reader = CaptionReader(path)
     for number, (video_id, sentences) in enumerate(value.items(), start=1):
-        where = f"{path}, entry {number}"
         if not isinstance(video_id, str) or not isinstance(sentences, list):
-            raise ValueError(f"{where}: must be a video id with a list of captions")
-        captions[video_id] = clean_sentences([_joined(words) for words in sentences], where)
+            raise ValueError(f"{path}, entry {number}: must be a video id with a list of captions")
+        captions[video_id] = reader.read([_joined(words) for words in sentences], repr(video_id))
+    reader.report()
     return captions
 
 
@@ -58,6 +60,7 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
         ValueError: a line does not begin with a video id (its number is named).
     """
     captions: dict[str, list[str]] = {}
+    reader = CaptionReader(path)
     for where, line in iter_lines(path):
         if line.startswith("#"):
             continue
@@ -66,12 +69,14 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
             raise ValueError(
                 f"{where}: must begin with an id such as -4wsuPCjDBc_5_15, is {line[:60]!r}"
             )
-        captions.setdefault(video_id, []).extend(clean_sentences(sentence, where))
+        place = where.removeprefix(f"{path}, ")
+        captions.setdefault(video_id, []).extend(reader.read(sentence, place))
+    reader.report()
     return captions
 
 
 def _joined(words: object) -> object:
-    """A caption of its words; what is not a list of words is left for the check that follows."""
+    """A caption of its words; what is not a list of words stays, and is no caption."""
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         return " ".join(words)
     return words

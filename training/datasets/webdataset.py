@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from indexing import VideoItem
-from training.datasets._files import clean_sentences
+from indexing.captions import CaptionReader, unique
 from training.datasets._video_cache import VideoCache
 from vision import VIDEO_SUFFIXES
 
@@ -143,6 +143,7 @@ def _read_shard(shard: Path, *, name: str, cache: VideoCache) -> list[VideoItem]
 def _read_samples(tar: tarfile.TarFile, shard: Path) -> dict[str, _Sample]:
     """The samples by what their files' names have in common, in the order of the shard."""
     samples: dict[str, _Sample] = {}
+    reader = CaptionReader(shard)
     refused: list[str] = []
     for member in _members(tar):
         name = PurePosixPath(member.name)
@@ -156,12 +157,13 @@ def _read_samples(tar: tarfile.TarFile, shard: Path) -> dict[str, _Sample]:
         sample = samples.setdefault(str(name.parent / start), _Sample())
         where = f"{shard}, {member.name!r}"
         if not is_video:
-            found = _read_captions(tar, member, ending.lower(), where)
-            sample.captions += [text for text in found if text not in sample.captions]
+            found = _read_captions(tar, member, ending.lower(), reader)
+            sample.captions = unique([*sample.captions, *found])
         elif sample.video is not None:
             raise ValueError(f"{where}: is a second video beside {sample.video.name!r}")
         else:
             sample.video = member
+    reader.report()
     if refused:
         logger.warning(
             "%s: %d entries are links, devices or named outside of it: %s",
@@ -192,8 +194,9 @@ def _is_plain(name: str) -> bool:
 
 
 def _read_captions(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, where: str
+    tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, reader: CaptionReader
 ) -> list[str]:
+    where = f"{tar.name}, {member.name!r}"
     if member.size > _MAX_CAPTION_BYTES:
         raise ValueError(f"{where}: has {member.size} bytes, too many for captions")
     file = tar.extractfile(member)
@@ -201,7 +204,8 @@ def _read_captions(
     try:
         text = file.read().decode("utf-8-sig")
         if ending == "txt":
-            return clean_sentences(text.split("\n"), where)
+            lines = [line for line in text.split("\n") if line.strip()]
+            return reader.read(lines, repr(member.name))
         value = json.loads(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: is not UTF-8 text (byte {error.start})") from error
@@ -210,5 +214,4 @@ def _read_captions(
     if not isinstance(value, dict):
         raise ValueError(f"{where}: must be an object with `caption`, `captions` or `text`")
     key = next((key for key in _CAPTION_KEYS if value.get(key)), None)
-    found = value[key] if key else []
-    return clean_sentences([found] if isinstance(found, str) else found, f"{where}, `{key}`")
+    return reader.read(value[key], f"{member.name!r}, `{key}`") if key else []

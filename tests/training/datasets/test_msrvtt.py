@@ -28,7 +28,7 @@ def test_list_of_ids_takes_every_sentence_of_the_official_json(tmp_path, videos,
     assert captions_by_key(items) == {
         "TrainVal/video2.mp4": ["a dog runs"],
         "TrainVal/video0.mp4": ["a man sings", "someone is singing"],
-        "TrainVal/video1.mp4": ["a cat eats", "a cat eats"],  # repeats are as published
+        "TrainVal/video1.mp4": ["a cat eats"],  # published twice
     }
     assert items[0].path == tmp_path / "videos" / "TrainVal" / "video2.mp4"
 
@@ -84,10 +84,8 @@ def test_split_that_is_not_named_or_not_there_says_which_there_are(videos, offic
         ("key,video_id\nret0\n", r"line 2: must have 2 fields"),
         ("key,video_id\nret0,video0,more\n", r"line 2: must have 2 fields"),
         ("key,video_id\nret0,\n", r"line 2: `video_id` is missing"),
-        ("video_id,sentence\nvideo0,a\nvideo1,\n", r"line 3: `sentence` is missing"),
         ('video_id\n"video0\n', r"line 2: is not CSV"),
-        ("video_id\nvideo7\n", r"video 'video7' has no caption"),
-        ("video_id\n../video0\n", r"video '../video0' has no caption"),
+        ("video_id\n../video0\n", r"'../video0' is not the name of a video"),
         ("video_id,sentence\n../video0,a\n", r"'../video0' is not the name of a video"),
         ("video_id\n", r"holds no video"),
     ],
@@ -101,7 +99,6 @@ def test_malformed_list_is_named_with_its_line(tmp_path, videos, official, text,
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"sentences": [*MSRVTT["sentences"], {"video_id": "video0"}]}, "sentence 7: `caption`"),
         ({"sentences": [{"video_id": 3, "caption": "a"}]}, "sentence 1: `video_id`"),
         ({"sentences": ["a"]}, "sentence 1: must be an object"),
         ({"videos": [*MSRVTT["videos"], {"video_id": "video9"}]}, "video 5: `split`"),
@@ -112,3 +109,31 @@ def test_malformed_official_json_is_named_with_its_entry(tmp_path, videos, chang
     path = write_json(tmp_path / "MSRVTT_data.json", {**MSRVTT, **change})
     with pytest.raises(ValueError, match=f"MSRVTT_data.json(, |: ){reason}"):
         read_captioned(f"{path}:train", videos=videos)
+
+
+@pytest.mark.parametrize(
+    ("caption", "fault"),
+    [
+        ({}, "is missing"),
+        ({"caption": None}, "is missing"),
+        ({"caption": " \n"}, "is blank"),
+        ({"caption": 3}, "is 3, not text"),
+    ],
+)
+def test_caption_that_cannot_be_used_is_named_and_left_out(
+    tmp_path, videos, caplog, caption, fault
+):
+    sentences = [*MSRVTT["sentences"], {"video_id": "video0", **caption}]
+    good, bad = (
+        write_json(tmp_path / name, MSRVTT | {"sentences": part})
+        for name, part in (("good.json", MSRVTT["sentences"]), ("bad.json", sentences))
+    )
+    expected, found = (read_captioned(f"{path}:train", videos=videos) for path in (good, bad))
+    assert found == expected
+    assert caplog.messages == [f"{bad}: 1 caption is left out: sentence 7, `caption` {fault}"]
+
+
+def test_listed_video_whose_sentence_is_blank_has_none(tmp_path, videos, caplog):
+    path = write_text(tmp_path / "test.csv", "video_id,sentence\nvideo0,a\nvideo1,\n")
+    assert [item.captions for item in read_captioned(path, videos=videos)] == [["a"], []]
+    assert caplog.messages == [f"{path}: 1 caption is left out: line 3, `sentence` is blank"]

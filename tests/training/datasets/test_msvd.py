@@ -40,8 +40,7 @@ def test_text_of_descriptions(tmp_path, videos, listed):
         "bQJQGo_F7_k_162_169.avi": ["a man cuts a carrot"],
         "-4wsuPCjDBc_5_15.avi": [
             "a squirrel is eating a peanut in it's shell",
-            "a chipmunk is eating",
-            "a chipmunk is eating",
+            "a chipmunk is eating",  # published twice
         ],
     }
 
@@ -87,7 +86,6 @@ def persistent_pickle(path):
         (pickle.dumps([["a"]]), "must hold a dictionary of captions, is"),
         (pickle.dumps({3: [["a"]]}), "entry 1: must be a video id with a list"),
         (pickle.dumps({"a_1_2": "a"}), "entry 1: must be a video id with a list"),
-        (pickle.dumps({"a_1_2": [], "b_1_2": [["a", 3]]}), "entry 2: must be a list of sentences"),
     ],
 )
 def test_pickle_of_anything_else_is_one_line(tmp_path, videos, listed, content, reason):
@@ -110,10 +108,21 @@ def test_description_without_an_id_is_named_with_its_line(tmp_path, videos, list
         read_captioned(listed, videos=videos, captions=path)
 
 
-def test_listed_video_without_a_caption_is_named(tmp_path, videos, listed):
+def test_listed_video_without_a_caption_has_none(tmp_path, videos, listed):
     path = write_text(tmp_path / "All.txt", "-4wsuPCjDBc_5_15 a squirrel\nbQJQGo_F7_k_162_169\n")
-    with pytest.raises(ValueError, match=r"'bQJQGo_F7_k_162_169' has no caption"):
-        read_captioned(listed, videos=videos, captions=path)
+    items = read_captioned(listed, videos=videos, captions=path)
+    assert sorted(item.captions for item in items) == [[], ["a squirrel"]]
+
+
+def test_words_that_are_no_words_are_named_and_left_out(tmp_path, videos, listed, caplog):
+    captions = {"-4wsuPCjDBc_5_15": [["a", 3], ["a", "squirrel"], [], ["a", "squirrel"]]}
+    (tmp_path / "some.pkl").write_bytes(pickle.dumps(captions))
+    items = read_captioned(listed, videos=videos, captions=str(tmp_path / "some.pkl"))
+    assert sorted(item.captions for item in items) == [[], ["a squirrel"]]
+    assert caplog.messages == [
+        f"{tmp_path}/some.pkl: 2 captions are left out: '-4wsuPCjDBc_5_15', caption 1 is ['a', 3], "
+        "not text; '-4wsuPCjDBc_5_15', caption 3 is blank"
+    ]
 
 
 def test_list_without_captions_says_which_option_to_add(videos, listed, tmp_path):

@@ -1,0 +1,76 @@
+"""What a list gives as the captions of a video -> its sentences, by one rule for all readers.
+
+Every run of white space becomes one blank. What is blank or no text is left out, named and counted;
+a sentence that a video has already counts once.
+"""
+
+import logging
+import unicodedata
+from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 10
+
+
+class CaptionReader:
+    """Reads the captions of one list.
+
+    Args:
+        source: the list's name, for messages.
+
+    Attributes:
+        left_out: each caption that was left out: its place in the list, and why.
+    """
+
+    def __init__(self, source: object) -> None:
+        self._source = source
+        self.left_out: list[str] = []
+
+    def read(self, values: object, place: str) -> list[str]:
+        """The sentences of a caption or of a list of captions, in their order.
+
+        Args:
+            values: as the list has them; None for no captions.
+            place: of the values in the list, for messages: `line 3`.
+        """
+        if values is None:
+            return []
+        if not isinstance(values, list):
+            values = [values]
+        sentences = []
+        for number, value in enumerate(values, start=1):
+            if fault := _fault(value):
+                which = f"{place}, caption {number}" if len(values) > 1 else place
+                self.left_out.append(f"{which} {fault}")
+            else:
+                sentences.append(" ".join(value.split()))
+        return sentences
+
+    def report(self) -> None:
+        """Says in one line what was left out."""
+        if not self.left_out:
+            return
+        num = len(self.left_out)
+        more = f"; and {num - _MAX_NAMED} more" if num > _MAX_NAMED else ""
+        logger.warning(
+            "%s: %s left out: %s%s",
+            *(self._source, "1 caption is" if num == 1 else f"{num} captions are"),
+            *("; ".join(self.left_out[:_MAX_NAMED]), more),
+        )
+
+
+def unique(sentences: Iterable[str]) -> list[str]:
+    """Each sentence once, in the order of their first places."""
+    return list(dict.fromkeys(sentences))
+
+
+def _fault(value: object) -> str:
+    """Why a caption cannot be used; empty for one that can."""
+    if not isinstance(value, str):
+        return f"is {value!r:.40}, not text" if value is not None else "is missing"
+    kinds = {unicodedata.category(character) for character in value}
+    if "Cs" in kinds:
+        return f"has half a character: {value!r:.40}"
+    # Separators, and what is there without being seen.
+    return "is blank" if kinds <= {"Zs", "Zl", "Zp", "Cc", "Cf"} else ""

@@ -1,0 +1,169 @@
+"""What is wrong with a run and shows at once -> one line, before a model is loaded or a frame
+decoded, and without PyTorch, whose import alone takes longer."""
+
+import importlib.util
+import json
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from configs.train_schema import PoolingKind, TrainConfig, WhatTrains
+from indexing.sources import VideoItem
+from training.lists import Failure, RunLists, are_too_many, check_failed, missing_files
+from vision import embedding_dim_of
+
+logger = logging.getLogger(__name__)
+
+# What may differ between a run and its continuation: where it runs, not what it computes.
+_FREE_OPTIONS = {"decoding", "device", "output", "num_bootstrap", "eval_only"}
+_FREE_DATA_OPTIONS = {"cache", "workers"}
+
+
+def check_options(config: TrainConfig, *, world_size: int) -> None:
+    """Refuses options that do not fit what is installed, the model or the processes.
+
+    Raises:
+        ValueError: names the option.
+    """
+    trainable, pooling = config.trainable, config.pooling
+    for name, what in (("image", trainable.image), ("text", trainable.text)):
+        if what is WhatTrains.lora and importlib.util.find_spec("peft") is None:
+            raise ValueError(f"trainable.{name}=lora needs PEFT: pip install 'reelseek[train]'")
+    dim = embedding_dim_of(config.model.name)
+    if pooling.kind is PoolingKind.transformer and dim is not None and dim % pooling.num_heads:
+        raise ValueError(
+            f"pooling.num_heads={pooling.num_heads}: must divide the {dim} dimensions of the "
+            f"embeddings of model={config.model.name}"
+        )
+    if config.loop.batch_size % world_size:
+        raise ValueError(
+            f"loop.batch_size={config.loop.batch_size}: must be a multiple of the {world_size} "
+            "processes of torchrun"
+        )
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Refuses a folder that cannot be written; makes nothing.
+
+    Raises:
+        ValueError: names the option.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{name}={folder}: cannot be made or written ({existing}: {error.strerror}); name "
+            "another folder"
+        ) from error
+
+
+def check_lists(config: TrainConfig, lists: RunLists) -> None:
+    """Refuses lists that cannot be trained on; says which weights are of no use.
+
+    Raises:
+        ValueError: too many videos are missing, or their captions fill no batch.
+    """
+    missing = missing_files(lists.items)
+    gone = {path for path, _ in missing}
+    _require_some("data.train", config.data.train, lists.train.items, missing)
+    if config.data.val:
+        _require_some("data.val", config.data.val, lists.val.items, missing)
+    failed = [*lists.uncaptioned, *missing]
+    num_videos = len(lists.items) + len(lists.uncaptioned)
+    if are_too_many(failed, num_videos=num_videos, max_failed=config.data.max_failed):
+        report = Path(str(config.output)) / "failed.tsv"
+        check_failed(
+            failed, num_videos=num_videos, max_failed=config.data.max_failed, report=report
+        )
+    sources = {item.metadata["source"] for item in lists.train.items}
+    if unknown := sorted(config.data.weights.keys() - sources):
+        logger.warning(
+            "%s: ignored, since data.train has no such source; there are %s",
+            *(", ".join(f"data.weights.{name}" for name in unknown), ", ".join(sorted(sources))),
+        )
+    _require_batches(config, [item for item in lists.train.items if str(item.path) not in gone])
+
+
+def check_evaluated(config: TrainConfig, lists: RunLists) -> None:
+    """Refuses a list of which no video is there.
+
+    Raises:
+        ValueError: names the list.
+    """
+    items = lists.val.items
+    _require_some("data.val", config.data.val, items, missing_files(items))
+
+
+def plain_options(config: TrainConfig) -> dict[str, Any]:
+    """What a run and its continuation must have in common, as plain values."""
+    values = json.loads(json.dumps(asdict(config), default=lambda value: value.name))
+    return comparable_options(values)
+
+
+def comparable_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Those of a configuration's plain values that say what a run computes."""
+    kept = {name: value for name, value in values.items() if name not in _FREE_OPTIONS}
+    data = {k: value for k, value in kept["data"].items() if k not in _FREE_DATA_OPTIONS}
+    return kept | {"data": data}
+
+
+def require_same_run(ours: dict[str, Any], theirs: dict[str, Any], output: Path) -> None:
+    """Refuses to go on with a run that has other options.
+
+    Raises:
+        ValueError: names the first of them, with both values.
+    """
+    if differing := differing_options(ours, theirs):
+        raise ValueError(
+            f"output={output} holds a run with other options: {'; '.join(differing[:4])}"
+            f"{'; ...' if len(differing) > 4 else ''}; name another output, or delete "
+            f"{output / 'checkpoints'} to begin anew"
+        )
+
+
+def differing_options(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names of the options in which two runs differ, with both values."""
+    found = []
+    for name in sorted(ours.keys() | theirs.keys()):
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            found += differing_options(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            found.append(f"{prefix}{name} ({json.dumps(other)} there, {json.dumps(mine)} here)")
+    return found
+
+
+def _require_some(
+    name: str, lists: Sequence[str], items: Sequence[VideoItem], missing: Iterable[Failure]
+) -> None:
+    reasons = dict(missing)
+    if all(str(item.path) in reasons for item in items):
+        first = str(items[0].path)
+        raise ValueError(
+            f"{name}={','.join(lists)}: none of its {len(items)} videos is there; the first: "
+            f"{first}: {reasons[first]}"
+        )
+
+
+def _require_batches(config: TrainConfig, items: Sequence[VideoItem]) -> None:
+    weights, loop = config.data.weights, config.loop
+    num_pairs = int(
+        sum(len(item.captions) * weights.get(item.metadata["source"], 1.0) for item in items) + 1e-6
+    )
+    if num_pairs < loop.batch_size:
+        raise ValueError(
+            f"loop.batch_size={loop.batch_size}: data.train has only {num_pairs} pairs of a video "
+            "and a caption in an epoch; make it smaller"
+        )
+    if num_pairs // loop.batch_size < loop.accumulate_steps:
+        raise ValueError(
+            f"loop.accumulate_steps={loop.accumulate_steps}: an epoch has only "
+            f"{num_pairs // loop.batch_size} batches; make it smaller, or loop.batch_size"
+        )

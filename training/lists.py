@@ -1,0 +1,172 @@
+"""The lists that a run names -> captioned videos, and those that cannot be had; without PyTorch, so
+that a mistake in a list is said at once."""
+
+import logging
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.train_schema import DataConfig
+from indexing.atomic import write_atomically
+from indexing.captions import unique
+from indexing.sources import VideoItem
+from training.datasets import read_captioned
+from vision import default_cache_folder
+
+logger = logging.getLogger(__name__)
+
+Failure = tuple[str, str]  # a path and a reason
+_MAX_NAMED = 10
+
+
+@dataclass(frozen=True)
+class CaptionedList:
+    """The videos of `data.train` or of `data.val`.
+
+    Attributes:
+        items: those that have captions, each once, with all of them.
+        uncaptioned: the others.
+    """
+
+    items: list[VideoItem]
+    uncaptioned: list[Failure]
+
+    @property
+    def captions(self) -> list[str]:
+        """Each different caption, in the order of the videos."""
+        return unique(caption for item in self.items for caption in item.captions)
+
+
+@dataclass(frozen=True)
+class RunLists:
+    """What a run trains on and what it is measured on; either may be empty."""
+
+    train: CaptionedList
+    val: CaptionedList
+
+    @property
+    def items(self) -> list[VideoItem]:
+        """The videos of both, each once."""
+        return list({item.key: item for item in [*self.train.items, *self.val.items]}.values())
+
+    @property
+    def uncaptioned(self) -> list[Failure]:
+        return [*self.train.uncaptioned, *self.val.uncaptioned]
+
+
+def read_run_lists(data: DataConfig) -> RunLists:
+    """Reads `data.train` and `data.val`.
+
+    Raises:
+        ValueError: as of `read_lists`.
+    """
+    train, val = (
+        read_lists(
+            names,
+            videos=data.videos,
+            captions=data.captions,
+            cache_folder=cache_folder(data) / "shards",
+        )
+        for names in (data.train, data.val)
+    )
+    return RunLists(train, val)
+
+
+def cache_folder(data: DataConfig) -> Path:
+    """Where what was decoded and encoded is kept for other runs."""
+    return Path(data.cache) if data.cache else default_cache_folder() / "training"
+
+
+def read_lists(
+    names: Sequence[str],
+    *,
+    videos: str | None,
+    captions: str | None,
+    cache_folder: Path,
+) -> CaptionedList:
+    """Videos of one or several lists, each once, with all its captions.
+
+    Raises:
+        ValueError: a list is malformed (its line is named), or no video of it has a caption.
+    """
+    merged: dict[str, VideoItem] = {}
+    for name in names:
+        items = read_captioned(name, videos=videos, captions=captions, cache_folder=cache_folder)
+        if not any(item.captions for item in items):
+            keys = sorted({key for item in items for key in item.metadata})
+            raise ValueError(
+                f"{name}: none of its {len(items)} videos has `captions`, which training and "
+                f"evaluation need; it has {', '.join(keys) or 'nothing'} beside the videos"
+            )
+        for item in items:
+            path = str(item.path)  # keys of two lists may be the same and mean different videos
+            source = str(item.metadata.get("source", Path(name).stem))
+            metadata = item.metadata | {"captions": [], "source": source}
+            first = merged.setdefault(path, VideoItem(path, item.path, metadata))
+            first.metadata["captions"] = unique([*first.captions, *item.captions])
+    return CaptionedList(
+        [item for item in merged.values() if item.captions],
+        [(path, "has no caption") for path, item in merged.items() if not item.captions],
+    )
+
+
+def missing_files(items: Iterable[VideoItem]) -> list[Failure]:
+    """The videos whose files are not there."""
+    missing = []
+    for item in items:
+        try:
+            is_folder = stat.S_ISDIR(item.path.stat().st_mode)
+        except OSError as error:
+            missing.append((str(item.path), (error.strerror or str(error)).lower()))
+        else:
+            if is_folder:
+                missing.append((str(item.path), "is a directory"))
+    return missing
+
+
+def are_too_many(failed: Sequence[Failure], *, num_videos: int, max_failed: float) -> bool:
+    """Whether more of the videos failed than a run may leave out."""
+    return bool(failed) and (len(failed) == num_videos or len(failed) > max_failed * num_videos)
+
+
+def check_failed(
+    failed: Sequence[Failure], *, num_videos: int, max_failed: float, report: Path
+) -> None:
+    """Names the videos that are missing or broken, and writes them to a file.
+
+    Raises:
+        ValueError: they are more than a share `max_failed` of all, or all of them.
+    """
+    if not failed:
+        return
+    lines = "".join(f"{path}\t{reason}\n" for path, reason in failed)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(report, lines.encode(errors="backslashreplace"))
+    warn_of_failed(failed)
+    if are_too_many(failed, num_videos=num_videos, max_failed=max_failed):
+        shown = "; ".join(f"{path}: {reason}" for path, reason in failed[:3])
+        raise ValueError(
+            f"{len(failed)} of {num_videos} videos are missing, broken or without captions, more "
+            f"than data.max_failed={max_failed} allows; the list is in {report}; the first: {shown}"
+        )
+
+
+def warn_of_failed(failed: Sequence[Failure]) -> None:
+    """Names the first videos that are left out, and counts them."""
+    for path, reason in failed[:_MAX_NAMED]:
+        logger.warning("left out: %s: %s", path, reason)
+    if len(failed) > _MAX_NAMED:
+        logger.warning("left out: %d videos in all", len(failed))
+
+
+def warn_of_overlap(train: Sequence[VideoItem], val: Sequence[VideoItem]) -> None:
+    """Says where the validation would measure what was trained on."""
+    both = {item.key for item in train} & {item.key for item in val}
+    if both:
+        logger.warning(
+            "%d videos are in data.train and in data.val: what is measured on them is not new "
+            "to the model; the first: %s",
+            len(both),
+            min(both),
+        )
