@@ -25,7 +25,7 @@ format: $(INSTALLED)
 
 lock: $(INSTALLED) ## choose versions anew after a change of pyproject.toml
 	$(BIN)/uv pip compile --system-certs pyproject.toml --all-extras --group dev --universal \
-	  --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade \
+	  --python-version 3.10 --fork-strategy fewest --generate-hashes --no-annotate --no-header --upgrade \
 	  --quiet --output-file requirements.lock
 
 clean:

