@@ -14,9 +14,10 @@ stands in single or double quotes; a doubled quote means itself and a backslash 
 SQL. A single word needs no quotes (`tag=cat`): the right side is always a value, never a field.
 
 Fields: `path`, `key` and `outcome`; `duration` in seconds (`90`, `30s`, `5min`, `1h30m`); `date`,
-the metadata's own where it has one (ISO 8601 text, or a year) and else when the file was last
-modified, in UTC; `tag` or `tags`; and all that the metadata holds, by its name, nested ones with
-dots (`camera.model`). `metadata.outcome` is the metadata's where a name means something else.
+the metadata's own where it has one (ISO 8601 text, or a year), else when the file says that it was
+recorded (`indexing.dates`), else when it was last modified, in UTC; `tag` or `tags`; and all that
+the metadata holds, by its name, nested ones with dots (`camera.model`). `metadata.outcome` is the
+metadata's where a name means something else.
 
 - A list matches where any of its elements does. An object matches nothing.
 - `!=` and `not in`, `not like`, `not contains` ask that the field is there and that the positive
@@ -39,6 +40,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from indexing.dates import CAPTURED
+
 BUILT_IN_FIELDS = ("path", "key", "duration", "date", "outcome", "tag", "tags")
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 7  # parentheses inside each other; 10 overflow the stack of 100 in SQLite's parser
@@ -58,6 +61,8 @@ _COLUMNS = {
     "duration": "videos.duration_seconds",
     "date": f"CASE WHEN json_type({_METADATA}, '$.date') IN ('text', 'integer') "
     f"THEN replace(json_extract({_METADATA}, '$.date'), ' ', 'T') "
+    f"WHEN json_type({_METADATA}, '$.{CAPTURED}.date') = 'text' "
+    f"THEN json_extract({_METADATA}, '$.{CAPTURED}.date') "
     "ELSE strftime('%Y-%m-%dT%H:%M:%S', videos.modified_ns / 1000000000, 'unixepoch') END",
 }
 # Beside a cast number SQLite reads a text that is a number as that number, and puts every other

@@ -24,6 +24,9 @@ class SearchHit:
         confidence: probability that it matches; None where that was not worked out.
         evidence: what put it there, see `ranking.evidence`; empty where nothing but the picture
             was looked at.
+        date: when it was made, as filters compare it, in ISO 8601 as far as it is known.
+        date_source: who says so: `list`, a tag of the file such as `creation_time` or
+            `DateTimeOriginal`, or `file time`.
     """
 
     rank: int
@@ -38,6 +41,8 @@ class SearchHit:
     video_id: int = -1
     confidence: float | None = None
     evidence: tuple[Any, ...] = ()
+    date: str = ""
+    date_source: str = ""
 
     @property
     def place(self) -> tuple[int, float, float]:

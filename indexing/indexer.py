@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from indexing.catalogue import FileStamp, NewVideo, VideoRecord
 from indexing.changes import Changes, file_stamp, find_changes
+from indexing.dates import with_capture_date, with_known_date
 from indexing.manifest import FaissOptions, IndexSettings
 from indexing.pipeline import EncodedVideo, encode_videos
 from indexing.progress import progress_bar
@@ -274,7 +275,8 @@ class _Run:
 
     def _keep(self, tag: _Tag, record: VideoRecord) -> None:
         """Keeps a video whose content is what it was, and brings its metadata up to date."""
-        asked = (str(tag.item.path), tag.stamp, tag.item.metadata)
+        metadata = with_known_date(tag.item.metadata, record.metadata)
+        asked = (str(tag.item.path), tag.stamp, metadata)
         if asked != (record.path, record.stamp, record.metadata):
             self._update(tag, record)
         action = "failed" if record.outcome == "failed" else "unchanged"
@@ -286,7 +288,7 @@ class _Run:
             key=tag.item.key,
             path=str(tag.item.path),
             stamp=tag.stamp,
-            metadata=tag.item.metadata,
+            metadata=with_known_date(tag.item.metadata, record.metadata),
         )
 
     def _copy(self, tag: _Tag, record: VideoRecord) -> None:
@@ -300,7 +302,7 @@ class _Run:
             decoder=record.decoder,
             num_frames=record.num_frames,
             duration_seconds=record.duration_seconds,
-            metadata=tag.item.metadata,
+            metadata=with_known_date(tag.item.metadata, record.metadata),
             spans=record.spans,
             frame_times=record.frame_times,
         )
@@ -337,7 +339,7 @@ class _Run:
             decoder=encoded.decoder,
             num_frames=num_frames,
             duration_seconds=encoded.duration_seconds,
-            metadata=item.metadata,
+            metadata=with_capture_date(item.metadata, encoded.captured),
         )
         embeddings = np.empty((0, self._encoder.embedding_dim), np.float32)
         if num_frames:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from vision import DecodePool, FailedVideo, FrameEncoder, Frames, VideoEnd
+from vision.capture_date import CaptureDate
 
 _QUEUED_CHUNKS = 16  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
 _PATIENCE_SECONDS = 0.5  # without a frame from the decoders, after which a batch goes as it is
@@ -38,6 +39,7 @@ class EncodedVideo(Generic[Tag]):
         decoder: that has decoded it; empty where none has.
         num_encoded: frames that the model has looked at, at most T.
         shot_spans: `(S, 2)` float64, where the sampler finds shots.
+        captured: when it was recorded, where the file says so.
     """
 
     tag: Tag
@@ -49,6 +51,7 @@ class EncodedVideo(Generic[Tag]):
     decoder: str = ""
     num_encoded: int = 0
     shot_spans: np.ndarray | None = None
+    captured: CaptureDate | None = None
 
 
 def encode_videos(
@@ -154,6 +157,7 @@ class _Video:
             decoder=end.decoder,
             num_encoded=len(encoded),
             shot_spans=end.shot_spans,
+            captured=end.captured,
         )
 
 

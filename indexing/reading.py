@@ -15,6 +15,7 @@ import numpy as np
 
 from indexing import documents, query_log
 from indexing.catalogue import Catalogue, VideoRecord
+from indexing.dates import date_of
 from indexing.filters import check_fields, metadata_fields, parse_filter
 from indexing.generation import Found, Generation, VideoSample, VideoSegments, open_generation
 from indexing.hits import LexicalHit, SearchHit
@@ -283,6 +284,7 @@ class IndexReader:
 
 def _hit(rank: int, found: Found, records: dict[int, VideoRecord]) -> SearchHit:
     record = records[found.video_id]
+    date, date_source = date_of(record.metadata, record.stamp.modified_ns)
     return SearchHit(
         rank=rank,
         video=record.path,
@@ -294,6 +296,8 @@ def _hit(rank: int, found: Found, records: dict[int, VideoRecord]) -> SearchHit:
         key=record.key,
         metadata=record.metadata,
         video_id=record.id,
+        date=date,
+        date_source=date_source,
     )
 
 

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vision.capture_date import CaptureDate, read_capture_date
 from vision.decoding import DECODERS, OpenReader, VideoReader, reader_openers
 from vision.errors import VideoDecodeError
 from vision.preprocessing import FullPicture, Preprocessing
@@ -44,12 +45,14 @@ class VideoEnd:
         decoder: that has decoded it, or its last part: `pyav`, `decord` or `pillow`.
         reason: why frames are missing, for people; empty where none are.
         shot_spans: `(S, 2)` float64, where the sampler has found shots.
+        captured: when it was recorded, where the file says so.
     """
 
     duration_seconds: float
     decoder: str
     reason: str = ""
     shot_spans: np.ndarray | None = None
+    captured: CaptureDate | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def iter_frames(
     ways = list(openers(path, decoders))
     for attempt, open_reader in enumerate(ways):
         try:
-            yield from _read(open_reader(), settings.sampler, chunks, attempt == len(ways) - 1)
+            for frames in _read(open_reader(), settings.sampler, chunks, attempt == len(ways) - 1):
+                yield frames if frames.end is None else _dated(frames, path)
             return
         except VideoDecodeError as error:
             if reason is None or isinstance(reason, _MissingFrames):
@@ -112,7 +116,13 @@ def iter_frames(
         raise reason or VideoDecodeError("no decoder can open it")
     reader = chunks.last_reader
     end = VideoEnd(reader.duration_seconds, reader.decoder, str(reason), chunks.shot_spans)
-    yield chunks.take(end)
+    yield _dated(chunks.take(end), path)
+
+
+def _dated(last: Frames, path: str | Path) -> Frames:
+    """A video's last frames, with the date that its file tells."""
+    assert last.end is not None
+    return replace(last, end=replace(last.end, captured=read_capture_date(path)))
 
 
 class _MissingFrames(VideoDecodeError):
