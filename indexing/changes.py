@@ -1,12 +1,12 @@
 """A collection and a catalogue -> what differs, judged by file size and time alone."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexing.catalogue import FileStamp, VideoRecord
 from indexing.sources import VideoItem
+from vision import read_content
 
 
 @dataclass
@@ -74,11 +74,8 @@ def file_stamp(path: Path) -> FileStamp:
     """Reads the whole file.
 
     Raises:
+        VideoDecodeError: it is not a regular file.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        status = path.stat()
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return FileStamp(status.st_size, status.st_mtime_ns, digest.hexdigest())
+    content = read_content(path)
+    return FileStamp(content.size_bytes, content.modified_ns, content.sha256)

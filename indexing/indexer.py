@@ -7,7 +7,7 @@ stopped, goes on where it was.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,21 @@ import torch
 from tqdm import tqdm
 
 from indexing.catalogue import FileStamp, NewVideo, VideoRecord
-from indexing.changes import Changes, file_stamp, find_changes
+from indexing.changes import Changes, find_changes
 from indexing.dates import with_capture_date, with_known_date
 from indexing.manifest import FaissOptions, IndexSettings
-from indexing.pipeline import EncodedVideo, encode_videos
+from indexing.mounts import SilentMounts
+from indexing.pipeline import EncodedVideo, encode_videos, finished_video
 from indexing.progress import progress_bar
 from indexing.report import ReportLine, write_report
 from indexing.sources import VideoItem
 from indexing.stopping import StopRequest
+from indexing.unfinished import UnfinishedVideo
 from indexing.writer import IndexWriter
 from vision import (
     DEFAULT_SPREAD,
     DecodePool,
+    FileContent,
     FrameEncoder,
     cut_scenes,
     frame_spread,
@@ -147,12 +150,21 @@ def _refuse_to_empty(folder: Path, changes: Changes, *, num_known: int) -> None:
         )
 
 
-@dataclass(frozen=True)
+_UNKNOWN_CONTENT = FileStamp(-1, -1, "")
+
+
+@dataclass
 class _Tag:
-    """What travels with a video through the pipeline."""
+    """What travels with a video through the pipeline.
+
+    Attributes:
+        stamp: known when its file has been read.
+        was_kept: its last frame was encoded by an earlier run.
+    """
 
     item: VideoItem
-    stamp: FileStamp
+    stamp: FileStamp = _UNKNOWN_CONTENT
+    was_kept: bool = False
 
 
 class _Run:
@@ -184,8 +196,13 @@ class _Run:
             if record.location is not None
         }
         self._gone: dict[str, VideoRecord] = {}
-        # Videos whose content turned out to be known: from the decoding thread to this one.
-        self._known: deque[tuple[_Tag, VideoRecord]] = deque()
+        self._mounts = SilentMounts()
+        # From the decoding thread to this one: videos whose content turned out to be known, in the
+        # index or among the frames that are kept; or why a file was not read.
+        self._known: deque[tuple[_Tag, VideoRecord | UnfinishedVideo | str]] = deque()
+        self._in_hand: set[str] = set()  # contents of which one video is being encoded
+        self._copies: dict[str, list[VideoItem]] = {}  # of these, by content: they wait for it
+        self._encoded: dict[str, VideoRecord] = {}  # contents that this run has encoded
 
     def apply(self, changes: Changes, *, show_progress: bool) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
@@ -219,38 +236,73 @@ class _Run:
     def _examine(self, items: Sequence[VideoItem], progress: tqdm) -> list[VideoItem]:
         """Encodes what must be encoded; returns what must be looked at once more."""
         again: list[VideoItem] = []
+        self._in_hand.clear()
         encoded = encode_videos(
-            self._unknown_contents(items), encoder=self._encoder, pool=self._pool
+            self._to_be_read(items),
+            encoder=self._encoder,
+            pool=self._pool,
+            admit=self._admit,
         )
         try:
             for video in encoded:
-                self._take(video)
                 again += self._settle_known(progress)
-                progress.set_postfix(failed=self.summary.failed, refresh=False)
-                progress.update()
+                self._take(video)
+                self._count(progress)
         finally:
             encoded.close()
-        self._add_waiting()
         again += self._settle_known(progress)
+        self._add_waiting()
         self._writer.save()
-        return again
+        return again + self._copies_of_encoded()
 
-    def _unknown_contents(self, items: Sequence[VideoItem]) -> Iterator[tuple[_Tag, Path]]:
-        """Reads each file, and passes on those whose content the index does not hold."""
+    def _to_be_read(self, items: Sequence[VideoItem]) -> Iterator[tuple[_Tag, Path]]:
         for item in items:
             if self._stop:
                 return
-            try:
-                stamp = file_stamp(item.path)
-            except OSError:  # the decoder will say why
-                stamp = FileStamp(-1, -1, "")
-            known = self.records.get(item.key)
-            if known is None or known.stamp.content_sha256 != stamp.content_sha256:
-                known = self._by_content.get(stamp.content_sha256)
-            if known is None or (known.outcome == "failed" and self._retry_failed):
-                yield _Tag(item, stamp), item.path
+            if self._mounts.is_given_up(item.path):
+                self._known.append((_Tag(item), "not read: other files beside it did not answer"))
             else:
-                self._known.append((_Tag(item, stamp), known))
+                yield _Tag(item), item.path
+
+    def _admit(self, tag: _Tag, content: FileContent) -> UnfinishedVideo | None:
+        """Passes on a video whose content the index does not hold, and that is not being encoded
+        under another name."""
+        tag.stamp = FileStamp(content.size_bytes, content.modified_ns, content.sha256)
+        known = self._encoded.get(content.sha256) or self._known_content(tag)
+        if known is not None:
+            self._known.append((tag, known))
+        elif content.sha256 in self._in_hand:
+            self._copies.setdefault(content.sha256, []).append(tag.item)
+        elif not self._stop:
+            self._in_hand.add(content.sha256)
+            kept = self._writer.unfinished.open(tag.stamp)
+            if kept.finished is None:
+                return kept
+            self._known.append((tag, kept))
+        return None
+
+    def _known_content(self, tag: _Tag) -> VideoRecord | None:
+        known = self.records.get(tag.item.key)
+        if known is None or known.stamp.content_sha256 != tag.stamp.content_sha256:
+            known = self._by_content.get(tag.stamp.content_sha256)
+        is_retried = known is not None and known.outcome == "failed" and self._retry_failed
+        return None if is_retried else known
+
+    def _copies_of_encoded(self) -> list[VideoItem]:
+        """What waited for a video of the same content, which is saved now."""
+        if not self._copies:
+            return []
+        for record in self._writer.catalogue.scan():
+            if record.stamp.content_sha256 in self._copies:
+                self._encoded[record.stamp.content_sha256] = record
+        copies = [item for items in self._copies.values() for item in items]
+        self._copies = {}
+        return copies
+
+    def _count(self, progress: tqdm) -> None:
+        """Counts a video that is kept, whatever becomes of this process."""
+        progress.set_postfix(failed=self.summary.failed, refresh=False)
+        progress.update()
 
     def _settle_known(self, progress: tqdm) -> list[VideoItem]:
         """Stores videos whose content is known, without decoding; returns those whose twin has
@@ -258,7 +310,11 @@ class _Run:
         again = []
         while self._known:
             tag, record = self._known.popleft()
-            if record.key == tag.item.key:
+            if isinstance(record, UnfinishedVideo):
+                self._take_kept(tag, record)
+            elif isinstance(record, str):
+                self._add_unread(tag, record)
+            elif record.key == tag.item.key:
                 self._keep(tag, record)
             elif record.key in self._gone and tag.item.key not in self.records:
                 del self._gone[record.key]
@@ -270,7 +326,7 @@ class _Run:
                 del self._by_content[record.stamp.content_sha256]
                 again.append(tag.item)
                 continue
-            progress.update()
+            self._count(progress)
         return again
 
     def _keep(self, tag: _Tag, record: VideoRecord) -> None:
@@ -307,20 +363,62 @@ class _Run:
             frame_times=record.frame_times,
         )
         self._writer.add_twin(video, record)
-        self._note(tag.item, "indexed", record.outcome, record)
+        action = "failed" if record.outcome == "failed" else "indexed"
+        self._note(tag.item, action, record.outcome, record)
+
+    def _take_kept(self, tag: _Tag, kept: UnfinishedVideo) -> None:
+        """Takes a video whose last frame was encoded by a run that could not add it."""
+        assert kept.finished is not None
+        tag.was_kept = True
+        encoded = torch.from_numpy(kept.embeddings)
+        self._take(
+            finished_video(
+                tag, kept.finished, encoded, times_seconds=kept.times_seconds, rows=kept.rows
+            )
+        )
 
     def _take(self, encoded: EncodedVideo[_Tag]) -> None:
         """Takes an encoded video; where scenes are to be cut, the first few wait for each other,
-        since what is a scene depends on how far apart frames of different videos lie."""
-        self._waiting.append(encoded)
+        since what is a scene depends on how far apart frames of different videos lie. Those that
+        wait are kept among the unfinished."""
+        self._mounts.note(encoded.tag.item.path, is_silent=encoded.is_silent)
+        if encoded.tag.stamp == _UNKNOWN_CONTENT:
+            self._add_unread(encoded.tag, encoded.reason)
+            return
         has_spread = bool(self._writer.manifest.frame_spread) or not self._cuts_scenes
-        if has_spread or len(self._waiting) >= _VIDEOS_FOR_SPREAD:
+        if has_spread or encoded.outcome == "failed":
+            self._add(encoded)
+            return
+        self._waiting.append(encoded)
+        if len(self._waiting) >= _VIDEOS_FOR_SPREAD:
             self._add_waiting()
+        else:
+            self._writer.save_if_due()
+
+    def _add_unread(self, tag: _Tag, reason: str) -> None:
+        """Takes a video whose file could not be read: what was known of it stays."""
+        known = self.records.get(tag.item.key)
+        if known is not None and known.location is not None:
+            self._note(tag.item, "failed", "failed", reason=f"{reason}; what was indexed is kept")
+            return
+        self._add_failed(tag, reason)
+
+    def _add_failed(self, tag: _Tag, reason: str) -> None:
+        video = NewVideo(
+            key=tag.item.key,
+            path=str(tag.item.path),
+            stamp=tag.stamp,
+            outcome="failed",
+            reason=reason,
+            metadata=tag.item.metadata,
+        )
+        self._writer.add(video, np.empty((0, self._encoder.embedding_dim), np.float32))
+        self._note(tag.item, "failed", "failed", video)
 
     def _add_waiting(self) -> None:
         """Adds the videos that wait, after measuring the spread of their frames if need be."""
         if self._cuts_scenes and not self._writer.manifest.frame_spread:
-            frames = [v.embeddings[len(v.embeddings) // 2] for v in self._waiting if v.num_encoded]
+            frames = [v.embeddings[len(v.embeddings) // 2] for v in self._waiting]
             if len(frames) >= _LEAST_FOR_SPREAD:
                 self._writer.set_frame_spread(frame_spread(torch.stack(frames).numpy()))
         for encoded in self._waiting:
@@ -329,30 +427,30 @@ class _Run:
 
     def _add(self, encoded: EncodedVideo[_Tag]) -> None:
         """Pools an encoded video's frames, and adds it to the index."""
-        item, num_frames = encoded.tag.item, len(encoded.embeddings)
+        tag = encoded.tag
+        if encoded.outcome == "failed":
+            self._add_failed(tag, encoded.reason)
+            return
+        spans = self._spans(encoded)
         video = NewVideo(
-            key=item.key,
-            path=str(item.path),
-            stamp=encoded.tag.stamp,
+            key=tag.item.key,
+            path=str(tag.item.path),
+            stamp=tag.stamp,
             outcome=encoded.outcome,
             reason=encoded.reason,
             decoder=encoded.decoder,
-            num_frames=num_frames,
+            num_frames=len(encoded.embeddings),
             duration_seconds=encoded.duration_seconds,
-            metadata=with_capture_date(item.metadata, encoded.captured),
+            metadata=with_capture_date(tag.item.metadata, encoded.captured),
+            spans=spans,
+            frame_times=encoded.times_seconds,
         )
-        embeddings = np.empty((0, self._encoder.embedding_dim), np.float32)
-        if num_frames:
-            spans = self._spans(encoded)
-            video = replace(video, spans=spans, frame_times=encoded.times_seconds)
-            pooled = [self._encoder.pool(encoded.embeddings)]
-            for start, end in spans:
-                inside = frames_in_span(encoded.times_seconds, start, end)
-                pooled.append(self._encoder.pool(encoded.embeddings[inside]))
-            embeddings = torch.cat([torch.stack(pooled), encoded.embeddings]).numpy()
-        self._writer.add(video, embeddings)
-        action = "failed" if encoded.outcome == "failed" else "indexed"
-        self._note(item, action, encoded.outcome, video)
+        pooled = [self._encoder.pool(encoded.embeddings)]
+        for start, end in spans:
+            inside = frames_in_span(encoded.times_seconds, start, end)
+            pooled.append(self._encoder.pool(encoded.embeddings[inside]))
+        self._writer.add(video, torch.cat([torch.stack(pooled), encoded.embeddings]).numpy())
+        self._note(tag.item, "unchanged" if tag.was_kept else "indexed", encoded.outcome, video)
 
     def _spans(self, encoded: EncodedVideo[_Tag]) -> np.ndarray:
         """The segments: shots, where they are sampled, scenes or windows; as far as the video

@@ -2,14 +2,15 @@
 
 Frames of many videos are packed into full batches, so that short videos fill the model's batches
 too. Both sides wait for each other through queues of a fixed length, and a core that one of them
-does not use is the other's.
+does not use is the other's. A frame that is encoded is kept at once in the video's file of
+`indexing.unfinished`, where there is one.
 """
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,16 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from vision import DecodePool, FailedVideo, FrameEncoder, Frames, VideoEnd
+from indexing.unfinished import FinishedVideo, UnfinishedVideo
+from vision import (
+    DecodePool,
+    FailedVideo,
+    FileContent,
+    FrameEncoder,
+    Frames,
+    ResumePoint,
+    VideoEnd,
+)
 from vision.capture_date import CaptureDate
 
 _QUEUED_CHUNKS = 16  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
@@ -40,6 +50,7 @@ class EncodedVideo(Generic[Tag]):
         num_encoded: frames that the model has looked at, at most T.
         shot_spans: `(S, 2)` float64, where the sampler finds shots.
         captured: when it was recorded, where the file says so.
+        is_silent: its file did not answer.
     """
 
     tag: Tag
@@ -52,13 +63,24 @@ class EncodedVideo(Generic[Tag]):
     num_encoded: int = 0
     shot_spans: np.ndarray | None = None
     captured: CaptureDate | None = None
+    is_silent: bool = False
 
 
 def encode_videos(
-    videos: Iterable[tuple[Tag, Path]], *, encoder: FrameEncoder, pool: DecodePool
+    videos: Iterable[tuple[Tag, Path]],
+    *,
+    encoder: FrameEncoder,
+    pool: DecodePool,
+    admit: Callable[[Tag, FileContent], UnfinishedVideo | None] | None = None,
 ) -> Generator[EncodedVideo[Tag], None, None]:
     """Decodes and encodes videos, and yields them as they are done; a broken one is an outcome,
-    not an error."""
+    not an error.
+
+    Args:
+        admit: says of a video whose file has been read where its frames are kept, also those that
+            have been encoded before; None where it is not to be encoded, and so does not come back.
+            Called in another thread.
+    """
     chunks: Queue[tuple[_Video, Frames | FailedVideo] | None] = Queue(_QUEUED_CHUNKS)
     stopped = threading.Event()
     failure: list[BaseException] = []
@@ -70,10 +92,15 @@ def encode_videos(
             except Full:
                 continue
 
+    def admit_video(video: _Video, content: FileContent) -> ResumePoint | None:
+        assert admit is not None
+        kept = admit(video.tag, content)
+        return None if kept is None else video.resume(kept)
+
     def decode() -> None:
         try:
             tagged = ((_Video(tag), path) for tag, path in videos)
-            for item in pool.decode(tagged, stopped=stopped):
+            for item in pool.decode(tagged, stopped=stopped, admit=admit_video if admit else None):
                 put(item)
         except BaseException as error:  # raised again in the caller's thread
             failure.append(error)
@@ -119,46 +146,149 @@ def _arriving(
         yield chunk
 
 
+@dataclass(frozen=True)
+class _EncodedFrame:
+    """The last frame that was encoded of a video that is taken up again: it is decoded once more,
+    since those behind it may be held against it, and not encoded."""
+
+    embedding: torch.Tensor  # (1, D)
+    times_seconds: list[float]  # of the frames that show it
+    rows: list[int]
+
+
 @dataclass(eq=False)
 class _Video:
     """A video on its way through the encoder."""
 
     tag: Any
-    times_seconds: list[np.ndarray] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
+    times_seconds: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     embeddings: list[torch.Tensor] = field(default_factory=list)
+    num_encoded: int = 0
     num_waiting: int = 0  # frames that are not encoded yet
     end: VideoEnd | FailedVideo | None = None
+    kept: UnfinishedVideo | None = None
+    _num_kept_frames: int = 0
+    _resumed: _EncodedFrame | None = None
 
     @property
     def is_finished(self) -> bool:
         return self.end is not None and self.num_waiting == 0
 
+    def resume(self, kept: UnfinishedVideo) -> ResumePoint:
+        """Takes up what has been encoded before."""
+        self.kept = kept
+        embeddings = torch.from_numpy(kept.embeddings)
+        last_row = len(embeddings) - 1
+        if last_row < 0:
+            return ResumePoint()
+        first = kept.rows.index(last_row)
+        self.times_seconds, self.rows = kept.times_seconds[:first], kept.rows[:first]
+        self.embeddings, self.num_encoded = [embeddings[:last_row]], last_row
+        self._num_kept_frames = first
+        self._resumed = _EncodedFrame(
+            embeddings[last_row:], kept.times_seconds[first:], kept.rows[first:]
+        )
+        return ResumePoint(kept.times_seconds[first - 1] if first else -1.0, last_row)
+
+    def add(self, item: Frames | FailedVideo) -> torch.Tensor:
+        """Takes what the decoder gives; returns the pixels that are to be encoded."""
+        is_frames = isinstance(item, Frames) and len(item.times_seconds) > 0
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            self.embeddings.append(resumed.embedding)
+            self.num_encoded += 1
+            if not is_frames:  # nothing further decodes
+                self.times_seconds += resumed.times_seconds
+                self.rows += resumed.rows
+        if isinstance(item, FailedVideo):
+            self.end = item
+            return torch.empty(0)
+        self.times_seconds += item.times_seconds.tolist()
+        self.rows += item.rows.tolist()
+        self.end = item.end
+        pixels = item.pixels if resumed is None else item.pixels[1:]
+        self.num_waiting += len(pixels)
+        return pixels
+
+    def take(self, embeddings: torch.Tensor) -> None:
+        """Takes the embeddings of the frames that have waited longest, and keeps them."""
+        self.embeddings.append(embeddings)
+        self.num_encoded += len(embeddings)
+        self.num_waiting -= len(embeddings)
+        self._keep(embeddings)
+
+    def _keep(self, embeddings: torch.Tensor) -> None:
+        """Keeps the frames that were encoded last, and those that look like them."""
+        if self.kept is None:
+            return
+        first = end = self._num_kept_frames
+        while end < len(self.rows) and self.rows[end] < self.num_encoded:
+            end += 1
+        self.kept.append(
+            embeddings.numpy(),
+            self.times_seconds[first:end],
+            self.rows[first:end],
+            first_row=self.num_encoded - len(embeddings),
+            first_frame=first,
+        )
+        self._num_kept_frames = end
+
     def result(self, embedding_dim: int) -> EncodedVideo:
-        assert self.end is not None
-        reason = self.end.reason
-        times = np.concatenate([*self.times_seconds, np.empty(0)])
-        if not len(times):
-            nothing = torch.empty(0, embedding_dim)
-            return EncodedVideo(self.tag, nothing, times, 0.0, "failed", reason)
-        encoded = torch.cat(self.embeddings)
+        """What has become of it, which is kept too."""
+        end, reason = self.end, self.end.reason if self.end is not None else ""
+        assert end is not None
+        if not self.times_seconds:
+            nothing, no_times = torch.empty(0, embedding_dim), np.empty(0)
+            is_silent = isinstance(end, FailedVideo) and end.is_silent
+            return EncodedVideo(
+                self.tag, nothing, no_times, 0.0, "failed", reason, is_silent=is_silent
+            )
+        num_frames, last = len(self.times_seconds), self.times_seconds[-1]
         if reason:
-            reason = f"{reason}; {len(times)} decode, the last at second {times[-1]:.1f}"
-        end = self.end
+            reason = f"{reason}; {num_frames} decode, the last at second {last:.1f}"
         if isinstance(end, FailedVideo):
-            end = VideoEnd(float(times[-1]), end.decoder)
-        return EncodedVideo(
-            self.tag,
-            encoded[torch.from_numpy(np.concatenate(self.rows))],
-            times,
+            end = VideoEnd(last, end.decoder)
+        spans = None if end.shot_spans is None else end.shot_spans.tolist()
+        finished = FinishedVideo(
             end.duration_seconds,
             "partial" if reason else "ok",
             reason,
-            decoder=end.decoder,
-            num_encoded=len(encoded),
-            shot_spans=end.shot_spans,
-            captured=end.captured,
+            end.decoder,
+            shot_spans=spans,
+            captured=None if end.captured is None else asdict(end.captured),
         )
+        encoded = torch.cat(self.embeddings)
+        if self.kept is not None:
+            self._keep(encoded[self.num_encoded :])
+            self.kept.finish(finished)
+        return finished_video(
+            self.tag, finished, encoded, times_seconds=self.times_seconds, rows=self.rows
+        )
+
+
+def finished_video(
+    tag: Tag,
+    finished: FinishedVideo,
+    encoded: torch.Tensor,
+    *,
+    times_seconds: list[float],
+    rows: list[int],
+) -> EncodedVideo[Tag]:
+    """A video whose last frame is encoded, now or by an earlier run."""
+    spans = finished.shot_spans
+    return EncodedVideo(
+        tag,
+        encoded[torch.tensor(rows)],
+        np.array(times_seconds, dtype=np.float64),
+        finished.duration_seconds,
+        finished.outcome,
+        finished.reason,
+        decoder=finished.decoder,
+        num_encoded=len(encoded),
+        shot_spans=None if spans is None else np.array(spans, dtype=np.float64).reshape(-1, 2),
+        captured=None if finished.captured is None else CaptureDate(**finished.captured),
+    )
 
 
 class _Packer:
@@ -172,14 +302,7 @@ class _Packer:
         self._finished: list[_Video] = []
 
     def add(self, video: _Video, item: Frames | FailedVideo) -> None:
-        if isinstance(item, FailedVideo):
-            video.end = item
-        else:
-            video.times_seconds.append(item.times_seconds)
-            video.rows.append(item.rows)
-            video.num_waiting += len(item.pixels)
-            video.end = item.end
-            self._fill(video, item.pixels)
+        self._fill(video, video.add(item))
         if video.is_finished:
             self._finished.append(video)
 
@@ -218,10 +341,9 @@ class _Packer:
     def _take(self) -> None:
         """Waits for the oldest batch, and gives its embeddings to their videos."""
         future, owners = self._in_flight.popleft()
-        for (video, num_frames), embeddings in zip(
+        for (video, _), embeddings in zip(
             owners, future.result().split([n for _, n in owners]), strict=True
         ):
-            video.embeddings.append(embeddings)
-            video.num_waiting -= num_frames
+            video.take(embeddings)
             if video.is_finished:
                 self._finished.append(video)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from indexing.catalogue import VideoRecord
 from indexing.changes import file_stamp
 from indexing.timed_texts import TimedText
+from vision import VideoDecodeError
 
 
 class ReadVideo(NamedTuple):
@@ -51,4 +52,6 @@ def why_not_the_same(record: VideoRecord) -> str:
         is_same = file_stamp(path).content_sha256 == record.stamp.content_sha256
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
+    except VideoDecodeError as error:
+        return str(error)
     return "" if is_same else "it has changed since it was indexed: run python -m indexing first"

@@ -1,7 +1,8 @@
 """The one process that may change an index: adds, deletes, updates, compacts, publishes.
 
-What `add` has returned from outlives the death of the process; what `save` has returned from, a
-power loss; and `delete` and `update` both, at once.
+What `add` has returned from outlives the death of the process, and so do the frames of the videos
+in `unfinished`; what `save` has returned from, a power loss; and `delete` and `update` both, at
+once.
 """
 
 import os
@@ -21,11 +22,13 @@ from indexing.embeddings import EmbeddingParts
 from indexing.journal import Journal
 from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_settings
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+from indexing.unfinished import UnfinishedVideos
 
 _SAVE_EVERY_SECONDS = 20.0
 _SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
 _LOCK_NAME = "writer.lock"
 _JOURNAL_NAME = "unsaved.journal"
+_UNFINISHED_NAME = "unfinished"
 
 # Parts are copied together when half of what they hold is dead, or when there are many small ones.
 _LIVE_SHARE = 0.5
@@ -70,8 +73,12 @@ class IndexWriter:
             self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
             next_part = self.catalogue.counter("next_part")
             self._unsaved = self._journal.read(part=next_part)  # by a process that was killed
+            self.unfinished = UnfinishedVideos(
+                folder / _UNFINISHED_NAME, settings=settings_fact, embedding_dim=embedding_dim
+            )
             self.save()
             self._journal.clear()  # of a record that was not finished
+            self._drop_unfinished()
         except BaseException:
             self._lock.release()
             raise
@@ -85,6 +92,7 @@ class IndexWriter:
     def close(self) -> None:
         """Leaves what is not saved to the next writer."""
         self._journal.close()
+        self.unfinished.close()
         self.catalogue.close()
         self._lock.release()
 
@@ -99,6 +107,11 @@ class IndexWriter:
         self._journal.append(video, embeddings, part=self.catalogue.counter("next_part"))
         self._unsaved.append((video, embeddings))
         self._unsaved_bytes += embeddings.nbytes
+        self.unfinished.add(video.stamp)
+        self.save_if_due()
+
+    def save_if_due(self) -> None:
+        """Saves, if that was done long ago or much has been added since."""
         is_due = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
         if is_due or self._unsaved_bytes > _SAVE_BYTES:
             self.save()
@@ -142,6 +155,7 @@ class IndexWriter:
             )
             self._unsaved = []
             self._journal.clear()
+        self.unfinished.save()
         self._unsaved_bytes = 0
         self._saved_at = time.monotonic()
 
@@ -195,6 +209,14 @@ class IndexWriter:
         if batch:
             self._move(batch)
 
+    def _drop_unfinished(self) -> None:
+        """Deletes the frames of videos that are in the index, and of those that never came back."""
+        for content in self.unfinished.contents():
+            condition = "content_sha256 >= ? AND content_sha256 < ? AND part NOT NULL"
+            if self.catalogue.matching_keys(condition, (content, content + "g")):
+                self.unfinished.drop(content)
+        self.unfinished.drop_old()
+
     def _keep_sentences(self, sentences: Callable[[], np.ndarray]) -> None:
         dim = self.manifest.settings.embedding_dim
         if not len(query_log.read(self.folder, query_log.SENTENCES, embedding_dim=dim)):
@@ -241,7 +263,7 @@ def _locations(counts: Sequence[int], part: int) -> list[tuple[int, int] | None]
 
 def _prepare_folder(folder: Path) -> None:
     if folder.is_dir() and not Manifest.exists(folder):
-        own = {_LOCK_NAME, _JOURNAL_NAME, EMBEDDINGS_NAME}
+        own = {_LOCK_NAME, _JOURNAL_NAME, _UNFINISHED_NAME, EMBEDDINGS_NAME}
         others = sorted(
             path.name
             for path in folder.iterdir()

@@ -18,15 +18,19 @@ from vision import (
     DECODERS,
     DualEncoder,
     FailedVideo,
+    FileContent,
     FrameEncoder,
     Frames,
     FrameSettings,
     ModelSpec,
     Preprocessing,
+    ResumePoint,
     Sampler,
     VideoDecodeError,
     load_model,
+    read_content,
 )
+from vision.file_content import why_unreadable
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -152,15 +156,29 @@ class InProcessPool:
         *,
         stopped: threading.Event | None = None,
         sampler_of: Callable[[Any], Sampler] | None = None,
+        admit: Callable[[Any, FileContent], ResumePoint | None] | None = None,
     ) -> Iterator[tuple[Any, Frames | FailedVideo]]:
         """Yields what `DecodePool.decode` does."""
         for tag, path in videos:
             decoder = ""
             settings = self.settings
+            resume: ResumePoint | None = ResumePoint()
+            if admit is not None:
+                try:
+                    resume = admit(tag, read_content(path))
+                except VideoDecodeError as error:
+                    yield tag, FailedVideo(str(error))
+                    continue
+                except OSError as error:
+                    yield tag, FailedVideo(why_unreadable(error))
+                    continue
+                if resume is None:
+                    continue
+            where = {"after_seconds": resume.after_seconds, "num_before": resume.num_before}
             if sampler_of is not None:
                 settings = replace(settings, sampler=sampler_of(tag))
             try:
-                for frames in self.iter_frames(path, settings, decoders=DECODERS):
+                for frames in self.iter_frames(path, settings, decoders=DECODERS, **where):
                     if stopped is not None and stopped.is_set():
                         return
                     decoder = DECODERS[0] if len(frames.times_seconds) else decoder

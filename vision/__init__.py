@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vision.cache_folder import default_cache_folder
-    from vision.decode_pool import DecodePool, WorkerLimits
+    from vision.decode_pool import DecodePool, ResumePoint, WorkerLimits
     from vision.decode_worker import FailedVideo, start_decode_server
     from vision.decoding import DECODERS, Timeline, VideoReader, open_video
     from vision.encoding import FrameEncoder, choose_device, choose_precision
     from vision.errors import VideoDecodeError
+    from vision.file_content import FileContent, read_content
     from vision.frames import Frames, FrameSettings, VideoEnd, iter_frames
     from vision.model import (
         DualEncoder,
@@ -48,6 +49,7 @@ __all__ = [
     "DecodePool",
     "DualEncoder",
     "FailedVideo",
+    "FileContent",
     "FrameEncoder",
     "FrameSettings",
     "Frames",
@@ -59,6 +61,7 @@ __all__ = [
     "MomentSampler",
     "Pooling",
     "Preprocessing",
+    "ResumePoint",
     "Sampler",
     "Samples",
     "ShotSampler",
@@ -83,6 +86,7 @@ __all__ = [
     "mean_pool",
     "model_fingerprint",
     "open_video",
+    "read_content",
     "save_model",
     "scene_spans",
     "segment_spans",
@@ -95,6 +99,7 @@ _MODULES = {
     "DecodePool": "decode_pool",
     "DualEncoder": "model",
     "FailedVideo": "decode_worker",
+    "FileContent": "file_content",
     "FrameEncoder": "encoding",
     "FrameSettings": "frames",
     "Frames": "frames",
@@ -108,6 +113,7 @@ _MODULES = {
     "POOLING_KINDS": "pooling",
     "Pooling": "pooling",
     "Preprocessing": "preprocessing",
+    "ResumePoint": "decode_pool",
     "Sampler": "sampling",
     "Samples": "sampling",
     "ShotSampler": "shots",
@@ -133,6 +139,7 @@ _MODULES = {
     "mean_pool": "pooling",
     "model_fingerprint": "model",
     "open_video": "decoding",
+    "read_content": "file_content",
     "save_model": "model_folder",
     "scene_spans": "scenes",
     "segment_spans": "sampling",

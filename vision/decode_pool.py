@@ -6,10 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from vision.decode_worker import DecodeRequest, DecodeWorker, FailedVideo, UnexpectedError
+from vision.decode_worker import (
+    DecodeRequest,
+    DecodeWorker,
+    FailedVideo,
+    FileSize,
+    ReadRequest,
+    StillReading,
+    UnexpectedError,
+)
 from vision.decoding import DECODERS, reader_openers
+from vision.file_content import FileContent
 from vision.frames import Frames, FrameSettings, ReaderOpeners
 from vision.sampling import Sampler
 
@@ -36,6 +45,19 @@ class WorkerLimits:
     videos_each: int = 200
 
 
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where to begin with a video.
+
+    Attributes:
+        after_seconds: leave out the frames up to this time, of which
+        num_before: were to be encoded.
+    """
+
+    after_seconds: float = -1.0
+    num_before: int = 0
+
+
 @dataclass
 class _Job(Generic[Tag]):
     """A video and how far it has come."""
@@ -43,14 +65,17 @@ class _Job(Generic[Tag]):
     tag: Tag
     path: Path
     decoders: tuple[str, ...]  # yet to be tried, from the one that is being tried
-    size_bytes: int
     sampler: Sampler | None
+    is_admitted: bool  # else its file is being read
+    size_bytes: int = 0
     last_seconds: float = -1.0
     num_rows: int = 0
     decoder: str = ""  # of the frames that have come
     reason: str = ""  # of the first decoder's end
 
-    def request(self) -> DecodeRequest:
+    def request(self) -> ReadRequest | DecodeRequest:
+        if not self.is_admitted:
+            return ReadRequest(self.path)
         return DecodeRequest(
             self.path, self.decoders, self.last_seconds, self.num_rows, self.sampler
         )
@@ -101,6 +126,7 @@ class DecodePool:
         *,
         stopped: threading.Event | None = None,
         sampler_of: Callable[[Tag], Sampler] | None = None,
+        admit: Callable[[Tag, FileContent], ResumePoint | None] | None = None,
     ) -> Iterator[tuple[Tag, Frames | FailedVideo]]:
         """Decodes videos, several at a time; those that are ready come first.
 
@@ -108,6 +134,8 @@ class DecodePool:
             videos: paths, and what is to be given back with their frames.
             stopped: set by another thread to end at once.
             sampler_of: gives each video a sampler of its own, by what is given back with it.
+            admit: says of a video whose file has been read whether to decode it, and from where;
+                one for which it gives None does not come back.
 
         Yields:
             Each video's frames in order. Its last item is a `Frames` with an `end`, or a
@@ -122,14 +150,13 @@ class DecodePool:
                         is_over = True
                     else:
                         sampler = sampler_of(video[0]) if sampler_of else None
-                        size_bytes = _size_bytes(video[1])
-                        self._start(_Job(*video, self._decoders, size_bytes, sampler))
+                        self._start(_Job(*video, self._decoders, sampler, admit is None))
                 if not self._busy:
                     return
                 spoken = wait([w.connection for w, _ in self._busy], timeout=_LOOK_EVERY_SECONDS)
                 for worker, job in list(self._busy):
                     if worker.connection in spoken:
-                        item = self._receive(worker, job)
+                        item = self._receive(worker, job, admit)
                     else:
                         item = self._look_after(worker, job)
                     if item is not None:
@@ -154,11 +181,32 @@ class DecodePool:
         worker.start(job.request())
         self._busy.append((worker, job))
 
-    def _receive(self, worker: DecodeWorker, job: _Job) -> Frames | FailedVideo | None:
+    def _receive(
+        self,
+        worker: DecodeWorker,
+        job: _Job,
+        admit: Callable[[Any, FileContent], ResumePoint | None] | None,
+    ) -> Frames | FailedVideo | None:
         try:
             item = worker.receive()
         except (EOFError, OSError):
             return self._replace(worker, job, because=worker.how_it_died())
+        if isinstance(item, StillReading):
+            return None
+        if isinstance(item, FileSize):
+            job.size_bytes = item.size_bytes
+            return None
+        if isinstance(item, FileContent):
+            assert admit is not None
+            resume = admit(job.tag, item)
+            if resume is None:
+                self._busy.remove((worker, job))
+                self._idle.append(worker)
+                return None
+            job.is_admitted = True
+            job.last_seconds, job.num_rows = resume.after_seconds, resume.num_before
+            worker.start(job.request())
+            return None
         if isinstance(item, UnexpectedError):
             return self._replace(worker, job, because=f"it failed unexpectedly ({item.error})")
         if isinstance(item, Frames):
@@ -177,9 +225,14 @@ class DecodePool:
     def _look_after(self, worker: DecodeWorker, job: _Job) -> FailedVideo | None:
         """Replaces a worker that takes too long or too much."""
         patience = self._limits.timeout_seconds
-        if job.num_rows == 0:
+        if not job.decoder:
             patience += _SECONDS_A_BYTE * job.size_bytes
         if worker.silent_seconds() > patience:
+            if not job.is_admitted:
+                self._discard(worker, job)
+                return FailedVideo(
+                    f"its file did not answer for {patience:.0f} seconds", is_silent=True
+                )
             return self._replace(
                 worker, job, because=f"it gave no frame for {patience:.0f} seconds"
             )
@@ -195,8 +248,9 @@ class DecodePool:
     def _replace(self, worker: DecodeWorker, job: _Job, *, because: str) -> FailedVideo | None:
         """Kills a worker, and gives its video to a new one: to the next decoder, if there is one,
         where there is a reason against this one."""
-        worker.kill()
-        self._busy.remove((worker, job))
+        self._discard(worker, job)
+        if because and not job.is_admitted:
+            return FailedVideo(f"it cannot be read: {because}")
         if because:
             job.reason = job.reason or f"{job.decoders[0]} was stopped: {because}"
             job.decoders = job.decoders[1:]
@@ -205,16 +259,13 @@ class DecodePool:
         self._start(job)
         return None
 
+    def _discard(self, worker: DecodeWorker, job: _Job) -> None:
+        worker.kill()
+        self._busy.remove((worker, job))
+
 
 def num_cores() -> int:
     """That this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):  # the worker will say why it cannot be read
-        return 0

@@ -25,10 +25,12 @@ import psutil
 import torch
 
 from vision.errors import VideoDecodeError
+from vision.file_content import FileContent, read_content, why_unreadable
 from vision.frames import Frames, FrameSettings, ReaderOpeners, VideoEnd, iter_frames
 from vision.sampling import Sampler
 
 _KILL_SECONDS = 5.0
+_SIGN_OF_LIFE_SECONDS = 1.0  # while a file is read
 _RETRY_SECONDS = 0.1
 # Sent to all processes of a service or a terminal; Windows has no SIGHUP.
 _PARENTS_SIGNALS = [
@@ -43,10 +45,12 @@ class FailedVideo:
 
     Attributes:
         decoder: that has decoded what came before; empty where nothing has come.
+        is_silent: the file did not answer, as on a network drive that is away.
     """
 
     reason: str
     decoder: str = ""
+    is_silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,25 @@ class UnexpectedError:
     """An error of the decoder that is no verdict on the video."""
 
     error: str
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Comes before a video's frames; 0 where it is not known."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class StillReading:
+    """A sign of life."""
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """A file of which a worker is to tell the `FileContent`."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,9 @@ class DecodeRequest:
     after_seconds: float
     num_before: int
     sampler: Sampler | None = None
+
+
+Answer = FileContent | FileSize | StillReading | Frames | FailedVideo | UnexpectedError
 
 
 class DecodeWorker:
@@ -83,13 +109,13 @@ class DecodeWorker:
         self.num_videos = 0
         self._heard_at = time.monotonic()
 
-    def start(self, request: DecodeRequest) -> None:
-        self.num_videos += 1
+    def start(self, request: ReadRequest | DecodeRequest) -> None:
+        self.num_videos += isinstance(request, DecodeRequest)
         self._heard_at = time.monotonic()
         with suppress(OSError):  # it has died: the next receive will say so
             self.connection.send(request)
 
-    def receive(self) -> Frames | FailedVideo | UnexpectedError:
+    def receive(self) -> Answer:
         """Takes what it has to say.
 
         Raises:
@@ -157,8 +183,10 @@ def start_worker(work: Callable[..., None], *args: Any) -> tuple[Any, Connection
 def kill_worker(process: Any) -> None:
     process.kill()
     process.join(timeout=_KILL_SECONDS)
-    if process.exitcode is not None:  # else it hangs in the kernel, as on a dead disk
+    if process.exitcode is not None:
         process.close()
+    else:  # it hangs in the kernel, as on a dead disk: nobody waits for it, at the exit neither
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
 
 
 def start_decode_server() -> None:
@@ -189,14 +217,46 @@ def _work(
     while True:
         try:
             request = connection.recv()
-            _answer(connection, request, settings, openers)
+            if isinstance(request, ReadRequest):
+                _read(connection, request.path)
+            else:
+                _decode(connection, request, settings, openers)
         except (EOFError, OSError):
             return
 
 
-def _answer(
+def _read(connection: Connection, path: Path) -> None:
+    heard_at = time.monotonic()
+
+    def give_sign() -> None:
+        nonlocal heard_at
+        if time.monotonic() - heard_at > _SIGN_OF_LIFE_SECONDS:
+            connection.send(StillReading())
+            heard_at = time.monotonic()
+
+    try:
+        connection.send(read_content(path, after_block=give_sign))
+    except VideoDecodeError as error:
+        connection.send(FailedVideo(str(error)))
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except OSError as error:
+        connection.send(FailedVideo(why_unreadable(error)))
+    except ValueError:  # a lone surrogate, or a zero byte
+        connection.send(FailedVideo("its path is not UTF-8 text"))
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):  # the decoder will say why it cannot be read
+        return 0
+
+
+def _decode(
     connection: Connection, request: DecodeRequest, settings: FrameSettings, openers: ReaderOpeners
 ) -> None:
+    connection.send(FileSize(_size_bytes(request.path)))
     if request.sampler is not None:
         settings = replace(settings, sampler=request.sampler)
     try:
@@ -227,7 +287,11 @@ def be_a_worker(memory_bytes: int) -> None:
     for number in (signal.SIGINT, *_PARENTS_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg and decord write there what they please
+    # FFmpeg and decord write there what they please; and one who reads what the parent has written
+    # is not to wait for a worker that nothing can kill.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
     # The server lives as long as anyone holds this end of its pipe: only the parent is to.
     alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
     if alive is not None:
