@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from indexing.sources import Source
     from vision import DualEncoder
 
 USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
@@ -39,10 +41,10 @@ def main(cfg: DictConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
     from indexing.manifest import FaissOptions, IndexSettings, Manifest
-    from indexing.sources import passed_over, read_source
+    from indexing.sources import passed_over
 
     folder = Path(config.index.folder)
-    sources = [read_source(videos, images=config.images) for videos in config.videos]
+    sources = _read_sources(config)
     for source in sources:
         if source.problem:
             raise ValueError(f"videos={source.name}: {source.problem}")
@@ -104,6 +106,7 @@ def main(cfg: DictConfig) -> None:
             prune=config.prune,
             retry_failed=config.retry_failed,
             check_content=config.check_content,
+            timeout_seconds=config.decoding.timeout_seconds,
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
         )
@@ -117,6 +120,26 @@ def main(cfg: DictConfig) -> None:
     if not summary.searchable:
         print("error: none of the videos can be searched", file=sys.stderr)
         sys.exit(1)
+
+
+def _read_sources(config: IndexConfig) -> "list[Source]":
+    """What `videos` names, also where it lies on a network drive that is away."""
+    from indexing.killable import map_killably
+    from indexing.sources import Source, read_source
+
+    read = partial(read_source, images=config.images)
+    sources = []
+    for name, answer in zip(
+        config.videos,
+        map_killably(read, config.videos, timeout_seconds=config.decoding.timeout_seconds),
+        strict=True,
+    ):
+        if isinstance(answer, TimeoutError):
+            answer = Source(name, Path(os.path.abspath(name)), problem=str(answer.strerror))
+        elif isinstance(answer, Exception):
+            raise answer
+        sources.append(answer)
+    return sources
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":

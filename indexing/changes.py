@@ -1,10 +1,12 @@
 """A collection and a catalogue -> what differs, judged by file size and time alone."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexing.catalogue import FileStamp, VideoRecord
+from indexing.killable import map_killably
 from indexing.sources import VideoItem
 from vision import read_content
 
@@ -35,6 +37,7 @@ def find_changes(
     *,
     check_content: bool = False,
     retry_failed: bool = False,
+    timeout_seconds: float = 120.0,
 ) -> Changes:
     """Compares.
 
@@ -43,11 +46,14 @@ def find_changes(
         records: the catalogue's videos by key.
         check_content: examine every file, for those who keep old times on new contents.
         retry_failed: examine files that failed before, though they look the same.
+        timeout_seconds: after which a file that does not answer is missing.
     """
     changes = Changes()
-    for item in items:
+    statuses = map_killably(os.stat, [item.path for item in items], timeout_seconds=timeout_seconds)
+    for item, status in zip(items, statuses, strict=True):
         try:
-            status = item.path.stat()
+            if isinstance(status, Exception):
+                raise status
             str(item.path).encode("utf-8")
         except UnicodeEncodeError:
             changes.misnamed.append(item)

@@ -81,6 +81,7 @@ def update_index(
     prune: bool = True,
     retry_failed: bool = False,
     check_content: bool = False,
+    timeout_seconds: float = 120.0,
     show_progress: bool = True,
     stop: StopRequest | None = None,
     sentences: Callable[[], np.ndarray] | None = None,
@@ -97,6 +98,7 @@ def update_index(
         prune: delete from the index what is not in the collection.
         retry_failed: try videos again that failed before.
         check_content: read files whose size and time are unchanged too.
+        timeout_seconds: after which a file of which not even the size is to be had is given up.
         show_progress: draw a bar on stderr.
         stop: when set, the videos in hand are finished, and the rest is left to the next run.
         sentences: gives `(n, D)` embeddings of everyday sentences, to be kept with a new index.
@@ -116,7 +118,11 @@ def update_index(
             stop=StopRequest() if stop is None else stop,
         )
         changes = find_changes(
-            items, run.records, check_content=check_content, retry_failed=retry_failed
+            items,
+            run.records,
+            check_content=check_content,
+            retry_failed=retry_failed,
+            timeout_seconds=timeout_seconds,
         )
         if prune:
             _refuse_to_empty(folder, changes, num_known=len(run.records))

@@ -1,10 +1,14 @@
-"""File systems that do not answer, as a network drive that is away: after a few files of one the
-rest of it is not waited for."""
+"""File systems that may not answer, as a network drive that is away: whether there are any, and
+which of them are not waited for any more."""
 
-import os
+import re
 from pathlib import Path
 
 _MOUNTS = Path("/proc/self/mounts")
+_NETWORKS = frozenset(
+    "9p afs beegfs ceph cifs coda davfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 smb3 smbfs "
+    "virtiofs".split()
+)
 _MOST_SILENT = 4  # files behind each other, of which each has cost the workers' deadline
 
 
@@ -22,20 +26,42 @@ class SilentMounts:
         elif self._num_silent:
             self._num_silent.pop(_mount_of(path), None)
 
+    def is_silent(self, path: Path) -> bool:
+        """Whether the last file there did not answer."""
+        return self._count(path) > 0
+
     def is_given_up(self, path: Path) -> bool:
-        if not self._num_silent:
-            return False
-        return self._num_silent.get(_mount_of(path), 0) >= _MOST_SILENT
+        """Whether so many did not that the next is not to be waited for."""
+        return self._count(path) >= _MOST_SILENT
+
+    def _count(self, path: Path) -> int:
+        return self._num_silent.get(_mount_of(path), 0) if self._num_silent else 0
+
+
+def may_hang() -> bool:
+    """Whether any network's or user's file system is mounted; a link may lead there from
+    anywhere."""
+    return any(kind in _NETWORKS or kind.partition(".")[0] == "fuse" for _, kind in _mounts())
 
 
 def _mount_of(path: Path) -> str:
     """The folder at which a file system is mounted, found without a look at the file system
     itself; where the system does not list them, the file's folder."""
+    mounts = [folder for folder, _ in _mounts()]
+    inside = [folder for folder in mounts if path.is_relative_to(folder)]
+    return max(inside, key=len, default=str(path.parent))
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """The folder and the kind of each file system; none where the system does not list them."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
-        return str(path.parent)
-    mounts = [line.split(" ")[1].replace("\\040", " ") for line in lines]
-    parts = path.parts
-    inside = [mount for mount in mounts if parts[: len(Path(mount).parts)] == Path(mount).parts]
-    return max(inside, key=len, default=os.sep)
+        return []
+    fields = [line.split(" ") for line in lines]
+    return [(_unescaped(folder), kind) for _, folder, kind, *_ in fields]
+
+
+def _unescaped(folder: str) -> str:
+    """The kernel writes blanks and the like as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), folder)

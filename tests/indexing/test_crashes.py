@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from indexing.writer import IndexWriter
+from tests.conftest import COLOURS
 from tests.indexing.crashes import (
     Reported,
     all_problems,
@@ -396,3 +397,35 @@ def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, repo
     added = sum(len(spans_of(state[0])) for state in states if state is not None)
     kept = sum(len(spans_of(each[-1].state[0])) for each in held.values() if each[-1].state)
     report(wrong, searches=num_searches, segments_added=added, segments_deleted=added - kept)
+
+
+# A new index
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
+def test_new_index_keeps_what_was_counted_and_encodes_no_frame_of_it_again(
+    tmp_path, write_video, report
+):
+    """60 videos, of which the first 32 wait for each other before scenes are cut."""
+    num_runs = max(4, NUM_RUNS // 6)
+    colours = [*COLOURS.values()]
+    for i in range(60):
+        film = [colours[(i + n // 5) % 3] for n in range(10 + i)]
+        write_video(f"{i:02d}.mp4", film, fps=2, size=(16, 16), folder=tmp_path / "videos")
+    delays = np.random.default_rng(0).uniform(0.1, 5.0, num_runs).tolist()
+    task = {"videos": str(tmp_path / "videos"), "work": str(tmp_path), "delays": delays}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.indexing.killed_runs"],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(runs) == num_runs
+    wrong = [f"after {run['delay']:.2f} s: {text}" for run in runs for text in run["wrong"]]
+    counts = sorted(run["counted"] for run in runs)
+    assert any(0 < count < 60 for count in counts), "no run was killed in the middle"
+    report(wrong, runs=num_runs, counted=counts)
