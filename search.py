@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from configs.schema import SearchConfig
-    from indexing import IndexReader, SearchHit
+    from indexing import IndexReader, SearchHit, SearchResults
     from ranking.late_interaction import InteractionWeights
     from ranking.learned import LearnedRanker
     from ranking.query_encoding import Query
@@ -163,7 +164,7 @@ class Searcher:
         min_confidence: float = 0.0,
         sources: Sequence[str] | None = None,
         analyze: bool = True,
-    ) -> list[SearchHit]:
+    ) -> SearchResults:
         """Finds the best matches.
 
         Args:
@@ -182,16 +183,20 @@ class Searcher:
                 `text.analysis`); otherwise it is taken as it stands.
 
         Returns:
-            The hits, best first.
+            The hits, best first: a list, whose `why_empty` says why there are none.
 
         Raises:
             ValueError: an empty query, k, level, min_confidence or a source out of range, a filter
                 that cannot be read or names a field that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
+        from indexing.hits import SearchResults
+
         with self.reader.one_generation():
             request = self.request(query, where=where, sources=sources, analyze=analyze)
-            return self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
+            hits = self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
+            why_empty = "" if hits else self._why_nothing(request, level, min_confidence)
+            return SearchResults(hits, why_empty=why_empty)
 
     def analyze(self, query: str) -> AnalyzedQuery:
         """What a sentence is taken to mean, `print` of which explains it.
@@ -242,12 +247,13 @@ class Searcher:
         analyze: bool = True,
     ) -> Request:
         """What a query is to the index; see `search` for the arguments."""
-        from ranking.request import PICTURE, SOURCES, Request
+        from ranking.request import PICTURE, SOURCES, AskedFilter, Request
 
+        filters = [] if where is None else [AskedFilter(where)]
         chosen = SOURCES if sources is None else tuple(sources)
         if not isinstance(query, str):
             wanted = self.encoder.encode(query, spreads=self.retriever.usual.spreads)
-            return Request(wanted, where=where, sources=(PICTURE,))
+            return Request(wanted, where=where, filters=filters, sources=(PICTURE,))
         from text.segmentation import words
 
         if not analyze:
@@ -256,6 +262,7 @@ class Searcher:
                 words=words(query),
                 tokens=self._tokens(query),
                 where=where,
+                filters=filters,
                 sources=chosen,
             )
         meaning = self.analyze(query)
@@ -265,7 +272,15 @@ class Searcher:
                 correction.corrected,
                 correction.original,
             )
-        wheres = [f"({each})" for each in (where, meaning.where) if each]
+        for said, group in groupby(meaning.constraints, key=lambda constraint: constraint.source):
+            together = list(group)  # "from 2019 to 2021" is two constraints
+            filters.append(
+                AskedFilter(
+                    " and ".join(one.where for one in together),
+                    " and ".join(one.phrase for one in together),
+                    said,
+                )
+            )
         sentence = meaning.text or query
         return Request(
             self.encoder.encode(sentence),
@@ -275,8 +290,20 @@ class Searcher:
             excluded=self.encoder.sentences(meaning.excluded),
             excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],
             events=self.encoder.sentences(meaning.events),
-            where=" and ".join(wheres) or None,
+            where=" and ".join(f"({one.where})" for one in filters) or None,
+            filters=filters,
             sources=chosen,
+        )
+
+    def _why_nothing(self, request: Request, level: str, min_confidence: float) -> str:
+        from ranking.nothing_found import why_nothing
+
+        best = self.retriever.search(request, k=1, level=level) if min_confidence else []
+        return why_nothing(
+            self.reader,
+            request,
+            min_confidence=min_confidence,
+            best_confidence=best[0].confidence if best else None,
         )
 
     def _tokens(self, sentence: str) -> np.ndarray | Sequence:
@@ -359,12 +386,13 @@ def main(cfg: DictConfig) -> None:
         from indexing.page import write_page
 
         write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
+        print(f"page written to {printable(config.page)}", file=sys.stderr)
     if config.json:
         command_line.print_json([as_plain(hit) for hit in hits])
     elif hits:
         print(table(hits, explained=config.explain))
-    else:
-        print("nothing matches")
+    if not hits:  # where only JSON may stand, beside it
+        print(printable(hits.why_empty), file=sys.stderr if config.json else sys.stdout)
 
 
 def _explain_query(searcher: Searcher, config: SearchConfig) -> None:
@@ -375,20 +403,21 @@ def _explain_query(searcher: Searcher, config: SearchConfig) -> None:
         print(f"{'skipped':<10} {printable(searcher.skipped)}", file=sys.stderr)
 
 
-def table(hits: list[SearchHit], *, explained: bool = False) -> str:
-    """The hits as lines of text: rank, score, probability of a match, time, file; and, where they
-    are to be explained, below each what put it there."""
-    from indexing.page import clock
-    from ranking.evidence import explain
+def table(hits: Sequence[SearchHit], *, explained: bool = False) -> str:
+    """The hits as lines of text: rank, probability of a match, time, what found it, file; and, if
+    explained, the score that they are ordered by and what put them there."""
+    from indexing.hits import clock
+    from ranking.evidence import explain, found_by
 
-    judged = any(hit.confidence is not None for hit in hits)
-    lines = [f"{'#':>3}  {'score':>6}  {'match  ' if judged else ''}{'time':<15}  video"]
+    lines = [f"{'#':>3}  {'match':>5}  {'time':<15}  {'found by':<15}  video"]
     for hit in hits:
         span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
-        match = "" if hit.confidence is None else f"{100 * hit.confidence:4.0f}%  "
-        lines.append(f"{hit.rank:>3}  {hit.score:6.3f}  {match}{span:<15}  {printable(hit.key)}")
+        found = found_by(hit.evidence)
+        lines.append(
+            f"{hit.rank:>3}  {hit.match:>5}  {span:<15}  {found:<15}  {printable(hit.key)}"
+        )
         if explained:
-            lines.append(f"{'':>5}{printable(explain(hit.evidence))}")
+            lines.append(f"{'':>5}score {hit.score:.3f}: {printable(explain(hit.evidence))}")
     return "\n".join(lines)
 
 

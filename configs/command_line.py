@@ -38,8 +38,8 @@ _OWN_PACKAGES = {
     "__main__",
 }
 
-# Full, over the quota, too large a file, read-only, forbidden: for the user to mend.
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+# Full, over the quota, too large a file, read-only, forbidden, failing: for the user to mend.
+_OF_THE_DISK = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 _GROUPS = {"model": schema.ModelConfig, "sampling": None}
 # A whole run's options in one file; others on the command line go before it.
@@ -92,6 +92,7 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
         hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)(task)()
         if failures:
             raise failures[0]
+        _flush_stdout()
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("REELSEEK_TRACEBACK"):
             raise
@@ -106,7 +107,8 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
     except OSError as error:
         if error.errno not in _OF_THE_DISK or os.environ.get("REELSEEK_TRACEBACK"):
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        path = error.filename2 or error.filename  # what was written, not what was read
+        where = f"{path}: " if path else ""
         print(f"error: {printable(f'{where}{error.strerror}')}", file=sys.stderr)
         sys.exit(2)
 
@@ -114,6 +116,22 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
 def print_json(value: typing.Any) -> None:
     """Prints a value as one line of JSON on stdout."""
     print(strict_json.dumps(value))
+
+
+def _flush_stdout() -> None:
+    """Writes what is left, while its failure can still be said in one line.
+
+    Raises:
+        OSError: stdout is a file on a full disk.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit tries again
+        error.filename = "standard output"
+        raise
 
 
 class _OneLineFormatter(logging.Formatter):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from indexing.evaluation import CaptionedVideos, encode_captioned, measure
-    from indexing.hits import LexicalHit, SearchHit
+    from indexing.hits import LexicalHit, SearchHit, SearchResults
     from indexing.indexer import IndexSummary, update_index
     from indexing.manifest import IndexMismatchError, IndexSettings, Manifest
     from indexing.metrics import retrieval_metrics
@@ -26,6 +26,7 @@ __all__ = [
     "LexicalHit",
     "Manifest",
     "SearchHit",
+    "SearchResults",
     "StopRequest",
     "VideoItem",
     "collect_videos",
@@ -45,6 +46,7 @@ _MODULES = {
     "LexicalHit": "hits",
     "Manifest": "manifest",
     "SearchHit": "hits",
+    "SearchResults": "hits",
     "StopRequest": "stopping",
     "VideoItem": "sources",
     "collect_videos": "sources",

@@ -26,6 +26,8 @@ Makes a searchable index of videos, or brings it up to date: only what is new or
 decoded. The last line on stdout is a JSON object; the outcome of each video is in
 DIR/report.jsonl. Exit code 0 if anything is searchable."""
 
+_LISTED_FAILURES = 10
+
 # The fields of `FaissOptions`, and the options that give them.
 _FAISS_OPTIONS = {
     "kind": "index.kind",
@@ -73,6 +75,7 @@ def main(cfg: DictConfig) -> None:
         if "segments" not in given:
             config.segments = type(config.segments)(**has.segments)
 
+    from indexing.atomic import write_atomically
     from indexing.indexer import update_index
     from indexing.stopping import stop_on_signals
     from vision import FrameEncoder, load_model, start_decode_server
@@ -110,10 +113,11 @@ def main(cfg: DictConfig) -> None:
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
         )
-    OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    options = OmegaConf.to_yaml(OmegaConf.structured(config))
+    write_atomically(folder / "config.yaml", options.encode())
     command_line.print_json(as_plain(summary))
     if summary.failed:
-        print(f"{summary.failed} failed: see {folder / 'report.jsonl'}", file=sys.stderr)
+        _say_failures(folder, num_failed=summary.failed)
     if summary.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(128 + (stop.signal_number or signal.SIGINT))
@@ -140,6 +144,17 @@ def _read_sources(config: IndexConfig) -> "list[Source]":
             raise answer
         sources.append(answer)
     return sources
+
+
+def _say_failures(folder: Path, *, num_failed: int) -> None:
+    """Lists the first videos that failed with the reasons, and where the others are."""
+    from indexing.report import failures
+
+    listed = failures(folder, most=_LISTED_FAILURES)
+    for line in listed:
+        print(command_line.printable(f"failed: {line.key}: {line.reason}"), file=sys.stderr)
+    report = command_line.printable(str(folder / "report.jsonl"))
+    print(f"{num_failed} failed: see {report}", file=sys.stderr)
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":

@@ -1,8 +1,11 @@
 """Files that appear whole or not at all, and stay after a power loss."""
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+_PROBE_BYTES = 1 << 16
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -21,6 +24,11 @@ def publish_file(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         _sync(temporary)
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        named = _named(error, temporary, path)
+        if named is None:
+            raise
+        raise named from error
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
@@ -41,6 +49,19 @@ def sync_new_folder(folder: Path, written: Iterable[str]) -> None:
         _sync(folder / name)
     _sync_folder(folder)
     _sync_folder(folder.parent)
+
+
+def _named(error: OSError | RuntimeError, temporary: Path, path: Path) -> OSError | None:
+    """What stopped the writing, with its path; None where it was no matter of the disk."""
+    number = getattr(error, "errno", None)
+    if number is None:  # NumPy and FAISS say only how many bytes were written: ask once more
+        try:
+            with temporary.open("ab") as file:
+                file.write(bytes(_PROBE_BYTES))
+            return None
+        except OSError as again:
+            number = again.errno
+    return OSError(number, os.strerror(number or errno.EIO), str(path))
 
 
 def _sync_folder(folder: Path) -> None:

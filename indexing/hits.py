@@ -1,10 +1,11 @@
 """What a search answers with."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchHit:
     """One answer.
 
@@ -49,6 +50,45 @@ class SearchHit:
         """What makes two hits the same one: the video and the seconds."""
         return self.video_id, self.start_seconds, self.end_seconds
 
+    @property
+    def match(self) -> str:
+        """The probability of a match, in percent; `-` where it was not worked out."""
+        if self.confidence is None:
+            return "-"
+        percent = round(100 * self.confidence)
+        if percent in (0, 100):  # nothing is that certain
+            return "<1 %" if percent == 0 else ">99 %"
+        return f"{percent} %"
+
+    def __repr__(self) -> str:
+        seconds = f"{clock(self.start_seconds)}-{clock(self.end_seconds)}"
+        return f"SearchHit(rank={self.rank}, key={self.key!r}, time={seconds}, match={self.match})"
+
+    def _repr_html_(self) -> str:
+        return SearchResults([self])._repr_html_()
+
+
+class SearchResults(list[SearchHit]):
+    """The hits of a search, best first, which a notebook shows with a picture of each.
+
+    Args:
+        hits: best first.
+        why_empty: why there is none, for people.
+    """
+
+    def __init__(self, hits: Iterable[SearchHit] = (), *, why_empty: str = "") -> None:
+        super().__init__(hits)
+        self.why_empty = why_empty
+
+    def __repr__(self) -> str:
+        lines = ",\n ".join(map(repr, self))
+        return f"[{lines}]"
+
+    def _repr_html_(self) -> str:
+        from indexing.page import hits_html  # which needs what decodes
+
+        return hits_html(self)
+
 
 @dataclass(frozen=True)
 class LexicalHit:
@@ -72,3 +112,12 @@ class LexicalHit:
     start_seconds: float | None
     end_seconds: float | None
     text: str
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
+    return f"{minutes}:{whole % 60:02d}"

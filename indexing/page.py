@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from indexing.atomic import write_atomically
-from indexing.hits import SearchHit
+from indexing.hits import SearchHit, SearchResults, clock
+from text.terminal import printable, printable_lines
 from vision import VideoDecodeError, frames_on_screen, open_video
 
 _THUMBNAIL_WIDTH = 480  # pixels
+_IN_NOTEBOOK = 24  # pictures at most, since each is decoded
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class _Card:
 
     hit: SearchHit
     name: str
+    path: str
+    match: str  # its probability; empty where it was not worked out
     text: str
     link: str
     span: str
@@ -40,13 +44,12 @@ def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -
     Raises:
         ValueError: the file cannot be written.
     """
-    from jinja2 import Environment, select_autoescape
-
-    source = files("indexing").joinpath("templates").joinpath("hits.html").read_text("utf-8")
-    # File names, titles and captions are data: everything is escaped.
-    template = Environment(autoescape=select_autoescape(default=True)).from_string(source)
-    html = template.render(
-        results=[(query, [_card(hit) for hit in hits]) for query, hits in results]
+    html = _rendered(
+        "hits.html",
+        results=[
+            (printable_lines(query), [_card(hit) for hit in hits], _why_empty(hits))
+            for query, hits in results
+        ],
     )
     try:
         write_atomically(path, html.encode("utf-8", "replace"))
@@ -54,13 +57,29 @@ def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -
         raise ValueError(f"page={path}: cannot be written ({error.strerror})") from error
 
 
-def clock(seconds: float) -> str:
-    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
-    return f"{minutes}:{whole % 60:02d}"
+def hits_html(hits: Sequence[SearchHit]) -> str:
+    """Hits as a piece of HTML for a notebook, with a picture of each of the first few."""
+    return _rendered(
+        "notebook.html",
+        cards=[_card(hit) for hit in hits[:_IN_NOTEBOOK]],
+        num_more=max(0, len(hits) - _IN_NOTEBOOK),
+        why_empty=_why_empty(hits),
+    )
+
+
+def _rendered(name: str, **values: object) -> str:
+    from jinja2 import Environment, select_autoescape
+
+    source = files("indexing").joinpath("templates").joinpath(name).read_text("utf-8")
+    # File names, titles and captions are data: everything is escaped.
+    return (
+        Environment(autoescape=select_autoescape(default=True)).from_string(source).render(values)
+    )
+
+
+def _why_empty(hits: Sequence[SearchHit]) -> str:
+    why = hits.why_empty if isinstance(hits, SearchResults) else ""
+    return printable(why or "nothing matches")
 
 
 def _card(hit: SearchHit) -> _Card:
@@ -68,8 +87,10 @@ def _card(hit: SearchHit) -> _Card:
     captions = hit.metadata.get("captions") or [""]
     return _Card(
         hit=hit,
-        name=str(hit.metadata.get("title") or Path(hit.key).name),
-        text=str(captions[0]),
+        name=printable(str(hit.metadata.get("title") or Path(hit.key).name)),
+        path=printable(hit.video),
+        match="" if hit.confidence is None else hit.match,
+        text=printable(str(captions[0])),
         link=f"{Path(hit.video).as_uri()}#t={hit.start_seconds:.2f},{hit.end_seconds:.2f}",
         span=f"{clock(hit.start_seconds)}\u2013{clock(hit.end_seconds)}",
         left_percent=100 * hit.start_seconds / whole,

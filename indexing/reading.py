@@ -152,6 +152,14 @@ class IndexReader:
         """So many videos drawn at random, the same each time; all where there are fewer."""
         return self._generation.sample(num)
 
+    def count(self, where: str) -> int:
+        """How many videos a filter lets through.
+
+        Raises:
+            ValueError: it cannot be read, or names a field that no video has.
+        """
+        return len(self._matching(where))
+
     def video_ids(self) -> dict[str, int]:
         """The ids of the videos that can be found, by key."""
         published = set(self._generation.video_ids().tolist())

@@ -1,6 +1,7 @@
 """The outcome of every video of a run, a JSON object a line: `report.jsonl`."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,3 +40,15 @@ def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
     """Writes the report of a run, whole or not at all, in place of the last run's."""
     text = "".join(strict_json.dumps(asdict(line)) + "\n" for line in lines)
     write_atomically(folder / _FILE_NAME, text.encode())
+
+
+def failures(folder: Path, *, most: int) -> list[ReportLine]:
+    """The first videos that failed in the last run, at most so many; none where the report cannot
+    be read."""
+    found: list[ReportLine] = []
+    with suppress(OSError, ValueError, TypeError), (folder / _FILE_NAME).open("rb") as file:
+        for text in file:
+            line = ReportLine(**strict_json.loads(text))
+            if line.action == "failed" and len(found) < most:
+                found.append(line)
+    return found

@@ -53,5 +53,11 @@ def explain(evidence: Sequence[Evidence]) -> str:
     return "; ".join(map(str, order)) or "no evidence"
 
 
+def found_by(evidence: Sequence[Evidence]) -> str:
+    """The sources that found a hit, such as `picture, words`; `picture` where nothing is said."""
+    ranked = [each.source for each in evidence if each.rank is not None]
+    return ", ".join(dict.fromkeys(ranked)) or "picture"
+
+
 def _number(score: float) -> str:
     return f"{score:.3f}" if abs(score) < 1 else f"{score:.2f}"

@@ -10,6 +10,26 @@ SOURCES = (PICTURE, WORDS)
 
 
 @dataclass(frozen=True)
+class AskedFilter:
+    """One limit on the answers, and who asked for it.
+
+    Attributes:
+        where: see `indexing.filters`.
+        phrase: the same in words, such as `before 2025`; empty where the user wrote the filter.
+        source: the words of the query that it was read from; likewise.
+    """
+
+    where: str
+    phrase: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        if not self.source:
+            return f"that fits where={self.where!r}"
+        return f"{self.phrase} (from {self.source!r})"
+
+
+@dataclass(frozen=True)
 class Request:
     """What is asked, as an index understands it.
 
@@ -22,6 +42,7 @@ class Request:
         excluded_words: that texts should not have.
         events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
         where: what the videos must be like, see `indexing.filters`.
+        filters: what `where` is made of; all of them hold.
         sources: that give candidates, of `SOURCES`.
     """
 
@@ -33,6 +54,7 @@ class Request:
     excluded_words: Sequence[str] = ()
     events: np.ndarray | Sequence = ()
     where: str | None = None
+    filters: Sequence[AskedFilter] = ()
     sources: Sequence[str] = SOURCES
 
     def __post_init__(self) -> None:

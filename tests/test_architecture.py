@@ -26,6 +26,7 @@ ALLOWED = {
     "ranking.candidates": {"indexing"},
     "ranking.evaluation": {"indexing", "text"},
     "ranking.interaction": {"configs", "indexing", "search"},
+    "ranking.nothing_found": {"indexing"},
     "ranking.query_encoding": {"text", "vision"},
     "ranking.reranking": {"indexing"},
     "ranking.retrieval": {"indexing"},

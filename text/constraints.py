@@ -35,6 +35,16 @@ _TAGGED = regex.compile(
     regex.IGNORECASE,
 )
 _NUMBER_ONE = regex.compile(r"\d+")  # "#1" is a rank
+_IN_WORDS = {
+    "date": {"<": "before", "<=": "until", "=": "of", ">": "after", ">=": "since"},
+    "duration": {
+        "<": "shorter than",
+        "<=": "of at most",
+        "=": "of",
+        ">": "longer than",
+        ">=": "of at least",
+    },
+}
 _EDGES = " ,;:.\uff0c\u3002\u30fb"
 # Words that held what was cut to the rest, and hold nothing now.
 _BEFORE_CUT = regex.compile(
@@ -70,6 +80,14 @@ class Constraint:
             return f"{'not ' if self.operator == '!=' else ''}tag = '{quoted}'"
         value = self.value if isinstance(self.value, str) else _plain(self.value)
         return f"{self.field} {self.operator} {value}"
+
+    @property
+    def phrase(self) -> str:
+        """In words that go after "no video", such as `before 2025`."""
+        if self.field == "tag":
+            return f"{'not ' if self.operator == '!=' else ''}tagged {self.value!r}"
+        words = _IN_WORDS[self.field][self.operator]
+        return f"{words} {self.value if isinstance(self.value, str) else _plain(self.value) + ' s'}"
 
 
 def _plain(seconds: float) -> str:

@@ -486,3 +486,23 @@ def test_help_lists_the_options_and_imports_no_heavy_library(command):
     assert "hydra" in imported
     heavy = {"torch", "faiss", "open_clip", "transformers", "av", "decord", "numpy", "psutil"}
     assert imported.isdisjoint(heavy)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_full_disk_behind_stdout_is_one_line():
+    program = (
+        "import sys; from configs import command_line; "
+        "sys.argv = ['x', 'index=i', 'query=a']; "
+        "command_line.run(lambda cfg: command_line.print_json(1), config_name='search', usage='')"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            check=False,
+        )
+    assert done.stderr == "error: standard output: No space left on device\n"
+    assert done.returncode == 2

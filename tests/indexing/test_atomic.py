@@ -1,6 +1,14 @@
+import errno
+
+import faiss
+import numpy as np
 import pytest
 
 from indexing.atomic import publish_file, write_atomically
+from indexing.catalogue import FileStamp, NewVideo
+from indexing.embeddings import EmbeddingParts
+from indexing.journal import Journal
+from indexing.shards import write_index
 
 
 def names(folder):
@@ -42,3 +50,52 @@ def test_path_is_untouched_while_the_new_content_is_written(tmp_path):
     publish_file(path, write)
     assert seen == [b"old"]
     assert path.read_bytes() == b"new"
+
+
+@pytest.fixture
+def small_files():
+    """Files of at most 10,000 bytes, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_with_numpy(path):
+    EmbeddingParts(path, embedding_dim=100).append(np.zeros((500, 100), np.float32), part=1)
+
+
+def write_with_faiss(path):
+    index = faiss.IndexFlatIP(100)
+    index.add(np.zeros((500, 100), np.float32))
+    write_index(path, index)
+
+
+def write_journal(path):
+    journal = Journal(path, embedding_dim=100)
+    video = NewVideo("a.mp4", "/a.mp4", FileStamp(1, 1, ""), "failed", reason="x" * 20_000)
+    try:
+        for _ in range(3):  # the first may be written in part
+            journal.append(video, np.zeros((0, 100), np.float32), part=1)
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_atomically(path, bytes(50_000)),
+        write_with_numpy,
+        write_with_faiss,
+        write_journal,
+    ],
+    ids=["bytes", "numpy", "faiss", "journal"],
+)
+def test_disk_that_takes_no_more_names_the_path(tmp_path, small_files, write):
+    with pytest.raises(OSError) as caught:
+        write(tmp_path / "file")
+    assert caught.value.errno == errno.EFBIG
+    assert str(caught.value.filename).startswith(str(tmp_path / "file"))
+    assert ".tmp" not in caught.value.filename
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from indexing import IndexReader
+from indexing.__main__ import _say_failures
+from indexing.report import ReportLine, write_report
 from tests.command_lines import PROJECT
 from tests.conftest import COLOURS
 
@@ -136,3 +138,17 @@ def test_run_that_is_stopped_keeps_what_is_done_and_the_next_goes_on(start, vide
     report = (tmp_path / "index" / "report.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in report] == sorted(p.name for p in videos.iterdir())
     assert {json.loads(line)["decoder"] for line in report} == {"pyav"}
+
+
+def test_first_failures_are_listed_with_their_reasons(tmp_path, capsys):
+    def line(number, action, reason):
+        return ReportLine(f"{number}\x1b[31m.mp4", "/v", action, "failed", reason, "", 0, 0.0)
+
+    lines = [line(0, "indexed", ""), *(line(i, "failed", f"reason {i}") for i in range(1, 13))]
+    write_report(tmp_path, lines)
+    _say_failures(tmp_path, num_failed=12)
+    *said, last = capsys.readouterr().err.splitlines()
+    assert said == [f"failed: {i}\\x1b[31m.mp4: reason {i}" for i in range(1, 11)]
+    assert last == f"12 failed: see {tmp_path / 'report.jsonl'}"
+    _say_failures(tmp_path / "none", num_failed=2)
+    assert capsys.readouterr().err.startswith("2 failed: see ")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexing import SearchHit
-from indexing.page import clock, write_page
+from indexing import SearchHit, SearchResults
+from indexing.page import clock, hits_html, write_page
 from tests.conftest import COLOURS
 
 RED, GREEN, BLUE = COLOURS.values()
@@ -63,8 +63,30 @@ def test_video_that_is_gone_has_a_word_instead_of_a_picture(tmp_path):
 
 
 def test_no_hits_are_said(tmp_path):
-    write_page(tmp_path / "page.html", [("red", [])])
-    assert "Nothing was found" in (tmp_path / "page.html").read_text("utf-8")
+    why = "no video before 1990 (from <before 1990>)"
+    write_page(tmp_path / "page.html", [("red", []), ("b", SearchResults(why_empty=why))])
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert "nothing matches" in html
+    assert "no video before 1990 (from &lt;before 1990&gt;)" in html
+
+
+def test_number_of_a_card_is_the_probability_of_a_match(write_video, tmp_path):
+    video = write_video("a\u202eb\x1b.mp4", [RED] * 3)
+    write_page(tmp_path / "page.html", [("red", [hit_of(video, score=0.0321, confidence=0.874)])])
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert '<em title="probability of a match">87 %</em>' in html
+    assert "0.032" not in html and "cosine" not in html
+    assert "\u202e" not in html and "\x1b" not in html
+    write_page(tmp_path / "page.html", [("red", [hit_of(video)])])
+    assert "<em" not in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_notebook_has_pictures_of_the_first_few_and_escapes_the_rest(write_video, tmp_path):
+    video = write_video("a.mp4", [RED] * 3)
+    hits = [hit_of(video, rank=i, metadata={"title": "<b>"}) for i in range(1, 31)]
+    html = hits_html(SearchResults(hits))
+    assert html.count("<img ") == 24 and "and 6 more" in html
+    assert "<b></" not in html and "&lt;b&gt;" in html
 
 
 def test_page_that_cannot_be_written_is_one_line(tmp_path):

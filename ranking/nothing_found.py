@@ -1,0 +1,39 @@
+"""A search without hits -> why: a filter that lets no video through, or how sure its best was."""
+
+from collections.abc import Sequence
+
+from indexing.reading import IndexReader
+from ranking.request import AskedFilter, Request
+
+
+def why_nothing(
+    reader: IndexReader,
+    request: Request,
+    *,
+    min_confidence: float = 0.0,
+    best_confidence: float | None = None,
+) -> str:
+    """In one line, what left no hit.
+
+    Args:
+        best_confidence: of the best hit there would be without `min_confidence`.
+    """
+    empty = [asked for asked in request.filters if not reader.count(asked.where)]
+    if empty:
+        return _said("; ".join(f"no video {asked}" for asked in empty), empty)
+    if request.where is not None and not reader.count(request.where):
+        together = " and also ".join(map(str, request.filters))
+        return _said(f"no video {together}", request.filters)
+    if best_confidence is not None:
+        return (
+            f"nothing matches: the best hit does with a probability of {best_confidence:.2g} "
+            f"(min_confidence={min_confidence:g})"
+        )
+    return "nothing matches"
+
+
+def _said(message: str, filters: Sequence[AskedFilter]) -> str:
+    """With the remedy, where a filter was read from a sentence."""
+    if any(asked.source for asked in filters):
+        message += "; to look for these words instead, put them in quotes"
+    return message
