@@ -33,8 +33,8 @@ def path_option(text: str, default: Any = MISSING) -> Any:
 
 
 class Decoder(Enum):
-    pyav = "pyav"
     decord = "decord"
+    pyav = "pyav"
 
 
 class Level(Enum):
@@ -182,7 +182,7 @@ def sampling_from_dict(values: dict) -> SamplingConfig:
 class DecodingConfig:
     """How videos are decoded; what comes of it does not depend on this."""
 
-    decoder: Decoder = option("pyav or decord, to be tried first; the other one stands by")
+    decoder: Decoder = option("decord or pyav, to be tried first; the other one stands by")
     workers: int = option("processes that decode; 0 for one a core")
     timeout_seconds: float = option("without a frame, after which a worker is killed; more than 0")
     memory_gb: float = option("a worker that grows beyond it is killed; at least 1")

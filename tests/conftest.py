@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 import vision.frames
 from vision import (
-    DECODERS,
     DualEncoder,
     FailedVideo,
     FileContent,
@@ -178,10 +177,10 @@ class InProcessPool:
             if sampler_of is not None:
                 settings = replace(settings, sampler=sampler_of(tag))
             try:
-                for frames in self.iter_frames(path, settings, decoders=DECODERS, **where):
+                for frames in self.iter_frames(path, settings, decoders=("pyav",), **where):
                     if stopped is not None and stopped.is_set():
                         return
-                    decoder = DECODERS[0] if len(frames.times_seconds) else decoder
+                    decoder = "pyav" if len(frames.times_seconds) else decoder
                     yield tag, frames
             except VideoDecodeError as error:
                 yield tag, FailedVideo(str(error), decoder)

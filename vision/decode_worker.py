@@ -341,5 +341,8 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vision.decode_worker", "vision.pyav_reader"])
+    # decord is not to be had everywhere: what cannot be imported is passed over.
+    context.set_forkserver_preload(
+        ["vision.decode_worker", "vision.decord_reader", "vision.pyav_reader"]
+    )
     return context

@@ -15,8 +15,8 @@ from vision.errors import VideoDecodeError
 from vision.orientation import square
 from vision.suffixes import IMAGE_SUFFIXES
 
-# In the order in which they are tried; see benchmarks/decoders.py.
-DECODERS = ("pyav", "decord")
+# In the order in which workers try them; see docs/decoding.md.
+DECODERS = ("decord", "pyav")
 
 # `(3, H, W)` uint8 and the width by the height of its pixels -> `(3, H', W')` uint8.
 Resize = Callable[[torch.Tensor, float], torch.Tensor]
@@ -74,7 +74,7 @@ OpenReader = Callable[[], VideoReader]
 
 
 def open_video(path: str | Path) -> VideoReader:
-    """Opens a video, or a still image as a video of one frame.
+    """Opens a video by PyAV, or a still image as a video of one frame.
 
     Raises:
         VideoDecodeError: the file is missing, empty, or holds no frame that can be decoded.
@@ -93,9 +93,9 @@ def open_video(path: str | Path) -> VideoReader:
 def reader_openers(path: str | Path, decoders: Sequence[str] = ("pyav",)) -> list[OpenReader]:
     """The ways to open a file, for those who try one after the other.
 
-    PyAV reads first the frames that the file promises, then those that a first decoding of it all
-    has shown; what it cannot read, no other decoder is asked for. decord, where it is installed
-    and not the only one named, is held against PyAV.
+    decord, where it is installed and not the only one named, is held against PyAV, and refuses what
+    it may get wrong. PyAV reads first the frames that the file promises, then those that a first
+    decoding of it all has shown; what it cannot read, no other decoder is asked for.
 
     Args:
         decoders: of `DECODERS`, in the order in which they are to be tried.

@@ -1,6 +1,6 @@
 """A video stream -> the list of its frames: when each is shown, and which are key frames."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from vision.container import decode, open_container, packets
 from vision.errors import MAX_DURATION_SECONDS
+from vision.key_frames import starts_afresh
 
 _HIDDEN_SHARE = 0.12  # of the packets of a whole video that may show nothing of their own
 _UNKNOWN_RATE = Fraction(25)  # of a stream that states neither times nor a rate
@@ -31,6 +32,9 @@ class FrameList:
         frame_seconds: how long a frame lasts, by the rate that the file states.
         num_lost: frames that the file lists but that are cut off or damaged.
         only_damaged: whether the frames are all marked as damaged by the decoder.
+        decoding_times: `(K,)` int64, of the seek points, in the unit of keys; empty where the
+            frames were not listed by packets.
+        starts_afresh: whether decoding gives each frame from any seek point on.
     """
 
     keys: np.ndarray
@@ -42,6 +46,8 @@ class FrameList:
     packet_sizes: dict[int, int]
     num_lost: int = 0
     only_damaged: bool = False
+    decoding_times: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    starts_afresh: bool = False
 
     @property
     def times_seconds(self) -> np.ndarray:
@@ -61,7 +67,8 @@ def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | 
     where those do not tell."""
     shown: dict[int, bool] = {}
     sizes: dict[int, int] = {}
-    seek_points = []
+    seek_points: dict[int, int] = {}
+    is_afresh = True
     for packet in packets(container, stream):
         if not packet.size:
             continue
@@ -69,7 +76,8 @@ def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | 
             return None
         sizes[packet.pts] = packet.size
         if packet.is_keyframe:
-            seek_points.append(packet.pts)
+            seek_points[packet.pts] = packet.pts if packet.dts is None else packet.dts
+            is_afresh = is_afresh and starts_afresh(packet, stream)
         if not packet.is_discard:
             shown[packet.pts] = packet.is_keyframe
     if not shown or not _makes_sense(list(shown), stream):
@@ -82,12 +90,14 @@ def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | 
     return FrameList(
         keys=keys,
         is_key_frame=np.array([shown[key] for key in keys.tolist()]),
-        seek_points=np.unique(np.array(seek_points, dtype=np.int64)),
+        seek_points=np.array(sorted(seek_points), dtype=np.int64),
         has_times=True,
         seconds_a_key=float(stream.time_base),
         frame_seconds=float(1 / _rate(stream)),
         packet_sizes=sizes,
         num_lost=max(0, stream.frames - len(sizes)),
+        decoding_times=np.array([seek_points[key] for key in sorted(seek_points)], dtype=np.int64),
+        starts_afresh=is_afresh,
     )
 
 

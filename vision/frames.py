@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from vision.capture_date import CaptureDate, read_capture_date
-from vision.decoding import DECODERS, OpenReader, VideoReader, reader_openers
-from vision.errors import VideoDecodeError
+from vision.decoding import OpenReader, VideoReader, reader_openers
+from vision.errors import UnsuitableDecoderError, VideoDecodeError
 from vision.preprocessing import FullPicture, Preprocessing
 from vision.sampling import ROUNDING_SECONDS, Sampler, Samples
 
@@ -81,7 +81,7 @@ def iter_frames(
     path: str | Path,
     settings: FrameSettings,
     *,
-    decoders: Sequence[str] = DECODERS[:1],
+    decoders: Sequence[str] = ("pyav",),
     after_seconds: float = -1.0,
     num_before: int = 0,
     openers: ReaderOpeners = reader_openers,
@@ -101,7 +101,8 @@ def iter_frames(
     Raises:
         VideoDecodeError: the file is unreadable, or none of its frames decodes.
     """
-    reason: VideoDecodeError | None = None
+    reason = ""  # not the exception: it would keep the reader alive, and its file open
+    is_verdict = False
     chunks = _Chunks(settings, num_rows=num_before, last_seconds=after_seconds)
     ways = list(openers(path, decoders))
     for attempt, open_reader in enumerate(ways):
@@ -110,12 +111,12 @@ def iter_frames(
                 yield frames if frames.end is None else _dated(frames, path)
             return
         except VideoDecodeError as error:
-            if reason is None or isinstance(reason, _MissingFrames):
-                reason = error
+            if not is_verdict:
+                reason, is_verdict = str(error), not isinstance(error, UnsuitableDecoderError)
     if chunks.last_reader is None:
-        raise reason or VideoDecodeError("no decoder can open it")
+        raise VideoDecodeError(reason or "no decoder can open it")
     reader = chunks.last_reader
-    end = VideoEnd(reader.duration_seconds, reader.decoder, str(reason), chunks.shot_spans)
+    end = VideoEnd(reader.duration_seconds, reader.decoder, reason, chunks.shot_spans)
     yield _dated(chunks.take(end), path)
 
 
@@ -123,10 +124,6 @@ def _dated(last: Frames, path: str | Path) -> Frames:
     """A video's last frames, with the date that its file tells."""
     assert last.end is not None
     return replace(last, end=replace(last.end, captured=read_capture_date(path)))
-
-
-class _MissingFrames(VideoDecodeError):
-    """Another way to read the file may give what this one does not."""
 
 
 def _read(
@@ -148,7 +145,7 @@ def _read(
             previous = frame
         gap = wanted.index(index, place) - place
         if gap and not accepts_gaps:
-            raise _MissingFrames("frames that were asked for cannot be decoded")
+            raise UnsuitableDecoderError("frames that were asked for cannot be decoded")
         num_missing += gap
         place += gap + 1
         if not chunks.has_size_of(frame):
@@ -158,7 +155,7 @@ def _read(
             yield chunks.take()
     num_missing += len(wanted) - place
     if num_missing and not accepts_gaps:
-        raise _MissingFrames("frames that were asked for cannot be decoded")
+        raise UnsuitableDecoderError("frames that were asked for cannot be decoded")
     if chunks.last_reader is None and not chunks.num_rows:
         raise VideoDecodeError("none of the frames that were asked for can be decoded")
     yield chunks.take(_end(reader, samples, num_missing))

@@ -288,7 +288,7 @@ def test_every_yaml_becomes_objects(file):
         ("index", "sampling.skip_similar=-1", ["sampling.skip_similar=-1.0", "0 to 255"]),
         ("index", "sampling.skip_similar=256", ["sampling.skip_similar=256.0", "0 to 255"]),
         ("train", "sampling.skip_similar=nan", ["sampling.skip_similar=nan", "0 to 255"]),
-        ("index", "decoding.decoder=ffmpeg", ["decoder=ffmpeg", "pyav, decord"]),
+        ("index", "decoding.decoder=ffmpeg", ["decoder=ffmpeg", "decord, pyav"]),
         ("index", "decoding.workers=-1", ["decoding.workers=-1", "0 or more"]),
         ("index", "decoding.workers=two", ["decoding.workers=two", "Integer"]),
         ("index", "decoding.timeout_seconds=0", ["decoding.timeout_seconds=0.0", "more than 0"]),

@@ -137,7 +137,7 @@ def test_run_that_is_stopped_keeps_what_is_done_and_the_next_goes_on(start, vide
     reader.close()
     report = (tmp_path / "index" / "report.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in report] == sorted(p.name for p in videos.iterdir())
-    assert {json.loads(line)["decoder"] for line in report} == {"pyav"}
+    assert {json.loads(line)["decoder"] for line in report} <= {"decord", "pyav"}
 
 
 def test_first_failures_are_listed_with_their_reasons(tmp_path, capsys):

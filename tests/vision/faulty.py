@@ -126,8 +126,8 @@ def all_good(path: Path, decoders: Sequence[str]) -> list[Callable[[], VideoRead
 
 
 def first_faulty(path: Path, decoders: Sequence[str]) -> list[Callable[[], VideoReader]]:
-    """`openers` of which PyAV is at fault, and decord is not."""
-    return _openers(path, decoders, faulty=("pyav",))
+    """`openers` of which decord is at fault, and PyAV is not."""
+    return _openers(path, decoders, faulty=("decord",))
 
 
 def all_faulty(path: Path, decoders: Sequence[str]) -> list[Callable[[], VideoReader]]:

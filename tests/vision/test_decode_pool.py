@@ -16,6 +16,7 @@ import torch
 
 from tests.vision import faulty
 from vision import (
+    DECODERS,
     DecodePool,
     FailedVideo,
     FrameSettings,
@@ -37,13 +38,13 @@ ALL_FRAMES = list(range(faulty.NUM_FRAMES))
 
 # What each fault is called where no decoder is left.
 REASONS = {
-    "sleep": "pyav was stopped: it gave no frame for 2 seconds",
-    "deaf": "pyav was stopped: it gave no frame for 2 seconds",
-    "segfault": "pyav was stopped: it crashed (SIGSEGV)",
-    "leave": "pyav was stopped: it ended (3)",
-    "grow": "pyav was stopped: it needed more than 0.7 GB of memory",
-    "burst": "pyav was stopped: it failed unexpectedly (out of memory)",
-    "error": "pyav was stopped: it failed unexpectedly (ZeroDivisionError: of the decoder)",
+    "sleep": "decord was stopped: it gave no frame for 2 seconds",
+    "deaf": "decord was stopped: it gave no frame for 2 seconds",
+    "segfault": "decord was stopped: it crashed (SIGSEGV)",
+    "leave": "decord was stopped: it ended (3)",
+    "grow": "decord was stopped: it needed more than 0.7 GB of memory",
+    "burst": "decord was stopped: it failed unexpectedly (out of memory)",
+    "error": "decord was stopped: it failed unexpectedly (ZeroDivisionError: of the decoder)",
     "refuse": "damaged beyond repair",
 }
 
@@ -106,7 +107,7 @@ def wait_until(is_so, *, seconds=60):
         time.sleep(0.02)
 
 
-def opened_by(path, decoder="pyav"):
+def opened_by(path, decoder="decord"):
     """The process that has opened a file, when it has."""
     wait_until(faulty.noted(path, decoder).exists)
     return int(faulty.noted(path, decoder).read_text().split()[0])
@@ -154,12 +155,12 @@ def both_at_fault(tmp_path_factory):
 
 @pytest.mark.parametrize("fault", REASONS)
 def test_second_decoder_takes_over_from_the_beginning(one_at_fault, fault):
-    assert_whole(one_at_fault[0][fault], decoder="decord")
+    assert_whole(one_at_fault[0][fault], decoder="pyav")
 
 
 @pytest.mark.parametrize("fault", [*REASONS, "repeat"])
 def test_second_decoder_goes_on_where_the_first_has_stopped(one_at_fault, fault):
-    assert_whole(one_at_fault[0][f"{fault}-late"], decoder="decord")
+    assert_whole(one_at_fault[0][f"{fault}-late"], decoder="pyav")
 
 
 @pytest.mark.parametrize(("fault", "reason"), REASONS.items())
@@ -176,10 +177,10 @@ def test_what_came_before_is_kept_where_no_decoder_goes_on(both_at_fault, fault,
     video = both_at_fault[0][f"{fault}-late"]
     if fault == "refuse":  # a verdict, after which what was decoded is passed on
         assert video.frames == ALL_FRAMES[: faulty.LATE]
-        assert video.end == VideoEnd(10.0, "pyav", reason)
+        assert video.end == VideoEnd(10.0, "decord", reason)
     else:
         assert video.frames == ALL_FRAMES[:32]  # the first chunk
-        assert video.end == FailedVideo(reason, "pyav")
+        assert video.end == FailedVideo(reason, "decord")
 
 
 def test_frame_that_is_repeated_for_others_is_not_taken_for_them(both_at_fault):
@@ -193,7 +194,7 @@ def test_frame_that_is_repeated_for_others_is_not_taken_for_them(both_at_fault):
 def test_good_videos_are_done_and_the_run_ends_soon(run, request):
     decoded, seconds = request.getfixturevalue(run)
     for name in ("good-1", "good-2"):
-        assert_whole(decoded[name], decoder="pyav")
+        assert_whole(decoded[name], decoder="decord")
     # At most eight times two seconds without a frame, on four workers.
     assert seconds < 60
 
@@ -212,9 +213,9 @@ def test_worker_that_is_killed_from_outside_does_not_stop_the_run(tmp_path, name
     killer.start()
     decoded = decode(items, faulty.first_faulty)
     killer.join()
-    assert_whole(decoded.pop(name), decoder="decord")
+    assert_whole(decoded.pop(name), decoder="pyav")
     for video in decoded.values():
-        assert_whole(video, decoder="pyav")
+        assert_whole(video, decoder="decord")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -230,7 +231,7 @@ def test_workers_do_not_hear_what_the_parent_is_to_hear(tmp_path, number):
     decoded = decode(items, faulty.first_faulty)
     interrupter.join()
     for video in decoded.values():
-        assert_whole(video, decoder="pyav")
+        assert_whole(video, decoder="decord")
 
 
 SERVER_SCRIPT = """
@@ -289,8 +290,8 @@ def test_replacing_bounds_the_memory_of_workers_that_leak(tmp_path):
     limits = WorkerLimits(timeout_seconds=100, memory_bytes=GIGABYTE, videos_each=3)
     decoded = decode(items, faulty.first_faulty, limits=limits, num_workers=1)
     for video in decoded.values():
-        assert_whole(video, decoder="pyav")
-    memory = [int(faulty.noted(path, "pyav").read_text().split()[1]) for _, path in items]
+        assert_whole(video, decoder="decord")
+    memory = [int(faulty.noted(path, "decord").read_text().split()[1]) for _, path in items]
     fresh = memory[0]
     assert max(memory) < fresh + 300 * (1 << 20)  # 200 MB when the third video is opened
     assert memory[2] > fresh + 150 * (1 << 20)  # it does leak
@@ -299,18 +300,18 @@ def test_replacing_bounds_the_memory_of_workers_that_leak(tmp_path):
 def test_memory_that_others_have_leaked_is_not_held_against_a_video(tmp_path):
     items = videos(tmp_path, *(f"leak-{i}" for i in range(4)), "slow-1")  # 400 MB when it begins
     pool = DecodePool(
-        settings(), num_workers=1, decoders=["pyav"], limits=LIMITS, openers=faulty.first_faulty
+        settings(), num_workers=1, decoders=["decord"], limits=LIMITS, openers=faulty.first_faulty
     )
     with pool:
         decoded = collect(pool.decode(items))
     for video in decoded.values():
-        assert_whole(video, decoder="pyav")
+        assert_whole(video, decoder="decord")
 
 
 def test_idle_worker_is_used_again(tmp_path):
     with DecodePool(settings(), num_workers=1, openers=faulty.all_good) as pool:
         for name in ("good-1", "good-2"):
-            assert_whole(collect(pool.decode(videos(tmp_path, name)))[name], decoder="pyav")
+            assert_whole(collect(pool.decode(videos(tmp_path, name)))[name], decoder="decord")
     assert opened_by(tmp_path / "good-1.mp4") == opened_by(tmp_path / "good-2.mp4")
 
 
@@ -321,7 +322,7 @@ def test_what_a_real_decoder_reads_comes_through_as_it_is(write_video, tmp_path)
     path = write_video("a.mp4", [(i, 2 * i, 100) for i in range(100)])
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video" * 100)
-    expected = list(iter_frames(path, settings()))
+    expected = list(iter_frames(path, settings(), decoders=DECODERS))
     with DecodePool(settings(), num_workers=2) as pool:
         items = list(pool.decode([("a", path), ("broken", broken), ("none", tmp_path / "none")]))
     came = [item for tag, item in items if tag == "a"]
@@ -347,7 +348,7 @@ def test_stopping_ends_decoding_though_a_worker_hangs(tmp_path):
         began = time.monotonic()
         assert list(pool.decode(items, stopped=stopped)) == []
         assert time.monotonic() - began < 60
-        assert_whole(collect(pool.decode(items[2:]))["good-1"], decoder="pyav")
+        assert_whole(collect(pool.decode(items[2:]))["good-1"], decoder="decord")
 
 
 def test_abandoned_decoding_leaves_nothing_for_the_next(tmp_path):
@@ -359,7 +360,7 @@ def test_abandoned_decoding_leaves_nothing_for_the_next(tmp_path):
         decoded = collect(pool.decode(videos(tmp_path, "good-1", "good-2")))
     assert decoded.keys() == {"good-1", "good-2"}
     for video in decoded.values():
-        assert_whole(video, decoder="pyav")
+        assert_whole(video, decoder="decord")
 
 
 def test_time_that_the_caller_takes_is_not_the_workers(tmp_path):
@@ -382,7 +383,7 @@ def test_time_that_the_caller_takes_is_not_the_workers(tmp_path):
         decoded = collect(slowly(pool.decode(items)))
     assert decoded.keys() == {tag for tag, _ in items}
     for video in decoded.values():
-        assert_whole(video, decoder="pyav")
+        assert_whole(video, decoder="decord")
 
 
 def test_exception_of_the_caller_leaves_no_process(tmp_path):

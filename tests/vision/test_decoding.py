@@ -77,7 +77,7 @@ def test_missing_file_says_so(tmp_path):
         open_video(tmp_path / "none.mp4")
 
 
-def test_pyav_is_tried_first_and_decord_stands_by(write_video):
+def test_pyav_alone_reads_where_no_other_decoder_is_named_first(write_video):
     path = write_video("a.mp4", [RED])
     by_pyav = [("PyAVReader",), ("PyAVReader", False)]
     assert names(path) == by_pyav
