@@ -298,12 +298,12 @@ class Searcher:
     def _why_nothing(self, request: Request, level: str, min_confidence: float) -> str:
         from ranking.nothing_found import why_nothing
 
-        best = self.retriever.search(request, k=1, level=level) if min_confidence else []
+        hits = self.retriever.search(request, k=1, level=level) if min_confidence else []
         return why_nothing(
             self.reader,
             request,
             min_confidence=min_confidence,
-            best_confidence=best[0].confidence if best else None,
+            first=hits[0] if hits else None,
         )
 
     def _tokens(self, sentence: str) -> np.ndarray | Sequence:

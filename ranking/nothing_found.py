@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from indexing.hits import SearchHit
 from indexing.reading import IndexReader
 from ranking.request import AskedFilter, Request
 
@@ -11,12 +12,12 @@ def why_nothing(
     request: Request,
     *,
     min_confidence: float = 0.0,
-    best_confidence: float | None = None,
+    first: SearchHit | None = None,
 ) -> str:
     """In one line, what left no hit.
 
     Args:
-        best_confidence: of the best hit there would be without `min_confidence`.
+        first: the first hit there would be without `min_confidence`.
     """
     empty = [asked for asked in request.filters if not reader.count(asked.where)]
     if empty:
@@ -24,9 +25,9 @@ def why_nothing(
     if request.where is not None and not reader.count(request.where):
         together = " and also ".join(map(str, request.filters))
         return _said(f"no video {together}", request.filters)
-    if best_confidence is not None:
+    if first is not None:
         return (
-            f"nothing matches: the best hit does with a probability of {best_confidence:.2g} "
+            f"nothing matches: the first hit has a probability of {first.match} "
             f"(min_confidence={min_confidence:g})"
         )
     return "nothing matches"

@@ -336,8 +336,8 @@ def test_explanation_says_what_is_meant_and_why_each_hit_is_there(index):
 def test_nothing_matches_is_an_answer(index):
     process = run_search(index, "query=a sewing machine", "min_confidence=1")
     assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("nothing matches: the best hit does with a probability of 0.")
-    assert process.stdout.endswith(" (min_confidence=1)\n")
+    assert process.stdout.startswith("nothing matches: the first hit has a probability of ")
+    assert process.stdout.endswith(" % (min_confidence=1)\n")
 
 
 @pytest.mark.model
