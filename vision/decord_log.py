@@ -11,7 +11,7 @@ import decord
 from decord._ffi.base import _LIB
 
 _WARNING_LEVEL, _INFO_LEVEL = 24, 32  # AV_LOG_WARNING and AV_LOG_INFO; what is worse is lower
-_HARMLESS_WARNINGS = (b"deprecated pixel format",)
+_HARMLESS_WARNINGS = (b"deprecated pixel format", b"Failed to parse extradata")
 _TELLING_INFOS = (b"concealing", b"Changing frame properties on the fly")
 
 _num_complaints = 0
