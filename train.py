@@ -124,7 +124,8 @@ def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
     from indexing import encode_captioned, measure
     from ranking.evaluation import measure_sources
-    from text import TextEncoder, Tokenizer
+    from search import Searcher
+    from text import TextEncoder, Tokenizer, everyday_queries
     from training.lists import warn_of_failed
     from vision import FrameEncoder, load_model, start_decode_server
 
@@ -153,7 +154,11 @@ def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
         bank_similarity=similarity(bank) if bank else None,
         num_bootstrap=config.num_bootstrap,
     )
-    metrics["sources"] = measure_sources(videos, queries.numpy())
+    metrics["sources"] = measure_sources(
+        videos,
+        open_searcher=lambda reader: Searcher(reader, model, device=str(encoder.device)),
+        sentences=text_encoder.encode(everyday_queries()).numpy(),
+    )
     return metrics | {"num_failed": num_failed, "fingerprint": model.fingerprint}
 
 

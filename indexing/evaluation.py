@@ -26,6 +26,7 @@ class CaptionedVideos:
         captions: `num_captions` sentences.
         caption_video: `(num_captions,)` int64, the row of each caption's video.
         items: the videos, `num_videos`, with all that their list says of them.
+        encoded: what each was encoded to, `num_videos`.
         failed: paths of those that could not be decoded, each with its reason.
     """
 
@@ -33,6 +34,7 @@ class CaptionedVideos:
     captions: list[str]
     caption_video: np.ndarray
     items: list[VideoItem]
+    encoded: list[EncodedVideo[int]]
     failed: list[tuple[str, str]]
 
 
@@ -99,7 +101,7 @@ def encode_captioned(
     embeddings: list[torch.Tensor] = []
     captions: list[str] = []
     caption_video: list[int] = []
-    decoded: list[VideoItem] = []
+    rows: list[int] = []
     failed: list[tuple[str, str]] = []
     for i, item in enumerate(items):
         video = encoded[i]
@@ -111,9 +113,14 @@ def encode_captioned(
         captions += item.metadata["captions"]
         caption_video += [len(embeddings)] * len(item.metadata["captions"])
         embeddings.append(encoder.pool(video.embeddings))
-        decoded.append(item)
+        rows.append(i)
     if not embeddings:
         raise ValueError(f"none of {len(items)} videos can be decoded; the first: {failed[0]}")
     return CaptionedVideos(
-        torch.stack(embeddings), captions, np.array(caption_video), decoded, failed
+        torch.stack(embeddings),
+        captions,
+        np.array(caption_video),
+        [items[i] for i in rows],
+        [encoded[i] for i in rows],
+        failed,
     )

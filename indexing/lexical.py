@@ -78,6 +78,7 @@ class LexicalIndex:
         stems: Sequence[str],
         *,
         k: int,
+        also: Sequence[str] = (),
         excluded: Sequence[str] = (),
         only: np.ndarray | None = None,
         level: str = "video",
@@ -86,17 +87,19 @@ class LexicalIndex:
 
         Args:
             k: matches to return; fewer come back where there are fewer.
+            also: stems that count for documents that have others, and find none by themselves.
             excluded: stems of which a document may have none, nor what is said about its video.
             only: ids of the videos that may be found, ascending; None for all.
             level: `video` gives each video once, for its best document; `moment` all documents.
         """
         wanted, unwanted = _different(stems), _different(excluded)
+        more = [stem for stem in _different(also) if stem not in wanted]
         if not wanted:
             return []
         found: list[_Found] = []
         for name, index in self._levels.items():
             if self.info.num_documents[name]:
-                found += self._of_level(name, index, wanted, k, unwanted, only, level)
+                found += self._of_level(name, index, (wanted, more), k, unwanted, only, level)
         found.sort(key=lambda each: (-each.score, each.video_id, each.start_seconds or 0.0))
         if level == "video":
             best: dict[int, _Found] = {}
@@ -116,7 +119,7 @@ class LexicalIndex:
         self,
         name: str,
         index: "_Level",
-        stems: list[str],
+        stems: tuple[list[str], list[str]],
         k: int,
         excluded: list[str],
         only: np.ndarray | None,
@@ -177,12 +180,21 @@ class _Level:
             raise ValueError(damaged(path))
 
     def best(
-        self, stems: list[str], excluded: list[str], *, limit: int, only: np.ndarray | None
+        self,
+        stems: tuple[list[str], list[str]],
+        excluded: list[str],
+        *,
+        limit: int,
+        only: np.ndarray | None,
     ) -> list[_Found]:
-        """The best documents, at most `limit`."""
+        """The best documents, at most `limit`, that have some of the first stems."""
         from tantivy import Occur, Query
 
-        clauses = [(Occur.Should, term) for term in self._terms(stems)]
+        wanted, also = stems
+        clauses = [(Occur.Should, term) for term in self._terms(wanted)]
+        if also:
+            clauses = [(Occur.Must, Query.boolean_query(clauses))]
+            clauses += [(Occur.Should, term) for term in self._terms(also)]
         clauses += [(Occur.MustNot, term) for term in self._terms(excluded)]
         query = Query.boolean_query(clauses)
         if only is not None:

@@ -194,6 +194,7 @@ class IndexReader:
         words: Sequence[str],
         *,
         k: int,
+        also: Sequence[str] = (),
         excluded: Sequence[str] = (),
         where: str | None = None,
         level: str = "video",
@@ -203,6 +204,7 @@ class IndexReader:
         Args:
             words: as `text.segmentation.words` gives them; any of them may be lacking in a hit.
             k: hits to return; fewer come back where there are fewer.
+            also: words that count for texts that have others, and find none by themselves.
             excluded: words of which the text of a hit has none, nor what is said about its video.
             where: what the videos must be like, see `indexing.filters`.
             level: `video` gives each video once, for its best text; `moment` gives all texts.
@@ -217,9 +219,10 @@ class IndexReader:
         if generation.lexical is None:
             return []
         wanted, unwanted = documents.stems(words), documents.stems(excluded)
+        more = documents.stems(also)
         while True:
             found = generation.lexical.search(
-                wanted, k=k, excluded=unwanted, only=only, level=level
+                wanted, k=k, also=more, excluded=unwanted, only=only, level=level
             )
             records = self._records([match.video_id for match in found], generation)
             if records is not None:

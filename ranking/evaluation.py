@@ -4,9 +4,12 @@ Texts can drown pictures: a title that shares a word with the query goes before 
 what is asked. So each is measured alone and beside the other, by the search that answers users.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
 
@@ -14,58 +17,86 @@ from indexing.catalogue import FileStamp, NewVideo
 from indexing.evaluation import CaptionedVideos
 from indexing.manifest import IndexSettings
 from indexing.metrics import summary_of_ranks
+from indexing.pipeline import EncodedVideo
 from indexing.reading import IndexReader
 from indexing.sources import VideoItem
 from indexing.writer import IndexWriter
 from ranking.request import PICTURE, SOURCES, WORDS, Request
 from ranking.retrieval import Retriever
-from text.segmentation import words
+
+logger = logging.getLogger(__name__)
 
 _ROWS = {"picture": (PICTURE,), "words": (WORDS,), "fused": SOURCES}
+_USUAL_K = 10  # hits that users ask for
 
 
-def measure_sources(videos: CaptionedVideos, queries: np.ndarray) -> dict:
+class Asked(Protocol):
+    """What answers users, as `search.Searcher` does."""
+
+    retriever: Retriever
+
+    def request(self, query: str, /) -> Request: ...
+
+
+def measure_sources(
+    videos: CaptionedVideos,
+    *,
+    open_searcher: Callable[[IndexReader], Asked],
+    sentences: np.ndarray,
+) -> dict:
     """Text-to-video retrieval from an index of the videos with all that is said of them but their
-    captions, which are what is asked: titles, tags, names.
+    captions, which are what is asked: titles, tags, names. Captions are asked as users ask, with
+    the analysis of the query.
 
     Args:
-        queries: `(num_captions, D)`, the captions' embeddings.
+        open_searcher: what searches an index.
+        sentences: `(n, D)`, embeddings of everyday sentences, as every index keeps them.
 
     Returns:
         For `picture`, `words` and `fused` what `t2v` of `retrieval_metrics` holds; a video that is
         not found has the worst rank. Empty where words cannot be searched, for lack of tantivy.
     """
     with TemporaryDirectory() as folder:
-        _make_index(Path(folder), videos)
+        _make_index(Path(folder), videos, sentences)
         reader = IndexReader(Path(folder))
         try:
             if not reader.has_words:
                 return {}
-            asked = [words(caption) for caption in videos.captions]
+            searcher = open_searcher(reader)
+            requests = [searcher.request(caption) for caption in videos.captions]
             return {
-                name: summary_of_ranks(_ranks(reader, videos, queries, asked, sources))
+                name: summary_of_ranks(_ranks(searcher, videos, requests, sources))
                 for name, sources in _ROWS.items()
             }
         finally:
             reader.close()
 
 
-def _make_index(folder: Path, videos: CaptionedVideos) -> None:
+def _make_index(folder: Path, videos: CaptionedVideos, sentences: np.ndarray) -> None:
     dim = videos.embeddings.shape[1]
     settings = IndexSettings({}, "", dim, {}, {"kind": "windows"})
     with IndexWriter(folder, settings) as writer:
-        for number, (item, embedding) in enumerate(
-            zip(videos.items, videos.embeddings.numpy(), strict=True)
+        for number, (item, encoded, whole) in enumerate(
+            zip(videos.items, videos.encoded, videos.embeddings.numpy(), strict=True)
         ):
             video = NewVideo(
                 key=_key(number, item),
                 path=str(item.path),
                 stamp=FileStamp(0, 0, str(number)),
                 outcome="ok",
+                duration_seconds=encoded.duration_seconds,
                 metadata={k: value for k, value in item.metadata.items() if k != "captions"},
+                spans=_spans(encoded),
             )
-            writer.add(video, embedding[None])
-        writer.publish()
+            writer.add(video, np.concatenate([whole[None], encoded.embeddings.numpy()]))
+        writer.publish(sentences=lambda: sentences)
+
+
+def _spans(encoded: EncodedVideo) -> np.ndarray:
+    """`(T, 2)`, a segment for each frame: from one middle between two frames to the next."""
+    times = encoded.times_seconds
+    ends = [0.0, *((times[:-1] + times[1:]) / 2), max(encoded.duration_seconds, times[-1])]
+    return np.stack([ends[:-1], ends[1:]], axis=1)
 
 
 def _key(number: int, item: VideoItem) -> str:
@@ -74,18 +105,21 @@ def _key(number: int, item: VideoItem) -> str:
 
 
 def _ranks(
-    reader: IndexReader,
-    videos: CaptionedVideos,
-    queries: np.ndarray,
-    asked: Sequence[Sequence[str]],
-    sources: Sequence[str],
+    searcher: Asked, videos: CaptionedVideos, requests: Sequence[Request], sources: Sequence[str]
 ) -> np.ndarray:
-    retriever, num_videos = Retriever(reader), len(videos.items)
-    place = {_key(number, item): number for number, item in enumerate(videos.items)}
-    ranks = np.full(len(queries), num_videos)
-    for number, (query, some) in enumerate(zip(queries, asked, strict=True)):
-        request = Request(query, words=some, sources=sources)
-        for hit in retriever.search(request, k=num_videos, level="video"):
-            if place[hit.key] == videos.caption_video[number]:
-                ranks[number] = hit.rank
+    num_videos = len(videos.items)
+    keys = [_key(number, item) for number, item in enumerate(videos.items)]
+    ranks = np.full(len(requests), num_videos)
+    for number, request in enumerate(requests):
+        request, key = replace(request, sources=sources), keys[videos.caption_video[number]]
+        try:
+            # How many hits are asked for decides how many candidates are looked at.
+            for k in (_USUAL_K, num_videos):
+                hits = searcher.retriever.search(request, k=k, level="video")
+                found = [hit.rank for hit in hits if hit.key == key]
+                if found:
+                    ranks[number] = found[0] if k == _USUAL_K else max(found[0], _USUAL_K + 1)
+                    break
+        except ValueError as error:  # a filter of what no video has, which users are told
+            logger.warning("%r is not answered: %s", videos.captions[number], error)
     return ranks

@@ -26,12 +26,16 @@ from ranking.request import PICTURE, WORDS, Request
 from ranking.reranking import Reranker
 from ranking.texts import FoundText, find_texts, hits_of_texts
 from ranking.usual_scores import UsualScores
+from text.function_words import content_words
 
 WITHOUT, EVENTS, LEARNED = "without", "events", "learned"
 
 _POOL = 50  # candidates among pictures, at least
 _WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
 _ANSWERING_SHARE = 0.5  # of what is asked, in a text, that answers it
+# A hit that hardly matches stands below all that surely do, unless it has most of what is asked.
+_HARDLY, _SURELY = 0.1, 0.5  # probabilities of a match
+_MOST_SHARE = 2 / 3
 
 
 class Retriever:
@@ -115,7 +119,7 @@ class Retriever:
             self._reader,
             video_ids,
             wanted=request.wanted,
-            words=request.words if WORDS in request.sources else (),
+            words=content_words(request.words) if WORDS in request.sources else (),
             names=request.names,
             confidence=None if background is None else confidence,
         )
@@ -216,7 +220,20 @@ class Retriever:
         for each in fused:
             place: Any = each.item
             hits.append(replace(by_place[place], score=each.score, evidence=tuple(evidence[place])))
-        return hits
+        return self._sure_first(request, hits, level)
+
+    def _sure_first(self, request: Request, hits: list[SearchHit], level: str) -> list[SearchHit]:
+        """Hits in their order, but that those which hardly match, and whose texts do not answer
+        what is asked, come after all that surely match."""
+        if not len(hits) or all(map(_is_answer, hits)):
+            return hits
+        judged = self._with_confidence(request, hits, level)
+        sure = [number for number, hit in enumerate(judged) if (hit.confidence or 0) >= _SURELY]
+        last = sure[-1] if sure else -1
+        before, after = judged[: last + 1], judged[last + 1 :]
+        unsure = [hit for hit in before if (hit.confidence or 0) < _HARDLY and not _is_answer(hit)]
+        places = {hit.place for hit in unsure}
+        return [*(hit for hit in before if hit.place not in places), *unsure, *after]
 
     def _judged(self, request: Request, hits: list[SearchHit], *, level: str) -> list[SearchHit]:
         """Hits with a lower score where they show what should not be shown."""
@@ -297,6 +314,11 @@ def _shows_excluded(hit: SearchHit) -> bool:
 
 def _text_score(hit: SearchHit) -> float:
     return next(each.score for each in hit.evidence if each.source == WORDS)
+
+
+def _is_answer(hit: SearchHit) -> bool:
+    """Whether a text has most of what is asked."""
+    return any((each.share or 0.0) >= _MOST_SHARE for each in hit.evidence)
 
 
 def _best_inside(

@@ -15,7 +15,10 @@ from ranking.request import PICTURE, WORDS, Request
 from text.function_words import content_words
 
 _LEAST_TEXTS = 30  # that are looked for
-_LEAST_SHARE = 0.25  # of what is asked, in a text that counts beside pictures
+# Of what is asked, in a text that counts beside pictures: a quarter if that is two words, but a
+# half if it is one, since any title may share a word with any query.
+_LEAST_SHARE, _LEAST_SHARE_OF_ONE = 0.25, 0.5
+_LEAST_WEIGHT = 0.25  # of a word that every text has, beside one that no text has
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,17 @@ class FoundText:
     Attributes:
         hit: where it is.
         share: of the content words that are asked, that it has, 0 to 1.
+        num_shared: how many of them those are.
     """
 
     hit: LexicalHit
     share: float
+    num_shared: int
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is evidence beside pictures."""
+        return self.share >= (_LEAST_SHARE if self.num_shared > 1 else _LEAST_SHARE_OF_ONE)
 
 
 def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> list[FoundText]:
@@ -43,22 +53,20 @@ def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> 
     hits = reader.search_words(
         content or request.words,
         k=max(k, _LEAST_TEXTS),
+        also=request.words if content else (),
         excluded=content_words(request.excluded_words),
         where=request.where,
         level=level,
     )
-    if PICTURE in request.sources and not content:
+    beside_pictures = PICTURE in request.sources
+    if beside_pictures and not content:
         hits = [hit for hit in hits if _is_called(hit, request.words)]
-    if not hits:
-        return []
-    least = 0.0
-    if PICTURE in request.sources:
-        # A text that shares a word or two with the query is no evidence beside one with all of
-        # it, nor where there is none with more.
-        hits, least = leading(hits, [hit.score for hit in hits]), _LEAST_SHARE
     asked = _weighted_words(reader, content or request.words)
-    found = [FoundText(hit, _share(asked, hit.text)) for hit in hits]
-    return [text for text in found if text.share >= least]
+    found = [text for text in _shares(asked, hits) if text.counts or not beside_pictures]
+    if not beside_pictures:
+        return found
+    # A text that shares a word or two with the query is no evidence beside one with all of it.
+    return leading(found, [text.hit.score for text in found])
 
 
 def hits_of_texts(
@@ -114,19 +122,27 @@ def _spoken_of(
 
 def _weighted_words(reader: IndexReader, asked: Sequence[str]) -> list[tuple[list[str], float]]:
     """Each word's stems, and its inverse document frequency (Robertson and Zaragoza 2009,
-    equation 3.1)."""
+    equation 3.1), which is not let fall far below that of a word that no video has: the rarest word
+    of a query does not answer it alone."""
     frequency, _ = reader.vocabulary()
     num_videos = reader.manifest.num_videos
+    least = _LEAST_WEIGHT * math.log(1 + (num_videos + 0.5) / 0.5)
     weighted = []
     for word in dict.fromkeys(asked):
         found = min(num_videos, frequency.get(word, 0))
-        weighted.append((stems([word]), math.log(1 + (num_videos - found + 0.5) / (found + 0.5))))
+        rarity = math.log(1 + (num_videos - found + 0.5) / (found + 0.5))
+        weighted.append((stems([word]), max(least, rarity)))
     return weighted
 
 
-def _share(asked: Sequence[tuple[list[str], float]], text: str) -> float:
-    """How much of what is asked a text has; endings do not matter."""
-    has = set(stems(words_of([text])))
+def _shares(
+    asked: Sequence[tuple[list[str], float]], hits: Sequence[LexicalHit]
+) -> list[FoundText]:
+    """How much of what is asked each text has; endings do not matter."""
     total = sum(weight for _, weight in asked)
-    shared = sum(weight for parts, weight in asked if has.issuperset(parts))
-    return shared / total if total else 0.0
+    found = []
+    for hit in hits:
+        has = set(stems(words_of([hit.text])))
+        shared = [weight for parts, weight in asked if has.issuperset(parts)]
+        found.append(FoundText(hit, sum(shared) / total if total else 0.0, len(shared)))
+    return found

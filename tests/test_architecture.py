@@ -29,7 +29,7 @@ ALLOWED = {
     "ranking.nothing_found": {"indexing"},
     "ranking.query_encoding": {"text", "vision"},
     "ranking.reranking": {"indexing"},
-    "ranking.retrieval": {"indexing"},
+    "ranking.retrieval": {"indexing", "text"},
     "ranking.texts": {"indexing", "text"},
     "ranking.usual_scores": {"indexing"},
     "indexing": {"text", "vision"},
@@ -41,7 +41,7 @@ ALLOWED = {
     "configs.train_schema": {"training", "vision"},
     "training": {"configs", "indexing", "text", "vision"},
     "search": {"configs", "indexing", "ranking", "text", "vision"},
-    "train": {"configs", "indexing", "ranking", "text", "training", "vision"},
+    "train": {"configs", "indexing", "ranking", "search", "text", "training", "vision"},
 }
 # Extras, and what has no build for every processor: imported where they are used.
 NOT_ALWAYS_THERE = {

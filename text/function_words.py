@@ -119,7 +119,8 @@ def _latin_language(words: tuple[str, ...]) -> str:
     others = [code for code in _LATIN if any(_is_listed(word, code) for word in doubtful)]
     least = _log_likelihood(words, _ENGLISH) + _CLEARLY_LOG10
     scores = {code: _log_likelihood(words, code) for code in others}
-    return max((code for code in others if scores[code] >= least), key=scores.get, default=_ENGLISH)
+    likely = [code for code in others if scores[code] >= least]
+    return max(likely, key=lambda code: scores[code], default=_ENGLISH)
 
 
 def _log_likelihood(words: Sequence[str], language: str) -> float:

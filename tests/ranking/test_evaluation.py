@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from indexing.evaluation import CaptionedVideos
+from indexing.pipeline import EncodedVideo
 from indexing.sources import VideoItem
 from ranking.evaluation import measure_sources
+from ranking.request import Request
+from ranking.retrieval import Retriever
+from text.segmentation import words
 
 pytest.importorskip("tantivy")
 
@@ -24,20 +28,43 @@ def captioned(titles):
         for i, (caption, title) in enumerate(zip(captions, titles, strict=True))
     ]
     embeddings = torch.eye(D)
-    return CaptionedVideos(embeddings, captions, np.arange(D), items, [])
+    encoded = [
+        EncodedVideo(i, embeddings[i : i + 1], np.array([1.0]), 2.0, "ok", "") for i in range(D)
+    ]
+    return CaptionedVideos(embeddings, captions, np.arange(D), items, encoded, [])
 
 
-def queries(num_seen):
-    """Embeddings of captions, of which the first few find their video and the others the next."""
-    shifted = np.roll(np.eye(D, dtype=np.float32), 1, axis=0)
-    shifted[:num_seen] = np.eye(D, dtype=np.float32)[:num_seen]
-    return shifted
+class Asked:
+    """What answers users, with embeddings of which the first few find the video of their caption
+    and the others the next."""
+
+    def __init__(self, reader, num_seen):
+        self.retriever = Retriever(reader)
+        shifted = np.roll(np.eye(D, dtype=np.float32), 1, axis=0)
+        shifted[:num_seen] = np.eye(D, dtype=np.float32)[:num_seen]
+        self._queries = shifted
+
+    def request(self, query):
+        names = words(query)
+        number = THINGS.index(names[1])
+        if len(names) > 2:  # "thing apple under 1 second"
+            return Request(self._queries[number], words=names[:2], where="duration < 1")
+        return Request(self._queries[number], words=names)
+
+
+def measured(videos, num_seen):
+    sentences = np.random.default_rng(0).normal(size=(40, D)).astype(np.float32)
+    return measure_sources(
+        videos,
+        open_searcher=lambda reader: Asked(reader, num_seen),
+        sentences=sentences / np.linalg.norm(sentences, axis=1, keepdims=True),
+    )
 
 
 def test_each_source_is_measured_alone_and_both_together():
     right = [f"thing {name}" for name in THINGS]
     wrong = ["nothing"] * D
-    rows = measure_sources(captioned(wrong[:4] + right[4:]), queries(4))
+    rows = measured(captioned(wrong[:4] + right[4:]), 4)
     assert rows["picture"]["R@1"] == 50
     assert rows["words"]["R@1"] == 50
     assert rows["fused"]["R@5"] == 100
@@ -45,13 +72,20 @@ def test_each_source_is_measured_alone_and_both_together():
 
 
 def test_captions_which_are_asked_are_not_searched():
-    rows = measure_sources(captioned(["nothing"] * D), queries(D))
+    rows = measured(captioned(["nothing"] * D), D)
     assert rows["picture"]["R@1"] == rows["fused"]["R@1"] == 100
     assert rows["words"] == {"R@1": 0, "R@5": 0, "R@10": 100, "MdR": D, "MnR": D}
+
+
+def test_captions_are_asked_as_users_ask_them():
+    videos = captioned(["nothing"] * D)
+    videos.captions[0] += " under 1 second"  # which no video is
+    rows = measured(videos, D)
+    assert rows["picture"]["R@1"] == rows["fused"]["R@1"] == 100 * (D - 1) / D
 
 
 def test_without_tantivy_there_are_no_rows(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "tantivy", None)
-    assert measure_sources(captioned(["nothing"] * D), queries(D)) == {}
+    assert measured(captioned(["nothing"] * D), D) == {}

@@ -13,6 +13,7 @@ import pytest
 from indexing import IndexReader
 from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
+from ranking.confidence import Calibration
 from ranking.request import PICTURE, WORDS, Request
 from ranking.retrieval import Retriever
 from tests.indexing.small_index import SETTINGS, D, queries, random_index, unit, video_of
@@ -159,6 +160,38 @@ def test_words_that_say_nothing_are_no_evidence(make, rng, query, titles, level)
     asked = Request(DOG, words=words(query))
     alone = retriever.search(replace(asked, sources=(PICTURE,)), k=5, level=level)
     assert retriever.search(asked, k=5, level=level) == alone
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+def test_one_word_of_several_is_no_evidence(make, rng, level):
+    titles = ["The street", "Kitchen street 7", "A dog in Paris", "runs"]
+    traps = {f"trap{i}": (shows(OTHER), {"title": title}) for i, title in enumerate(titles)}
+    half = (shows(OTHER), {"title": "street dog"})
+    retriever = make(collection(rng, seen=(shows(DOG), {}), half=half, **traps))
+    asked = Request(DOG, words=words("a black dog runs along the street"))
+    found = retriever.search(asked, k=20, level=level)
+    assert {hit.key for hit in found if WORDS in sources(hit)} == {"half.mp4"}
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
+@pytest.mark.parametrize(("name", "first"), [("some", "sure.mp4"), ("most", "most.mp4")])
+def test_what_hardly_matches_is_below_what_surely_does(make, rng, level, name, first):
+    sentences = unit(rng.normal(size=(60, D)))
+    titles = {"sure": "", "some": "a dog in the snow", "most": "a dog runs on the beach"}
+    subjects = {"sure": DOG, "some": -DOG, "most": -DOG}
+    videos = {name: (shows(subjects[name]), {"title": title}) for name, title in titles.items()}
+    asked = words("a dog runs in the snow on a beach")
+    others = {key: video for key, video in videos.items() if key in ("sure", name)}
+    retriever = make(collection(rng, **others), sentences=sentences)
+    retriever._calibration = Calibration((10.0, 0.0, 0.0), -10.0)  # by height alone
+    retriever._weights = {WORDS: 100.0}  # by ranks alone, the text would be first
+    found = retriever.search(Request(DOG, words=asked), k=30, level=level)
+    probable = {hit.key: hit.confidence for hit in found}
+    assert probable["sure.mp4"] > 0.5
+    assert probable[f"{name}.mp4"] < 0.1
+    assert any(WORDS in sources(hit) for hit in found if hit.key == f"{name}.mp4")
+    assert found[0].key == first
+    assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
 
 
 def test_words_that_say_nothing_are_found_when_texts_are_searched_alone(make, rng):
