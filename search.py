@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from configs.schema import SearchConfig
     from indexing import IndexReader, SearchHit, SearchResults
+    from indexing.hits import Copy
     from ranking.late_interaction import InteractionWeights
     from ranking.learned import LearnedRanker
     from ranking.query_encoding import Query
@@ -416,9 +417,17 @@ def table(hits: Sequence[SearchHit], *, explained: bool = False) -> str:
         lines.append(
             f"{hit.rank:>3}  {hit.match:>5}  {span:<15}  {found:<15}  {printable(hit.key)}"
         )
+        if hit.also_as:
+            lines.append(f"{'':>5}also as {printable(_names(hit.also_as))}")
         if explained:
             lines.append(f"{'':>5}score {hit.score:.3f}: {printable(explain(hit.evidence))}")
     return "\n".join(lines)
+
+
+def _names(copies: Sequence[Copy]) -> str:
+    """The first few copies' paths, and how many more there are."""
+    shown = ", ".join(copy.video for copy in copies[:3])
+    return shown if len(copies) <= 3 else f"{shown} and {len(copies) - 3} more"
 
 
 if __name__ == "__main__":

@@ -275,7 +275,7 @@ class IndexConfig:
     decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
     images: bool = option("index the photos of folders too, each as a video of one frame")
-    prune: bool = option("remove from the index what `videos` no longer lists")
+    prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
     check_content: bool = option("compare contents even where size and time are the same")
     niceness: int = option("0 to 19, how far to step back for other processes, such as searches")

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,10 +48,8 @@ def main(cfg: DictConfig) -> None:
 
     folder = Path(config.index.folder)
     sources = _read_sources(config)
-    for source in sources:
-        if source.problem:
-            raise ValueError(f"videos={source.name}: {source.problem}")
-    items = [item for source in sources for item in source.items]
+    if all(source.problem for source in sources):
+        _refuse_what_is_unknown(folder, sources)
     if line := str(passed_over(sources)):
         print(f"passed over: {line}", file=sys.stderr)
     model_config = config.model or command_line.load_model_config("mini")
@@ -95,7 +94,7 @@ def main(cfg: DictConfig) -> None:
     ):
         summary = update_index(
             folder,
-            items,
+            sources,
             settings=IndexSettings(
                 model=as_plain(model_config),
                 fingerprint=model.fingerprint,
@@ -139,7 +138,8 @@ def _read_sources(config: IndexConfig) -> "list[Source]":
         strict=True,
     ):
         if isinstance(answer, TimeoutError):
-            answer = Source(name, Path(os.path.abspath(name)), problem=str(answer.strerror))
+            path, problem = Path(os.path.abspath(name)), str(answer.strerror)
+            answer = Source(name, path, problem=problem, scope=path, is_silent=True)
         elif isinstance(answer, Exception):
             raise answer
         sources.append(answer)
@@ -155,6 +155,21 @@ def _say_failures(folder: Path, *, num_failed: int) -> None:
         print(command_line.printable(f"failed: {line.key}: {line.reason}"), file=sys.stderr)
     report = command_line.printable(str(folder / "report.jsonl"))
     print(f"{num_failed} failed: see {report}", file=sys.stderr)
+
+
+def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
+    """Raises where nothing of what is asked for is there, nor known to the index."""
+    from indexing.catalogue import Catalogue
+    from indexing.manifest import Manifest
+    from indexing.publishing import CATALOGUE_NAME
+    from indexing.roots import collect
+
+    records = []
+    if Manifest.exists(folder):
+        Manifest.read(folder)  # says what is wrong
+        with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+            records = list(catalogue.scan())
+    collect(sources, records)
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":

@@ -15,12 +15,14 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from indexing.atomic import publish_file
+from indexing.identity import make_video_id
 from indexing.timed_texts import (
     TEXTS_COLUMNS,
     TEXTS_TABLE,
@@ -37,7 +39,9 @@ _SCHEMA = (
     """
 CREATE TABLE IF NOT EXISTS videos (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
+    root TEXT NOT NULL,
+    public_id TEXT NOT NULL UNIQUE,
     path TEXT NOT NULL,
     size_bytes INTEGER NOT NULL,
     modified_ns INTEGER NOT NULL,
@@ -52,7 +56,8 @@ CREATE TABLE IF NOT EXISTS videos (
     frame_times BLOB NOT NULL,  -- of the frames whose embeddings are kept: float64 seconds
     part INTEGER,  -- where the video's embeddings lie: its own, the segments', the frames';
     row INTEGER,   -- NULL where the outcome is failed
-    checksum INTEGER NOT NULL  -- CRC-32 of all of the above
+    checksum INTEGER NOT NULL,  -- CRC-32 of all of the above
+    UNIQUE (root, key)
 );
 CREATE INDEX IF NOT EXISTS videos_by_content ON videos (content_sha256);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -70,7 +75,8 @@ _DISK_ERRORS = {
 }
 _FAR = 1 << 32  # beyond all ids that may have been given, where that is no longer known
 _COLUMNS = (
-    *("key", "path", "size_bytes", "modified_ns", "content_sha256", "outcome", "reason"),
+    *("key", "root", "public_id", "path"),
+    *("size_bytes", "modified_ns", "content_sha256", "outcome", "reason"),
     *("decoder", "num_frames", "duration_seconds", "metadata", "spans", "frame_times"),
     *("part", "row"),
 )
@@ -103,9 +109,13 @@ class NewVideo:
     """A video to be stored.
 
     Attributes:
+        key: its path below its root.
+        path: where it lies, or lay when it was last seen.
         outcome: `ok`, `partial` or `failed`, with its reason (empty for `ok`).
         spans: `(S, 2)` float64, the segments' start and end seconds; S is 0 where it failed.
         frame_times: `(T,)` float64 seconds, of the frames whose embeddings are kept.
+        root: the folder that it belongs to, see `indexing.identity`.
+        public_id: what hits call it; made of root and key when it is first stored.
     """
 
     key: str
@@ -119,6 +129,18 @@ class NewVideo:
     metadata: dict = field(default_factory=dict)
     spans: np.ndarray = field(default_factory=_no_spans)
     frame_times: np.ndarray = field(default_factory=_no_times)
+    root: str = ""
+    public_id: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Root and key, which no other video has."""
+        return self.root, self.key
+
+    @property
+    def root_path(self) -> str:
+        """The folder that its key is relative to."""
+        return self.path.removesuffix(f"/{self.key}") or "/"
 
     @property
     def num_rows(self) -> int:
@@ -178,9 +200,9 @@ class Catalogue:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.execute(f"PRAGMA busy_timeout = {1000 * _TIMEOUT_SECONDS}")
 
-    def records(self) -> dict[str, VideoRecord]:
-        """All videos by their key."""
-        return {record.key: record for record in self.scan()}
+    def records(self, root: str = "") -> dict[str, VideoRecord]:
+        """The videos of one root, by their key."""
+        return {record.key: record for record in self.scan() if record.root == root}
 
     def scan(self, *, after: int = -1) -> Generator[VideoRecord, None, None]:
         """The videos whose id is beyond `after`, in the order of their ids.
@@ -222,9 +244,30 @@ class Catalogue:
         )
         return np.array(rows, dtype=np.int64).reshape(-1)
 
-    def matching_keys(self, condition: str, values: Sequence) -> list[str]:
-        """The keys of the videos for which an SQL condition holds."""
-        return [key for (key,) in self._query(f"SELECT key FROM videos WHERE {condition}", values)]
+    def matching_places(self, condition: str, values: Sequence) -> list[tuple[str, str]]:
+        """Root and key of the videos for which an SQL condition holds."""
+        return self._query(f"SELECT root, key FROM videos WHERE {condition}", values)
+
+    def same_contents(self, contents: Iterable[str]) -> dict[str, list[tuple[str, str, str]]]:
+        """Public id, key and path of the videos that have one of these contents; only of contents
+        that several have."""
+        wanted, found = list(contents), dict[str, list[tuple[str, str, str]]]()
+        for first in range(0, len(wanted), 500):
+            some = wanted[first : first + 500]
+            for content, *video in self._query(
+                "SELECT content_sha256, public_id, key, path FROM videos WHERE part NOT NULL AND "
+                f"content_sha256 IN ({', '.join('?' * len(some))}) ORDER BY id",
+                some,
+            ):
+                found.setdefault(content, []).append(tuple(video))
+        return {content: videos for content, videos in found.items() if len(videos) > 1}
+
+    def public_ids(self) -> dict[tuple[str, str], str]:
+        """What hits call each video, by root and key."""
+        return {
+            (root, key): public_id
+            for root, key, public_id in self._query("SELECT root, key, public_id FROM videos")
+        }
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -270,28 +313,33 @@ class Catalogue:
         *,
         next_part: int | None = None,
         deleted_keys: Iterable[str] = (),
+        root: str = "",
     ) -> None:
         """Adds and deletes videos in one transaction.
 
         Args:
-            videos: a key that is there already is replaced, and its old id retired.
+            videos: one whose root and key are there already replaces that and its `public_id`
+                stays, while the old `id` is retired.
             locations: of each video's first embedding; None where it failed.
             next_part: the new first unused number of a part, where parts were written.
             deleted_keys: to be removed.
+            root: of the deleted keys.
         """
         with self._transaction():
             for key in deleted_keys:
-                self._delete(key)
+                self._delete(root, key)
             next_id = _next_id(self._connection)
             for number, (video, location) in enumerate(zip(videos, locations, strict=True)):
-                self._delete(video.key)
-                self._insert(next_id + number, video, location)
+                named = replace(video, public_id=self._public_id(video))
+                self._delete(video.root, video.key)
+                self._insert(next_id + number, named, location)
             self._count_change(next_part)
 
     def update(
         self,
         record: VideoRecord,
         *,
+        root: str | None = None,
         key: str | None = None,
         path: str | None = None,
         stamp: FileStamp | None = None,
@@ -299,6 +347,7 @@ class Catalogue:
     ) -> None:
         """Changes what is known of a video whose content, and so its embeddings, are the same."""
         values = _values(record, record.location)
+        values["root"] = record.root if root is None else root
         values["key"] = record.key if key is None else key
         values["path"] = record.path if path is None else path
         values["metadata"] = _to_json(record.metadata if metadata is None else metadata)
@@ -306,6 +355,21 @@ class Catalogue:
         values |= {name: getattr(stamp, name) for name in _STAMP}
         with self._transaction():
             self._write(record.id, values)
+            self._count_change()
+
+    def restore(self, records: Iterable[VideoRecord]) -> None:
+        """Puts entries in under the ids that they had in another catalogue."""
+        with self._transaction():
+            for record in records:
+                named = replace(record, public_id=self._public_id(record))
+                self._insert(record.id, named, record.location)
+
+    def move_root(self, root: str, path: str) -> None:
+        """Notes that a root lies elsewhere now, with all of its videos."""
+        with self._transaction():
+            for key, record in self.records(root).items():
+                moved = replace(record, path=f"{path.rstrip('/')}/{key}")
+                self._write(record.id, _values(moved, record.location))
             self._count_change()
 
     def relocate(
@@ -464,12 +528,25 @@ class Catalogue:
         with self.named_errors(), self._connection:
             yield
 
-    def _delete(self, key: str) -> None:
+    def _delete(self, root: str, key: str) -> None:
         """A video and its texts, if it is there."""
+        same, place = "root = ? AND key = ?", (root, key)
         self._connection.execute(
-            "DELETE FROM texts WHERE video_id IN (SELECT id FROM videos WHERE key = ?)", (key,)
+            f"DELETE FROM texts WHERE video_id IN (SELECT id FROM videos WHERE {same})", place
         )
-        self._connection.execute("DELETE FROM videos WHERE key = ?", (key,))
+        self._connection.execute(f"DELETE FROM videos WHERE {same}", place)
+
+    def _public_id(self, video: NewVideo) -> str:
+        """That of the video which this one replaces; else its own, where no other has it."""
+        execute = self._connection.execute
+        same = "SELECT public_id FROM videos WHERE root = ? AND key = ?"
+        if replaced := execute(same, (video.root, video.key)).fetchone():
+            return replaced[0]
+        made = (make_video_id(video.root, video.key, number) for number in count())
+        for name in chain([video.public_id] if video.public_id else [], made):
+            if not execute("SELECT 1 FROM videos WHERE public_id = ?", (name,)).fetchone():
+                return name
+        raise AssertionError("unreachable")
 
     def _insert(self, video_id: int, video: NewVideo, location: tuple[int, int] | None) -> None:
         assert (video.outcome == "failed") == (location is None)
@@ -706,6 +783,8 @@ def _values(video: NewVideo, location: tuple[int, int] | None) -> dict:
     part, row = location or (None, None)
     return {
         "key": video.key,
+        "root": video.root,
+        "public_id": video.public_id,
         "path": video.path,
         "size_bytes": video.stamp.size_bytes,
         "modified_ns": video.stamp.modified_ns,

@@ -1,6 +1,7 @@
 """A collection and a catalogue -> what differs, judged by file size and time alone."""
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from indexing.catalogue import FileStamp, VideoRecord
 from indexing.killable import map_killably
 from indexing.sources import VideoItem
+from indexing.walking import special_kind
 from vision import read_content
 
 
@@ -19,21 +21,20 @@ class Changes:
         unchanged: videos whose file has the size and the time it had.
         examine: videos that are new, or whose file looks different, or that are to be tried again;
             their content decides.
-        missing: videos of the collection that are not on disk.
-        misnamed: videos whose path is not UTF-8, which no decoder or catalogue could take.
-        gone: what the catalogue holds and the collection or the disk no longer does.
+        missing: videos that are not on disk, or cannot be looked at, with the reason.
+        unusable: videos that cannot be taken as they are, with the reason: a path that is not
+            UTF-8, which no decoder or catalogue could take, or something that is no file.
     """
 
     unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
     examine: list[VideoItem] = field(default_factory=list)
-    missing: list[VideoItem] = field(default_factory=list)
-    misnamed: list[VideoItem] = field(default_factory=list)
-    gone: dict[str, VideoRecord] = field(default_factory=dict)
+    missing: list[tuple[VideoItem, str]] = field(default_factory=list)
+    unusable: list[tuple[VideoItem, str]] = field(default_factory=list)
 
 
 def find_changes(
     items: Sequence[VideoItem],
-    records: Mapping[str, VideoRecord],
+    records: Mapping[tuple[str, str], VideoRecord],
     *,
     check_content: bool = False,
     retry_failed: bool = False,
@@ -43,7 +44,7 @@ def find_changes(
 
     Args:
         items: the collection.
-        records: the catalogue's videos by key.
+        records: the catalogue's videos by root and key.
         check_content: examine every file, for those who keep old times on new contents.
         retry_failed: examine files that failed before, though they look the same.
         timeout_seconds: after which a file that does not answer is missing.
@@ -56,12 +57,22 @@ def find_changes(
                 raise status
             str(item.path).encode("utf-8")
         except UnicodeEncodeError:
-            changes.misnamed.append(item)
+            changes.unusable.append((item, "its path is not UTF-8: rename it"))
             continue
-        except (OSError, ValueError):  # ValueError: a list may hold what no path can, such as \0
-            changes.missing.append(item)
+        except ValueError:  # what no path can hold, such as \0
+            changes.unusable.append((item, "no such file"))
             continue
-        record = records.get(item.key)
+        except (FileNotFoundError, NotADirectoryError):
+            changes.missing.append((item, "no such file"))
+            continue
+        except OSError as error:
+            changes.missing.append((item, f"cannot be read ({error.strerror})"))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            kind = special_kind(status.st_mode) or "folder"
+            changes.unusable.append((item, f"is a {kind}, not a file"))
+            continue
+        record = records.get(item.place)
         looks_the_same = record is not None and (
             (record.stamp.size_bytes, record.stamp.modified_ns)
             == (status.st_size, status.st_mtime_ns)
@@ -71,8 +82,6 @@ def find_changes(
             changes.unchanged.append((item, record))
         else:
             changes.examine.append(item)
-    on_disk = {item.key for item in changes.examine} | {i.key for i, _ in changes.unchanged}
-    changes.gone = {key: record for key, record in records.items() if key not in on_disk}
     return changes
 
 

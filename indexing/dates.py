@@ -20,11 +20,17 @@ def with_capture_date(metadata: dict, captured: CaptureDate | None) -> dict:
     return metadata | {CAPTURED: {"date": captured.date, "tag": captured.tag}}
 
 
+def without_capture_date(metadata: dict) -> dict:
+    """Metadata of a video whose content may have changed since."""
+    return {
+        name: value for name, value in metadata.items() if name != CAPTURED or not _is_ours(value)
+    }
+
+
 def with_known_date(metadata: dict, known: dict) -> dict:
     """New metadata of a video whose content is the same, so that its file tells the same date."""
     captured = known.get(CAPTURED)
-    is_ours = isinstance(captured, dict) and captured.keys() == {"date", "tag"}
-    return {CAPTURED: captured} | metadata if is_ours else metadata
+    return {CAPTURED: captured} | metadata if _is_ours(captured) else metadata
 
 
 def date_of(metadata: dict, modified_ns: int) -> tuple[str, str]:
@@ -38,3 +44,8 @@ def date_of(metadata: dict, modified_ns: int) -> tuple[str, str]:
         return captured["date"], str(captured.get("tag", CAPTURED))
     modified = datetime.fromtimestamp(modified_ns // 10**9, tz=timezone.utc)
     return modified.isoformat(), FROM_FILE_TIME
+
+
+def _is_ours(captured: object) -> bool:
+    """Whether it was read from a file, not given by a list."""
+    return isinstance(captured, dict) and captured.keys() == {"date", "tag"}

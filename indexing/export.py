@@ -42,7 +42,7 @@ def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[st
     parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=dim)
     vector = pa.list_(pa.float16(), dim)
     video_columns = {
-        **{"video_id": pa.int64(), "key": pa.string(), "path": pa.string()},
+        **{"video_id": pa.int64(), "id": pa.string(), "key": pa.string(), "path": pa.string()},
         **{"outcome": pa.string(), "duration_seconds": pa.float64(), "metadata": pa.string()},
     }
     span_columns = {
@@ -97,7 +97,7 @@ def _video_rows(record: VideoRecord, parts: EmbeddingParts) -> tuple[list[list],
     assert record.location is not None
     part, row = record.location
     columns: list[list] = [
-        *([record.id], [record.key], [record.path], [record.outcome]),
+        *([record.id], [record.public_id], [record.key], [record.path], [record.outcome]),
         *([record.duration_seconds], [strict_json.dumps(record.metadata, sort_keys=True)]),
     ]
     return columns, parts.read_run(part, row, 1)

@@ -5,12 +5,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True)
+class Copy:
+    """Another video with the content of one that was found; fields as of `SearchHit`."""
+
+    id: str
+    key: str
+    video: str
+
+
 @dataclass(frozen=True, repr=False)
 class SearchHit:
     """One answer.
 
     Attributes:
         rank: 1 is the best.
+        id: what the video is called, the same wherever it moves and whatever index holds it.
         video: the file's path.
         score: what hits are ordered by: cosine similarity of the query and the video (or the
             moment's best segment), less what is taken off for showing what was excluded; where
@@ -19,18 +29,20 @@ class SearchHit:
         end_seconds: of the moment; the duration for a whole video.
         best_seconds: the middle of the segment, of those in the hit, that matches best.
         duration_seconds: of the whole video.
-        key: the video's identity in the index.
+        key: the video's path below its root.
         metadata: what the collection says of it: captions, title, tags, ...
-        video_id: of the catalogue.
+        video_id: of the catalogue of this index, as long as the video's content stays.
         confidence: probability that it matches; None where that was not worked out.
         evidence: what put it there, see `ranking.evidence`; empty where nothing but the picture
             was looked at.
         date: when it was made, as filters compare it, in ISO 8601 as far as it is known.
         date_source: who says so: `list`, a tag of the file such as `creation_time` or
             `DateTimeOriginal`, or `file time`.
+        also_as: other videos of the same content, which are no hits of their own.
     """
 
     rank: int
+    id: str
     video: str
     score: float
     start_seconds: float
@@ -44,11 +56,17 @@ class SearchHit:
     evidence: tuple[Any, ...] = ()
     date: str = ""
     date_source: str = ""
+    also_as: tuple[Copy, ...] = ()
 
     @property
-    def place(self) -> tuple[int, float, float]:
-        """What makes two hits the same one: the video and the seconds."""
-        return self.video_id, self.start_seconds, self.end_seconds
+    def content(self) -> str:
+        """The same for all videos of one content."""
+        return min((self.id, *(copy.id for copy in self.also_as)))
+
+    @property
+    def place(self) -> tuple[str, float, float]:
+        """What makes two hits the same one: the content and the seconds."""
+        return self.content, self.start_seconds, self.end_seconds
 
     @property
     def match(self) -> str:

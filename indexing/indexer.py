@@ -1,9 +1,10 @@
-"""A collection of videos and an index -> the index holding exactly that collection.
+"""Sources of videos and an index -> the index holding these videos, and what it held before.
 
 Only what is new or changed is decoded. What is done is kept, so that a stopped run, however it was
 stopped, goes on where it was.
 """
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,9 @@ from indexing.manifest import FaissOptions, IndexSettings
 from indexing.mounts import SilentMounts
 from indexing.pipeline import EncodedVideo, encode_videos, finished_video
 from indexing.progress import progress_bar
-from indexing.report import ReportLine, write_report
-from indexing.sources import VideoItem
+from indexing.report import Report, ReportLine
+from indexing.roots import Collection, collect
+from indexing.sources import Source, VideoItem
 from indexing.stopping import StopRequest
 from indexing.unfinished import UnfinishedVideo
 from indexing.writer import IndexWriter
@@ -42,6 +44,8 @@ from vision import (
 _VIDEOS_FOR_SPREAD = 32
 _LEAST_FOR_SPREAD = 8
 
+_MOUNTS = "mounts"  # the catalogue's fact: at which folders other file systems were seen
+
 
 @dataclass
 class IndexSummary:
@@ -52,7 +56,8 @@ class IndexSummary:
         unchanged: already there, with the same content.
         moved: already there under another path, and now known by the new one.
         failed: could not be decoded, now or when last tried.
-        deleted: no longer in the collection, and removed from the index.
+        deleted: removed from the index: gone from a folder that was given, or pruned.
+        missing: away, on a drive or a list that is; what the index held of them is kept.
         partial: of those in the index, the ones that decode only in part.
         searchable: what a search can find after this run.
         seconds: the run took.
@@ -64,6 +69,7 @@ class IndexSummary:
     moved: int = 0
     failed: int = 0
     deleted: int = 0
+    missing: int = 0
     partial: int = 0
     searchable: int = 0
     seconds: float = 0.0
@@ -72,13 +78,13 @@ class IndexSummary:
 
 def update_index(
     folder: Path,
-    items: Sequence[VideoItem],
+    sources: Sequence[Source],
     *,
     settings: IndexSettings,
     encoder: FrameEncoder,
     pool: DecodePool,
     faiss_options: FaissOptions | None = None,
-    prune: bool = True,
+    prune: bool = False,
     retry_failed: bool = False,
     check_content: bool = False,
     timeout_seconds: float = 120.0,
@@ -86,16 +92,18 @@ def update_index(
     stop: StopRequest | None = None,
     sentences: Callable[[], np.ndarray] | None = None,
 ) -> IndexSummary:
-    """Brings an index up to date with a collection; makes it where there is none.
+    """Brings an index up to date with folders and lists of videos; makes it where there is none.
+
+    Videos of other folders and lists stay as they are.
 
     Args:
         folder: of the index.
-        items: the whole collection.
+        sources: the folders, files and lists, see `indexing.sources.read_source`.
         settings: what the index is, or is to be, built with.
         encoder: of the model that `settings` names.
         pool: decodes, with the sampling that `settings` names.
         faiss_options: what the FAISS indexes are to be like; default: as they are.
-        prune: delete from the index what is not in the collection.
+        prune: delete from the index whatever the sources do not list.
         retry_failed: try videos again that failed before.
         check_content: read files whose size and time are unchanged too.
         timeout_seconds: after which a file of which not even the size is to be had is given up.
@@ -104,12 +112,13 @@ def update_index(
         sentences: gives `(n, D)` embeddings of everyday sentences, to be kept with a new index.
 
     Raises:
-        ValueError: the folder cannot hold an index, another process is writing it, or it shares
-            no video with the collection and would be emptied.
+        ValueError: the folder cannot hold an index, another process is writing it, or none of the
+            sources is there or known to the index.
         IndexMismatchError: the index was built with other settings.
     """
     started = time.monotonic()
     with IndexWriter(folder, settings) as writer:
+        collection = _collect(writer, sources, prune=prune, timeout_seconds=timeout_seconds)
         run = _Run(
             writer,
             encoder=encoder,
@@ -118,42 +127,35 @@ def update_index(
             stop=StopRequest() if stop is None else stop,
         )
         changes = find_changes(
-            items,
+            collection.items,
             run.records,
             check_content=check_content,
             retry_failed=retry_failed,
             timeout_seconds=timeout_seconds,
         )
-        if prune:
-            _refuse_to_empty(folder, changes, num_known=len(run.records))
-        else:
-            changes.gone = {}
-        run.apply(changes, show_progress=show_progress)
+        run.apply(collection, changes, show_progress=show_progress)
         manifest = writer.publish(faiss_options, sentences=sentences)
-        place = {item.key: i for i, item in enumerate(items)}
-        write_report(folder, sorted(run.report, key=lambda line: place.get(line.key, -1)))
+        run.report.write(folder, collection.items, writer.catalogue.public_ids())
     run.summary.searchable = manifest.num_videos
     run.summary.seconds = round(time.monotonic() - started, 2)
+    run.report.warn_of_missing()
     return run.summary
 
 
-def _refuse_to_empty(folder: Path, changes: Changes, *, num_known: int) -> None:
-    """Raises where a collection that shares nothing with the index would replace it."""
-    shares_nothing = len(changes.gone) == num_known and not any(
-        item.key in changes.gone for item in changes.missing
+def _collect(
+    writer: IndexWriter, sources: Sequence[Source], *, prune: bool, timeout_seconds: float
+) -> Collection:
+    """Brings the sources and the index together; roots that were moved are noted at once."""
+    mounts = set(json.loads(writer.catalogue.fact(_MOUNTS) or "[]"))
+    records = list(writer.catalogue.scan())
+    collection = collect(
+        sources, records, mounts=mounts, prune=prune, timeout_seconds=timeout_seconds
     )
-    asked = {str(item.path) for item in changes.examine}  # the same files, perhaps by other keys
-    still_there = [
-        record
-        for record in changes.gone.values()
-        if record.path not in asked and Path(record.path).exists()
-    ]
-    if shares_nothing and still_there:
-        raise ValueError(
-            f"index={folder}: holds {num_known} other videos, such as {still_there[0].path}, "
-            "which this would delete; use another index=DIR, or prune=false to keep them and add "
-            "these"
-        )
+    for root, path in collection.moved_roots.items():
+        writer.catalogue.move_root(root, path)
+    if not collection.mounts <= mounts:
+        writer.catalogue.set_fact(_MOUNTS, json.dumps(sorted(mounts | collection.mounts)))
+    return collection
 
 
 _UNKNOWN_CONTENT = FileStamp(-1, -1, "")
@@ -186,9 +188,9 @@ class _Run:
         stop: StopRequest,
     ) -> None:
         self._writer = writer
-        self.records = writer.catalogue.records()
+        self.records = {record.place: record for record in writer.catalogue.scan()}
         self.summary = IndexSummary()
-        self.report: list[ReportLine] = []
+        self.report = Report()
         self._waiting: list[EncodedVideo[_Tag]] = []
         self._segments = writer.manifest.settings.segments
         self._cuts_scenes = self._segments["kind"] == "scenes"
@@ -201,7 +203,8 @@ class _Run:
             for record in self.records.values()
             if record.location is not None
         }
-        self._gone: dict[str, VideoRecord] = {}
+        self._gone: dict[tuple[str, str], VideoRecord] = {}
+        self._absent: dict[tuple[str, str], VideoRecord] = {}
         self._mounts = SilentMounts()
         # From the decoding thread to this one: videos whose content turned out to be known, in the
         # index or among the frames that are kept; or why a file was not read.
@@ -210,16 +213,24 @@ class _Run:
         self._copies: dict[str, list[VideoItem]] = {}  # of these, by content: they wait for it
         self._encoded: dict[str, VideoRecord] = {}  # contents that this run has encoded
 
-    def apply(self, changes: Changes, *, show_progress: bool) -> None:
+    def apply(self, collection: Collection, changes: Changes, *, show_progress: bool) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
-        self._gone = dict(changes.gone)
+        self._gone = {record.place: record for record in collection.gone}
+        self._absent = {record.place: record for record in collection.absent}
+        for record in (*collection.absent, *collection.gone):  # rather moved than copied
+            if record.location is not None:
+                self._by_content[record.stamp.content_sha256] = self.records[record.place]
         for item, record in changes.unchanged:
             self._keep(_Tag(item, record.stamp), record)
-        for item in changes.missing:
-            if item.key not in self._gone:
-                self._note(item, "failed", "failed", reason="no such file")
-        for item in changes.misnamed:
-            self._note(item, "failed", "failed", reason="its path is not UTF-8: rename it")
+        for item, reason in changes.missing:
+            self._note(item, "missing", "missing", self.records.get(item.place), reason=reason)
+        for record, reason in collection.away:
+            self._note(_item_of(record), "missing", "missing", record, reason=reason)
+        for item, reason in changes.unusable:
+            self._note(item, "failed", "failed", reason=reason)
+        for folder, reason in collection.unreadable.items():
+            item = VideoItem(folder.as_posix(), folder)
+            self._note(item, "failed", "failed", reason=f"the folder cannot be read ({reason})")
         progress = progress_bar(
             total=len(changes.examine),
             desc="indexing",
@@ -235,9 +246,9 @@ class _Run:
         self.summary.stopped |= bool(self._stop)
         self._writer.save()
         if not self.summary.stopped and self._gone:
-            self._writer.delete(self._gone)
+            self._writer.delete_videos(self._gone.values())
             for record in self._gone.values():
-                self._note(VideoItem(record.key, Path(record.path)), "deleted", "")
+                self._note(_item_of(record), "deleted", "", record)
 
     def _examine(self, items: Sequence[VideoItem], progress: tqdm) -> list[VideoItem]:
         """Encodes what must be encoded; returns what must be looked at once more."""
@@ -288,7 +299,7 @@ class _Run:
         return None
 
     def _known_content(self, tag: _Tag) -> VideoRecord | None:
-        known = self.records.get(tag.item.key)
+        known = self.records.get(tag.item.place)
         if known is None or known.stamp.content_sha256 != tag.stamp.content_sha256:
             known = self._by_content.get(tag.stamp.content_sha256)
         is_retried = known is not None and known.outcome == "failed" and self._retry_failed
@@ -320,10 +331,11 @@ class _Run:
                 self._take_kept(tag, record)
             elif isinstance(record, str):
                 self._add_unread(tag, record)
-            elif record.key == tag.item.key:
+            elif record.place == tag.item.place:
                 self._keep(tag, record)
-            elif record.key in self._gone and tag.item.key not in self.records:
-                del self._gone[record.key]
+            elif self._was_moved(record) and tag.item.place not in self.records:
+                self._gone.pop(record.place, None)
+                self._absent.pop(record.place, None)
                 self._update(tag, record)
                 self._note(tag.item, "moved", record.outcome, record)
             elif self._writer.catalogue.videos([record.id]):
@@ -335,10 +347,13 @@ class _Run:
             self._count(progress)
         return again
 
+    def _was_moved(self, record: VideoRecord) -> bool:
+        """Whether a video is not where it was, so that the same content elsewhere is it."""
+        return record.place in self._gone or record.place in self._absent
+
     def _keep(self, tag: _Tag, record: VideoRecord) -> None:
         """Keeps a video whose content is what it was, and brings its metadata up to date."""
-        metadata = with_known_date(tag.item.metadata, record.metadata)
-        asked = (str(tag.item.path), tag.stamp, metadata)
+        asked = (str(tag.item.path), tag.stamp, _metadata(tag.item, record))
         if asked != (record.path, record.stamp, record.metadata):
             self._update(tag, record)
         action = "failed" if record.outcome == "failed" else "unchanged"
@@ -347,15 +362,17 @@ class _Run:
     def _update(self, tag: _Tag, record: VideoRecord) -> None:
         self._writer.update(
             record,
+            root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
             stamp=tag.stamp,
-            metadata=with_known_date(tag.item.metadata, record.metadata),
+            metadata=_metadata(tag.item, record),
         )
 
     def _copy(self, tag: _Tag, record: VideoRecord) -> None:
         """Stores a second video with the content of another: they share their embeddings."""
         video = NewVideo(
+            root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
             stamp=tag.stamp,
@@ -403,7 +420,7 @@ class _Run:
 
     def _add_unread(self, tag: _Tag, reason: str) -> None:
         """Takes a video whose file could not be read: what was known of it stays."""
-        known = self.records.get(tag.item.key)
+        known = self.records.get(tag.item.place)
         if known is not None and known.location is not None:
             self._note(tag.item, "failed", "failed", reason=f"{reason}; what was indexed is kept")
             return
@@ -411,6 +428,7 @@ class _Run:
 
     def _add_failed(self, tag: _Tag, reason: str) -> None:
         video = NewVideo(
+            root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
             stamp=tag.stamp,
@@ -439,6 +457,7 @@ class _Run:
             return
         spans = self._spans(encoded)
         video = NewVideo(
+            root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
             stamp=tag.stamp,
@@ -487,15 +506,28 @@ class _Run:
         """Counts a video and writes its line of the report."""
         setattr(self.summary, action, getattr(self.summary, action) + 1)
         self.summary.partial += outcome == "partial"
-        self.report.append(
+        self.report.add(
+            item.place,
             ReportLine(
                 key=item.key,
+                id="" if video is None else video.public_id,
                 video=str(item.path),
                 action=action,
                 outcome=outcome,
-                reason=video.reason if video is not None else reason,
-                decoder=video.decoder if video is not None else "",
-                num_frames=video.num_frames if video is not None else 0,
-                duration_seconds=video.duration_seconds if video is not None else 0.0,
-            )
+                reason=reason or ("" if video is None else video.reason),
+                decoder="" if video is None else video.decoder,
+                num_frames=0 if video is None else video.num_frames,
+                duration_seconds=0.0 if video is None else video.duration_seconds,
+            ),
         )
+
+
+def _item_of(record: VideoRecord) -> VideoItem:
+    return VideoItem(record.key, Path(record.path), record.metadata, root=record.root)
+
+
+def _metadata(item: VideoItem, record: VideoRecord) -> dict:
+    """What a list says of a video of this content, if one does; else what is known of it."""
+    if not item.is_described:
+        return record.metadata
+    return with_known_date(item.metadata, record.metadata)

@@ -14,7 +14,7 @@ from indexing.lexical_files import LexicalInfo
 from indexing.shards import ShardInfo
 from text import strict_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _FILE_NAME = "manifest.json"
 
 
@@ -132,8 +132,11 @@ class Manifest:
         return path.name.startswith(f"{_FILE_NAME}.") and path.suffix == ".tmp"
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path, *, version: int = FORMAT_VERSION) -> "Manifest":
         """Reads the manifest of an index.
+
+        Args:
+            version: of the format; formats 3 and 4 have the same manifest.
 
         Raises:
             ValueError: the folder is missing or is not an index, or the manifest is damaged.
@@ -149,11 +152,11 @@ class Manifest:
             )
         try:
             values = json.loads((folder / _FILE_NAME).read_bytes())
-            version = values["format"]
+            found = values["format"]
             checksum = values.pop("checksum", None)  # the first formats had none
-            if (version == FORMAT_VERSION or checksum) and checksum != _checksum(values):
+            if (found == version or checksum) and checksum != _checksum(values):
                 raise ValueError("its checksum is another")
-            if version == FORMAT_VERSION:  # another may well have other fields
+            if found == version:  # another may well have other fields
                 return cls._from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -162,11 +165,11 @@ class Manifest:
             ) from error
         remedy = (
             f"run python -m indexing.migrate index={folder}"
-            if version == 2
+            if found in (2, 3)
             else "index again into a new folder"
         )
         raise IndexMismatchError(
-            f"index={folder}: has format {version}, this version of reelseek reads "
+            f"index={folder}: has format {found}, this version of reelseek reads "
             f"{FORMAT_VERSION}; {remedy}"
         )
 

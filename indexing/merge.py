@@ -4,6 +4,7 @@ Each machine of several indexes its share of a collection; the embeddings are th
 again.
 """
 
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from itertools import chain
@@ -16,6 +17,7 @@ from configs import command_line
 from configs.schema import MergeConfig
 from indexing.catalogue import Catalogue, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
+from indexing.identity import make_root_id
 from indexing.manifest import Manifest, check_settings
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from indexing.timed_texts import SOURCES
@@ -39,7 +41,7 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
         How many videos were added, and how many were there already with the same content.
 
     Raises:
-        ValueError: two videos of different content have one key, or a source is not an index.
+        ValueError: a source is not an index.
         IndexMismatchError: they were not built alike.
     """
     first = Manifest.read(sources[0])
@@ -47,37 +49,61 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
         if source.resolve() == folder.resolve():
             raise ValueError(f"index={folder}: is one of the sources; name another folder")
         Manifest.read(source)
-    known = 0
     with IndexWriter(folder, first.settings) as writer:
         if not writer.manifest.frame_spread:
             writer.set_frame_spread(first.frame_spread)
-        there = {
-            key: record.stamp.content_sha256 for key, record in writer.catalogue.records().items()
-        }
+        roots = _MergedRoots(writer.catalogue.scan())
         with ExitStack() as stack:
             copies = [stack.enter_context(IndexCopy(source, writer)) for source in sources]
-            wanted: list[tuple[IndexCopy, VideoRecord, str]] = []  # all is checked before any copy
             for source, copy in zip(sources, copies, strict=True):
-                for record in copy.records:
-                    key = f"{source.resolve().name}/{record.key}" if prefix else record.key
-                    content = record.stamp.content_sha256
-                    if there.get(key) == content:
-                        known += 1
-                    elif key in there:
-                        raise ValueError(
-                            f"sources: {source} has another video {key} than an index before it; "
-                            + ("rename its folder" if prefix else "use prefix=true")
-                        )
-                    else:
-                        wanted.append((copy, record, key))
-                        there[key] = content
-            for copy, record, key in wanted:
-                copy.add(record, key)
+                copy.rename(f"{source.resolve().name}/" if prefix else "", roots)
+            added = sum(copy.add() for copy in copies)
             writer.save()
-            for source, copy in zip(sources, copies, strict=True):
-                copy.add_texts(f"{source.resolve().name}/" if prefix else "")
+            for copy in copies:
+                copy.add_texts()
         writer.publish()
-    return len(wanted), known
+    return added, sum(len(copy.records) for copy in copies) - added
+
+
+class _MergedRoots:
+    """The roots of an index, as others join them.
+
+    A root of another index is one of these where the two have a video in common, and none that
+    differs. Else it stays apart, even if it has the same path, as folders of two machines may.
+    """
+
+    def __init__(self, records: Iterable[VideoRecord]) -> None:
+        self._contents: dict[str, dict[str, str]] = {}  # by root and key
+        self._paths: dict[str, str] = {}
+        for record in records:
+            self.add(record)
+
+    def name_of(self, records: Sequence[VideoRecord], path: str) -> str:
+        """What the root of these videos, which all have the same one, is called here."""
+        same_path = [known for known, its_path in self._paths.items() if its_path == path]
+        for known in dict.fromkeys([records[0].root, *same_path]):
+            if self._is_same(known, records):
+                return known
+        name, number = records[0].root, 0
+        while name in self._contents:
+            name, number = make_root_id(path, number), number + 1
+        return name
+
+    def add(self, record: VideoRecord) -> bool:
+        """Adds a video; False where it is there already."""
+        own = self._contents.setdefault(record.root, {})
+        self._paths.setdefault(record.root, record.root_path)
+        is_new = own.get(record.key) != record.stamp.content_sha256
+        own[record.key] = record.stamp.content_sha256
+        return is_new
+
+    def _is_same(self, root: str, records: Sequence[VideoRecord]) -> bool:
+        own = self._contents.get(root)
+        if own is None:
+            return False
+        shared = [record for record in records if record.key in own]
+        differs = any(own[record.key] != record.stamp.content_sha256 for record in shared)
+        return not differs and (bool(shared) or not root)  # of an unnamed root nothing is known
 
 
 class IndexCopy:
@@ -91,6 +117,8 @@ class IndexCopy:
         self._catalogue = Catalogue(source / CATALOGUE_NAME, read_only=True)
         self._parts = EmbeddingParts(source / EMBEDDINGS_NAME, embedding_dim=self._embedding_dim)
         self.records = list(self._catalogue.scan())
+        self._places: dict[int, tuple[str, str]] = {}  # of its videos in the other index
+        self._new: list[VideoRecord] = []
 
     def __enter__(self) -> "IndexCopy":
         return self
@@ -98,19 +126,36 @@ class IndexCopy:
     def __exit__(self, *error: object) -> None:
         self._catalogue.close()
 
-    def add(self, record: VideoRecord, key: str) -> None:
-        embeddings = np.empty((0, self._embedding_dim), np.float32)
-        if record.location is not None:
-            embeddings = self._parts.read_run(*record.location, record.num_rows)
-        values = {field.name: getattr(record, field.name) for field in fields(NewVideo)}
-        self._writer.add(replace(NewVideo(**values), key=key), embeddings)
+    def rename(self, prefix: str, roots: _MergedRoots) -> None:
+        """Settles what its videos are to be called, and which of them are new."""
+        by_root: dict[str, list[VideoRecord]] = {}
+        for record in self.records:
+            by_root.setdefault(record.root, []).append(record)
+        for own in by_root.values():
+            renamed = [replace(record, key=prefix + record.key) for record in own]
+            root = roots.name_of(renamed, own[0].root_path)
+            for record in renamed:
+                placed = replace(record, root=root)
+                self._places[record.id] = placed.place
+                if roots.add(placed):
+                    self._new.append(placed)
 
-    def add_texts(self, prefix: str) -> None:
+    def add(self) -> int:
+        """Adds the videos that are new; returns how many."""
+        for record in self._new:
+            embeddings = np.empty((0, self._embedding_dim), np.float32)
+            if record.location is not None:
+                embeddings = self._parts.read_run(*record.location, record.num_rows)
+            values = {field.name: getattr(record, field.name) for field in fields(NewVideo)}
+            self._writer.add(NewVideo(**values), embeddings)
+        return len(self._new)
+
+    def add_texts(self) -> None:
         """Adds the texts of its videos to those of them that have none of the same source."""
         catalogue = self._writer.catalogue
-        ids = {key: record.id for key, record in catalogue.records().items()}
+        ids = {record.place: record.id for record in catalogue.scan()}
         left = {source: set(catalogue.without_texts(source)) for source in SOURCES}
-        there = {record.id: ids[prefix + record.key] for record in self.records}
+        there = {record.id: ids[self._places[record.id]] for record in self.records}
         entries = (
             replace(entry, video_id=there[entry.video_id])
             for entry in self._catalogue.text_entries(list(there))

@@ -1,4 +1,4 @@
-"""`python -m indexing.migrate index=DIR`: brings an index of format 2 to this version's, in place.
+"""`python -m indexing.migrate index=DIR`: brings an index of format 2 or 3 to this one, in place.
 
 Embeddings and entries are copied, not made again. Until the new manifest replaces the old one, the
 index is what it was; after a crash the same command begins anew.
@@ -7,6 +7,7 @@ index is what it was; after a crash the same command begins anew.
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from indexing.catalogue import Catalogue, FileStamp, NewVideo
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import FORMAT_VERSION, IndexSettings, Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from indexing.upgrade import is_old, split_path, upgrade_catalogue
 from indexing.writer import IndexWriter, only_writer
 
 USAGE = """usage: python -m indexing.migrate index=DIR
@@ -32,7 +34,7 @@ def migrate_index(folder: Path) -> int:
     """Returns how many videos the index holds.
 
     Raises:
-        ValueError: the folder is not an index of format 2, or is damaged, or is being written.
+        ValueError: the folder is not an index of format 2 or 3, or is damaged, or is being written.
     """
     try:
         old = json.loads(Manifest.path(folder).read_bytes())
@@ -42,6 +44,10 @@ def migrate_index(folder: Path) -> int:
     if version == FORMAT_VERSION:
         if Manifest.read(folder).revision >= 0 or not (folder / CATALOGUE_NAME).is_file():
             raise ValueError(f"index={folder}: has format {FORMAT_VERSION} already")
+    elif version == 3:
+        with only_writer(folder):
+            _upgrade(folder)
+        return Manifest.read(folder).num_videos
     elif version != 2 or "checksum" in old:  # format 2 had none: then its number has suffered
         raise ValueError(f"index={folder}: has format {version}, which cannot be migrated")
     else:
@@ -63,6 +69,23 @@ def migrate_index(folder: Path) -> int:
     for path in (*folder.glob(f"{_OLD_CATALOGUE}*"), folder / "unsaved.journal"):
         path.unlink(missing_ok=True)
     return manifest.num_videos
+
+
+def _upgrade(folder: Path) -> None:
+    """From format 3, which had neither roots nor public ids; all else stays."""
+    manifest = Manifest.read(folder, version=3)
+    path = folder / CATALOGUE_NAME
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: index again into a new folder")
+    try:
+        if is_old(path):
+            upgrade_catalogue(path)
+    except (sqlite3.DatabaseError, UnicodeDecodeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); repair it with the version of reelseek that made it, or "
+            "index again into a new folder"
+        ) from error
+    manifest.write(folder)
 
 
 def _copy(folder: Path, settings: IndexSettings) -> None:
@@ -133,6 +156,8 @@ def _copy_entries(folder: Path, settings: IndexSettings) -> None:
                     spans=np.array(spans).reshape(-1, 2),
                 )
             )
+            root, key = split_path(entry["key"], entry["path"])
+            videos[-1] = replace(videos[-1], root=root, key=key)
             has_rows = entry["part"] is not None
             locations.append((next_part, len(rows)) if has_rows else None)
             if has_rows:

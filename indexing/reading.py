@@ -7,7 +7,7 @@ has been deleted since is left out at once: each hit's entry is looked up in the
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import numpy as np
 
 from indexing import documents, query_log
 from indexing.catalogue import Catalogue, VideoRecord
+from indexing.copies import copies_of, find_distinct
 from indexing.dates import date_of
 from indexing.filters import check_fields, metadata_fields, parse_filter
 from indexing.generation import Found, Generation, VideoSample, VideoSegments, open_generation
-from indexing.hits import LexicalHit, SearchHit
+from indexing.hits import Copy, LexicalHit, SearchHit
 from indexing.lexical import Match
 from indexing.manifest import Manifest
 from indexing.publishing import CATALOGUE_NAME, LEVELS
@@ -81,7 +82,7 @@ class IndexReader:
     def search(
         self, query: np.ndarray, *, k: int, level: str = "video", where: str | None = None
     ) -> list[SearchHit]:
-        """The best matches for a query embedding.
+        """The best matches for a query embedding, videos of one content once.
 
         Args:
             query: `(D,)` float32, L2-normalised.
@@ -98,21 +99,26 @@ class IndexReader:
             self._log(query)
         only = None if where is None else self._matching(where)
         generation = self._generation
-        while True:
-            found = (
-                generation.videos(query, k, only)
-                if level == "video"
-                else generation.moments(query, k, only)
-            )
-            records = self._records([hit.video_id for hit in found], generation)
-            if records is not None:
-                return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+
+        def find(num: int) -> tuple[list[Found], dict[int, VideoRecord]]:
+            while True:
+                found = (
+                    generation.videos(query, num, only)
+                    if level == "video"
+                    else generation.moments(query, num, only)
+                )
+                records = self._records([hit.video_id for hit in found], generation)
+                if records is not None:
+                    return found, records
+
+        found, records = find_distinct(find, k)
+        return self._hits(found, records)
 
     def hits_of(
         self, video_ids: Sequence[int], query: np.ndarray, *, level: str = "video"
     ) -> list[SearchHit]:
         """Of these videos all hits there are, best first, as a search that finds them scores them;
-        none of those that have been deleted.
+        none of those that have been deleted, and copies each for itself.
 
         Args:
             query: `(D,)` float32, L2-normalised.
@@ -121,7 +127,7 @@ class IndexReader:
         generation = self._generation
         records = self.records(video_ids)
         found = generation.of_videos(query, sorted(records), level)
-        return [_hit(rank, hit, records) for rank, hit in enumerate(found, start=1)]
+        return self._hits(found, records)
 
     def records(self, video_ids: Sequence[int]) -> dict[int, VideoRecord]:
         """The catalogue's entries of these videos, as far as they are there."""
@@ -219,14 +225,19 @@ class IndexReader:
         if generation.lexical is None:
             return []
         wanted, unwanted = documents.stems(words), documents.stems(excluded)
-        more = documents.stems(also)
-        while True:
-            found = generation.lexical.search(
-                wanted, k=k, also=more, excluded=unwanted, only=only, level=level
-            )
-            records = self._records([match.video_id for match in found], generation)
-            if records is not None:
-                return [_lexical_hit(match, records[match.video_id], wanted) for match in found]
+        more, lexical = documents.stems(also), generation.lexical
+
+        def find(num: int) -> tuple[list[Match], dict[int, VideoRecord]]:
+            while True:
+                found = lexical.search(
+                    wanted, k=num, also=more, excluded=unwanted, only=only, level=level
+                )
+                records = self._records([match.video_id for match in found], generation)
+                if records is not None:
+                    return found, records
+
+        found, records = find_distinct(find, k)
+        return [_lexical_hit(match, records[match.video_id], wanted) for match in found]
 
     def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
         """The words of titles, captions and tags, and the tags themselves, casefolded: with the
@@ -240,6 +251,13 @@ class IndexReader:
 
     def close(self) -> None:
         self._catalogue.close()
+
+    def _hits(self, found: Sequence[Found], records: Mapping[int, VideoRecord]) -> list[SearchHit]:
+        copies = copies_of([records[hit.video_id] for hit in found], self._catalogue)
+        return [
+            _hit(rank, hit, records[hit.video_id], copies.get(hit.video_id, ()))
+            for rank, hit in enumerate(found, start=1)
+        ]
 
     def _records(
         self, video_ids: Sequence[int], generation: Generation
@@ -293,11 +311,11 @@ class IndexReader:
             logger.warning("queries are not kept: %s", error)
 
 
-def _hit(rank: int, found: Found, records: dict[int, VideoRecord]) -> SearchHit:
-    record = records[found.video_id]
+def _hit(rank: int, found: Found, record: VideoRecord, also_as: tuple[Copy, ...]) -> SearchHit:
     date, date_source = date_of(record.metadata, record.stamp.modified_ns)
     return SearchHit(
         rank=rank,
+        id=record.public_id,
         video=record.path,
         score=found.score,
         start_seconds=found.start,
@@ -307,6 +325,7 @@ def _hit(rank: int, found: Found, records: dict[int, VideoRecord]) -> SearchHit:
         key=record.key,
         metadata=record.metadata,
         video_id=record.id,
+        also_as=also_as,
         date=date,
         date_source=date_source,
     )

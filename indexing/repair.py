@@ -59,15 +59,14 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
         for record in writer.catalogue.scan():
             if record.location is not None:
                 by_part.setdefault(record.location[0], []).append(record)
-        keys = [
-            record.key
+        damaged = [
+            record
             for part, users in sorted(by_part.items())
             for record, _ in damaged_embeddings(part, users, writer.parts)
         ]
-        if keys:
-            writer.delete(keys)
+        writer.delete_videos(damaged)
         manifest = writer.publish()
-    return [*dropped, *keys], manifest.num_videos
+    return [*dropped, *(record.key for record in damaged)], manifest.num_videos
 
 
 def _repair_catalogue(folder: Path) -> list[str]:

@@ -1,14 +1,20 @@
 """The outcome of every video of a run, a JSON object a line: `report.jsonl`."""
 
-from collections.abc import Iterable
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from indexing.atomic import write_atomically
+from indexing.sources import VideoItem
 from text import strict_json
 
+logger = logging.getLogger(__name__)
+
 _FILE_NAME = "report.jsonl"
+_NUM_REASONS = 3  # that the line about what is missing gives
 
 
 @dataclass(frozen=True)
@@ -16,14 +22,16 @@ class ReportLine:
     """One video.
 
     Attributes:
-        key: its identity in the index.
+        key: its path below its root.
         video: its path.
-        action: `indexed`, `unchanged`, `moved`, `failed` or `deleted`, in this run.
-        outcome: `ok`, `partial` or `failed`, when it was last decoded; empty where deleted.
+        action: `indexed`, `unchanged`, `moved`, `failed`, `missing` or `deleted`, in this run.
+        outcome: `ok`, `partial` or `failed`, when it was last decoded; `missing` where it is away;
+            empty where deleted.
         reason: for people; empty for `ok`.
         decoder: that has decoded it: `pyav`, `decord`, or `pillow` for a still image.
         num_frames: that were encoded.
         duration_seconds: of the whole video.
+        id: what hits call it; empty where the index does not hold it.
     """
 
     key: str
@@ -34,6 +42,45 @@ class ReportLine:
     decoder: str
     num_frames: int
     duration_seconds: float
+    id: str = ""
+
+
+class Report:
+    """The lines of a run, as they come."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[tuple[str, str], ReportLine]] = []
+
+    def add(self, place: tuple[str, str], line: ReportLine) -> None:
+        """Adds a line of the video with this root and key."""
+        self._lines.append((place, line))
+
+    def write(
+        self, folder: Path, items: Iterable[VideoItem], ids: Mapping[tuple[str, str], str]
+    ) -> None:
+        """Writes all lines, whole or not at all, in place of the last run's.
+
+        Args:
+            items: in whose order the lines are to stand; others go before them.
+            ids: of all videos that the index holds by now.
+        """
+        order = {item.place: number for number, item in enumerate(items)}
+        lines = sorted(self._lines, key=lambda each: order.get(each[0], -1))
+        named = (replace(line, id=ids.get(place, line.id)) for place, line in lines)
+        write_report(folder, named)
+
+    def warn_of_missing(self) -> None:
+        """Says in one line what is away, and that nothing is lost."""
+        reasons = Counter(line.reason for _, line in self._lines if line.outcome == "missing")
+        if reasons:
+            shown = [f"{reason} ({count})" for reason, count in reasons.most_common(_NUM_REASONS)]
+            logger.warning(
+                "%d %s missing; what the index holds of them is kept and searched: %s%s",
+                reasons.total(),
+                "video is" if reasons.total() == 1 else "videos are",
+                "; ".join(shown),
+                "; ..." if len(reasons) > _NUM_REASONS else "",
+            )
 
 
 def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:

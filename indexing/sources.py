@@ -18,6 +18,8 @@ from vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
+_LIST_SUFFIXES = (".jsonl", ".txt")
+
 
 @dataclass(frozen=True)
 class VideoItem:
@@ -27,11 +29,20 @@ class VideoItem:
         key: its path relative to its root.
         path: where it lies, absolute.
         metadata: what the `.jsonl` says beside `video`: captions, title, tags, anything.
+        root: what the index calls its root; empty before that is known.
+        is_described: whether a `.jsonl` says what its metadata is, if only that there is none.
     """
 
     key: str
     path: Path
     metadata: dict = field(default_factory=dict)
+    root: str = ""
+    is_described: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Root and key, which no other video has."""
+        return self.root, self.key
 
     @property
     def captions(self) -> list[str]:
@@ -49,6 +60,9 @@ class Source:
         items: its videos.
         problem: why there are none, such as `no such file or folder`; empty where there are.
         walk: of a folder, what it holds; None for what is no folder.
+        scope: the folder or file below which it speaks for all videos, also those that it does not
+            list; None for a list.
+        is_silent: whether it lies on a file system that does not answer.
     """
 
     name: str
@@ -56,6 +70,12 @@ class Source:
     items: list[VideoItem] = field(default_factory=list)
     problem: str = ""
     walk: Walk | None = None
+    scope: Path | None = None
+    is_silent: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.walk is not None
 
 
 def collect_videos(videos: str) -> list[VideoItem]:
@@ -88,15 +108,18 @@ def read_source(videos: str, *, images: bool = False) -> Source:
         raise ValueError("videos is empty: name a folder, a file, a glob, a .txt or a .jsonl")
     path = Path(videos)
     absolute = Path(os.path.abspath(path))
-    source = Source(videos, absolute.parent, problem="no such file or folder")
+    is_list = path.suffix.lower() in _LIST_SUFFIXES
+    scope = absolute.parent if is_list else absolute  # a list that is away speaks for its folder
+    source = Source(videos, absolute.parent, problem="no such file or folder", scope=scope)
     try:
         if path.is_dir():
             suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
             walk = walk_folder(absolute, suffixes)
             items = [VideoItem(key, absolute / key) for key in walk.files]
-            source = Source(videos, absolute, items, walk.problem, walk)
+            source = Source(videos, absolute, items, walk.problem, walk, absolute)
         elif path.exists():
-            source = Source(videos, absolute.parent, _without_repeats(_from_file(path)))
+            items = _without_repeats(_from_file(path))
+            source = Source(videos, absolute.parent, items, scope=None if is_list else absolute)
         elif glob.has_magic(videos):
             source = _from_glob(videos)
     except OSError as error:
@@ -104,6 +127,18 @@ def read_source(videos: str, *, images: bool = False) -> Source:
     if not source.items and not source.problem:
         return replace(source, problem="holds no video")
     return source
+
+
+def merge_metadata(first: VideoItem, second: VideoItem) -> VideoItem:
+    """One of two that are the same video, with what is said of both; their captions come together,
+    as MSR-VTT's lists need."""
+    if not second.is_described:
+        return first
+    if not first.is_described:
+        return replace(first, metadata=second.metadata, is_described=True)
+    captions = unique([*first.captions, *second.captions])
+    metadata = {**first.metadata, "captions": captions} if captions else first.metadata
+    return replace(first, metadata=metadata)
 
 
 def passed_over(sources: Sequence[Source]) -> PassedOver:
@@ -138,7 +173,8 @@ def _from_glob(pattern: str) -> Source:
     items = [
         VideoItem(path.relative_to(root).as_posix(), Path(os.path.abspath(path))) for path in found
     ]
-    return Source(pattern, Path(os.path.abspath(root)), items)
+    absolute = Path(os.path.abspath(root))
+    return Source(pattern, absolute, items, scope=absolute)
 
 
 def _from_jsonl(path: Path) -> list[VideoItem]:
@@ -169,17 +205,17 @@ def _listed(list_path: Path, name: str, metadata: dict | None = None) -> VideoIt
     if name.startswith(("~", "$")) and not os.path.lexists(list_path.parent / name):
         name = os.path.expanduser(os.path.expandvars(name))
     path = Path(os.path.abspath(list_path.parent / name))
-    return VideoItem(Path(os.path.normpath(name)).as_posix(), path, metadata or {})
+    key = Path(os.path.normpath(name)).as_posix()
+    return VideoItem(key, path, metadata or {}, is_described=metadata is not None)
 
 
 def _without_repeats(items: list[VideoItem]) -> list[VideoItem]:
-    """One item a key; the captions of repeated lines come together, as MSR-VTT's lists need."""
+    """One item a key."""
     by_key: dict[str, VideoItem] = {}
     for item in items:
         first = by_key.setdefault(item.key, item)
-        if first is not item and "captions" in item.metadata:
-            captions = unique([*first.captions, *item.captions])
-            first.metadata["captions"] = captions
+        if first is not item:
+            by_key[item.key] = merge_metadata(first, item)
     if len(by_key) < len(items):
         logger.info("%d videos are listed more than once", len(items) - len(by_key))
     return list(by_key.values())

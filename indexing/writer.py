@@ -126,22 +126,31 @@ class IndexWriter:
         """Adds a video with the content of another that is saved: they share their embeddings."""
         self.catalogue.store([video], [record.location])
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Deletes videos; no search that starts after this finds them."""
+    def delete(self, keys: Iterable[str], *, root: str = "") -> None:
+        """Deletes videos of one root; no search that starts after this finds them."""
         self.save()
-        self.catalogue.store([], [], deleted_keys=keys)
+        self.catalogue.store([], [], deleted_keys=keys, root=root)
+
+    def delete_videos(self, videos: Iterable[NewVideo]) -> None:
+        """Deletes videos of any roots."""
+        by_root: dict[str, list[str]] = {}
+        for video in videos:
+            by_root.setdefault(video.root, []).append(video.key)
+        for root, keys in by_root.items():
+            self.delete(keys, root=root)
 
     def update(
         self,
         record: VideoRecord,
         *,
+        root: str | None = None,
         key: str | None = None,
         path: str | None = None,
         stamp: FileStamp | None = None,
         metadata: dict | None = None,
     ) -> None:
         """Changes what is known of a saved video, whose embeddings stay."""
-        self.catalogue.update(record, key=key, path=path, stamp=stamp, metadata=metadata)
+        self.catalogue.update(record, root=root, key=key, path=path, stamp=stamp, metadata=metadata)
 
     def save(self) -> None:
         """Makes what was added durable: first the embeddings, then the entries that name them."""
@@ -213,7 +222,7 @@ class IndexWriter:
         """Deletes the frames of videos that are in the index, and of those that never came back."""
         for content in self.unfinished.contents():
             condition = "content_sha256 >= ? AND content_sha256 < ? AND part NOT NULL"
-            if self.catalogue.matching_keys(condition, (content, content + "g")):
+            if self.catalogue.matching_places(condition, (content, content + "g")):
                 self.unfinished.drop(content)
         self.unfinished.drop_old()
 

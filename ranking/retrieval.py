@@ -135,8 +135,16 @@ class Retriever:
         For measuring: what would come first is not asked for alone, but all that there is.
         """
         found = self._by_sources(request, k=max(_POOL, 10 * len(video_ids)), level="video")
-        places = {hit.video_id: rank for rank, hit in enumerate(found)}
-        return sorted(video_ids, key=lambda video_id: places.get(video_id, len(places)))
+        names = self._reader.records(video_ids)
+        places: dict[str, int] = {}
+        for rank, hit in enumerate(found):
+            places |= dict.fromkeys([hit.id, *(copy.id for copy in hit.also_as)], rank)
+
+        def place(video_id: int) -> int:
+            name = names[video_id].public_id if video_id in names else ""
+            return places.get(name, len(found))
+
+        return sorted(video_ids, key=place)
 
     def _learned_order(self, request: Request, hits: list[SearchHit]) -> list[SearchHit]:
         assert self._ranker is not None
@@ -260,14 +268,14 @@ class Retriever:
 
     def _in_order(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
         """Videos in which the events follow each other, and the stretch that holds them all."""
-        candidates: dict[int, SearchHit] = {}
+        candidates: dict[str, SearchHit] = {}
         for event in (request.wanted, *request.events):
             for hit in self._reader.search(
                 event, k=max(k, _POOL), level="moment", where=request.where
             ):
-                candidates.setdefault(hit.video_id, hit)
+                candidates.setdefault(hit.content, hit)
         videos = self._segments(candidates.values())
-        hits = [hit for video_id, hit in candidates.items() if video_id in videos]
+        hits = [hit for hit in candidates.values() if hit.video_id in videos]
         if not hits:
             return []
         events = np.asarray(request.events)

@@ -44,7 +44,7 @@ def test_python_lines_use_names_that_exist(monkeypatch, capsys):
     import search as search_module
     from indexing import SearchHit
 
-    hit = SearchHit(1, "a.mp4", 0.5, 1.0, 2.0, 1.5, 9.0, "a.mp4")
+    hit = SearchHit(1, "id", "a.mp4", 0.5, 1.0, 2.0, 1.5, 9.0, "a.mp4")
 
     class AnySearcher:
         open = classmethod(lambda cls, index: cls())

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import tests.conftest
-from indexing import IndexReader, IndexSettings, SearchHit, collect_videos, documents, update_index
+from indexing import IndexReader, IndexSettings, SearchHit, documents, update_index
 from indexing.manifest import Manifest
+from indexing.sources import read_source
 from ranking.evidence import Evidence
 from search import Searcher, table
 from tests.command_lines import assert_user_error, run_program
@@ -40,7 +41,7 @@ def searcher(colour_encoder, colour_model, write_video, tmp_path):
     )
     update_index(
         tmp_path / "index",
-        collect_videos(str(folder)),
+        [read_source(str(folder))],
         settings=settings,
         encoder=colour_encoder,
         pool=InProcessPool(FrameSettings(IntervalSampler(0.5), colour_encoder.preprocessing)),
@@ -173,6 +174,7 @@ def test_results_read_well_and_have_pictures_in_a_notebook(searcher):
 def test_table_cannot_steer_the_terminal_and_has_one_number_a_hit():
     hit = SearchHit(
         rank=1,
+        id="abc",
         video="/a",
         score=0.0354,
         start_seconds=0.0,

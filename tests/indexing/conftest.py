@@ -12,8 +12,9 @@ import torch
 
 import indexing.pipeline
 import vision.frames
-from indexing import IndexReader, IndexSettings, IndexSummary, collect_videos, update_index
+from indexing import IndexReader, IndexSettings, IndexSummary, update_index
 from indexing.hits import SearchHit
+from indexing.sources import read_source
 from tests.conftest import COLOURS, InProcessPool
 from vision import DualEncoder, FrameEncoder, Frames, FrameSettings, IntervalSampler, Sampler
 
@@ -71,17 +72,16 @@ class ColourIndex:
         settings = FrameSettings(sampler, self.encoder.preprocessing)
         return InProcessPool(settings, iter_frames=watched)
 
-    def update(self, videos: Path | str, **options) -> IndexSummary:
+    def update(self, *videos: Path | str, images: bool = False, **options) -> IndexSummary:
         """Runs the indexer; `options` are those of `update_index`."""
         self.decoded.clear()
+        sources = [read_source(str(each), images=images) for each in videos]
         options = {
             "settings": self.settings,
             "encoder": self.encoder,
             "pool": self.pool(),
         } | options
-        return update_index(
-            self.folder, collect_videos(str(videos)), show_progress=False, **options
-        )
+        return update_index(self.folder, sources, show_progress=False, **options)
 
     def report(self) -> dict[str, dict]:
         """The lines of the report by key."""

@@ -191,7 +191,7 @@ def assert_sound(folder: Path, oracle: Oracle) -> None:
     assert list(find_problems(folder)) == []
     parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=D)
     with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
-        held = catalogue.records()
+        held = {record.key: record for record in catalogue.scan()}
     assert set(held) == set(oracle.held)
     for key, (video, rows) in oracle.held.items():
         record = held[key]

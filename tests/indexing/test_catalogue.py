@@ -117,7 +117,7 @@ def test_failed_video_is_remembered_and_not_searchable(catalogue):
     b = catalogue.records()["b"].id
     assert catalogue.searchable_ids().tolist() == [b]
     assert catalogue.matching_ids("key IN (?, ?)", ["a", "b"]).tolist() == [b]
-    assert catalogue.matching_keys("key IN (?, ?)", ["a", "b"]) == ["a", "b"]
+    assert catalogue.matching_places("key IN (?, ?)", ["a", "b"]) == [("", "a"), ("", "b")]
 
 
 def test_segments_come_in_order_of_time(catalogue):

@@ -1,5 +1,6 @@
 import hashlib
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ def items(tmp_path):
 
 @pytest.fixture
 def records(items):
-    return {item.key: record_of(item, number) for number, item in enumerate(items, start=1)}
+    return {item.place: record_of(item, number) for number, item in enumerate(items, start=1)}
 
 
 def test_stamp_is_size_time_and_sha256(tmp_path):
@@ -38,13 +39,13 @@ def test_stamp_is_size_time_and_sha256(tmp_path):
 def test_everything_is_new_to_an_empty_catalogue(items):
     changes = find_changes(items, {})
     assert changes.examine == items
-    assert (changes.unchanged, changes.missing, changes.gone) == ([], [], {})
+    assert (changes.unchanged, changes.missing) == ([], [])
 
 
 def test_same_size_and_time_is_unchanged(items, records):
     changes = find_changes(items, records)
-    assert changes.unchanged == [(item, records[item.key]) for item in items]
-    assert (changes.examine, changes.missing, changes.gone) == ([], [], {})
+    assert changes.unchanged == [(item, records[item.place]) for item in items]
+    assert (changes.examine, changes.missing) == ([], [])
 
 
 def test_other_size_or_other_time_is_examined(items, records):
@@ -57,24 +58,23 @@ def test_other_size_or_other_time_is_examined(items, records):
 
 def test_check_content_examines_everything(items, records):
     changes = find_changes(items, records, check_content=True)
-    assert (changes.examine, changes.unchanged, changes.gone) == (items, [], {})
+    assert (changes.examine, changes.unchanged) == (items, [])
 
 
 def test_retry_failed_examines_what_failed_and_nothing_else(items, records):
-    records["b.mp4"] = record_of(items[1], 2, outcome="failed")
+    records["", "b.mp4"] = record_of(items[1], 2, outcome="failed")
     assert find_changes(items, records).examine == []
     changes = find_changes(items, records, retry_failed=True)
-    assert (changes.examine, changes.unchanged) == ([items[1]], [(items[0], records["a.mp4"])])
+    assert (changes.examine, changes.unchanged) == ([items[1]], [(items[0], records["", "a.mp4"])])
 
 
-def test_listed_but_not_on_disk_is_missing_and_gone(items, records):
+def test_listed_but_not_on_disk_is_missing(items, records):
     items[0].path.unlink()
     changes = find_changes(items, records)
-    assert changes.missing == [items[0]]
-    assert changes.gone == {"a.mp4": records["a.mp4"]}
+    assert changes.missing == [(items[0], "no such file")]
+    assert changes.unchanged == [(items[1], records["", "b.mp4"])]
 
 
-def test_no_longer_listed_is_gone_though_on_disk(items, records):
-    changes = find_changes(items[1:], records)
-    assert changes.gone == {"a.mp4": records["a.mp4"]}
-    assert changes.missing == []
+def test_same_key_of_another_root_is_another_video(items, records):
+    elsewhere = [replace(item, root="other") for item in items]
+    assert find_changes(elsewhere, records).examine == elsewhere

@@ -128,6 +128,18 @@ def test_key_that_is_named_twice_is_deleted_once(folder, oracle):
     assert_deleted(folder, oracle, ["8.mp4"], *delete(folder, "keys=[8.mp4,8.mp4]"))
 
 
+def test_key_of_two_roots_is_deleted_by_its_id(folder, oracle):
+    with IndexWriter(folder) as writer:
+        video, rows = oracle.held["8.mp4"]
+        writer.add(replace(video, root="other", path="/other/8.mp4"), rows)
+        writer.publish()
+        ids = {r.root: r.public_id for r in writer.catalogue.scan() if r.key == "8.mp4"}
+    process = run_tool("delete", f"index={folder}", "keys=8.mp4")
+    assert_user_error(process, "keys=8.mp4", "several roots", *ids.values())
+    assert delete(folder, f"keys={ids['other']}")[0] == ["8.mp4"]
+    assert_sound(folder, oracle)
+
+
 # Mistakes
 
 

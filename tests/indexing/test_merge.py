@@ -1,14 +1,17 @@
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from indexing import IndexMismatchError, Manifest
-from indexing.catalogue import FileStamp
+from indexing.catalogue import Catalogue, FileStamp
+from indexing.identity import make_root_id
 from indexing.manifest import FaissOptions
 from indexing.merge import merge_indexes
+from indexing.publishing import CATALOGUE_NAME
 from indexing.writer import IndexWriter
 from tests.command_lines import assert_user_error
 from tests.indexing.damage import assert_sound, damage_embedding, hits, part_path, records
@@ -21,6 +24,11 @@ from tests.indexing.small_index import (
     make_index,
     random_video,
 )
+
+
+def records_by_place(folder):
+    with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+        return {record.place: record for record in catalogue.scan()}
 
 
 def videos_of(names, *, seed):
@@ -120,9 +128,16 @@ def clashing(tmp_path, one):
     return make_index(tmp_path / "clashing", [new, (other, rows)])
 
 
-def test_same_key_of_other_content_is_refused(tmp_path, folder, clashing):
-    with pytest.raises(ValueError, match=r"another video a3\.mp4.*prefix=true"):
-        merge_indexes([tmp_path / "one", tmp_path / "clashing"], folder)
+def test_same_key_of_other_content_belongs_to_another_root(tmp_path, folder, one, clashing):
+    sources = [tmp_path / "one", tmp_path / "clashing"]
+    for expected in ((15, 0), (0, 15)):
+        assert merge_indexes(sources, folder) == expected
+        assert len(records_by_place(folder)) == 15
+        assert run_tool("verify", f"index={folder}", "sample=0").returncode == 0
+    held = records_by_place(folder)
+    assert sorted(key for _, key in held) == sorted([*one.held, *clashing.held])
+    contents = {r.stamp.content_sha256 for r in held.values() if r.key == "a3.mp4"}
+    assert contents == {"sha of a3.mp4", "another sha"}
 
 
 def test_prefix_keeps_keys_apart(tmp_path, folder, one, clashing):
@@ -135,18 +150,46 @@ def test_prefix_keeps_keys_apart(tmp_path, folder, one, clashing):
     assert_sound(folder, Oracle(held))
 
 
-def test_refused_merge_leaves_the_index_that_there_was(tmp_path, one, clashing):
-    with pytest.raises(ValueError, match="another video"):
-        merge_indexes([tmp_path / "clashing"], tmp_path / "one")
-    assert_sound(tmp_path / "one", one)
+def of_root(path, videos):
+    """Videos as a run over a folder stores them."""
+    root = make_root_id(path)
+    return [(replace(video, root=root, path=f"{path}/{video.key}"), rows) for video, rows in videos]
 
 
-def test_refused_merge_adds_nothing_later(tmp_path, one, clashing):
-    with pytest.raises(ValueError, match="another video"):
-        merge_indexes([tmp_path / "clashing"], tmp_path / "one")
-    with IndexWriter(tmp_path / "one") as writer:
-        writer.publish()
-    assert_sound(tmp_path / "one", one)
+def ids(folder):
+    return {record.path: record.public_id for record in records_by_place(folder).values()}
+
+
+def test_roots_of_the_same_names_stay_apart_and_keep_their_ids(tmp_path, folder):
+    names = ["IMG_0001.mp4", "IMG_0002.mp4"]
+    sources, expected = [tmp_path / "one", tmp_path / "two"], {}
+    for seed, (source, card) in enumerate(zip(sources, ("card1", "card2"), strict=True)):
+        videos = [
+            (replace(video, stamp=FileStamp(1, 2, f"{card} {video.key}")), rows)
+            for video, rows in videos_of(names, seed=seed)
+        ]
+        make_index(source, of_root(f"/mnt/{card}/DCIM", videos))
+        expected |= ids(source)
+    assert merge_indexes(sources, folder) == (4, 0)
+    assert ids(folder) == expected
+    assert merge_indexes(sources[::-1], folder) == (0, 4)
+
+
+def test_folder_of_two_machines_that_has_the_same_path_is_two_roots(tmp_path, folder):
+    sources = [tmp_path / "laptop", tmp_path / "desktop"]
+    for seed, source in enumerate(sources):
+        make_index(source, of_root("/home/me/Videos", videos_of([f"{seed}.mp4"], seed=seed)))
+    assert merge_indexes(sources, folder) == (2, 0)
+    assert len({root for root, _ in records_by_place(folder)}) == 2
+    assert ids(folder) == ids(sources[0]) | ids(sources[1])
+
+
+def test_folder_that_two_indexes_have_in_part_is_one_root(tmp_path, folder):
+    videos = of_root("/nas", videos_of(["a.mp4", "b.mp4", "c.mp4"], seed=3))
+    make_index(tmp_path / "one", videos[:2])
+    make_index(tmp_path / "two", videos[1:])
+    assert merge_indexes([tmp_path / "one", tmp_path / "two"], folder) == (3, 1)
+    assert {root for root, _ in records_by_place(folder)} == {make_root_id("/nas")}
 
 
 # Indexes that do not fit

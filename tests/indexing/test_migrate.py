@@ -7,13 +7,25 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing import Manifest
-from indexing.catalogue import Catalogue
+import indexing.upgrade
+from indexing import IndexMismatchError, Manifest
+from indexing.catalogue import Catalogue, _checksum
+from indexing.identity import make_root_id
+from indexing.manifest import _checksum as manifest_checksum
 from indexing.migrate import migrate_index
 from indexing.publishing import CATALOGUE_NAME
+from indexing.upgrade import split_path
 from indexing.writer import IndexWriter, only_writer
 from tests.command_lines import assert_user_error
-from tests.indexing.damage import aged_index, assert_sound, overwrite, part_path, records
+from tests.indexing.damage import (
+    aged_index,
+    assert_sound,
+    change_catalogue,
+    hits,
+    overwrite,
+    part_path,
+    records,
+)
 from tests.indexing.in_process import run_tool
 from tests.indexing.small_index import SETTINGS, Oracle, contents, failed_video, random_video
 
@@ -311,7 +323,7 @@ def test_command_says_how_many_videos_can_be_found(folder, oracle):
     process = run_tool("migrate", f"index={folder}")
     assert (process.returncode, process.stderr) == (0, "")
     assert json.loads(process.stdout) == {"searchable": 13}
-    assert_user_error(run_tool("migrate", f"index={folder}"), "has format 3 already")
+    assert_user_error(run_tool("migrate", f"index={folder}"), "has format 4 already")
     assert_sound(folder, oracle)
 
 
@@ -322,7 +334,7 @@ def test_old_index_names_the_command(folder, oracle):
     assert migrate_index(folder) == 13
 
 
-@pytest.mark.parametrize("version", [1, 4, "2", None])
+@pytest.mark.parametrize("version", [1, 5, "2", None])
 def test_other_formats_are_refused(folder, oracle, version):
     values = json.loads(Manifest.path(folder).read_bytes())
     Manifest.path(folder).write_text(json.dumps(values | {"format": version}))
@@ -346,8 +358,101 @@ def test_index_that_is_being_written_is_left_alone(folder, oracle):
 def test_index_of_this_format_whose_number_suffered_keeps_its_catalogue(folder):
     oracle = aged_index(folder)
     content = Manifest.path(folder).read_bytes()
-    overwrite(Manifest.path(folder), content.replace(b'"format": 3', b'"format": 2'))
+    overwrite(Manifest.path(folder), content.replace(b'"format": 4', b'"format": 2'))
     assert run_tool("migrate", f"index={folder}").returncode != 0
     assert (folder / CATALOGUE_NAME).exists()
     overwrite(Manifest.path(folder), content)
     assert_sound(folder, oracle)
+
+
+# Format 3
+
+
+def make_format_3(folder):
+    """Takes the roots and the public ids out of a catalogue, and lowers the manifest's number."""
+    path = folder / CATALOGUE_NAME
+    with closing(sqlite3.connect(path)) as connection, connection:
+        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(videos)")]
+        old_names = [name for name in names if name not in ("root", "public_id", "checksum")]
+        rows = connection.execute(f"SELECT {', '.join(old_names)} FROM videos").fetchall()
+        connection.execute("DROP TABLE videos")
+        connection.execute(
+            "CREATE TABLE videos (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, "
+            f"{', '.join(old_names[2:])}, checksum INTEGER NOT NULL)"
+        )
+        marks = ", ".join("?" * (len(old_names) + 1))
+        connection.executemany(
+            f"INSERT INTO videos ({', '.join(old_names)}, checksum) VALUES ({marks})",
+            [(*row, _checksum(row)) for row in rows],
+        )
+    values = json.loads(Manifest.path(folder).read_bytes()) | {"format": 3}
+    del values["checksum"]
+    values["checksum"] = manifest_checksum(values)
+    Manifest.path(folder).write_text(json.dumps(values))
+
+
+@pytest.fixture
+def format_3(folder):
+    oracle = aged_index(folder)
+    before = hits(folder)
+    make_format_3(folder)
+    return oracle, before
+
+
+def without_ids(found):
+    """Hits of pictures and of words without what format 3 did not have."""
+    return [[replace(hit, id="") if hasattr(hit, "id") else hit for hit in some] for some in found]
+
+
+def test_format_3_gets_roots_and_ids_and_answers_as_before(folder, format_3):
+    oracle, before = format_3
+    assert_user_error(run_tool("verify", f"index={folder}"), "python -m indexing.migrate")
+    process = run_tool("migrate", f"index={folder}")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert json.loads(process.stdout) == {"searchable": Manifest.read(folder).num_videos}
+    assert_sound(folder, oracle)
+    assert without_ids(hits(folder)) == without_ids(before)
+    held = records(folder).values()
+    assert {record["root"] for record in held} == {make_root_id("/videos")}
+    assert len({record["public_id"] for record in held}) == len(held)
+    assert all(record["public_id"] for record in held)
+
+
+@pytest.mark.parametrize("at", ["upgrade_catalogue", "Manifest.write"])
+def test_migration_of_format_3_that_is_stopped_can_be_begun_again(
+    folder, format_3, monkeypatch, at
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def stop(*args):
+            raise KeyboardInterrupt
+
+        if at == "Manifest.write":
+            patch.setattr(Manifest, "write", stop)
+        else:
+            patch.setattr(indexing.upgrade, "publish_file", stop)
+        migrate_index(folder)
+    with pytest.raises(IndexMismatchError, match=r"indexing\.migrate"):
+        Manifest.read(folder)
+    migrate_index(folder)
+    assert_sound(folder, format_3[0])
+
+
+def test_damaged_entry_of_format_3_is_told(folder, format_3):
+    change_catalogue(folder, "UPDATE videos SET path = 'x' WHERE key = '8.mp4'")
+    process = run_tool("migrate", f"index={folder}")
+    assert_user_error(process, "the entry of video", "is damaged")
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "root", "new_key"),
+    [
+        ("a.mp4", "/v/a.mp4", "/v", "a.mp4"),
+        ("sub/a.mp4", "/v/sub/a.mp4", "/v", "sub/a.mp4"),
+        ("/far/d.mp4", "/far/d.mp4", "/far", "d.mp4"),
+        ("../c.mp4", "/v/c.mp4", "/v", "c.mp4"),
+        ("a.mp4", "/a.mp4", "/", "a.mp4"),
+    ],
+)
+def test_root_of_an_old_key(key, path, root, new_key):
+    assert split_path(key, path) == (make_root_id(root), new_key)

@@ -16,6 +16,7 @@ RED, GREEN, BLUE = COLOURS.values()
 def hit_of(path, **changes):
     values = {
         "rank": 1,
+        "id": "abc",
         "video": str(path),
         "score": 0.5,
         "start_seconds": 1.0,

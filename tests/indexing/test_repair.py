@@ -119,7 +119,7 @@ def test_frame_spread_is_kept(folder, oracle):
 @pytest.mark.parametrize("digit", [b"2", b"7"])
 def test_flipped_format_is_damage_and_no_other_format(folder, oracle, digit):
     content = Manifest.path(folder).read_bytes()
-    overwrite(Manifest.path(folder), content.replace(b'"format": 3', b'"format": ' + digit))
+    overwrite(Manifest.path(folder), content.replace(b'"format": 4', b'"format": ' + digit))
     assert_repaired(folder, oracle)
 
 
