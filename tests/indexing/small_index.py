@@ -88,9 +88,12 @@ class Oracle:
         return sorted(found, reverse=True)
 
     def _searchable(self, only: Collection[str] | None) -> Iterable[tuple]:
+        contents: set[str] = set()
         for key, (video, rows) in self.held.items():
             if len(rows) and (only is None or key in only):
-                yield key, video, rows
+                if video.stamp.content_sha256 not in contents:  # copies are one hit
+                    yield key, video, rows
+                contents.add(video.stamp.content_sha256)
 
 
 def answers(hits: list[SearchHit], level: str) -> list[tuple]:

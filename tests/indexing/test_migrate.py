@@ -406,7 +406,7 @@ def without_ids(found):
 
 def test_format_3_gets_roots_and_ids_and_answers_as_before(folder, format_3):
     oracle, before = format_3
-    assert_user_error(run_tool("verify", f"index={folder}"), "python -m indexing.migrate")
+    assert_user_error(run_tool("status", f"index={folder}"), "python -m indexing.migrate")
     process = run_tool("migrate", f"index={folder}")
     assert (process.returncode, process.stderr) == (0, "")
     assert json.loads(process.stdout) == {"searchable": Manifest.read(folder).num_videos}

@@ -90,7 +90,7 @@ def test_quantised_index_is_sound_after_its_shards_were_lost(folder, kind):
 # The manifest
 
 
-@pytest.mark.parametrize("content", [None, b"", b"garbage", b"[]", b"{}", b'{"format": 3}'])
+@pytest.mark.parametrize("content", [None, b"", b"garbage", b"[]", b"{}", b'{"format": 4}'])
 def test_manifest_is_made_anew(folder, oracle, content):
     generation = Manifest.read(folder).generation
     Manifest.path(folder).unlink()
