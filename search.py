@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from omegaconf import DictConfig
 
-    from configs.schema import SearchConfig
+    from configs.schema import ModelConfig, SearchConfig
     from indexing import IndexReader, SearchHit, SearchResults
     from indexing.hits import Copy
     from ranking.late_interaction import InteractionWeights
@@ -100,11 +100,25 @@ class Searcher:
                 with (`indexing.IndexMismatchError`).
         """
         from configs.command_line import load_model_config
+        from configs.schema import check_device
+        from ranking.arguments import check_types
 
-        spec = None if model is None else load_model_config(model).spec()
+        path, words = (str, Path), "a path, as a str or Path"
+        path_or_none, words_or_none = (str, Path, type(None)), f"{words}, or None"
+        flag = "True or False"
+        check_types(
+            index=(index, path, words),
+            model=(model, path_or_none, "the name of a model as a str, or None"),
+            device=(device, str, "a str such as auto, cpu or cuda"),
+            log_queries=(log_queries, bool, flag),
+            ranker=(ranker, path_or_none, words_or_none),
+            reranker=(reranker, path_or_none, words_or_none),
+            entities=(entities, bool, flag),
+        )
+        check_device(device)
         return cls._open(
             Path(index),
-            spec,
+            None if model is None else load_model_config(str(model)),
             device=device,
             log_queries=log_queries,
             ranker=ranker,
@@ -116,44 +130,54 @@ class Searcher:
     def _open(
         cls,
         folder: Path,
-        spec: Any,
+        model_config: ModelConfig | None,
         *,
         device: str,
         log_queries: bool,
         ranker: str | Path | None,
         reranker: str | Path | None,
         entities: bool,
+        where: str | None = None,
     ) -> Searcher:
+        """As `open`, and checks the filter of the question to come before the model is loaded."""
         from configs.command_line import preset_names
         from configs.schema import ModelConfig
         from indexing.manifest import IndexMismatchError
         from indexing.reading import IndexReader
         from ranking.late_interaction import InteractionWeights
         from ranking.learned import LearnedRanker
+        from vision import check_model_name
 
         # What is small comes first, so that what is wrong with it is said at once.
+        if model_config is not None:
+            check_model_name(model_config.name, known_names=preset_names("model"))
         learned = None if ranker is None else LearnedRanker.load(Path(ranker))
         reader = IndexReader(folder, log_queries=log_queries)
-        settings = reader.manifest.settings
-        weights = None
-        if reranker is not None:
-            weights = InteractionWeights.load(Path(reranker), fingerprint=settings.fingerprint)
+        try:
+            if where is not None:
+                reader.check_filter(where)
+            settings = reader.manifest.settings
+            weights = None
+            if reranker is not None:
+                weights = InteractionWeights.load(Path(reranker), fingerprint=settings.fingerprint)
 
-        from vision import load_model
+            from vision import load_model
 
-        if spec is None:
-            spec = ModelConfig(**settings.model).spec()
-        model = load_model(spec, known_names=preset_names("model"))
-        if model.fingerprint != settings.fingerprint:
-            raise IndexMismatchError(
-                f"index={folder}: was built with model={settings.model['name']} (fingerprint "
-                f"{settings.fingerprint[:8]}), and model={spec.name} is another "
-                f"({model.fingerprint[:8]}); search with the model it was built with, or index "
-                "into a new folder"
+            spec = (model_config or ModelConfig(**settings.model)).spec()
+            model = load_model(spec, known_names=preset_names("model"))
+            if model.fingerprint != settings.fingerprint:
+                raise IndexMismatchError(
+                    f"index={folder}: was built with model={settings.model['name']} (fingerprint "
+                    f"{settings.fingerprint[:8]}), and model={spec.name} is another "
+                    f"({model.fingerprint[:8]}); search with the model it was built with, or index "
+                    "into a new folder"
+                )
+            return cls(
+                reader, model, device=device, ranker=learned, reranker=weights, entities=entities
             )
-        return cls(
-            reader, model, device=device, ranker=learned, reranker=weights, entities=entities
-        )
+        except BaseException:
+            reader.close()
+            raise
 
     def search(
         self,
@@ -192,7 +216,18 @@ class Searcher:
             vision.VideoDecodeError: the image or video cannot be read.
         """
         from indexing.hits import SearchResults
+        from ranking.arguments import check_search, hint_at_paths
 
+        check_search(
+            query,
+            k=k,
+            level=level,
+            where=where,
+            min_confidence=min_confidence,
+            sources=sources,
+            analyze=analyze,
+        )
+        hint_at_paths(query)
         with self.reader.one_generation():
             request = self.request(query, where=where, sources=sources, analyze=analyze)
             hits = self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
@@ -222,6 +257,20 @@ class Searcher:
     def close(self) -> None:
         """Closes the index's files."""
         self.reader.close()
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        manifest = self.reader.manifest
+        return (
+            f"Searcher(index={str(self.reader.folder)!r}, "
+            f"model={manifest.settings.model.get('name')!r}, videos={manifest.num_videos}, "
+            f"segments={manifest.num_segments})"
+        )
 
     def _analyzer_of_generation(self) -> QueryAnalyzer:
         from text.analysis import QueryAnalyzer
@@ -325,19 +374,15 @@ def search(
     device: str = "auto",
 ) -> list[SearchHit]:
     """Opens an index, asks one question and closes it; see `Searcher` for the arguments."""
-    searcher = Searcher.open(index, model=model, device=device)
-    try:
-        return searcher.search(
-            query,
-            k=k,
-            level=level,
-            where=where,
-            min_confidence=min_confidence,
-            sources=sources,
-            analyze=analyze,
-        )
-    finally:
-        searcher.close()
+    from ranking.arguments import check_search
+
+    question: dict[str, Any] = {
+        **{"k": k, "level": level, "where": where, "min_confidence": min_confidence},
+        **{"sources": sources, "analyze": analyze},
+    }
+    check_search(query, **question)  # before the model is loaded
+    with Searcher.open(index, model=model, device=device) as searcher:
+        return searcher.search(query, **question)
 
 
 def main(cfg: DictConfig) -> None:
@@ -348,21 +393,20 @@ def main(cfg: DictConfig) -> None:
 
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, SearchConfig)
-    if config.query is not None and not config.query.strip():
-        raise ValueError("query is empty: say in a few words what the video should show")
+    _check_before_loading(config)
     parts: list = [Path(path) for path in (config.image, config.video) if path is not None]
     if config.query is not None:
         parts.insert(0, config.query)
 
-    spec = None if config.model is None else config.model.spec()
     searcher = Searcher._open(
         Path(config.index),
-        spec,
+        config.model,
         device=config.device,
         log_queries=config.log_queries,
         ranker=config.ranker,
         reranker=config.reranker,
         entities=config.explain,
+        where=config.where,
     )
 
     from vision import VideoDecodeError
@@ -394,6 +438,32 @@ def main(cfg: DictConfig) -> None:
         print(table(hits, explained=config.explain))
     if not hits:  # where only JSON may stand, beside it
         print(printable(hits.why_empty), file=sys.stderr if config.json else sys.stdout)
+
+
+def _check_before_loading(config: SearchConfig) -> None:
+    """Says at once what no index and no model are needed to find wrong.
+
+    Raises:
+        ValueError: an empty query, an image or video that cannot be read, or a page that cannot be
+            written.
+    """
+    from indexing.atomic import check_can_write_file
+
+    if config.query is not None and not config.query.strip():
+        raise ValueError("query is empty: say in a few words what the video should show")
+    for option, name in (("image", config.image), ("video", config.video)):
+        if name is None:
+            continue
+        path = Path(name)
+        if not path.is_file():  # nor a pipe, which would never end
+            found = "is not a file" if path.exists() else "no such file"
+            raise ValueError(f"{option}={name}: {found}; name an image or a video")
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{option}={name}: cannot be read ({error.strerror})") from error
+    if config.page is not None:
+        check_can_write_file("page", Path(config.page))
 
 
 def _explain_query(searcher: Searcher, config: SearchConfig) -> None:

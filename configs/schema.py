@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
 
 
-def option(text: str, default: Any = MISSING, *, is_path: bool = False) -> Any:
+def option(
+    text: str, default: Any = MISSING, *, is_path: bool = False, is_words: bool = False
+) -> Any:
     """A field with its line of help; without a default, the YAML gives the value.
 
     Args:
         is_path: whether it is a path or a list of paths, in which `~` and `$HOME` are expanded.
+        is_words: whether `null` is a word like any other, on the command line.
     """
-    metadata = {"help": text, "is_path": is_path}
+    metadata = {"help": text, "is_path": is_path, "is_words": is_words}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -30,6 +33,9 @@ def option(text: str, default: Any = MISSING, *, is_path: bool = False) -> Any:
 def path_option(text: str, default: Any = MISSING) -> Any:
     """The same for a path or a list of paths."""
     return option(text, default, is_path=True)
+
+
+DEVICES = "auto, cpu, cuda or cuda:N"
 
 
 class Decoder(Enum):
@@ -285,6 +291,9 @@ class IndexConfig:
     def __post_init__(self) -> None:
         require(bool(self.videos), "videos", self.videos, "a path or [PATH,PATH]")
         require(0 <= self.niceness <= 19, "niceness", self.niceness, "0 to 19")
+        check_device(self.device)
+        precisions = ("auto", "fp32", "bf16")
+        require(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16")
 
 
 @dataclass
@@ -301,6 +310,7 @@ class VerifyConfig:
 
     def __post_init__(self) -> None:
         require(self.sample >= 0, "sample", self.sample, "0 or more")
+        check_device(self.device)
 
 
 @dataclass
@@ -384,6 +394,7 @@ class RankerConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.test_share < 1, "test_share", self.test_share, "0 to less than 1")
+        check_device(self.device)
 
 
 @dataclass
@@ -398,12 +409,13 @@ class InteractionConfig:
     def __post_init__(self) -> None:
         require(0 <= self.test_share <= 0.5, "test_share", self.test_share, "0 to 0.5")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        check_device(self.device)
 
 
 @dataclass
 class SearchConfig:
     index: str = path_option("the folder of the index")
-    query: str | None = option("what the video should show, in words", None)
+    query: str | None = option("what the video should show, in words", None, is_words=True)
     image: str | None = path_option("an image to search by, instead of words or beside them", None)
     video: str | None = path_option("a video to search by, instead of words or beside them", None)
     k: int = option("hits to return; at least 1")
@@ -426,12 +438,22 @@ class SearchConfig:
     def __post_init__(self) -> None:
         require(self.k >= 1, "k", self.k, "at least 1")
         require(0 <= self.min_confidence <= 1, "min_confidence", self.min_confidence, "0 to 1")
+        for source in self.sources:
+            require(source in ("picture", "words"), "sources", source, "one of picture, words")
+        check_device(self.device)
         asked = [name for name in ("query", "image", "video") if getattr(self, name) is not None]
         if not asked or asked == ["image", "video"] or len(asked) == 3:
             got = " and ".join(asked) or "nothing"
             raise ValueError(
                 f"got {got} to search by: give query, image or video, or query and one of these"
             )
+
+
+def check_device(device: str) -> None:
+    """Refuses what is no device anywhere; whether it is to be had here, PyTorch says."""
+    kind, _, number = device.partition(":")
+    known = kind in ("auto", "cpu", "cuda", "mps", "xpu")
+    require(known and (number.isdecimal() or device == kind), "device", device, DEVICES)
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

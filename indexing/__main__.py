@@ -43,10 +43,16 @@ def main(cfg: DictConfig) -> None:
     given = _given_options()
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
-    from indexing.manifest import FaissOptions, IndexSettings, Manifest
+    from indexing.kinds import check_kind
+    from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_layout
     from indexing.sources import passed_over
+    from indexing.writer import check_can_be_written
+    from vision import check_model_name
 
     folder = Path(config.index.folder)
+    check_can_be_written(folder)
+    if config.model is not None:
+        check_model_name(config.model.name, known_names=command_line.preset_names("model"))
     sources = _read_sources(config)
     if all(source.problem for source in sources):
         _refuse_what_is_unknown(folder, sources)
@@ -58,7 +64,8 @@ def main(cfg: DictConfig) -> None:
         recall=config.index.recall,
         memory_bytes=int(config.index.memory_mb * 2**20),
     )
-    if Manifest.exists(folder):  # what is not asked for stays as the index was built
+    is_new = not Manifest.exists(folder)
+    if not is_new:  # what is not asked for stays as the index was built
         manifest = Manifest.read(folder)
         has = manifest.settings
         asked = {
@@ -73,6 +80,10 @@ def main(cfg: DictConfig) -> None:
             config.sampling = sampling_from_dict(has.sampling)
         if "segments" not in given:
             config.segments = type(config.segments)(**has.segments)
+        check_layout(
+            has, folder, sampling=as_plain(config.sampling), segments=as_plain(config.segments)
+        )
+    check_kind(faiss_options.kind)
 
     from indexing.atomic import write_atomically
     from indexing.indexer import update_index
@@ -81,7 +92,7 @@ def main(cfg: DictConfig) -> None:
 
     start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
-    if model.spec.name == "mini":
+    if is_new and model.spec.name == "mini":
         print(
             "model=mini is the small built-in model; with a network, model=clip_vit_b32 or "
             "model=pe_core_b16 answers better",

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -32,6 +33,33 @@ def publish_file(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def check_can_write_file(option: str, path: Path) -> None:
+    """Raises a ValueError where an option's file cannot be written, before work is done for it."""
+    if path.is_dir():
+        raise ValueError(f"{option}={path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{option}={path}: there is no folder {path.parent}; make it first")
+    _try_to_write(option, path, path.parent)
+
+
+def check_can_write_folder(option: str, folder: Path) -> None:
+    """Likewise of an option's folder, which is still to be made where it is missing."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise ValueError(f"{option}={folder}: {there} is not a folder; name another")
+    _try_to_write(option, folder, there)
+
+
+def _try_to_write(option: str, path: Path, folder: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}={path}: cannot be written ({error.strerror})") from error
 
 
 def make_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ from tqdm import tqdm
 from configs import command_line
 from configs.schema import EnrichConfig, as_plain
 from indexing.catalogue import VideoRecord
+from indexing.manifest import Manifest
 from indexing.progress import progress_bar
 from indexing.stopping import StopRequest, stop_on_signals
 from indexing.text_reading import ReadVideo, TextReader, why_not_the_same
-from indexing.writer import IndexWriter
+from indexing.writer import IndexWriter, check_can_be_written
 
 if TYPE_CHECKING:
     from vision import DecodePool
@@ -157,6 +159,21 @@ class _Run:
         setattr(self._summary, source, getattr(self._summary, source) + num_videos)
 
 
+def _check_readers(config: EnrichConfig) -> None:
+    """Says what is missing before anything is loaded; the readers say what else is wrong."""
+    if config.ocr and not find_spec("rapidocr"):
+        raise ValueError("ocr=true needs rapidocr and onnxruntime: pip install 'reelseek[ocr]'")
+    if config.speech and not find_spec("faster_whisper"):
+        raise ValueError("speech=true needs faster-whisper: pip install 'reelseek[speech]'")
+    model = Path(config.speech_model)
+    is_path = model.is_absolute() or config.speech_model.startswith((".", "~"))
+    if config.speech and is_path and not model.is_dir():
+        raise ValueError(
+            f"speech_model={model}: no such folder; name a folder with a Whisper model in "
+            "CTranslate2's format, or a model on the hub"
+        )
+
+
 def _readers(config: EnrichConfig, pool: "DecodePool", stop: StopRequest) -> list[TextReader]:
     from indexing.ocr import OcrReader, RapidOcr
     from indexing.speech import SpeechReader, Whisper
@@ -187,11 +204,13 @@ def main(cfg: DictConfig) -> None:
     assert isinstance(config, EnrichConfig)
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
-    from indexing.manifest import Manifest
-    from vision import FrameSettings, FullPicture, MomentSampler, start_decode_server
-
     folder = Path(config.index)
     Manifest.read(folder)
+    check_can_be_written(folder)
+    _check_readers(config)
+
+    from vision import FrameSettings, FullPicture, MomentSampler, start_decode_server
+
     start_decode_server()  # it loads its libraries while the models are loaded here
     picture = FullPicture(config.ocr_pixels)
     pool = config.decoding.pool_of(

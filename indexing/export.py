@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.schema import ExportConfig
-from indexing.atomic import publish_file
+from indexing.atomic import check_can_write_folder, publish_file
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import Manifest
@@ -39,6 +39,7 @@ def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[st
     except ImportError as error:
         raise ValueError("export needs pyarrow: pip install 'reelseek[parquet]'") from error
     dim = Manifest.read(folder).settings.embedding_dim
+    check_can_write_folder("output", output)
     parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=dim)
     vector = pa.list_(pa.float16(), dim)
     video_columns = {

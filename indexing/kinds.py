@@ -27,6 +27,7 @@ _SAMPLE = 50_000  # vectors on which kinds are compared
 _PROBE_QUERIES = 128
 _BLOCK = 65_536
 _SECONDS_A_CANDIDATE = 1e-6  # to score it again: measured, a row of 512 that is in memory
+_ANY_DIM = 512
 _CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
 # Of those that k-means is trained on; the figures in the README were reached with as many.
 _VECTORS_A_LIST = 64
@@ -120,6 +121,20 @@ def choose_kind(
     if not good:
         return max(fitting, key=lambda kind: kind.recall).kind
     return min(good, key=lambda kind: kind.seconds).kind
+
+
+def check_kind(kind: str) -> None:
+    """Raises a ValueError where FAISS knows no such kind, before there are vectors to index."""
+    if kind.lower() in ("auto", "flat"):
+        return
+    try:
+        faiss.index_factory(_ANY_DIM, kind, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        if "could not parse" in str(error):  # what else it says may come of the dimension
+            raise ValueError(
+                f"index.kind={kind}: must be auto, flat, or what FAISS's index_factory takes, such "
+                "as IVF1024,SQ8"
+            ) from error
 
 
 def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.Index:

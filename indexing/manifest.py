@@ -215,11 +215,20 @@ def check_settings(asked: IndexSettings, has: IndexSettings, folder: Path) -> No
             f"{has.fingerprint[:8]}), not model={_name(asked)} ({asked.fingerprint[:8]}); use that "
             "model, or index into another folder"
         )
-    for part in ("sampling", "segments"):
-        if getattr(asked, part) != getattr(has, part):
+    check_layout(has, folder, sampling=asked.sampling, segments=asked.segments)
+
+
+def check_layout(has: IndexSettings, folder: Path, **asked: dict) -> None:
+    """Refuses another `sampling` or other `segments` than the index was built with.
+
+    Raises:
+        IndexMismatchError: names the first difference.
+    """
+    for part, values in asked.items():
+        if values != getattr(has, part):
             raise IndexMismatchError(
-                f"index={folder}: was built with {part} {getattr(has, part)}, not "
-                f"{getattr(asked, part)}; leave {part} out, or index into another folder"
+                f"index={folder}: was built with {part} {getattr(has, part)}, not {values}; leave "
+                f"{part} out, or index into another folder"
             )
 
 

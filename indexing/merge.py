@@ -168,6 +168,10 @@ class IndexCopy:
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, MergeConfig)
+    for source in config.sources:
+        if not Manifest.exists(Path(source)):
+            found = "is not an index" if Path(source).is_dir() else "no such folder"
+            raise ValueError(f"sources={source}: {found}; name folders of indexes: [DIR,DIR]")
     added, known = merge_indexes(
         [Path(source) for source in config.sources], Path(config.index), prefix=config.prefix
     )

@@ -39,7 +39,8 @@ def migrate_index(folder: Path) -> int:
     try:
         old = json.loads(Manifest.path(folder).read_bytes())
     except (OSError, ValueError) as error:
-        raise ValueError(f"index={folder}: is not an index ({error})") from error
+        reason = getattr(error, "strerror", None) or "its manifest is damaged"
+        raise ValueError(f"index={folder}: is not an index ({reason})") from error
     version = old.get("format") if isinstance(old, dict) else None
     if version == FORMAT_VERSION:
         if Manifest.read(folder).revision >= 0 or not (folder / CATALOGUE_NAME).is_file():

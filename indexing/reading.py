@@ -17,7 +17,7 @@ from indexing import documents, query_log
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.copies import copies_of, find_distinct
 from indexing.dates import date_of
-from indexing.filters import check_fields, metadata_fields, parse_filter
+from indexing.filters import Filter, check_fields, metadata_fields, parse_filter
 from indexing.generation import Found, Generation, VideoSample, VideoSegments, open_generation
 from indexing.hits import Copy, LexicalHit, SearchHit
 from indexing.lexical import Match
@@ -51,6 +51,10 @@ class IndexReader:
                 f"index={folder}: nothing in it can be searched yet; run python -m indexing again"
             )
         self._catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
 
     @property
     def manifest(self) -> Manifest:
@@ -249,6 +253,17 @@ class IndexReader:
         lexical = self._generation.lexical
         return ({}, {}) if lexical is None else lexical.vocabulary
 
+    def check_filter(self, where: str) -> Filter:
+        """Reads a filter, without searching.
+
+        Raises:
+            ValueError: it cannot be read, or names a field that no video has.
+        """
+        condition = parse_filter(where)
+        with self._catalogue.alone() as connection:
+            check_fields(condition, metadata_fields(connection))
+        return condition
+
     def close(self) -> None:
         self._catalogue.close()
 
@@ -281,12 +296,10 @@ class IndexReader:
 
     def _matching(self, where: str) -> np.ndarray:
         """Ids of the videos that a filter lets through, ascending."""
-        condition = parse_filter(where)
         if not self._entries_checked:  # of those that a filter leaves out, nothing else is read
             self._catalogue.check_entries()
             self._entries_checked = True
-        with self._catalogue.alone() as connection:
-            check_fields(condition, metadata_fields(connection))
+        condition = self.check_filter(where)
         return self._catalogue.matching_ids(*condition.condition())
 
     def _refresh(self) -> None:

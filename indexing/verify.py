@@ -226,6 +226,8 @@ def main(cfg: DictConfig) -> None:
     folder = Path(config.index)
     if not folder.is_dir():
         raise ValueError(f"index={folder}: no such folder")
+    if not (folder / CATALOGUE_NAME).exists():
+        Manifest.read(folder)  # says it where this is no index at all, rather than a damaged one
     problems = []
     for problem in find_problems(folder):
         print(command_line.printable(problem))

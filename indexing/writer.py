@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from indexing import query_log
-from indexing.atomic import make_folder
+from indexing.atomic import check_can_write_folder, make_folder
 from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.journal import Journal
@@ -270,7 +270,7 @@ def _locations(counts: Sequence[int], part: int) -> list[tuple[int, int] | None]
     return [(part, first) if count else None for first, count in zip(firsts, counts, strict=True)]
 
 
-def _prepare_folder(folder: Path) -> None:
+def _check_holds_no_other_files(folder: Path) -> None:
     if folder.is_dir() and not Manifest.exists(folder):
         own = {_LOCK_NAME, _JOURNAL_NAME, _UNFINISHED_NAME, EMBEDDINGS_NAME}
         others = sorted(
@@ -285,12 +285,28 @@ def _prepare_folder(folder: Path) -> None:
                 f"index={folder}: the folder holds other files, such as {others[0]}, and is not "
                 "an index; name a new or an empty folder"
             )
+
+
+def _prepare_folder(folder: Path) -> None:
+    _check_holds_no_other_files(folder)
     try:
         make_folder(folder)
     except OSError as error:
         raise ValueError(f"index={folder}: cannot be made ({error.strerror})") from error
     if not os.access(folder, os.W_OK):
         raise ValueError(f"index={folder}: cannot be written to")
+
+
+def check_can_be_written(folder: Path) -> None:
+    """Says what would keep an `IndexWriter` from opening the folder, and makes nothing.
+
+    Raises:
+        ValueError: the folder cannot hold an index, or another process is writing it.
+    """
+    _check_holds_no_other_files(folder)
+    check_can_write_folder("index", folder)
+    if (folder / _LOCK_NAME).exists():
+        only_writer(folder).release()
 
 
 def only_writer(folder: Path) -> FileLock:

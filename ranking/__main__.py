@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.schema import RankerConfig
+from indexing import IndexReader
+from indexing.atomic import check_can_write_folder
 from ranking.judgements import Judgement, read_judgements
+from ranking.learned import ndcg, require_lightgbm, train_ranker
 
 USAGE = """usage: python -m ranking judgements=FILE.jsonl index=DIR output=DIR [name=value ...]
 
@@ -22,17 +26,19 @@ def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, RankerConfig)
     judgements = read_judgements(Path(config.judgements))
+    check_can_write_folder("output", Path(config.output))
+    require_lightgbm()
+    with closing(IndexReader(Path(config.index))) as reader:
+        judged, num_missing = _by_query(judgements, reader.video_ids())
+    if not judged:
+        raise ValueError(
+            f"judgements={config.judgements}: none of its videos is in index={config.index}"
+        )
 
-    from ranking.learned import ndcg, train_ranker
     from search import Searcher
 
     searcher = Searcher.open(config.index, device=config.device, entities=True)
     try:
-        judged, num_missing = _by_query(judgements, searcher.reader.video_ids())
-        if not judged:
-            raise ValueError(
-                f"judgements={config.judgements}: none of its videos is in index={config.index}"
-            )
         features, fused = {}, {}
         for query, grades in judged.items():
             request = searcher.request(query)

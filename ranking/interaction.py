@@ -1,5 +1,6 @@
 """`python -m ranking.interaction index=DIR output=DIR`: learns what each token and frame counts."""
 
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
 from configs.schema import InteractionConfig
+from indexing import IndexReader
+from indexing.atomic import check_can_write_folder
 from indexing.documents import texts_of
 from ranking.late_interaction import MAX_FRAMES
 from ranking.reranking import RERANKED, combined
@@ -25,32 +28,29 @@ def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, InteractionConfig)
 
+    check_can_write_folder("output", Path(config.output))
+    with closing(IndexReader(Path(config.index))) as reader:
+        captions = {
+            video_id: texts_of(record)["captions"]
+            for video_id, record in reader.records(list(reader.video_ids().values())).items()
+        }
+        videos = [video_id for video_id, some in captions.items() if some]
+        _require_enough(videos, config)  # before frames are read, for which PyTorch is loaded
+        frames = reader.frames(videos, at_most=MAX_FRAMES)
+        videos = [video_id for video_id in videos if video_id in frames]
+        _require_enough(videos, config)
+        videos = np.random.default_rng(config.seed).permutation(videos).tolist()
+        whole = np.stack(list(reader.whole(videos).values()))
+        fingerprint = reader.manifest.settings.fingerprint
+    sentences = [caption for video_id in videos for caption in captions[video_id]]
+    own = np.repeat(np.arange(len(videos)), [len(captions[video_id]) for video_id in videos])
+
     from ranking.interaction_training import train_interaction
     from search import Searcher
 
-    searcher = Searcher.open(config.index, device=config.device)
-    try:
-        reader = searcher.reader
-        frames = reader.frames(list(reader.video_ids().values()), at_most=MAX_FRAMES)
-        captions = {
-            video_id: texts_of(record)["captions"]
-            for video_id, record in reader.records(list(frames)).items()
-        }
-        videos = [video_id for video_id, some in captions.items() if some]
-        if len(videos) < _LEAST_VIDEOS:
-            raise ValueError(
-                f"index={config.index}: {len(videos)} of its videos have captions to learn from, "
-                f"and at least {_LEAST_VIDEOS} are needed"
-            )
-        videos = np.random.default_rng(config.seed).permutation(videos).tolist()
-        sentences = [caption for video_id in videos for caption in captions[video_id]]
-        own = np.repeat(np.arange(len(videos)), [len(captions[video_id]) for video_id in videos])
+    with Searcher.open(config.index, device=config.device) as searcher:
         tokens = searcher.encoder.tokens(sentences)
         queries = searcher.encoder.sentences(sentences)
-        whole = np.stack(list(reader.whole(videos).values()))
-        fingerprint = reader.manifest.settings.fingerprint
-    finally:
-        searcher.close()
     num_tested = int(config.test_share * len(videos))
     tested, trained = np.flatnonzero(own < num_tested), np.flatnonzero(own >= num_tested)
     shown = [frames[video_id] for video_id in videos]
@@ -80,6 +80,14 @@ def main(cfg: DictConfig) -> None:
         share = 100 * float(np.mean(np.array(found) <= k)) if found else None
         summary[f"R@{k}{name}"] = None if share is None else round(share, 1)
     command_line.print_json(summary)
+
+
+def _require_enough(videos: list[int], config: InteractionConfig) -> None:
+    if len(videos) < _LEAST_VIDEOS:
+        raise ValueError(
+            f"index={config.index}: {len(videos)} of its videos have captions to learn from, and "
+            f"at least {_LEAST_VIDEOS} are needed"
+        )
 
 
 def _best(query: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

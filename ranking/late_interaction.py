@@ -184,13 +184,14 @@ class InteractionWeights:
             token, frame = _head(tensors, "token", dim), _head(tensors, "frame", dim)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"{folder} holds no interaction weights that can be read ({_reason(error)}); "
-                "train them again"
+                f"reranker={folder}: holds no interaction weights that can be read "
+                f"({_reason(error)}); train them again"
             ) from error
         if fingerprint and of_model and fingerprint != of_model:
             raise ValueError(
-                f"{folder}: its weights were trained on another model's embeddings (fingerprint "
-                f"{of_model[:8]}, not {fingerprint[:8]}); train them again with this model"
+                f"reranker={folder}: its weights were trained on another model's embeddings "
+                f"(fingerprint {of_model[:8]}, not {fingerprint[:8]}); train them again with this "
+                "model"
             )
         return cls(token, frame, of_model)
 

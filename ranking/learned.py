@@ -142,14 +142,14 @@ class LearnedRanker:
             if isinstance(error, KeyError):
                 reason = f"its description lacks {error.args[0]}"
             raise ValueError(
-                f"{folder} holds no ranker that can be read ({reason}); train it again"
+                f"ranker={folder}: holds no ranker that can be read ({reason}); train it again"
             ) from error
-        lightgbm = _lightgbm()
+        lightgbm = require_lightgbm()
         try:
             booster = lightgbm.Booster(model_str=text)
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(
-                f"{folder} holds no ranker that can be read ({error}); train it again"
+                f"ranker={folder}: holds no ranker that can be read ({error}); train it again"
             ) from error
         return cls(booster, names)
 
@@ -205,7 +205,7 @@ def train_ranker(
     shuffled = np.random.default_rng(seed).permutation(different)
     is_held_out = np.isin(groups, shuffled[:num_held_out])
 
-    lightgbm = _lightgbm()
+    lightgbm = require_lightgbm()
     train, held_out = (
         lightgbm.Dataset(
             features[rows],
@@ -253,7 +253,12 @@ def _check_judged(
         )
 
 
-def _lightgbm() -> Any:
+def require_lightgbm() -> Any:
+    """LightGBM's module.
+
+    Raises:
+        ImportError: it is not installed; the remedy is named.
+    """
     try:
         import lightgbm
     except ImportError as error:

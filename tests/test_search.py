@@ -115,6 +115,23 @@ def test_question_that_cannot_be_answered_says_why(searcher, query, options, mes
         searcher.search(query, **options)
 
 
+def test_searcher_says_what_it_is_and_closes_itself(searcher):
+    with searcher as same:
+        assert same is searcher
+        folder = str(searcher.reader.folder)
+        assert repr(searcher) == (
+            f"Searcher(index={folder!r}, model='colours', videos=3, segments="
+            f"{searcher.reader.manifest.num_segments})"
+        )
+    with pytest.raises(Exception, match="closed"):
+        searcher.search("red")
+
+
+def test_path_given_as_words_gets_a_hint(searcher, caplog):
+    searcher.search("photo.jpg")
+    assert "taken as words" in caplog.text and "Path('photo.jpg')" in caplog.text
+
+
 # What a sentence means
 
 

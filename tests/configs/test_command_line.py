@@ -13,12 +13,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs import command_line, schema, train_schema
+from configs.arguments import quote
 from configs.command_line import (
     load_model_config,
     one_line,
     prepare_arguments,
     preset_names,
-    quote,
 )
 from tests.vision.conftest import FakeReader
 
@@ -117,6 +117,7 @@ def test_any_text_arrives_as_typed():
         "query=12",
         "query=a=b",
         "query=",
+        "query=null",
         "index=null",
         "video=/data/[1] it's, $HOME/a b.mp4",
     ],
@@ -128,7 +129,7 @@ def test_text_option_is_taken_literally(argument):
 
 
 def test_optional_text_can_be_taken_back():
-    assert compose_config("search", ["index=i", "query=null"]).query is None
+    assert compose_config("search", ["index=i", "where=null"]).where is None
     assert compose_config("train", ["data.val=null", "eval_only=true"]).data.val == []
 
 
@@ -271,12 +272,12 @@ def test_every_yaml_becomes_objects(file):
 @pytest.mark.parametrize(
     ("config_name", "argument", "parts"),
     [
-        ("search", "k=abc", ["k=abc", "Integer"]),
+        ("search", "k=abc", ["k=abc: must be a whole number"]),
         ("search", "k=0", ["k=0: must be at least 1"]),
         ("search", "k=[", ["["]),
         ("search", "k=1,2", ["k=1,2"]),
-        ("search", "level=clip", ["level=clip", "video, moment"]),
-        ("search", "json=maybe", ["json=maybe", "bool"]),
+        ("search", "level=clip", ["level=clip: must be one of video, moment"]),
+        ("search", "json=maybe", ["json=maybe: must be true or false"]),
         ("search", "min_confidence=1.5", ["min_confidence=1.5", "0 to 1"]),
         ("index", "sampling=unifrm", ["=unifrm: must be one of interval, keyframes, shots, unif"]),
         ("index", "sampling.every_seconds=0", ["sampling.every_seconds=0", "more than 0"]),
@@ -290,7 +291,7 @@ def test_every_yaml_becomes_objects(file):
         ("train", "sampling.skip_similar=nan", ["sampling.skip_similar=nan", "0 to 255"]),
         ("index", "decoding.decoder=ffmpeg", ["decoder=ffmpeg", "decord, pyav"]),
         ("index", "decoding.workers=-1", ["decoding.workers=-1", "0 or more"]),
-        ("index", "decoding.workers=two", ["decoding.workers=two", "Integer"]),
+        ("index", "decoding.workers=two", ["decoding.workers=two: must be a whole number"]),
         ("index", "decoding.timeout_seconds=0", ["decoding.timeout_seconds=0.0", "more than 0"]),
         ("train", "decoding.timeout_seconds=nan", ["decoding.timeout_seconds=nan", "more than 0"]),
         ("index", "decoding.memory_gb=0.9", ["decoding.memory_gb=0.9", "at least 1"]),
@@ -301,7 +302,7 @@ def test_every_yaml_becomes_objects(file):
         ("enrich", "ocr_confidence=1.1", ["ocr_confidence=1.1", "0 to 1"]),
         ("enrich", "ocr_pixels=31", ["ocr_pixels=31", "at least 32"]),
         ("enrich", "device=mps", ["device=mps", "auto, cpu, cuda"]),
-        ("train", "loop.epochs=many", ["loop.epochs=many", "Integer"]),
+        ("train", "loop.epochs=many", ["loop.epochs=many: must be a whole number"]),
         ("train", "experiment=clip4clip", ["experiment=clip4clip: must be one of clip4clip_mean"]),
         ("train", "experiment=", ["experiment=: must be one of"]),
     ],

@@ -77,9 +77,9 @@ def options_of(schema, prefix=""):
             yield f"{prefix}{field.name}", field.metadata
 
 
-@pytest.mark.parametrize("name", sorted(command_line._SCHEMAS))
+@pytest.mark.parametrize("name", sorted(command_line.SCHEMAS))
 def test_every_option_that_speaks_of_a_folder_or_a_file_is_a_path(name):
-    for option, metadata in options_of(command_line._SCHEMAS[name]):
+    for option, metadata in options_of(command_line.SCHEMAS[name]):
         text = metadata["help"]
         if text.startswith(("folder", "the folder", "file", "a folder", "an image to", "a .jsonl")):
             assert metadata["is_path"], option

@@ -39,7 +39,7 @@ def _config(name: str, arguments: list[str]) -> DictConfig:
     """The YAML's values with those of the arguments, as Hydra would compose them."""
     values = cast(DictConfig, OmegaConf.load(PROJECT / "configs" / f"{name}.yaml"))
     own = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
-    config = OmegaConf.merge(OmegaConf.structured(command_line._SCHEMAS[name]), own)
+    config = OmegaConf.merge(OmegaConf.structured(command_line.SCHEMAS[name]), own)
     for part in values.defaults:
         if "decoding" in part:
             config.decoding = command_line.load_decoding_config()

@@ -1,0 +1,235 @@
+"""A user's mistakes are said before a model is loaded, with the option's name, in one line."""
+
+import json
+import logging
+import os
+import sys
+from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import search
+import vision
+from configs import command_line
+from indexing.writer import IndexWriter
+from search import Searcher
+from tests.indexing.small_index import SETTINGS, video_of
+
+SAMPLING = {
+    "kind": "interval",
+    "every_seconds": 1.0,
+    "min_frames": 8,
+    "max_frames": 100,
+    "skip_similar": 0.0,
+}
+
+
+@pytest.fixture
+def index(tmp_path):
+    settings = replace(SETTINGS, sampling=SAMPLING)
+    with IndexWriter(tmp_path / "index", settings) as writer:
+        for i in range(5):
+            writer.add(*video_of(f"{i}.mp4", np.eye(8)[i : i + 2], metadata={"year": i}))
+        writer.publish()
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def say(monkeypatch, capsys):
+    """Runs a program in this process; returns its one line on stderr."""
+
+    def no_model(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(vision, "load_model", no_model)
+    monkeypatch.setattr(vision, "start_decode_server", no_model)
+    monkeypatch.setattr(os, "nice", lambda increment: 0)
+    monkeypatch.delenv("REELSEEK_TRACEBACK", raising=False)
+    monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
+
+    def run(program, name, *arguments):
+        main = import_module(program).main
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            command_line.run(main, config_name=name, usage="")
+        printed = capsys.readouterr()
+        assert (end.value.code, printed.out) == (2, ""), printed.err
+        (line,) = [line for line in printed.err.splitlines() if not line.startswith("WARNING")]
+        assert line.startswith("error: ")
+        return line.removeprefix("error: ")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["query=a", "where=year <"], "where=year <: expected a value"),
+        (["query=a", "where=yeer = 1"], "where=yeer = 1: no video has the field 'yeer'"),
+        (["query= "], "query is empty"),
+        (["image=TMP/none.jpg"], "image=TMP/none.jpg: no such file"),
+        (["image=TMP"], "image=TMP: is not a file"),
+        (["video=TMP/pipe.mp4"], "video=TMP/pipe.mp4: is not a file"),
+        (["query=a", "page=TMP"], "page=TMP: is a folder; name a file in it"),
+        (["query=a", "page=TMP/none/a.html"], "page=TMP/none/a.html: there is no folder TMP/none"),
+        (["query=a", "ranker=TMP/none"], "ranker=TMP/none: holds no ranker"),
+        (["query=a", "reranker=TMP/none"], "reranker=TMP/none: holds no interaction weights"),
+        (["query=a", "sources=[picture,wrods]"], "sources=wrods: must be one of picture, words"),
+        (["query=a", "device=cuad"], "device=cuad: must be auto, cpu, cuda or cuda:N"),
+        (["query=a", "device=cuda:x"], "device=cuda:x: must be auto"),
+        (["query=a", "model=minni"], "model=minni is unknown and no such folder exists; near"),
+    ],
+)
+def test_search(say, index, tmp_path, arguments, line):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    filled = [argument.replace("TMP", str(tmp_path)) for argument in arguments]
+    assert say("search", "search", f"index={index}", *filled).startswith(
+        line.replace("TMP", str(tmp_path))
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["sampling=uniform"], "was built with sampling"),
+        (["index.kind=IVFF4"], "index.kind=IVFF4: must be auto, flat"),
+        (["device=cuad"], "device=cuad: must be"),
+        (
+            ["model=ViT-B-23"],
+            "model=ViT-B-23 is unknown and no such folder exists",
+        ),
+        (["precision=fp15"], "precision=fp15: must be auto, fp32 or bf16"),
+        (["videos=TMP/none"], "videos=TMP/none: no such file or folder"),
+        (["index=TMP"], "index=TMP: the folder holds other files"),
+        (["index=TMP/a.mp4"], "index=TMP/a.mp4: TMP/a.mp4 is not a folder"),
+    ],
+)
+def test_indexing(say, index, tmp_path, arguments, part):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    given = {"videos": f"{tmp_path}/a.mp4", "index": str(index)}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        given[name] = value.replace("TMP", str(tmp_path))
+    line = say("indexing.__main__", "index", *(f"{name}={value}" for name, value in given.items()))
+    assert part.replace("TMP", str(tmp_path)) in line
+
+
+def test_locked_index(say, index, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    with IndexWriter(index):
+        expected = f"index={index}: another process is writing it; wait until it has finished"
+        given = f"index={index}"
+        assert say("indexing.__main__", "index", f"videos={tmp_path}/a.mp4", given) == expected
+        assert say("indexing.enrich", "enrich", given, "ocr=true") == expected
+        assert say("indexing.delete", "delete", given, "keys=1.mp4") == expected
+        assert say("indexing.repair", "repair", given) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("status", []),
+        ("verify", []),
+        ("repair", []),
+        ("migrate", []),
+        ("delete", ["keys=a"]),
+        ("enrich", ["ocr=true"]),
+        ("export", ["output=o"]),
+    ],
+)
+def test_folder_that_is_no_index(say, tmp_path, name, arguments):
+    for folder in (tmp_path / "none", tmp_path):
+        (tmp_path / "a.txt").touch()
+        line = say(f"indexing.{name}", name, f"index={folder}", *arguments)
+        assert line.startswith(f"index={folder}: ")
+
+
+def test_sources_that_are_no_indexes(say, index, tmp_path):
+    for name, found in (("none", "no such folder"), (".", "is not an index")):
+        given = f"sources=[{index},{tmp_path / name}]"
+        line = say("indexing.merge", "merge", f"index={tmp_path}/all", given)
+        assert line.startswith(f"sources={tmp_path / name}: {found}")
+
+
+def test_folder_that_cannot_be_written(say, index, tmp_path):
+    (tmp_path / "file").touch()
+    output = f"output={tmp_path}/file/o"
+    judgements = tmp_path / "j.jsonl"
+    judgements.write_text(json.dumps({"query": "a", "video": "1.mp4", "relevance": 1}))
+    for program, name, more in [
+        ("indexing.export", "export", []),
+        ("ranking.interaction", "interaction", []),
+        ("ranking.__main__", "ranker", [f"judgements={judgements}"]),
+    ]:
+        line = say(program, name, f"index={index}", output, *more)
+        assert line == f"{output}: {tmp_path}/file is not a folder; name another"
+
+
+def test_what_is_to_be_learned_from(say, index, tmp_path):
+    where = [f"index={index}", f"output={tmp_path}/o"]
+    line = say("ranking.interaction", "interaction", *where)
+    assert line.startswith(f"index={index}: 0 of its videos have captions")
+    judgements = tmp_path / "j.jsonl"
+    judgements.write_text(json.dumps({"query": "a", "video": "none.mp4", "relevance": 1}))
+    line = say("ranking.__main__", "ranker", *where, f"judgements={judgements}")
+    assert line == f"judgements={judgements}: none of its videos is in index={index}"
+    assert not (tmp_path / "o").exists()
+
+
+def test_speech_model_that_is_not_there(say, index, tmp_path):
+    pytest.importorskip("faster_whisper")
+    given = [f"index={index}", "speech=true", f"speech_model={tmp_path}/none"]
+    line = say("indexing.enrich", "enrich", *given)
+    assert line.startswith(f"speech_model={tmp_path}/none: no such folder")
+
+
+# In Python.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"index": 5}, "index must be a path, as a str or Path, not int"),
+        ({"index": None}, "index must be a path"),
+        ({"model": 5}, "model must be the name of a model"),
+        ({"device": 0}, "device must be a str such as auto, cpu or cuda, not int"),
+        ({"ranker": True}, "ranker must be a path, as a str or Path, or None, not bool"),
+        ({"log_queries": "yes"}, "log_queries must be True or False, not str"),
+    ],
+)
+def test_wrong_type_of_what_is_opened(options, message):
+    with pytest.raises(TypeError, match=message):
+        Searcher.open(**{"index": "i", **options})
+
+
+def test_questions_are_checked_before_the_index_is_opened(monkeypatch):
+    monkeypatch.setattr(Searcher, "open", None)
+    with pytest.raises(ValueError, match="k=0: must be at least 1"):
+        search.search("red", index="none", k=0)
+    with pytest.raises(TypeError, match="query must be a sentence"):
+        search.search(5, index="none")
+
+
+def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index, tmp_path):
+    def no_encoder(*_, **__):
+        raise ValueError("that is far enough")
+
+    model = SimpleNamespace(spec=SimpleNamespace(name="mini"))
+    monkeypatch.setattr(vision, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(vision, "start_decode_server", lambda: None)
+    monkeypatch.setattr(vision, "FrameEncoder", no_encoder)
+    monkeypatch.setattr(os, "nice", lambda increment: 0)
+    monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    main = import_module("indexing.__main__").main
+    for folder, is_hinted in ((tmp_path / "new", True), (index, False)):
+        given = [f"videos={tmp_path}/a.mp4", f"index={folder}"]
+        monkeypatch.setattr(sys, "argv", ["indexing", *given])
+        with pytest.raises(SystemExit):
+            command_line.run(main, config_name="index", usage="")
+        errors = capsys.readouterr().err
+        assert "that is far enough" in errors
+        assert ("model=mini is the small" in errors) == is_hinted
