@@ -2,17 +2,25 @@
 # Needed beforehand: Python 3.10 or newer with venv and pip, git, make.
 
 PYTHON ?= python3
+VENV ?= .venv
 UV_VERSION := 0.13.9
-BIN := .venv/bin
-INSTALLED := .venv/installed
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test test-pythons lint format lock clean
 
 demo: $(INSTALLED) ## index sample videos, ask questions with known answers, write demo/page.html
 	$(BIN)/python examples/demo.py
 
-test: $(INSTALLED) ## the test suite: no network, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest
+# Tests of one file stay in one process, which makes what they share once.
+test: $(INSTALLED) ## the test suite: no network, on all cores
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+
+test-pythons: ## the test suite on each Python from 3.10 on that is found, one after the other
+	@set -e; for python in $$(.ci/pythons); do \
+	  echo "== $$python: $$($$python --version)"; \
+	  $(MAKE) test PYTHON=$$python VENV=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	done
 
 lint: $(INSTALLED) ## style, format and types
 	$(BIN)/ruff check .
@@ -29,13 +37,13 @@ lock: $(INSTALLED) ## choose versions anew after a change of pyproject.toml
 	  --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv .venv-3.* demo build *.egg-info
 
 # The lock serves as a constraint: it fixes version and hash of whatever pyproject.toml asks for.
 # Bytecode is compiled now, so that the first command need not.
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock \
 	  --compile-bytecode --group dev --editable '.[demo,entities,lexical,ocr,openvino,parquet,query,ranker,shots,speech,train]'

@@ -1,5 +1,6 @@
 """Videos with known colours at known times, a model that sees only colour, and the real `mini`."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +33,13 @@ from vision import (
 from vision.file_content import why_unreadable
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Processes of pytest-xdist, and what tests start, share the cores.
+_NUM_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _NUM_PROCESSES > 1:
+    _NUM_THREADS = max(1, (os.cpu_count() or 1) // _NUM_PROCESSES)
+    os.environ.setdefault("OMP_NUM_THREADS", str(_NUM_THREADS))
+    torch.set_num_threads(_NUM_THREADS)
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 
