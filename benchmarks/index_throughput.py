@@ -3,7 +3,8 @@
     python benchmarks/index_throughput.py videos=PATH [rounds=5] [num_videos=60] [model=mini]
 
 The plain loop: decord in this process, frame by frame through the model's own PIL transform, one
-video at a time, float32. Both see the same uniform frames. The two are interleaved, and medians
+video at a time, float32. Both see the same uniform frames; this project's pipeline also with each
+frame kept on disk as soon as it is encoded, as an index is made. All are interleaved, and medians
 with their spread are printed, with what one core needs for decoding alone (resizing included) and
 for encoding alone, each by this project's own code: their sum over what all cores had time for is
 the share of the machine that was used. What happens once, before the first frame, is timed apart.
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -24,10 +26,13 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from indexing import VideoItem, collect_videos  # noqa: E402
+from indexing.catalogue import FileStamp  # noqa: E402
 from indexing.pipeline import encode_videos  # noqa: E402
+from indexing.unfinished import UnfinishedVideo, UnfinishedVideos  # noqa: E402
 from vision import (  # noqa: E402
     DecodePool,
     DualEncoder,
+    FileContent,
     FrameEncoder,
     FrameSettings,
     UniformSampler,
@@ -64,6 +69,27 @@ def plain_loop(items: list[VideoItem], model: DualEncoder) -> torch.Tensor:
 def this_pipeline(items: list[VideoItem], encoder: FrameEncoder, pool: DecodePool) -> torch.Tensor:
     videos = ((i, item.path) for i, item in enumerate(items))
     encoded = {v.tag: v.embeddings for v in encode_videos(videos, encoder=encoder, pool=pool)}
+    return torch.stack([mean_pool(encoded[i]) for i in range(len(items))])
+
+
+def with_frames_kept(
+    items: list[VideoItem], encoder: FrameEncoder, pool: DecodePool
+) -> torch.Tensor:
+    """As an index is made: each file is read for its hash, and each frame kept once encoded."""
+    with TemporaryDirectory() as folder:
+        unfinished = UnfinishedVideos(
+            Path(folder, "unfinished"), settings="{}", embedding_dim=encoder.embedding_dim
+        )
+
+        def admit(tag: int, content: FileContent) -> UnfinishedVideo:
+            # Copies have one content: the tag tells them apart.
+            return unfinished.open(FileStamp(0, 0, f"{tag:08d}{content.sha256}"))
+
+        videos = ((i, item.path) for i, item in enumerate(items))
+        encoded = {}
+        for video in encode_videos(videos, encoder=encoder, pool=pool, admit=admit):
+            encoded[video.tag] = video.embeddings
+        unfinished.close()
     return torch.stack([mean_pool(encoded[i]) for i in range(len(items))])
 
 
@@ -116,6 +142,7 @@ def main() -> None:
     tasks: dict[str, Callable[[], torch.Tensor]] = {
         "plain": lambda: plain_loop(items, model),
         "this": lambda: this_pipeline(items, encoder, pool),
+        "this, frames kept": lambda: with_frames_kept(items, encoder, pool),
         "decode, 1 core": lambda: on_one_core(lambda: decode_alone(items, settings)),
         "encode, 1 core": lambda: one_stream.encode(pixels),
         "encode, all cores": lambda: encoder.encode(pixels),
@@ -140,6 +167,7 @@ def main() -> None:
         )
     print("once: " + ", ".join(f"{name} {value:.1f} s" for name, value in once.items()))
     ratios = [p / t for p, t in zip(seconds["plain"], seconds["this"], strict=True)]
+    kept = [k / t for k, t in zip(seconds["this, frames kept"], seconds["this"], strict=True)]
     work = median["decode, 1 core"] + median["encode, 1 core"]
     work_together = median["decode, 1 core"] + num_cores * median["encode, all cores"]
     summary = {
@@ -148,6 +176,8 @@ def main() -> None:
         "frames_per_second": round(len(pixels) / median["this"], 1),
         "ratio_to_plain_loop": round(statistics.median(ratios), 2),
         "ratio_spread": [round(min(ratios), 2), round(max(ratios), 2)],
+        "time_with_frames_kept": round(statistics.median(kept), 3),
+        "time_with_frames_kept_spread": [round(min(kept), 3), round(max(kept), 3)],
         "share_of_cores": round(work / (num_cores * median["this"]), 3),
         "share_of_cores_encoding_together": round(work_together / (num_cores * median["this"]), 3),
         "mean_cosine_to_plain_loop": round(float(agreement), 4),

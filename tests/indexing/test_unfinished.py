@@ -1,5 +1,6 @@
 """What is encoded and not in the index yet: its files, and runs that come back to them."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from indexing.unfinished import FinishedVideo, UnfinishedVideos
 from indexing.writer import IndexWriter
 from tests.conftest import COLOURS, InProcessPool
 from tests.indexing.conftest import SAMPLER, ColourIndex, WatchedEncoder
+from tests.indexing.test_crashes import disk_of, leave_free
 from vision import FrameSettings
 
 RED, GREEN, BLUE = COLOURS.values()
@@ -325,6 +327,39 @@ def test_frames_of_what_is_in_the_index_are_dropped(new_index, videos):
         other.append(rows(1), [0.0], [0], first_row=0, first_frame=0)
     with IndexWriter(index.folder) as writer:
         assert writer.unfinished.contents() == [STAMP.content_sha256[:32]]
+
+
+@pytest.mark.parametrize("num_batches", [5, 25, 200])
+def test_run_on_a_disk_that_fills_up_says_so_and_the_next_goes_on(
+    new_index, videos, tmp_path, num_batches
+):
+    """While frames are encoded, or only when the index is published."""
+    whole = new_index("whole")
+    sizes = count_frames(whole)
+    whole.update(videos)
+    with disk_of(tmp_path / "disk", "3m") as disk:
+        index = new_index("disk/index")
+        before = []
+
+        def fill_up(pixels):
+            if len(before) == num_batches or sum(before) + len(pixels) == sum(sizes):
+                leave_free(disk, 0)
+            before.append(len(pixels))
+
+        index.encoder.before_encoding = fill_up
+        with pytest.raises(OSError) as full:
+            index.update(videos)
+        assert full.value.errno == errno.ENOSPC
+        assert str(full.value.filename).startswith(str(index.folder))
+        assert not list(index.folder.rglob("*.tmp"))
+        (disk / "ballast").unlink()
+        again = count_frames(index)
+        summary = index.update(videos)
+        assert (summary.indexed + summary.unchanged, summary.searchable) == (12, 12)
+        # What came back from the encoder when there was no room is encoded again.
+        in_flight = 3 * (2 * index.encoder.num_parallel + 2)
+        assert sum(before) + sum(again) <= sum(sizes) + in_flight
+        assert_same_index(index, whole)
 
 
 def test_settings_are_told_apart(new_index, videos):
