@@ -118,6 +118,11 @@ def _work(connection: Connection, function: Callable[[Any], Any], paths: Sequenc
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):  # whoever reads what this process writes is not to wait for it
             os.dup2(nowhere, stream)
+        # Nor is this process's lock to be held, or another to be kept alive, by one that hangs.
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor > 2 and descriptor != connection.fileno():
+                with suppress(OSError):
+                    os.close(descriptor)
         for path in paths:
             try:
                 answer: Any = function(path)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -292,11 +292,16 @@ def be_a_worker(memory_bytes: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
-    # The server lives as long as anyone holds this end of its pipe: only the parent is to.
-    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
-    if alive is not None:
-        os.close(alive)
-        forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
+    # The server and the resource tracker live as long as anyone holds these ends of their pipes:
+    # only the parent is to, which a worker that hangs in the kernel may outlive.
+    for holder, name in (
+        (forkserver._forkserver, "_forkserver_alive_fd"),  # type: ignore[attr-defined]
+        (resource_tracker._resource_tracker, "_fd"),  # type: ignore[attr-defined]
+    ):
+        descriptor = getattr(holder, name, None)
+        if descriptor is not None:
+            os.close(descriptor)
+            setattr(holder, name, None)
     if sys.platform == "linux":
         import resource
 
