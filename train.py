@@ -15,8 +15,6 @@ from configs import command_line
 from configs.train_schema import TrainConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from training.lists import RunLists
 
 logger = logging.getLogger(__name__)
@@ -122,44 +120,34 @@ def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None
 
 def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
     """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
-    from indexing import encode_captioned, measure
+    from indexing import measure
     from ranking.evaluation import measure_sources
     from search import Searcher
-    from text import TextEncoder, Tokenizer, everyday_queries
-    from training.lists import warn_of_failed
-    from vision import FrameEncoder, load_model, start_decode_server
+    from text import everyday_queries
+    from training.evaluation import Evaluator, sample_bank
+    from vision import load_model, start_decode_server
 
-    bank = lists.train.captions
     start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
-    encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
-    with config.decoding.pool(config.sampling, model.preprocessing) as pool:
-        videos = encode_captioned(lists.val.items, encoder=encoder, pool=pool)
-    warn_of_failed(lists.val.uncaptioned)
-    num_failed = len(videos.failed) + len(lists.val.uncaptioned)
-    text_encoder = TextEncoder(
-        model.clip,
-        Tokenizer(model.tokenize, context_length=model.context_length),
-        device=encoder.device,
-    )
-
-    def similarity(sentences: list[str]) -> "np.ndarray":
-        return (text_encoder.encode(sentences) @ videos.embeddings.T).numpy()
-
-    queries = text_encoder.encode(videos.captions)
+    evaluator = Evaluator(config, model)
+    videos = evaluator.embed_videos(lists.val)
+    bank = sample_bank(lists.train.captions)
+    embeddings = evaluator.embed_texts([*videos.captions, *bank])
+    similarity = (embeddings @ videos.embeddings.T).numpy()
+    num_queries = len(videos.captions)
     metrics = measure(
-        (queries @ videos.embeddings.T).numpy(),
+        similarity[:num_queries],
         videos.caption_video,
         temperature=(-model.clip.logit_scale.detach()).exp().item(),
-        bank_similarity=similarity(bank) if bank else None,
+        bank_similarity=similarity[num_queries:] if bank else None,
         num_bootstrap=config.num_bootstrap,
     )
     metrics["sources"] = measure_sources(
         videos,
-        open_searcher=lambda reader: Searcher(reader, model, device=str(encoder.device)),
-        sentences=text_encoder.encode(everyday_queries()).numpy(),
+        open_searcher=lambda reader: Searcher(reader, model, device=config.device),
+        sentences=evaluator.embed_texts(everyday_queries()).numpy(),
     )
-    return metrics | {"num_failed": num_failed, "fingerprint": model.fingerprint}
+    return metrics | {"num_failed": len(videos.failed), "fingerprint": model.fingerprint}
 
 
 if __name__ == "__main__":

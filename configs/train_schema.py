@@ -38,7 +38,9 @@ class DataConfig:
     captions: str | None = path_option(
         "file of captions, where a published list has none itself", None
     )
-    cache: str | None = path_option("folder of decoded frames; default: in the user's cache", None)
+    cache: str | None = path_option(
+        "folder of decoded frames and captions' features; default: in the user's cache", None
+    )
     weights: dict[str, float] = option(
         "data.weights.SOURCE=W: how often in an epoch the pairs are seen of what a list calls "
         "`source`, or of the list of this name; others once",

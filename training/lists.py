@@ -113,16 +113,20 @@ def read_lists(
 
 def missing_files(items: Iterable[VideoItem]) -> list[Failure]:
     """The videos whose files are not there."""
-    missing = []
-    for item in items:
-        try:
-            is_folder = stat.S_ISDIR(item.path.stat().st_mode)
-        except OSError as error:
-            missing.append((str(item.path), (error.strerror or str(error)).lower()))
-        else:
-            if is_folder:
-                missing.append((str(item.path), "is a directory"))
-    return missing
+    reasons = ((str(item.path), why_missing(item.path)) for item in items)
+    return [(path, reason) for path, reason in reasons if reason]
+
+
+def why_missing(path: Path) -> str:
+    """Why there is no file to read; empty where there is one."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    if stat.S_ISDIR(mode):
+        return "is a directory"
+    # A pipe would be waited for.
+    return "" if stat.S_ISREG(mode) else "is a pipe, a socket or a device"
 
 
 def are_too_many(failed: Sequence[Failure], *, num_videos: int, max_failed: float) -> bool:

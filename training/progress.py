@@ -1,9 +1,11 @@
 """What a person sees of a run while it goes on: steps, time left, and how much of it is waiting."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from indexing.progress import progress_bar
 from training.curves import Record
 
 
@@ -17,19 +19,12 @@ class StepProgress:
     """
 
     def __init__(self, *, num_steps: int, first_step: int = 0, show: bool = True) -> None:
-        import sys
-
-        from tqdm import tqdm
-
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=num_steps,
             initial=first_step,
             desc="training",
             unit="step",
             disable=not show,
-            dynamic_ncols=is_terminal,
-            mininterval=0.2 if is_terminal else 15.0,
         )
         self._started = time.monotonic()
         self._waited = 0.0
@@ -60,7 +55,11 @@ class StepProgress:
             for side in ("t2v", "v2t")
         )
         if not self._bar.disable:
-            self._bar.write(f"step {record['step']:>6}  {recalls}", file=self._bar.fp)
+            line = f"step {record['step']:>6}  {recalls}"
+            if sys.stderr.isatty():
+                self._bar.write(line, file=self._bar.fp)
+            else:
+                print(line, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()

@@ -1,9 +1,9 @@
 """A configuration and a model -> a trained model in a folder: the parts of a run, put together."""
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,27 @@ from training.checkpoints import Checkpoints, RunState
 from training.checks import plain_options, require_same_run
 from training.curves import EventLog, draw_curves
 from training.data import assemble
-from training.frame_cache import CacheContents, CachedVideo, FrameCache, PixelEncoder
+from training.frame_cache import CacheContents, CachedVideo
+from training.frames import CachedFrames
 from training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
 from training.network import Network
 from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
 from training.optimizer import make_optimizer
 from training.processes import Processes
 from training.progress import StepProgress
-from training.texts import prepare_texts
-from training.towers import trunk_fingerprint
+from training.texts import TextFeatures, tokenize
 from training.trainer import LoopSettings, Trainer
 from training.validation import Validation
 from vision import (
     DualEncoder,
-    FrameEncoder,
     choose_precision,
     make_pooling,
     save_model,
 )
 
 logger = logging.getLogger(__name__)
+
+PrepareTexts = Callable[..., torch.Tensor]  # (sentences, max_tokens=0) -> (N, ...)
 
 
 def train(
@@ -78,15 +79,18 @@ def train(
     torch.manual_seed(config.loop.seed)  # of a pooling's new weights
     network = make_network(config, model)
     cached = _cache_frames(config, model, network, lists, processes=processes, stop=stop)
+    network.to(processes.device)
+    if not processes.any(bool(stop)):
+        texts = _prepare_texts(config, model, network, lists, processes=processes, stop=stop)
     if processes.any(bool(stop)):
         return False
     if processes.is_first:
         warn_of_overlap(lists.train.items, lists.val.items)
     trainer = _make_trainer(
         config,
-        network.to(processes.device),
-        model,
+        network,
         cached=cached,
+        prepare_texts=texts,
         lists=lists,
         processes=processes,
         checkpoints=checkpoints,
@@ -141,29 +145,11 @@ def _cache_frames(
 ) -> dict[str, CachedVideo]:
     """The frames of all videos that can be had, by key: features where the image trunk is frozen,
     else pixels. The first process makes what is not there yet."""
-    description: dict[str, Any] = {
-        "sampling": asdict(config.sampling),
-        "preprocessing": model.preprocessing.as_dict(),
-    }
-    encoder: FrameEncoder | PixelEncoder = PixelEncoder(model.preprocessing)
-    if not network.image.plan.trunk_trains:
-        encoder = FrameEncoder(
-            model,
-            device=config.device,
-            precision=config.precision,
-            compiled=True,
-            trunk=network.image.trunk,
-        )
-        description |= {
-            "trunk": trunk_fingerprint(network.image.trunk),
-            "precision": str(encoder.dtype),
-            "engine": encoder.engine,
-        }
-    cache = FrameCache(cache_folder(config.data), description)
+    trunk = None if network.image.plan.trunk_trains else network.image.trunk
+    frames = CachedFrames(config, model, trunk)
 
     def fill() -> CacheContents:
-        with config.decoding.pool(config.sampling, model.preprocessing) as pool:
-            filled = cache.fill(lists.items, encoder=encoder, pool=pool, stop=stop)
+        filled = frames.fill(lists.items, stop=stop, with_times=True)
         if not stop:
             check_failed(
                 [*lists.uncaptioned, *filled.failed],
@@ -173,15 +159,43 @@ def _cache_frames(
             )
         return filled
 
-    return cache.videos(processes.from_first(fill).contents)
+    return frames.cache.videos(processes.from_first(fill).contents)
+
+
+def _prepare_texts(
+    config: TrainConfig,
+    model: DualEncoder,
+    network: Network,
+    lists: RunLists,
+    *,
+    processes: Processes,
+    stop: StopRequest,
+) -> PrepareTexts:
+    """How captions become what the network takes; where these are a frozen trunk's features, the
+    first process makes what is not in the cache yet."""
+    if network.text.plan.trunk_trains:
+        return functools.partial(tokenize, model=model)
+    root, device = cache_folder(config.data), processes.device
+    features = TextFeatures(model, network.text.trunk, root, device=device)
+
+    def fill() -> None:
+        for captions, max_tokens in (
+            (lists.train.captions, config.data.max_tokens),
+            (lists.val.captions, 0),
+        ):
+            if captions and not stop:
+                features.fill(captions, stop=stop, max_tokens=max_tokens)
+
+    processes.from_first(fill)
+    return features
 
 
 def _make_trainer(
     config: TrainConfig,
     network: Network,
-    model: DualEncoder,
     *,
     cached: dict[str, CachedVideo],
+    prepare_texts: PrepareTexts,
     lists: RunLists,
     processes: Processes,
     checkpoints: Checkpoints,
@@ -199,13 +213,7 @@ def _make_trainer(
         collection.videos,
         collection.captions,
         collection.sources,
-        text=prepare_texts(
-            sentences,
-            model,
-            network,
-            device=processes.device,
-            max_tokens=config.data.max_tokens,
-        ),
+        text=prepare_texts(sentences, max_tokens=config.data.max_tokens),
         sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
         frames_each=loop.frames_each,
         flip=loop.flip,
@@ -217,8 +225,7 @@ def _make_trainer(
         if not val.videos:
             raise ValueError(f"data.val={config.data.val}: none of its videos can be decoded")
         captions = [caption for own in val.captions for caption in own]
-        texts = prepare_texts(captions, model, network, device=processes.device)
-        validation = Validation(val, texts, device=processes.device)
+        validation = Validation(val, prepare_texts(captions), device=processes.device)
     return Trainer(
         network,
         objective=_make_objective(config, processes),

@@ -1,14 +1,83 @@
 """Captions -> what of them a network takes: tokens, or features of a trunk that does not train."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
+from indexing.progress import progress_bar
+from indexing.stopping import StopRequest
 from text import trimmed
 from training.network import Network
+from training.row_store import NamedRows, PartWriter, RowStore
+from training.towers import trunk_fingerprint
 from vision import DualEncoder
 
 _BATCH_SENTENCES = 256
+
+
+class TextFeatures:
+    """What the trunk of a text tower makes of sentences, kept in a cache for other runs: features
+    are found by the trunk's weights and by the tokens, so that models with one trunk share them.
+
+    Args:
+        model: its tokenizer.
+        trunk: `(B, L)` tokens to `(B, F)` features; on its device.
+        root: folder of all caches.
+        device: of the trunk.
+    """
+
+    def __init__(
+        self, model: DualEncoder, trunk: nn.Module, root: Path, *, device: torch.device
+    ) -> None:
+        self._model = model
+        self._trunk = trunk
+        self._device = device
+        description = {"text_trunk": trunk_fingerprint(trunk), "device": device.type}
+        self._store = RowStore(root, description, list_name="texts.jsonl")
+
+    def fill(
+        self, sentences: Sequence[str], *, stop: StopRequest, max_tokens: int = 0, show: bool = True
+    ) -> None:
+        """Computes what is not here yet, or until it is asked to stop.
+
+        Raises:
+            ValueError: the cache's folder cannot be written.
+        """
+        tokens = tokenize(sentences, self._model, max_tokens)
+        with self._store.locked():
+            names = _names(tokens)
+            wanted = {name: n for n, name in enumerate(names) if name not in self._store}
+            numbers = torch.tensor(list(wanted.values()), dtype=torch.int64)
+            writer = PartWriter(self._store)
+            progress = progress_bar(
+                total=len(numbers), desc="reading captions", unit="caption", disable=not show
+            )
+            with progress:
+                for places, features in compute_features(
+                    tokens[numbers], self._trunk, self._model.clip, device=self._device
+                ):
+                    rows = features.numpy()
+                    for place, row in zip(places.tolist(), rows, strict=True):
+                        writer.add(NamedRows(names[numbers[place]], row[None]))
+                    progress.update(len(places))
+                    if stop:
+                        break
+            writer.flush()
+
+    def __call__(self, sentences: Sequence[str], *, max_tokens: int = 0) -> torch.Tensor:
+        """`(N, F)` float32, of sentences that `fill` has seen with the same `max_tokens`.
+
+        Raises:
+            ValueError: the cache is damaged.
+        """
+        self._store.read()
+        names = _names(tokenize(sentences, self._model, max_tokens))
+        return torch.from_numpy(np.concatenate([self._store.rows(name) for name in names]))
 
 
 def prepare_texts(
@@ -19,29 +88,38 @@ def prepare_texts(
     device: torch.device,
     max_tokens: int = 0,
 ) -> torch.Tensor:
-    """Tokens `(N, L)` int64 where the text trunk trains, else its features `(N, F)` float32.
-
-    Features are computed once and kept in memory: 4 F bytes for a sentence.
+    """Tokens `(N, L)` int64 where the text trunk trains, else its features `(N, F)` float32,
+    computed now.
 
     Args:
         max_tokens: longer sentences are cut to it; 0 for as many as the model reads.
     """
-    tokens = _tokens(sentences, model, max_tokens or model.context_length)
+    tokens = tokenize(sentences, model, max_tokens)
     if network.text.plan.trunk_trains:
         return tokens
-    features = []
+    features: list[Any] = [None] * len(tokens)
+    for places, part in compute_features(tokens, network.text.trunk, model.clip, device=device):
+        for place, row in zip(places.tolist(), part, strict=True):
+            features[place] = row
+    return torch.stack(features)
+
+
+def compute_features(
+    tokens: torch.Tensor, trunk: nn.Module, clip: Any, *, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields places in `tokens` and the trunk's features of these, `(n, F)` float32 on the CPU."""
     order = (tokens != 0).sum(dim=1).argsort()  # of about equal length together: less padding
-    with torch.inference_mode():
-        for places in order.split(_BATCH_SENTENCES):
-            part = trimmed(tokens[places], model.clip).to(device)
-            output = network.text.trunk(part)
+    for places in order.split(_BATCH_SENTENCES) if len(order) else ():
+        with torch.inference_mode():
+            output = trunk(trimmed(tokens[places], clip).to(device))
             output = output[0] if isinstance(output, tuple) else output
-            features.append(output.float().cpu())
-    return torch.cat(features)[order.argsort()].clone()
+            features = output.float().cpu()
+        yield places, features.clone()
 
 
-def _tokens(sentences: Sequence[str], model: DualEncoder, max_tokens: int) -> torch.Tensor:
-    length = min(max_tokens, model.context_length)
+def tokenize(sentences: Sequence[str], model: DualEncoder, max_tokens: int = 0) -> torch.Tensor:
+    """`(N, L)` int64; longer sentences are cut to `max_tokens`, 0 for what the model reads."""
+    length = min(max_tokens or model.context_length, model.context_length)
     parts = [
         model.tokenize(list(sentences[first : first + _BATCH_SENTENCES]), context_length=length)
         for first in range(0, len(sentences), _BATCH_SENTENCES)
@@ -49,3 +127,10 @@ def _tokens(sentences: Sequence[str], model: DualEncoder, max_tokens: int) -> to
     # Only some towers read less than their whole context.
     padded = torch.nn.functional.pad(torch.cat(parts), (0, model.context_length - length))
     return trimmed(padded, model.clip)
+
+
+def _names(tokens: torch.Tensor) -> list[str]:
+    """A name for each row of tokens; how many zeros pad it means nothing."""
+    return [
+        hashlib.sha256(np.trim_zeros(row, "b").tobytes()).hexdigest()[:32] for row in tokens.numpy()
+    ]

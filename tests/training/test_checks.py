@@ -1,12 +1,15 @@
 """What is refused before a model is loaded or a frame decoded."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from indexing import VideoItem
 from tests.command_lines import PROJECT
 from tests.training.test_run import COLOURS, Collection, assert_mistake, run_here, write_list
+from training.lists import missing_files
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,19 @@ def test_evaluated_list_whose_videos_are_all_missing(collection, tmp_path):
     some = write_list(tmp_path / "some.jsonl", {"none.mp4": ["a"]})
     done = run_here(*collection.evaluation(f"data.val={some}"))
     assert_mistake(done, f"data.val={some}", "none of its 1 videos", "none.mp4: no such file")
+
+
+def test_what_is_no_file_is_missing(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file.mp4").touch()
+    names = ["pipe.mp4", "folder.mp4", "file.mp4", "none.mp4"]
+    missing = missing_files([VideoItem(name, tmp_path / name) for name in names])
+    assert dict(missing) == {
+        f"{tmp_path}/pipe.mp4": "is a pipe, a socket or a device",
+        f"{tmp_path}/folder.mp4": "is a directory",
+        f"{tmp_path}/none.mp4": "no such file or directory",
+    }
 
 
 @pytest.mark.parametrize("name", ["output", "data.cache"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import training.frame_cache
+import training.row_store
 import vision.frames
 from indexing import VideoItem
 from indexing.stopping import StopRequest
@@ -198,7 +198,7 @@ def test_changed_video_is_decoded_anew(fill, items, write_video):
 
 @pytest.mark.parametrize("num_done", [1, 2])
 def test_what_was_saved_before_a_crash_is_kept(fill, items, monkeypatch, num_done):
-    monkeypatch.setattr(training.frame_cache, "_PART_BYTES", 0)  # each video is saved at once
+    monkeypatch.setattr(training.row_store, "_PART_BYTES", 0)  # each video is saved at once
     with pytest.raises(MemoryError, match="killed here"):
         fill(items, pool=CountingPool(fails_at=num_done))
     cache, contents, decoded = fill(items)
@@ -215,7 +215,7 @@ def test_part_that_the_list_does_not_name_is_made_anew(fill, items, monkeypatch)
         raise MemoryError("as if the process was killed here")
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(training.frame_cache, "write_atomically", die)
+        patch.setattr(training.row_store, "write_atomically", die)
         fill(items)
     cache = FrameCache(fill(items[:1])[0].folder.parent, DESCRIPTION)
     assert len(list(cache.folder.glob("part-*.npy"))) == 2
@@ -339,3 +339,32 @@ def test_video_that_the_list_does_not_name_is_one_line(fill, items):
     cache, _, _ = fill(items)
     with pytest.raises(ValueError, match=f"{cache.folder} is damaged: delete the folder"):
         cache.videos({"other.mp4": "00"})
+
+
+def test_times_are_kept_with_the_frames(fill, items):
+    cache, contents, _ = fill(items)
+    for own in items:
+        video = cache.videos(contents.contents)[own.key]
+        settings = FrameSettings(UniformSampler(3), PREPROCESSING)
+        parts = list(vision.frames.iter_frames(own.path, settings, decoders=("pyav",)))
+        times = np.concatenate([part.times_seconds for part in parts])
+        rows = np.concatenate([part.rows for part in parts])
+        assert video.times_seconds.tolist() == times[rows].tolist()
+        assert video.duration_seconds == pytest.approx(len(set(times)) / 8, abs=0.5)
+
+
+def test_frames_without_times_are_made_again_where_times_are_needed(tmp_path, items):
+    cache = FrameCache(tmp_path / "cache", DESCRIPTION)
+    options = {"encoder": PixelEncoder(PREPROCESSING), "stop": StopRequest()}
+    contents = cache.fill(items, pool=CountingPool(), show_progress=False, **options)
+    path = cache.folder / "videos.jsonl"
+    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [first, *(line[:4] for line in lines)]  # as they were written before times were kept
+    path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    cache = FrameCache(tmp_path / "cache", DESCRIPTION)
+    for with_times, expected in ((False, set()), (True, keys(items)), (True, set())):
+        pool = CountingPool()
+        assert cache.fill(items, pool=pool, with_times=with_times, **options) == contents
+        assert set(pool.decoded) == expected
+    for video in cache.videos(contents.contents).values():
+        assert len(video.times_seconds) == len(video.frames)

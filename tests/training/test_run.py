@@ -645,3 +645,33 @@ def test_cache_that_cannot_be_written_is_named(collection, tmp_path):
     changes = [f"data.cache={tmp_path / 'file' / 'cache'}"]
     done = run_here(*collection.arguments(tmp_path / "output", *changes))
     assert_mistake(done, f"data.cache={tmp_path / 'file' / 'cache'}", "cannot be made or written")
+
+
+# Evaluation, from the cache.
+
+
+@pytest.mark.parametrize("trains", ["heads", "all"])
+def test_evaluation_decodes_nothing_that_training_has_cached(
+    collection, tmp_path, monkeypatch, trains
+):
+    output = tmp_path / "output"
+    some = [f"trainable.image={trains}", "loop.epochs=1", "pooling.kind=mean"]
+    done = run_here(*collection.arguments(output, *some))
+
+    def fail(videos, **_):
+        assert list(videos) == []
+        return iter(())
+
+    monkeypatch.setattr("training.frame_cache.encode_videos", fail)
+    asked = [f"model={output}", f"data.val={collection.val}", f"data.train={collection.train}"]
+    again = run_here(*collection.evaluation(*asked, some[0]))
+    assert again.metrics == done.metrics
+
+
+def test_second_evaluation_decodes_nothing_and_gives_the_same(collection, tmp_path, monkeypatch):
+    asked = [f"data.val={collection.val}", f"data.cache={tmp_path / 'cache'}"]
+    first = run_here(*collection.evaluation(*asked))
+    assert "caching frames" in first.stderr
+    second = run_here(*collection.evaluation(*asked))
+    assert "caching frames" not in second.stderr
+    assert second.metrics == first.metrics

@@ -6,10 +6,12 @@ import torch
 from transformers import BertConfig
 
 import training.texts
+from indexing.stopping import StopRequest
 from tests.training.test_network import FROZEN, HEADS, small_model
 from tests.training.test_towers import BERT_SIZE, hf_clip
 from training.network import Network, TowerPlan
-from training.texts import prepare_texts
+from training.texts import TextFeatures, prepare_texts
+from training.towers import split_text_tower
 
 CPU = torch.device("cpu")
 # Of very different lengths, in no order, and one of them twice.
@@ -90,6 +92,73 @@ def test_one_sentence_is_enough():
     model = small_model()
     network = make(model, FROZEN)
     assert prepare_texts(["a dog"], model, network, device=CPU).shape == (1, 32)
+
+
+# Kept for other runs.
+
+
+@pytest.fixture
+def features_of(tmp_path):
+    """The features of a model, whose cache is opened anew; and the sentences it has computed."""
+
+    def open_it(model, monkeypatch):
+        trunk, _ = split_text_tower(model.clip)
+        computed = []
+
+        def watch(tokens):
+            computed.extend(tokens.tolist())
+            return type(trunk).forward(trunk, tokens)
+
+        monkeypatch.setattr(trunk, "forward", watch)
+        return TextFeatures(model, trunk, tmp_path / "cache", device=CPU), computed
+
+    return open_it
+
+
+@pytest.mark.parametrize("max_tokens", [0, 4])
+def test_cached_features_are_those_that_are_computed(
+    hf_model, features_of, monkeypatch, max_tokens
+):
+    features, _ = features_of(hf_model, monkeypatch)
+    features.fill(SENTENCES, stop=StopRequest(), max_tokens=max_tokens)
+    network = make(hf_model, FROZEN)
+    expected = prepare_texts(SENTENCES, hf_model, network, device=CPU, max_tokens=max_tokens)
+    found = features(SENTENCES, max_tokens=max_tokens)
+    assert not found.is_inference()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    other_order = features(SENTENCES[::-1], max_tokens=max_tokens)
+    torch.testing.assert_close(other_order, expected.flip(0), rtol=0, atol=1e-5)
+
+
+def test_sentences_are_computed_once_for_all_runs(features_of, monkeypatch):
+    features, computed = features_of(small_model(), monkeypatch)
+    features.fill(SENTENCES[:6], stop=StopRequest())
+    assert len(computed) == 6
+    features, computed = features_of(small_model(), monkeypatch)
+    features.fill(SENTENCES, stop=StopRequest())
+    assert len(computed) == len(set(SENTENCES)) - 6
+    assert features(SENTENCES).shape == (len(SENTENCES), 32)
+
+
+def test_another_trunk_has_features_of_its_own(features_of, monkeypatch):
+    first, _ = features_of(small_model(), monkeypatch)
+    first.fill(SENTENCES, stop=StopRequest())
+    changed = small_model()
+    with torch.no_grad():
+        changed.clip.token_embedding.weight.mul_(1.5)
+    other, computed = features_of(changed, monkeypatch)
+    other.fill(SENTENCES, stop=StopRequest())
+    assert len(computed) == len(set(SENTENCES))
+    assert not torch.allclose(first(SENTENCES), other(SENTENCES), atol=1e-3)
+
+
+def test_stop_keeps_the_sentences_that_are_done(features_of, monkeypatch):
+    features, computed = features_of(small_model(), monkeypatch)
+    features.fill(SENTENCES, stop=StopRequest(15))
+    assert len(computed) == 4  # a batch
+    features, computed = features_of(small_model(), monkeypatch)
+    features.fill(SENTENCES, stop=StopRequest())
+    assert len(computed) == len(set(SENTENCES)) - 4
 
 
 @pytest.mark.model

@@ -196,7 +196,7 @@ def _is_plain(name: str) -> bool:
 def _read_captions(
     tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, reader: CaptionReader
 ) -> list[str]:
-    where = f"{tar.name}, {member.name!r}"
+    where = f"{tar.name!s}, {member.name!r}"
     if member.size > _MAX_CAPTION_BYTES:
         raise ValueError(f"{where}: has {member.size} bytes, too many for captions")
     file = tar.extractfile(member)

@@ -1,0 +1,122 @@
+"""A model and a captioned list -> the embeddings of its videos and captions, through the cache of
+training: what was decoded for a run, or for an evaluation before, is not decoded again."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from configs.train_schema import TrainConfig
+from indexing.evaluation import CaptionedVideos
+from indexing.pipeline import EncodedVideo
+from indexing.stopping import StopRequest
+from training.frame_cache import CachedVideo
+from training.frames import CachedFrames
+from training.lists import CaptionedList, cache_folder, warn_of_failed
+from training.texts import TextFeatures
+from training.towers import split_image_tower, split_text_tower
+from vision import DualEncoder, FrameEncoder, choose_device
+
+MAX_BANK = 2000
+
+
+def sample_bank(captions: Sequence[str]) -> list[str]:
+    """At most `MAX_BANK` of the captions, for QB-Norm: which ones depends on nothing but
+    themselves."""
+    by_chance = sorted(captions, key=lambda text: hashlib.sha256(text.encode()).digest())
+    return by_chance[:MAX_BANK]
+
+
+class Evaluator:
+    """A model with the cache.
+
+    Args:
+        config: of the run, or of the evaluation.
+        model: moved to the device.
+    """
+
+    def __init__(self, config: TrainConfig, model: DualEncoder) -> None:
+        self._config = config
+        self._model = model
+        self._device = choose_device(config.device)
+        model.clip.to(self._device)
+        text_trunk, self._text_head = split_text_tower(model.clip)
+        root = cache_folder(config.data)
+        self._texts = TextFeatures(model, text_trunk, root, device=self._device)
+
+    def embed_texts(self, sentences: Sequence[str]) -> torch.Tensor:
+        """`(B, D)` float32 on the CPU, L2-normalised."""
+        self._texts.fill(sentences, stop=StopRequest())
+        with torch.inference_mode():
+            parts = self._texts(sentences).split(1024)
+            features = [self._text_head(part.to(self._device)).float().cpu() for part in parts]
+            return F.normalize(torch.cat(features), dim=-1)
+
+    def embed_videos(self, listed: CaptionedList) -> CaptionedVideos:
+        """The videos that can be decoded, with their captions; the others are named.
+
+        Raises:
+            ValueError: none can be decoded, or the cache cannot be written.
+        """
+        config, model = self._config, self._model
+        trunk, head = split_image_tower(model.clip)
+        image_plan, _ = config.trainable.plans()
+        keeps_pixels = image_plan.trunk_trains  # as the run that has just decoded them
+        frames = CachedFrames(config, model, None if keeps_pixels else trunk)
+        filled = frames.fill(listed.items, stop=StopRequest(), with_times=True)
+        failed = [*listed.uncaptioned, *filled.failed]
+        warn_of_failed(failed)
+        cached = frames.cache.videos(filled.contents)
+        items = [item for item in listed.items if item.key in cached]
+        if not items:
+            raise ValueError(
+                f"none of {len(listed.items)} videos can be decoded; the first: {failed[0]}"
+            )
+        if keeps_pixels:
+            encode = self._encode_pixels()
+        else:
+            encode = functools.partial(self._encode_features, head)
+        encoded = [
+            _as_encoded(number, cached[item.key], encode(cached[item.key].frames))
+            for number, item in enumerate(items)
+        ]
+        with torch.inference_mode():
+            pooled = [model.pooling(video.embeddings[None])[0] for video in encoded]
+        return CaptionedVideos(
+            embeddings=torch.stack(pooled),
+            captions=[caption for item in items for caption in item.captions],
+            caption_video=np.repeat(np.arange(len(items)), [len(item.captions) for item in items]),
+            items=items,
+            failed=failed,
+            encoded=encoded,
+        )
+
+    def _encode_pixels(self) -> Callable[[np.ndarray], torch.Tensor]:
+        encoder = FrameEncoder(
+            self._model,
+            device=self._config.device,
+            precision=self._config.precision,
+            compiled=True,
+        )
+        return lambda pixels: encoder.encode(torch.from_numpy(np.array(pixels)))
+
+    @torch.inference_mode()
+    def _encode_features(self, head: nn.Module, features: np.ndarray) -> torch.Tensor:
+        outputs = head(torch.from_numpy(features.astype(np.float32)).to(self._device))
+        return F.normalize(outputs.float(), dim=-1).cpu()
+
+
+def _as_encoded(number: int, video: CachedVideo, embeddings: torch.Tensor) -> EncodedVideo[int]:
+    assert video.times_seconds is not None, "asked for when the cache was filled"
+    return EncodedVideo(
+        number,
+        embeddings,
+        video.times_seconds,
+        float(video.duration_seconds or 0.0),
+        outcome="ok",
+        reason="",
+    )

@@ -1,0 +1,63 @@
+"""A configuration and a model -> the cached frames of a run's videos: features where the image
+trunk does not train, else pixels."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import nn
+
+from configs.train_schema import TrainConfig
+from indexing.sources import VideoItem
+from indexing.stopping import StopRequest
+from training.frame_cache import CacheContents, FrameCache, PixelEncoder
+from training.lists import cache_folder
+from training.towers import trunk_fingerprint
+from vision import DualEncoder, FrameEncoder
+
+
+class CachedFrames:
+    """The cache of the frames that a run or an evaluation looks at.
+
+    Args:
+        config: of the run.
+        model: its preprocessing.
+        trunk: that makes the features; None to keep pixels.
+    """
+
+    def __init__(self, config: TrainConfig, model: DualEncoder, trunk: nn.Module | None) -> None:
+        self._config = config
+        self._preprocessing = model.preprocessing
+        description: dict[str, Any] = {
+            "sampling": asdict(config.sampling),
+            "preprocessing": model.preprocessing.as_dict(),
+        }
+        self._encoder: FrameEncoder | PixelEncoder = PixelEncoder(model.preprocessing)
+        if trunk is not None:
+            fingerprint = trunk_fingerprint(trunk)
+            compiled_from = json.dumps([fingerprint, description["preprocessing"]], sort_keys=True)
+            self._encoder = FrameEncoder(
+                # Models that share a trunk share what OpenVINO compiled of it, too.
+                replace(model, fingerprint=hashlib.sha256(compiled_from.encode()).hexdigest()[:32]),
+                device=config.device,
+                precision=config.precision,
+                compiled=True,
+                trunk=trunk,
+            )
+            description |= {
+                "trunk": fingerprint,
+                "precision": str(self._encoder.dtype),
+                "engine": self._encoder.engine,
+            }
+        self.cache = FrameCache(cache_folder(config.data), description)
+
+    def fill(
+        self, items: Sequence[VideoItem], *, stop: StopRequest, with_times: bool = False
+    ) -> CacheContents:
+        """Decodes and encodes what is not there yet; as `FrameCache.fill`."""
+        with self._config.decoding.pool(self._config.sampling, self._preprocessing) as pool:
+            return self.cache.fill(
+                items, encoder=self._encoder, pool=pool, stop=stop, with_times=with_times
+            )

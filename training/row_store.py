@@ -1,0 +1,185 @@
+"""Named rows that took long to compute <-> files in a folder, found again by other runs.
+
+Whatever made the rows is described, and the description's hash names the folder. Parts are written
+whole and then named in a list, so a killed run loses at most what it had in hand. Rows are
+memory-mapped: a store may be larger than memory.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from indexing.atomic import publish_file, write_atomically
+
+_PART_BYTES = 256 << 20
+_SAVE_EVERY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class _Place:
+    part: int
+    first_row: int
+    num_rows: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """Rows of one name.
+
+    Attributes:
+        rows: `(n, ...)`.
+        facts: what else is known of them, as JSON holds it.
+    """
+
+    name: str
+    rows: np.ndarray
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class RowStore:
+    """Rows that were made in one way.
+
+    Args:
+        root: folder of all stores, made if missing.
+        description: of how the rows are made; whatever may change them belongs in it.
+        list_name: of the file that says where which rows are.
+    """
+
+    def __init__(self, root: Path, description: dict[str, Any], *, list_name: str) -> None:
+        text = json.dumps(description, sort_keys=True)
+        self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._description = text
+        self._list_name = list_name
+        self._places: dict[str, _Place] = {}
+        self._parts: dict[int, np.ndarray] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process adds rows, and all that were added are known.
+
+        Raises:
+            ValueError: the folder cannot be written, or is damaged.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                self.read()
+                yield
+        except OSError as error:
+            raise ValueError(
+                f"the cache {self.folder} cannot be written ({error.strerror or error}); name "
+                "another folder with data.cache=DIR"
+            ) from error
+
+    def read(self) -> None:
+        """Reads which rows there are.
+
+        Raises:
+            ValueError: the list is damaged.
+        """
+        try:
+            lines = (self.folder / self._list_name).read_text().splitlines()[1:]
+        except FileNotFoundError:
+            return
+        try:
+            for line in lines:
+                name, part, first_row, num_rows, *facts = json.loads(line)
+                self._places[name] = _Place(int(part), int(first_row), int(num_rows), *facts)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{self.folder / self._list_name} is damaged: delete {self.folder}, which is made "
+                "anew"
+            ) from error
+
+    def add(self, named: Sequence[NamedRows]) -> None:
+        """Writes a part, and then the list that names its rows."""
+        if not named:
+            return
+        part = 1 + max((place.part for place in self._places.values()), default=-1)
+        rows = np.concatenate([own.rows for own in named])
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.save(file, rows, allow_pickle=False)
+
+        publish_file(self._part_path(part), write)
+        first = 0
+        for own in named:
+            self._places[own.name] = _Place(part, first, len(own.rows), own.facts)
+            first += len(own.rows)
+        lines = [json.dumps({"description": json.loads(self._description)})]
+        lines += [
+            json.dumps([name, place.part, place.first_row, place.num_rows, place.facts])
+            for name, place in self._places.items()
+        ]
+        write_atomically(self.folder / self._list_name, ("\n".join(lines) + "\n").encode())
+
+    def rows(self, name: str) -> np.ndarray:
+        """The rows of this name, memory-mapped.
+
+        Raises:
+            ValueError: the store is damaged.
+        """
+        if name not in self._places:
+            raise ValueError(f"{self.folder} is damaged: delete the folder, which is made anew")
+        place = self._places[name]
+        path = self._part_path(place.part)
+        if place.part not in self._parts:
+            try:
+                self._parts[place.part] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise ValueError(
+                    f"{path} is missing or damaged: delete {self.folder}, which is made anew"
+                ) from error
+        rows = self._parts[place.part][place.first_row : place.first_row + place.num_rows]
+        if len(rows) != place.num_rows:
+            raise ValueError(f"{path} is damaged: delete {self.folder}, which is made anew")
+        return rows
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What else is known of the rows of this name; empty for rows that older versions added."""
+        return self._places[name].facts
+
+    def _part_path(self, part: int) -> Path:
+        return self.folder / f"part-{part:08d}.npy"
+
+
+class PartWriter:
+    """Adds rows to a store in parts: a killed run loses those of the last seconds.
+
+    Args:
+        store: locked.
+    """
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self._clear()
+
+    def add(self, named: NamedRows) -> None:
+        self._waiting.append(named)
+        self._num_bytes += named.rows.nbytes
+        is_due = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
+        if is_due or self._num_bytes > _PART_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        self._store.add(self._waiting)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._waiting: list[NamedRows] = []
+        self._num_bytes = 0
+        self._saved_at = time.monotonic()
