@@ -1,9 +1,11 @@
 """Frames a second of each model preset on this machine, in the precision that reelseek chooses.
 
-    python benchmarks/model_speed.py [rounds=5] [models=mini,clip_vit_b32,...]
+    python benchmarks/model_speed.py [rounds=5] [models=mini,clip_vit_b32,...] [frames=16]
+                                     [device=auto] [precision=auto]
 
 Only the architecture matters for speed, so the weights are random where they would have to be
-fetched. Models are interleaved; medians and spread are printed.
+fetched. Models are interleaved; medians and spread are printed. A GPU takes 256 frames at once:
+give it `frames=2048`.
 """
 
 import statistics
@@ -20,8 +22,6 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.options import parse_options  # noqa: E402
 from configs.command_line import load_model_config, preset_names  # noqa: E402
 from vision import DualEncoder, FrameEncoder, Preprocessing, load_model  # noqa: E402
-
-NUM_FRAMES = 16
 
 
 def random_model(name: str) -> DualEncoder:
@@ -44,20 +44,32 @@ def random_model(name: str) -> DualEncoder:
 def main() -> None:
     # xlmr_vit_b32 has the image tower of clip_vit_b32, and a text tower that the hub describes.
     default = [name for name in preset_names("model") if name != "xlmr_vit_b32"]
-    options = parse_options(__doc__, rounds="5", models=",".join(default))
-    rounds = int(options["rounds"])
+    options = parse_options(
+        __doc__,
+        rounds="5",
+        models=",".join(default),
+        frames="16",
+        device="auto",
+        precision="auto",
+    )
+    rounds, num_frames = int(options["rounds"]), int(options["frames"])
     names = options["models"].split(",")
 
-    encoders = {name: FrameEncoder(random_model(name)) for name in names}
+    encoders = {
+        name: FrameEncoder(
+            random_model(name), device=options["device"], precision=options["precision"]
+        )
+        for name in names
+    }
     speeds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds + 1):
         for name, encoder in encoders.items():
             pixels = torch.randint(
-                0, 256, (NUM_FRAMES, 3, *encoder.preprocessing.size), dtype=torch.uint8
+                0, 256, (num_frames, 3, *encoder.preprocessing.size), dtype=torch.uint8
             )
             started = time.perf_counter()
             encoder.encode(pixels)
-            speeds[name].append(NUM_FRAMES / (time.perf_counter() - started))
+            speeds[name].append(num_frames / (time.perf_counter() - started))
     for name, values in speeds.items():
         measured = values[1:]  # the first round chooses kernels
         print(
