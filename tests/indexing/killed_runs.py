@@ -21,10 +21,11 @@ import torch
 
 import indexing.indexer
 import indexing.pipeline
-from indexing import IndexSettings, collect_videos, update_index
+from indexing import IndexSettings, update_index
 from indexing.catalogue import Catalogue
 from indexing.embeddings import EmbeddingParts
 from indexing.publishing import CATALOGUE_NAME
+from indexing.sources import read_source
 from tests.conftest import ColourClip, InProcessPool, tokenize_colours
 from tests.indexing.conftest import SAMPLER
 from vision import DualEncoder, FrameEncoder, FrameSettings, ModelSpec, Preprocessing
@@ -107,7 +108,7 @@ def _run(index: Path, videos: str, log: Path, *, kill_after: float | None = None
             pool = InterleavingPool(FrameSettings(SAMPLER, _PREPROCESSING))
             update_index(
                 index,
-                collect_videos(videos),
+                [read_source(videos)],
                 settings=_SETTINGS,
                 encoder=encoder,
                 pool=pool,

@@ -29,7 +29,8 @@ from vision import (
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from indexing import IndexSettings, collect_videos, update_index
+from indexing import IndexSettings, update_index
+from indexing.sources import read_source
 from tests.conftest import ColourClip, tokenize_colours
 from tests.indexing.conftest import SAMPLER
 from vision import (DecodePool, DualEncoder, FrameEncoder, FrameSettings, ModelSpec, Preprocessing,
@@ -45,7 +46,7 @@ if __name__ == "__main__":
     pool = DecodePool(FrameSettings(SAMPLER, preprocessing), num_workers=2,
                       limits=WorkerLimits(timeout_seconds=3))
     with pool:
-        summary = update_index(Path(folder), collect_videos(videos), settings=settings,
+        summary = update_index(Path(folder), [read_source(videos)], settings=settings,
                                encoder=encoder, pool=pool, timeout_seconds=3)
     print(json.dumps(vars(summary)))
 """

@@ -320,7 +320,7 @@ def test_frames_of_what_is_in_the_index_are_dropped(new_index, videos):
     index = new_index("index")
     index.update(videos)
     with IndexWriter(index.folder, index.settings) as writer:
-        record = writer.catalogue.records()["00.mp4"]
+        record = next(r for r in writer.catalogue.scan() if r.key == "00.mp4")
         kept = writer.unfinished.open(record.stamp)
         kept.append(rows(1), [0.0], [0], first_row=0, first_frame=0)
         other = writer.unfinished.open(STAMP)

@@ -45,6 +45,6 @@ def test_the_filters_that_leave_nothing_are_named(filters, counts, said):
 
 
 def test_probability_that_is_too_low_is_said():
-    first = SearchHit(1, "/a", 0.5, 0.0, 1.0, 0.5, 1.0, "a", confidence=0.314)
+    first = SearchHit(1, "abc", "/a", 0.5, 0.0, 1.0, 0.5, 1.0, "a", confidence=0.314)
     said = "nothing matches: the first hit has a probability of 31 % (min_confidence=0.5)"
     assert why({}, min_confidence=0.5, first=first) == said
