@@ -26,7 +26,7 @@ from ranking.retrieval import Retriever
 
 logger = logging.getLogger(__name__)
 
-_ROWS = {"picture": (PICTURE,), "words": (WORDS,), "fused": SOURCES}
+_ROWS = {"visual": (PICTURE,), "lexical": (WORDS,), "fused": SOURCES}
 _USUAL_K = 10  # hits that users ask for
 
 
@@ -53,7 +53,7 @@ def measure_sources(
         sentences: `(n, D)`, embeddings of everyday sentences, as every index keeps them.
 
     Returns:
-        For `picture`, `words` and `fused` what `t2v` of `retrieval_metrics` holds; a video that is
+        For `visual`, `lexical` and `fused` what `t2v` of `retrieval_metrics` holds; a video that is
         not found has the worst rank. Empty where words cannot be searched, for lack of tantivy.
     """
     with TemporaryDirectory() as folder:

@@ -65,23 +65,23 @@ def test_each_source_is_measured_alone_and_both_together():
     right = [f"thing {name}" for name in THINGS]
     wrong = ["nothing"] * D
     rows = measured(captioned(wrong[:4] + right[4:]), 4)
-    assert rows["picture"]["R@1"] == 50
-    assert rows["words"]["R@1"] == 50
+    assert rows["visual"]["R@1"] == 50
+    assert rows["lexical"]["R@1"] == 50
     assert rows["fused"]["R@5"] == 100
-    assert rows["fused"]["MnR"] < min(rows["picture"]["MnR"], rows["words"]["MnR"])
+    assert rows["fused"]["MnR"] < min(rows["visual"]["MnR"], rows["lexical"]["MnR"])
 
 
 def test_captions_which_are_asked_are_not_searched():
     rows = measured(captioned(["nothing"] * D), D)
-    assert rows["picture"]["R@1"] == rows["fused"]["R@1"] == 100
-    assert rows["words"] == {"R@1": 0, "R@5": 0, "R@10": 100, "MdR": D, "MnR": D}
+    assert rows["visual"]["R@1"] == rows["fused"]["R@1"] == 100
+    assert rows["lexical"] == {"R@1": 0, "R@5": 0, "R@10": 100, "MdR": D, "MnR": D}
 
 
 def test_captions_are_asked_as_users_ask_them():
     videos = captioned(["nothing"] * D)
     videos.captions[0] += " under 1 second"  # which no video is
     rows = measured(videos, D)
-    assert rows["picture"]["R@1"] == rows["fused"]["R@1"] == 100 * (D - 1) / D
+    assert rows["visual"]["R@1"] == rows["fused"]["R@1"] == 100 * (D - 1) / D
 
 
 def test_without_tantivy_there_are_no_rows(monkeypatch):
