@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ class CaptionedVideos:
         items: the videos, `num_videos`, with all that their list says of them.
         encoded: what each was encoded to, `num_videos`.
         failed: paths of those that could not be decoded, each with its reason.
-        encoded: what each was encoded to, `num_videos`, where it is kept.
     """
 
     embeddings: torch.Tensor
@@ -37,7 +36,6 @@ class CaptionedVideos:
     items: list[VideoItem]
     encoded: list[EncodedVideo[int]]
     failed: list[tuple[str, str]]
-    encoded: list[EncodedVideo[int]] = field(default_factory=list)
 
 
 def measure(
