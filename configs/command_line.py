@@ -74,9 +74,9 @@ def run(main: Callable[[DictConfig], None], *, config_name: str, usage: str) -> 
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        path = error.filename2 or error.filename  # what was written, not what was read
-        where = f"{path}: " if path else ""
-        _end_with(error, printable(f"{where}{error.strerror}"))
+        # What was written, not what was read. Only the write of a stream has no name.
+        path = error.filename2 or error.filename or "standard output"
+        _end_with(error, printable(f"{path}: {error.strerror}"))
 
 
 def _run(main: Callable[[DictConfig], None], config_name: str, usage: str) -> None:
@@ -140,9 +140,8 @@ def _flush_stdout() -> None:
         return
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit tries again
-        error.filename = "standard output"
         raise
 
 

@@ -192,3 +192,21 @@ class InProcessPool:
                     yield tag, frames
             except VideoDecodeError as error:
                 yield tag, FailedVideo(str(error), decoder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[None]:
+    """Reports of tests of names that are no UTF-8 hold halves of characters, which pytest-xdist
+    cannot send."""
+    report = yield
+    return _sendable(report)
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_sendable(each) for each in value)
+    return value

@@ -182,7 +182,7 @@ def test_migrated_index_can_be_changed(folder, oracle):
     video, rows = random_video(np.random.default_rng(0), "new.mp4")
     with IndexWriter(folder, SETTINGS) as writer:
         writer.add(video, rows)
-        writer.delete(["2.mp4"])
+        writer.delete_videos([each for each in writer.catalogue.scan() if each.key == "2.mp4"])
         writer.publish()
     oracle.held["new.mp4"] = video, rows
     del oracle.held["2.mp4"]
