@@ -92,7 +92,7 @@ def _check_other_run(config: TrainConfig, output: Path) -> None:
             f"output={output}: holds a trained model with its own metrics; name another folder"
         )
     if (output / "config.yaml").is_file():
-        saved = OmegaConf.to_container(OmegaConf.load(output / "config.yaml"))
+        saved: Any = OmegaConf.to_container(OmegaConf.load(output / "config.yaml"))
         theirs = checks.comparable_options(saved)
         checks.require_same_run(checks.plain_options(config), theirs, output)
 

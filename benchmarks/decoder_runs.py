@@ -15,7 +15,9 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -96,14 +98,16 @@ def main() -> None:
     for round_number in range(int(options["rounds"])):
         names = list(pools)[:: 1 if round_number % 2 else -1]
         for name in names:
-            tasks: dict[str, Callable[[], object]] = {
-                "decoding": lambda name=name: decode(pools[name], paths),
-                "run": lambda name=name: encoded.update({name: run(pools[name], encoder, paths)}),
+            tasks: dict[str, Callable[[], Any]] = {
+                "decoding": partial(decode, pools[name], paths),
+                "run": partial(run, pools[name], encoder, paths),
             }
             for task, work in tasks.items():
                 started = processor_seconds()
-                work()
+                done = work()
                 seconds[task][name].append(processor_seconds() - started)
+                if task == "run":
+                    encoded[name] = done
     for pool in pools.values():
         pool.close()
 

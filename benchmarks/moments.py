@@ -94,7 +94,8 @@ def encode_clips(data: str) -> dict[str, np.ndarray]:
 def make_films(clips: Clips, *, num_films: int, clips_a_film: int, seed: int) -> list[Film]:
     """No clip is used again before all have been, and none is twice in a film."""
     random = np.random.default_rng(seed)
-    films, pile = [], np.empty(0, np.int64)
+    films = []
+    pile: np.ndarray = np.empty(0, np.int64)
     for _ in range(num_films):
         if len(pile) < clips_a_film:
             rest = random.permutation(np.setdiff1d(np.arange(len(clips.frames)), pile))

@@ -40,6 +40,8 @@ _LOG_OPTIONS = {"mininterval": _FIRST_SECONDS, "maxinterval": math.inf, "miniter
 class _LogBar(tqdm):
     """A bar whose lines come after 10, 20, 40, ... seconds."""
 
+    mininterval: float
+
     def display(self, *arguments: Any, **options: Any) -> Any:
         shown = super().display(*arguments, **options)
         if self.n > self.initial:

@@ -82,8 +82,12 @@ class UnfinishedVideo:
             times_seconds: of the frames from `first_frame` on,
             rows: and which of the encoded frames they show.
         """
-        values = {"row": first_row, "frame": first_frame}
-        values |= {"times": list(times_seconds), "rows": list(rows)}
+        values = {
+            "row": first_row,
+            "frame": first_frame,
+            "times": list(times_seconds),
+            "rows": list(rows),
+        }
         data = np.ascontiguousarray(embeddings, dtype=np.float32).tobytes()
         self._write(Record(_FRAMES, json.dumps(values).encode(), data))
 
@@ -112,7 +116,8 @@ class UnfinishedVideo:
 
     def _read(self) -> bool:
         """Reads the file; False where it is of other settings or there is none."""
-        embeddings, num_rows = [self.embeddings], 0
+        embeddings: list[np.ndarray] = [self.embeddings]
+        num_rows = 0
         for place, record in enumerate(self._file.read()):
             if (record.number == _HEAD) != (place == 0):
                 return False

@@ -333,7 +333,7 @@ def _best_inside(
     video: VideoSegments, phrases: np.ndarray, hit: SearchHit, level: str
 ) -> np.ndarray:
     """`(M,)`, of each phrase the best score in a hit's seconds."""
-    inside = np.ones(len(video.spans), dtype=bool)
+    inside: np.ndarray = np.ones(len(video.spans), dtype=bool)
     if level == "moment":
         inside = (video.spans[:, 0] < hit.end_seconds) & (video.spans[:, 1] > hit.start_seconds)
     return (video.embeddings[inside if inside.any() else slice(None)] @ phrases.T).max(axis=0)

@@ -295,8 +295,8 @@ def be_a_worker(memory_bytes: int) -> None:
     # The server and the resource tracker live as long as anyone holds these ends of their pipes:
     # only the parent is to, which a worker that hangs in the kernel may outlive.
     for holder, name in (
-        (forkserver._forkserver, "_forkserver_alive_fd"),  # type: ignore[attr-defined]
-        (resource_tracker._resource_tracker, "_fd"),  # type: ignore[attr-defined]
+        (forkserver._forkserver, "_forkserver_alive_fd"),
+        (resource_tracker._resource_tracker, "_fd"),
     ):
         descriptor = getattr(holder, name, None)
         if descriptor is not None:

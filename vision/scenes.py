@@ -37,7 +37,7 @@ def cut_scenes(frame_embeddings: np.ndarray, *, spread: float) -> np.ndarray:
     Returns:
         `(S,)` int64, the first frame of each scene; the first of them is 0.
     """
-    sums = list(frame_embeddings.astype(np.float64))
+    sums: list[np.ndarray] = list(frame_embeddings.astype(np.float64))
     counts = [1] * len(sums)
     before = list(range(-1, len(sums) - 1))
     after = [*range(1, len(sums)), -1]

@@ -451,7 +451,7 @@ def test_wrong_options_are_one_line(tmp_path, index):
 
 
 def test_folder_that_is_no_index_is_a_problem(tmp_path):
-    assert run_tool("verify", f"index={tmp_path}").returncode == 1
+    assert_user_error(run_tool("verify", f"index={tmp_path}"), "is not an index")
     (problem,) = problems_of(tmp_path)
     assert "is not an index" in problem
 

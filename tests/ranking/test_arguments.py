@@ -66,7 +66,7 @@ def test_what_is_taken_passes(caplog):
         image,
         ["red", image],
         ("a", Path("b")),
-        {"red": 1, image: -0.5},
+        {"red": 1, Path("a.jpg"): -0.5},
     ):
         check(query, k=np.int64(3), min_confidence=np.float32(0.5), sources=("words",))
     assert caplog.text == ""
