@@ -52,8 +52,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     # `handle` cannot run.
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
+    terminals = [stream for stream in (1, 2) if _is_terminal(stream)]  # as long as they are there
     listener = threading.Thread(
-        target=_listen, args=(receiver, request, numbers), name="signals", daemon=True
+        target=_listen, args=(receiver, request, numbers, terminals), name="signals", daemon=True
     )
     listener.start()
     wakeup_before = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
@@ -69,9 +70,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         os.close(receiver)
 
 
-def _listen(receiver: int, request: StopRequest, numbers: list[int]) -> None:
+def _listen(receiver: int, request: StopRequest, numbers: list[int], terminals: list[int]) -> None:
     """Takes signals' numbers from a pipe until it is closed."""
-    terminals = [stream for stream in (1, 2) if _is_terminal(stream)]
     num_signals = 0
     while received := os.read(receiver, 1):
         number = received[0]

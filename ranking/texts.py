@@ -59,6 +59,8 @@ def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> 
         level=level,
     )
     beside_pictures = PICTURE in request.sources
+    if not hits:
+        return []
     if beside_pictures and not content:
         hits = [hit for hit in hits if _is_called(hit, request.words)]
     asked = _weighted_words(reader, content or request.words)

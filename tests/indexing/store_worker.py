@@ -101,7 +101,7 @@ def video_of(key: str, state: tuple[str, int]) -> NewVideo:
     return NewVideo(
         key=key,
         path=f"/{key}",
-        stamp=FileStamp(len(content), note, content),
+        stamp=FileStamp(len(content), note, f"{content} of {key}"),  # no copy of another's file
         outcome="failed" if content.startswith("failed") else "ok",
         reason="made so" if content.startswith("failed") else "",
         duration_seconds=float(spans[-1, 1]) if len(spans) else 0.0,
@@ -302,9 +302,11 @@ class Worker:
             return self._update()
         key, other = self._pick(keys), self._pick(free)
         state, record = (self.known[key][0], self._note), self._record(key)
-        metadata = metadata_of(state)
+        metadata, stamp = metadata_of(state), video_of(other, state).stamp
         return (
-            lambda: self.writer.update(record, key=other, path=f"/{other}", metadata=metadata),
+            lambda: self.writer.update(
+                record, key=other, path=f"/{other}", metadata=metadata, stamp=stamp
+            ),
             {key: None, other: state},
         )
 

@@ -41,10 +41,7 @@ class Indexing:
     def __init__(self, videos, index):
         self.index = index
         self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "indexing", "niceness=0"),
-                *(f"videos={videos}", f"index={index}"),
-            ],
+            [sys.executable, "-m", "indexing", f"videos={videos}", f"index={index}"],
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -123,7 +123,10 @@ class GivenSearcher:
     def __init__(self, folder, frames):
         self.reader, self.encoder = IndexReader(folder), GivenEncoder(frames)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.reader.close()
 
 

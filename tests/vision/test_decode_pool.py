@@ -446,7 +446,7 @@ def test_odd_files_come_through_in_one_run(shared_data):
         is_failed = isinstance(video.end, FailedVideo)
         assert is_failed != promised[name]
         assert video.end.reason or not is_failed
-        assert "was stopped" not in video.end.reason
+        assert "pyav was stopped" not in video.end.reason  # decord may crash, and PyAV goes on
 
 
 def test_each_video_may_have_a_sampler_of_its_own(tmp_path):
