@@ -14,9 +14,7 @@ Then
 than by pictures alone.
 """
 
-import json
 import random
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
+from benchmarks.source_table import HEADER, print_rows  # noqa: E402
 from indexing import collect_videos  # noqa: E402
 from text import content_words, words  # noqa: E402
 
@@ -144,23 +143,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     items = [item for item in collect_videos(options["data"]) if item.captions]
     captions = [item.captions[0] for item in items]
-    print("| titles | source | R@1 | R@5 | R@10 | MdR |\n|---|---|---|---|---|---|")
+    print(HEADER)
     for name, asked, given in lists(captions, options["languages"].split(","), draws):
-        path = folder / f"{name}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for item, caption, title in zip(items, asked, given, strict=True):
-                line = {"video": str(item.path), "captions": [caption], "title": title}
-                file.write(json.dumps(line) + "\n")
-        done = subprocess.run(
-            [sys.executable, "train.py", "eval_only=true", f"data.val={path}", "model=mini"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for source, row in json.loads(done.stdout.splitlines()[-1])["sources"].items():
-            figures = " | ".join(str(row[metric]) for metric in ("R@1", "R@5", "R@10", "MdR"))
-            print(f"| {name} | {source} | {figures} |", flush=True)
+        print_rows(folder / f"{name}.jsonl", items, asked=asked, titles=given)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ keep half of their words, drawn at random. Then `python train.py eval_only=true`
 captions are asked, and `sources` says what pictures, words, and both together find.
 """
 
-import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
+from benchmarks.source_table import HEADER, print_rows  # noqa: E402
 from indexing import collect_videos  # noqa: E402
 
 
@@ -44,24 +43,11 @@ def main() -> None:
     folder, draws = Path(options["folder"]), random.Random(int(options["seed"]))
     folder.mkdir(parents=True, exist_ok=True)
     items = [item for item in collect_videos(options["data"]) if item.captions]
-    whole = titles([item.captions[0] for item in items], draws)
-    print("| titles | source | R@1 | R@5 | R@10 | MdR |\n|---|---|---|---|---|---|")
+    captions = [item.captions[0] for item in items]
+    whole = titles(captions, draws)
+    print(HEADER)
     for name, given in (("whole", whole), ("half", [half_of(title, draws) for title in whole])):
-        path = folder / f"{name}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for item, title in zip(items, given, strict=True):
-                line = {"video": str(item.path), "captions": item.captions[:1], "title": title}
-                file.write(json.dumps(line) + "\n")
-        done = subprocess.run(
-            [sys.executable, "train.py", "eval_only=true", f"data.val={path}", "model=mini"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for source, row in json.loads(done.stdout.splitlines()[-1])["sources"].items():
-            figures = " | ".join(str(row[metric]) for metric in ("R@1", "R@5", "R@10", "MdR"))
-            print(f"| {name} | {source} | {figures} |", flush=True)
+        print_rows(folder / f"{name}.jsonl", items, asked=captions, titles=given)
 
 
 if __name__ == "__main__":

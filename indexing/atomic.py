@@ -41,25 +41,33 @@ def check_can_write_file(option: str, path: Path) -> None:
         raise ValueError(f"{option}={path}: is a folder; name a file in it")
     if not path.parent.is_dir():
         raise ValueError(f"{option}={path}: there is no folder {path.parent}; make it first")
-    _try_to_write(option, path, path.parent)
+    if reason := write_failure(path.parent):
+        raise ValueError(f"{option}={path}: cannot be written ({reason})")
 
 
 def check_can_write_folder(option: str, folder: Path) -> None:
     """Likewise of an option's folder, which is still to be made where it is missing."""
-    there = folder
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
+    there = nearest_existing(folder)
     if not there.is_dir():
         raise ValueError(f"{option}={folder}: {there} is not a folder; name another")
-    _try_to_write(option, folder, there)
+    if reason := write_failure(there):
+        raise ValueError(f"{option}={folder}: cannot be written ({reason})")
 
 
-def _try_to_write(option: str, path: Path, folder: Path) -> None:
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def write_failure(folder: Path) -> str:
+    """Why no file can be made in a folder; empty where one can."""
     try:
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            return ""
     except OSError as error:
-        raise ValueError(f"{option}={path}: cannot be written ({error.strerror})") from error
+        return error.strerror or str(error)
 
 
 def make_folder(folder: Path) -> None:

@@ -663,14 +663,19 @@ def rebuild_catalogue(path: Path, *, next_part: int) -> int:
         connection.execute("INSERT INTO sqlite_sequence VALUES ('videos', ?)", (next_id - 1,))
     made.raise_counters(revision=revision + 1, next_part=next_part)
     made.close()
+    replace_catalogue(path, temporary)
+    return len(rows)
+
+
+def replace_catalogue(path: Path, made: Path) -> None:
+    """Puts a catalogue that was made beside another, and closed, in its place."""
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def move(fresh: Path) -> None:
-        temporary.rename(fresh)
+        made.rename(fresh)
 
     publish_file(path, move)
-    return len(rows)
 
 
 def _salvage(path: Path) -> tuple[list[tuple], list[tuple], list[tuple], int, int]:

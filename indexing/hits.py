@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+LEVELS = ("video", "moment")  # whole videos, or the seconds in them
+
 
 @dataclass(frozen=True)
 class Copy:

@@ -16,6 +16,7 @@ import numpy as np
 from indexing import kinds, lexical_publishing, query_log
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
+from indexing.hits import LEVELS
 from indexing.manifest import FaissOptions, LevelInfo, Manifest
 from indexing.shards import (
     TABLE_DTYPE,
@@ -29,7 +30,6 @@ from indexing.shards import (
 
 CATALOGUE_NAME = "videos.sqlite"
 EMBEDDINGS_NAME = "embeddings"
-LEVELS = ("video", "moment")
 
 _SMALL = 10_000  # vectors that are searched exactly without a question
 _DELTA_LEAST = (

@@ -19,10 +19,10 @@ from indexing.copies import copies_of, find_distinct
 from indexing.dates import date_of
 from indexing.filters import Filter, check_fields, metadata_fields, parse_filter
 from indexing.generation import Found, Generation, VideoSample, VideoSegments, open_generation
-from indexing.hits import Copy, LexicalHit, SearchHit
+from indexing.hits import LEVELS, Copy, LexicalHit, SearchHit
 from indexing.lexical import Match
 from indexing.manifest import Manifest
-from indexing.publishing import CATALOGUE_NAME, LEVELS
+from indexing.publishing import CATALOGUE_NAME
 
 logger = logging.getLogger(__name__)
 

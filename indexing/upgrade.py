@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing.atomic import publish_file
-from indexing.catalogue import Catalogue, FileStamp, VideoRecord
+from indexing.catalogue import Catalogue, FileStamp, VideoRecord, replace_catalogue
 from indexing.identity import make_root_id
 from indexing.timed_texts import TEXTS_COLUMNS
 from text import strict_json
@@ -72,13 +71,7 @@ def upgrade_catalogue(path: Path) -> None:
                 connection.execute("INSERT INTO sqlite_sequence VALUES ('videos', ?)", (last_id,))
         made.raise_counters(**counters)
         made.checkpoint()
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-    def move(fresh: Path) -> None:
-        temporary.rename(fresh)
-
-    publish_file(path, move)
+    replace_catalogue(path, temporary)
 
 
 def _has_texts(old: sqlite3.Connection) -> bool:

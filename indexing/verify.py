@@ -13,11 +13,12 @@ from indexing import documents
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.changes import file_stamp
 from indexing.embeddings import EmbeddingParts
+from indexing.hits import LEVELS
 from indexing.lexical import LexicalIndex
 from indexing.lexical_files import check_files, read_table
 from indexing.lexical_publishing import document_counts, text_table
 from indexing.manifest import Manifest
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, LEVELS, level_tables
+from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, level_tables
 from indexing.shards import Shard, file_checksum
 
 USAGE = """usage: python -m indexing.verify index=DIR [sample=3]

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from indexing.filters import parse_filter
-from ranking.request import SOURCES
+from indexing.hits import LEVELS
+from ranking.request import SOURCES, check_sources
 from vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
-
-LEVELS = ("video", "moment")
 
 
 def check_types(**values: tuple[object, type | tuple[type, ...], str]) -> None:
@@ -64,17 +63,10 @@ def check_search(
         raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
     if not 0 <= min_confidence <= 1:
         raise ValueError(f"min_confidence={min_confidence}: must be 0 to 1")
-    check_sources(sources)
+    if sources is not None:
+        check_sources(sources)
     if where is not None:
         parse_filter(where)
-
-
-def check_sources(sources: Sequence[str] | None) -> None:
-    """Raises a ValueError where a source of evidence is none; None is all of them."""
-    if sources is not None and not (sources and set(sources) <= set(SOURCES)):
-        raise ValueError(
-            f"sources={','.join(map(str, sources))}: must be one or more of {', '.join(SOURCES)}"
-        )
 
 
 def _check_query(query: Any) -> None:

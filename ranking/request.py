@@ -1,12 +1,20 @@
 """What is asked of an index, in its own terms: embeddings, words and a filter."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 PICTURE, WORDS = "picture", "words"
 SOURCES = (PICTURE, WORDS)
+
+
+def check_sources(sources: Collection[str]) -> None:
+    """Raises a ValueError unless these are one or more of `SOURCES`."""
+    if not sources or not set(sources) <= set(SOURCES):
+        raise ValueError(
+            f"sources={','.join(map(str, sources))}: must be one or more of {', '.join(SOURCES)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,4 @@ class Request:
     sources: Sequence[str] = SOURCES
 
     def __post_init__(self) -> None:
-        if not self.sources or not set(self.sources) <= set(SOURCES):
-            raise ValueError(
-                f"sources={','.join(self.sources)}: must be one or more of {', '.join(SOURCES)}"
-            )
+        check_sources(self.sources)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from indexing.generation import VideoSegments
-from indexing.hits import SearchHit
-from indexing.publishing import LEVELS
+from indexing.hits import LEVELS, SearchHit
 from indexing.reading import IndexReader
 from ranking.candidates import describe_candidates
 from ranking.composition import excluding
@@ -161,8 +160,10 @@ class Retriever:
     def _with_confidence(
         self, request: Request, hits: list[SearchHit], level: str
     ) -> list[SearchHit]:
+        if all(hit.confidence is not None for hit in hits):  # none, or judged when they were fused
+            return hits
         background = self.usual.background(level)
-        if background is None or not hits:
+        if background is None:
             return hits
         found: dict[Any, np.ndarray]
         if level == "video":

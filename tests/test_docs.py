@@ -85,7 +85,6 @@ def reader(
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr(os, "nice", lambda niceness: niceness)  # this process has more to do
     monkeypatch.chdir(tmp_path)
     for i, name in enumerate(NAMES):

@@ -4,13 +4,13 @@ decoded, and without PyTorch, whose import alone takes longer."""
 import importlib.util
 import json
 import logging
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from configs.train_schema import PoolingKind, TrainConfig, WhatTrains
+from indexing.atomic import nearest_existing, write_failure
 from indexing.sources import VideoItem
 from training.lists import Failure, RunLists, are_too_many, check_failed, missing_files
 from vision import embedding_dim_of
@@ -51,17 +51,12 @@ def check_folder(name: str, folder: Path) -> None:
     Raises:
         ValueError: names the option.
     """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
+    existing = nearest_existing(folder)
+    if reason := write_failure(existing):
         raise ValueError(
-            f"{name}={folder}: cannot be made or written ({existing}: {error.strerror}); name "
-            "another folder"
-        ) from error
+            f"{name}={folder}: cannot be made or written ({existing}: {reason}); name another "
+            "folder"
+        )
 
 
 def check_lists(config: TrainConfig, lists: RunLists) -> None:

@@ -135,7 +135,7 @@ def test_optional_text_can_be_taken_back():
 
 def test_text_that_means_a_missing_value_is_refused_with_the_remedy():
     assert "write a path as ./???" in error_line("index", "videos=???")
-    assert config_object("index", "videos=./???").videos[-1] == "./???"
+    assert config_object("index", "videos=./???").videos == ["v", "./???"]
 
 
 # Names.

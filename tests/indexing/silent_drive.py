@@ -34,7 +34,7 @@ _ROOT = 1
 def silent_drive(folder: Path, mount_point: Path) -> Iterator[Path]:
     """Mounts it; skips the test where that cannot be done. What waits for it is let go at the
     end."""
-    mount_point.mkdir()
+    mount_point.mkdir(exist_ok=True)
     if not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.geteuid():
         pytest.skip("needs root and /dev/fuse")
     process = subprocess.Popen(

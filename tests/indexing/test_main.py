@@ -51,9 +51,8 @@ class Indexing:
         self.family = []
 
     def wait_until_videos_are_done(self):
-        journal = self.index / "unsaved.journal"
         deadline = time.monotonic() + 240  # a worker that hangs is replaced after 120
-        while not (journal.is_file() and journal.stat().st_size):
+        while not self._has_done_videos():
             assert self.process.poll() is None, self.process.communicate()
             if time.monotonic() > deadline:
                 self.process.send_signal(signal.SIGABRT)
@@ -61,6 +60,13 @@ class Indexing:
             time.sleep(0.02)
         time.sleep(0.1)  # the record that was just begun is whole by now
         self.family = psutil.Process(self.process.pid).children(recursive=True)
+
+    def _has_done_videos(self):
+        """Whether some are in the journal, or wait for scenes to be cut: more than are in hand."""
+        journal = self.index / "unsaved.journal"
+        if journal.is_file() and journal.stat().st_size:
+            return True
+        return len(list(self.index.glob("unfinished/*.frames"))) > 4
 
     def end(self):
         """Returns the exit code and the summary, and checks that no process is left."""

@@ -7,7 +7,6 @@ import faiss
 import numpy as np
 import pytest
 
-import indexing.upgrade
 from indexing import IndexMismatchError, Manifest
 from indexing.catalogue import Catalogue, _checksum
 from indexing.identity import make_root_id
@@ -430,7 +429,7 @@ def test_migration_of_format_3_that_is_stopped_can_be_begun_again(
         if at == "Manifest.write":
             patch.setattr(Manifest, "write", stop)
         else:
-            patch.setattr(indexing.upgrade, "publish_file", stop)
+            patch.setattr("indexing.catalogue.publish_file", stop)
         migrate_index(folder)
     with pytest.raises(IndexMismatchError, match=r"indexing\.migrate"):
         Manifest.read(folder)
