@@ -114,12 +114,14 @@ def _ranks(
         request, key = replace(request, sources=sources), keys[videos.caption_video[number]]
         try:
             # How many hits are asked for decides how many candidates are looked at.
-            for k in (_USUAL_K, num_videos):
+            num_seen = 0
+            for k in (_USUAL_K, 10 * _USUAL_K, num_videos):
                 hits = searcher.retriever.search(request, k=k, level="video")
                 found = [hit.rank for hit in hits if hit.key == key]
                 if found:
-                    ranks[number] = found[0] if k == _USUAL_K else max(found[0], _USUAL_K + 1)
+                    ranks[number] = max(found[0], num_seen + 1)
                     break
+                num_seen = min(k, num_videos)
         except ValueError as error:  # a filter of what no video has, which users are told
             logger.warning("%r is not answered: %s", videos.captions[number], error)
     return ranks

@@ -23,13 +23,14 @@ from ranking.fusion import fuse_reciprocal_ranks
 from ranking.learned import LearnedRanker
 from ranking.request import PICTURE, WORDS, Request
 from ranking.reranking import Reranker
-from ranking.texts import FoundText, find_texts, hits_of_texts
+from ranking.texts import FoundText, find_texts, hits_of_texts, texts_beside_pictures
 from ranking.usual_scores import UsualScores
 from text.function_words import content_words
 
 WITHOUT, EVENTS, LEARNED = "without", "events", "learned"
 
 _POOL = 50  # candidates among pictures, at least
+_LIKELY_SHARE = 0.1  # of all videos, that look most like what is asked; of the pool at most
 _WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
 _ANSWERING_SHARE = 0.5  # of what is asked, in a text, that answers it
 # A hit that hardly matches stands below all that surely do, unless it has most of what is asked.
@@ -197,6 +198,8 @@ class Retriever:
             judged = self._judged(request, pictures, level=level)
             judged.sort(key=lambda hit: -hit.score)
             pictures = _with_evidence(PICTURE, judged)
+            num_likely = min(_POOL, int(_LIKELY_SHARE * self._reader.manifest.num_videos))
+            texts = texts_beside_pictures(texts, {hit.video_id for hit in pictures[:num_likely]})
         if not texts:
             return pictures
         return self._fused(request, pictures, texts, level=level)

@@ -14,10 +14,12 @@ from ranking.fusion import leading
 from ranking.request import PICTURE, WORDS, Request
 from text.function_words import content_words
 
-_LEAST_TEXTS = 30  # that are looked for
+_LEAST_TEXTS = 50  # that are looked for
 # Of what is asked, in a text that counts beside pictures: a quarter if that is two words, but a
 # half if it is one, since any title may share a word with any query.
 _LEAST_SHARE, _LEAST_SHARE_OF_ONE = 0.25, 0.5
+# One word of these, in a text that says nothing else, counts for what also looks like it.
+_LEAST_SHARE_OF_LIKELY = 0.2
 _LEAST_WEIGHT = 0.25  # of a word that every text has, beside one that no text has
 
 
@@ -29,20 +31,30 @@ class FoundText:
         hit: where it is.
         share: of the content words that are asked, that it has, 0 to 1.
         num_shared: how many of them those are.
+        says_more: whether it has content words that are not asked.
     """
 
     hit: LexicalHit
     share: float
     num_shared: int
+    says_more: bool
 
-    @property
-    def counts(self) -> bool:
-        """Whether it is evidence beside pictures."""
-        return self.share >= (_LEAST_SHARE if self.num_shared > 1 else _LEAST_SHARE_OF_ONE)
+    def counts(self, *, is_likely: bool) -> bool:
+        """Whether it is evidence beside pictures.
+
+        Args:
+            is_likely: whether the video is among those that look most like what is asked.
+        """
+        if self.num_shared < 2:
+            least = _LEAST_SHARE_OF_ONE
+            if is_likely and not self.says_more:
+                least = _LEAST_SHARE_OF_LIKELY
+            return self.share >= least
+        return not self.says_more or self.share >= _LEAST_SHARE
 
 
 def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> list[FoundText]:
-    """Texts that have words of the query, best first.
+    """Texts that have words of the query, best first; beside pictures, those that may count.
 
     Function words are looked for only where there are no others: when texts alone are searched, or
     when a number is what a video is called, such as `IMG_0042` or `1917`.
@@ -64,10 +76,20 @@ def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> 
     if beside_pictures and not content:
         hits = [hit for hit in hits if _is_called(hit, request.words)]
     asked = _weighted_words(reader, content or request.words)
-    found = [text for text in _shares(asked, hits) if text.counts or not beside_pictures]
-    if not beside_pictures:
-        return found
-    # A text that shares a word or two with the query is no evidence beside one with all of it.
+    found = _shares(asked, hits, request.words)
+    return [text for text in found if text.counts(is_likely=True)] if beside_pictures else found
+
+
+def texts_beside_pictures(
+    texts: Sequence[FoundText], likely_ids: Collection[int]
+) -> list[FoundText]:
+    """Those that are evidence, too, where there are pictures: a text that shares a word or two
+    with the query is none beside one with all of it.
+
+    Args:
+        likely_ids: of the videos that look most like what is asked.
+    """
+    found = [text for text in texts if text.counts(is_likely=text.hit.video_id in likely_ids)]
     return leading(found, [text.hit.score for text in found])
 
 
@@ -138,13 +160,18 @@ def _weighted_words(reader: IndexReader, asked: Sequence[str]) -> list[tuple[lis
 
 
 def _shares(
-    asked: Sequence[tuple[list[str], float]], hits: Sequence[LexicalHit]
+    asked: Sequence[tuple[list[str], float]], hits: Sequence[LexicalHit], query: Sequence[str]
 ) -> list[FoundText]:
-    """How much of what is asked each text has; endings do not matter."""
+    """How much of what is asked each text has, and whether it has more; endings do not matter."""
     total = sum(weight for _, weight in asked)
+    all_asked = {stem for parts, _ in asked for stem in parts}
     found = []
     for hit in hits:
-        has = set(stems(words_of([hit.text])))
+        words = words_of([hit.text])
+        has = set(stems(words))
         shared = [weight for parts, weight in asked if has.issuperset(parts)]
-        found.append(FoundText(hit, sum(shared) / total if total else 0.0, len(shared)))
+        content = content_words(words, in_language_of=query)
+        says_more = not all_asked.issuperset(stems(content))
+        share = sum(shared) / total if total else 0.0
+        found.append(FoundText(hit, share, len(shared), says_more))
     return found

@@ -66,9 +66,14 @@ _JAPANESE_KINDS = frozenset(
 )
 
 
-def content_words(words: Sequence[str]) -> list[str]:
-    """The words of a text, as `text.segmentation.words` gives them, less function words."""
-    languages = _languages_by_script(words)
+def content_words(words: Sequence[str], *, in_language_of: Sequence[str] = ()) -> list[str]:
+    """The words of a text, as `text.segmentation.words` gives them, less function words.
+
+    Args:
+        in_language_of: words of another text, such as the query that this one may answer, by
+            which to tell the language instead.
+    """
+    languages = _languages_by_script(in_language_of or words)
     return [word for word in words if not _is_function_word(word, languages)]
 
 

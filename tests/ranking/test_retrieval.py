@@ -174,6 +174,32 @@ def test_one_word_of_several_is_no_evidence(make, rng, level):
 
 
 @pytest.mark.parametrize("level", ["video", "moment"])
+def test_one_word_alone_is_evidence_for_what_looks_like_it(make, rng, level):
+    likely = (shows(DOG), {"title": "The dog"})
+    says_more = (shows(DOG), {"title": "The dog of Paris"})
+    unlike = (shows(OTHER), {"title": "The dog"})
+    retriever = make(collection(rng, num=60, likely=likely, says_more=says_more, unlike=unlike))
+    asked = Request(DOG, words=words("a black dog runs"))
+    found = retriever.search(asked, k=20, level=level)
+    assert {hit.key for hit in found if WORDS in sources(hit)} == {"likely.mp4"}
+    assert found[0].key == "likely.mp4"
+
+
+@pytest.mark.parametrize(
+    ("title", "counts"), [("beach with ball", True), ("beach ball in the rain", False)]
+)
+def test_two_words_of_many_are_evidence_where_a_text_says_nothing_else(make, rng, title, counts):
+    retriever = make(collection(rng, seen=(shows(DOG), {}), said=(shows(OTHER), {"title": title})))
+    query = (
+        "two black dogs, a brown cat and some happy girls play football with a ball on the beach"
+    )
+    found = retriever.search(Request(DOG, words=words(query)), k=20, level="video")
+    assert {hit.key for hit in found if WORDS in sources(hit)} == (
+        {"said.mp4"} if counts else set()
+    )
+
+
+@pytest.mark.parametrize("level", ["video", "moment"])
 @pytest.mark.parametrize(("name", "first"), [("some", "sure.mp4"), ("most", "most.mp4")])
 def test_what_hardly_matches_is_below_what_surely_does(make, rng, level, name, first):
     sentences = unit(rng.normal(size=(60, D)))
