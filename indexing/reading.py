@@ -170,12 +170,18 @@ class IndexReader:
         """
         return len(self._matching(where))
 
-    def video_ids(self) -> dict[str, int]:
-        """The ids of the videos that can be found, by key."""
+    def video_ids(self) -> dict[str, list[int]]:
+        """The videos that can be found, by what users call them: by key, which videos of several
+        roots may share, and by the id that hits have."""
         published = set(self._generation.video_ids().tolist())
         with self._catalogue.alone() as connection:
-            rows = connection.execute("SELECT key, id FROM videos").fetchall()
-        return {key: video_id for key, video_id in rows if video_id in published}
+            rows = connection.execute("SELECT key, public_id, id FROM videos").fetchall()
+        found: dict[str, list[int]] = {}
+        for key, public_id, video_id in rows:
+            if video_id in published:
+                for name in (key, public_id):
+                    found.setdefault(name, []).append(video_id)
+        return found
 
     def sentences(self) -> np.ndarray:
         """`(n, D)` float32, embeddings of everyday sentences that the index keeps; n may be 0."""

@@ -82,17 +82,26 @@ def main(cfg: DictConfig) -> None:
 
 
 def _by_query(
-    judgements: Iterable[Judgement], video_ids: dict[str, int]
+    judgements: Iterable[Judgement], video_ids: dict[str, list[int]]
 ) -> tuple[dict[str, dict[int, int]], int]:
     """Each query's videos with their grades, the best where one has several; and how many
-    judgements are of videos that are not there."""
+    judgements are of videos that are not there.
+
+    Raises:
+        ValueError: a video is called by a key that several roots have.
+    """
     judged: dict[str, dict[int, int]] = {}
     num_missing = 0
     for judgement in judgements:
-        video_id = video_ids.get(judgement.video)
-        if video_id is None:
+        same = video_ids.get(judgement.video, [])
+        if len(same) > 1:
+            raise ValueError(
+                f"{judgement.video} is in several roots; judge it by the id of its hit"
+            )
+        if not same:
             num_missing += 1
             continue
+        video_id = same[0]
         grades = judged.setdefault(judgement.query, {})
         grades[video_id] = max(judgement.relevance, grades.get(video_id, 0))
     return judged, num_missing

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 
 from indexing.catalogue import VideoRecord
+from indexing.dates import date_of
 from indexing.documents import stems, texts_of, words_of
 from indexing.reading import IndexReader
 from ranking.features import FEATURE_NAMES, assemble_features
@@ -68,7 +68,7 @@ def describe_candidates(
         columns["confidence"] = confidence(np.stack([video.whole for video in videos]))
     now = now or datetime.now()
     columns["freshness_days"] = np.array(
-        [_age_days(records[video_id].metadata.get("date"), now) for video_id in video_ids]
+        [_age_days(_date(records[video_id]), now) for video_id in video_ids]
     )
     if names and reader.has_words:
         asked = [stems(words_of([name])) for name in names]
@@ -94,7 +94,13 @@ def _share_of_names(record: VideoRecord, names: Sequence[Sequence[str]]) -> floa
     return float(np.mean([said.issuperset(name) for name in names]))
 
 
-def _age_days(date: Any, now: datetime) -> float:
+def _date(record: VideoRecord) -> str:
+    """As filters and hits have it."""
+    date, _ = date_of(record.metadata, record.stamp.modified_ns)
+    return date
+
+
+def _age_days(date: str, now: datetime) -> float:
     """Of a date as far as it is told, such as 2026-11; NaN where there is none."""
     for rest in ("", "-01", "-01-01"):
         try:

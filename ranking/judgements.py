@@ -5,9 +5,10 @@ JSON Lines, an object a line, in UTF-8; blank lines are passed over:
     {"query": "a dog catches a frisbee", "video": "dogs/park.mp4", "relevance": 3}
     {"query": "a sunset", "video": "beach.mp4", "clicks": 12, "impressions": 40}
 
-`video` is a key of the index. `relevance` is a whole number from 0 (wrong) to 4 (just that). Clicks
-become one: four times the lower bound of the rate of clicks, rounded up, so that one click of one
-is not taken for certain. A ranker orders whole videos, so a judgement of some seconds is refused.
+`video` is a key of the index, or the id of a hit. `relevance` is a whole number from 0 (wrong) to 4
+(just that). Clicks become one: four times the lower bound of the rate of clicks, rounded up, so
+that one click of one is not taken for certain. A ranker orders whole videos, so a judgement of some
+seconds is refused.
 """
 
 import json

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing import IndexSettings, SearchHit
+from indexing import IndexReader, IndexSettings, SearchHit
 from indexing.catalogue import FileStamp, NewVideo
 from indexing.moments import merge_moments
 from indexing.writer import IndexWriter
@@ -20,6 +20,12 @@ SETTINGS = IndexSettings(
     sampling={},
     segments={"kind": "windows", "seconds": 2.0, "overlap_seconds": 0.0},
 )
+
+
+def ids_by_key(reader: IndexReader) -> dict[str, int]:
+    """The videos of an index of one root."""
+    found = {video_id for ids in reader.video_ids().values() for video_id in ids}
+    return {record.key: video_id for video_id, record in reader.records(sorted(found)).items()}
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

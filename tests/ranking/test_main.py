@@ -1,7 +1,9 @@
 """`python -m ranking`, and searches with what it trained, on an index of given embeddings."""
 
 import json
-from datetime import datetime
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
@@ -11,13 +13,24 @@ import ranking.__main__
 import search
 from configs.schema import RankerConfig
 from indexing import IndexReader
+from indexing.catalogue import FileStamp
 from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
 from ranking import FEATURE_NAMES, LearnedRanker
+from ranking.__main__ import _by_query
 from ranking.candidates import describe_candidates
+from ranking.judgements import Judgement
 from ranking.request import Request
 from ranking.retrieval import Retriever
-from tests.indexing.small_index import SETTINGS, D, make_index, random_video, unit, video_of
+from tests.indexing.small_index import (
+    SETTINGS,
+    D,
+    ids_by_key,
+    make_index,
+    random_video,
+    unit,
+    video_of,
+)
 
 pytest.importorskip("lightgbm")
 pytest.importorskip("tantivy")
@@ -139,7 +152,7 @@ def test_one_grade_for_all_is_no_order_to_learn(index, monkeypatch, capsys):
 
 
 def test_what_is_known_of_candidates(reader):
-    ids = reader.video_ids()
+    ids = ids_by_key(reader)
     asked = [ids[f"{i}.mp4"] for i in (3, 10, 25)]
     query = wanted(7)
     features = describe_candidates(reader, asked, wanted=query, words=("word3",))
@@ -168,16 +181,20 @@ def test_age_and_names_of_candidates(tmp_path):
         "month.mp4": {"date": "2026-10", "tags": ["paris"]},
         "hour.mp4": {"date": "2026-11-24T12:00:00+02:00"},
         "never.mp4": {"date": "soon"},
+        "copied.mp4": {},  # on the first of the month, in UTC
     }
     segments = unit(np.ones((1, D)))
+    first_of_month = int(datetime(2026, 11, 1, tzinfo=timezone.utc).timestamp()) * 10**9
     with IndexWriter(tmp_path, SETTINGS) as writer:
         for key, said in metadata.items():
-            writer.add(*video_of(key, segments, metadata=said))
+            video, embeddings = video_of(key, segments, metadata=said)
+            stamp = FileStamp(10, first_of_month, f"sha of {key}")
+            writer.add(replace(video, stamp=stamp), embeddings)
         writer.publish()
     reader = IndexReader(tmp_path)
     features = describe_candidates(
         reader,
-        [reader.video_ids()[key] for key in metadata],
+        [ids_by_key(reader)[key] for key in metadata],
         wanted=segments[0],
         words=(),
         names=("Paris", "Ada Lovelace"),
@@ -185,15 +202,34 @@ def test_age_and_names_of_candidates(tmp_path):
     )
     reader.close()
     column = dict(zip(FEATURE_NAMES, features.T, strict=True))
-    np.testing.assert_equal(column["freshness_days"].tolist(), [10, 55, 0.5, np.nan])
-    assert column["entity_share"].tolist() == [1, 0.5, 0, 0]
+    np.testing.assert_equal(column["freshness_days"].tolist(), [10, 55, 0.5, np.nan, 24])
+    assert column["entity_share"].tolist() == [1, 0.5, 0, 0, 0]
 
 
 def test_videos_of_an_index_by_key(reader):
     ids = reader.video_ids()
-    assert ids.keys() == {f"{i}.mp4" for i in range(NUM_VIDEOS)}
+    assert ids.keys() > {f"{i}.mp4" for i in range(NUM_VIDEOS)}
     hit = reader.search(wanted(1), k=1)[0]
-    assert ids[hit.key] == hit.video_id
+    assert ids[hit.key] == ids[hit.id] == [hit.video_id]
+
+
+def test_key_of_several_roots_is_judged_by_the_id_of_a_hit(tmp_path):
+    folder = tmp_path / "index"
+    with IndexWriter(folder, SETTINGS) as writer:
+        for number, root in enumerate(("/card1", "/card2")):
+            video, embeddings = video_of("one.mp4", unit(np.ones((1, D))))
+            stamp = FileStamp(10, 20, f"sha of {number}")
+            path = f"{root}/one.mp4"
+            writer.add(replace(video, root=str(number), path=path, stamp=stamp), embeddings)
+        writer.publish()
+    judgement = Judgement("red", "one.mp4", 4)
+    with closing(IndexReader(folder)) as reader:
+        ids = {hit.video: (hit.id, hit.video_id) for hit in reader.search(unit(np.ones(D)), k=2)}
+        with pytest.raises(ValueError, match=r"one.mp4 is in several roots"):
+            _by_query([judgement], reader.video_ids())
+        public_id, video_id = ids["/card2/one.mp4"]
+        judged = _by_query([replace(judgement, video=public_id)], reader.video_ids())
+        assert judged == ({"red": {video_id: 4}}, 0)
 
 
 def test_every_feature_is_known_of_some_candidate_of_a_search(tmp_path):

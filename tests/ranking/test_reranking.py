@@ -14,7 +14,15 @@ from ranking import interaction as command
 from ranking.request import PICTURE, Request
 from ranking.reranking import RERANKED, Reranker, combined
 from ranking.retrieval import Retriever
-from tests.indexing.small_index import SETTINGS, D, make_index, random_video, unit, video_of
+from tests.indexing.small_index import (
+    SETTINGS,
+    D,
+    ids_by_key,
+    make_index,
+    random_video,
+    unit,
+    video_of,
+)
 
 AXES = np.eye(D, dtype=np.float32)
 
@@ -46,7 +54,7 @@ def test_frames_are_those_that_were_kept(make):
     rng = np.random.default_rng(0)
     frames = {f"{n}.mp4": unit(rng.normal(size=(n, D))) for n in (1, 5, 12, 30)}
     reader = make([video_of(key, each[:3], frames=each) for key, each in frames.items()])
-    ids = reader.video_ids()
+    ids = ids_by_key(reader)
     found = reader.frames([*ids.values(), 10_000], at_most=12)
     assert found.keys() == set(ids.values())
     for key in ("1.mp4", "5.mp4", "12.mp4"):

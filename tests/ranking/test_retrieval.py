@@ -16,7 +16,15 @@ from indexing.writer import IndexWriter
 from ranking.confidence import Calibration
 from ranking.request import PICTURE, WORDS, Request
 from ranking.retrieval import Retriever
-from tests.indexing.small_index import SETTINGS, D, queries, random_index, unit, video_of
+from tests.indexing.small_index import (
+    SETTINGS,
+    D,
+    ids_by_key,
+    queries,
+    random_index,
+    unit,
+    video_of,
+)
 from text.segmentation import words
 
 pytest.importorskip("tantivy")
@@ -367,7 +375,7 @@ def test_index_without_sentences_has_no_probabilities(make, rng):
 
 def test_spreads_are_those_of_the_collection(make, rng):
     retriever = make(collection(rng, **{f"dog{i}": (shows(DOG),) for i in range(12)}))
-    whole = retriever._reader.whole(list(retriever._reader.video_ids().values()))
+    whole = retriever._reader.whole(list(ids_by_key(retriever._reader).values()))
     whole = np.stack(list(whole.values()))
     queries = np.stack([DOG, CAT])
     found = retriever.usual.spreads(queries)
