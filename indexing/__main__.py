@@ -56,6 +56,10 @@ def main(cfg: DictConfig) -> None:
     sources = _read_sources(config)
     if all(source.problem for source in sources):
         _refuse_what_is_unknown(folder, sources)
+    for source in sources:
+        if source.problem:
+            line = f"passed over: videos={source.name}: {source.problem}"
+            print(command_line.printable(line), file=sys.stderr)
     if line := str(passed_over(sources)):
         print(f"passed over: {line}", file=sys.stderr)
     model_config = config.model or command_line.load_model_config("mini")

@@ -233,3 +233,19 @@ def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index,
         errors = capsys.readouterr().err
         assert "that is far enough" in errors
         assert ("model=mini is the small" in errors) == is_hinted
+
+
+def test_place_that_is_not_there_is_named_beside_others(index, tmp_path, monkeypatch, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").write_bytes(b"")
+    monkeypatch.setattr(os, "nice", lambda increment: 0)
+    places = f"videos=[{tmp_path}/videos,{tmp_path}/none]"
+    # What the index was not made with ends the run before a model is loaded.
+    monkeypatch.setattr(
+        sys, "argv", ["indexing", places, f"index={index}", "sampling.every_seconds=7"]
+    )
+    with pytest.raises(SystemExit):
+        command_line.run(import_module("indexing.__main__").main, config_name="index", usage="")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"passed over: videos={tmp_path}/none: no such file or folder"
+    assert said[1].startswith("error: ")
