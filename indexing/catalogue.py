@@ -300,9 +300,9 @@ class Catalogue:
         with self._transaction():
             for name, least in (("revision", revision), ("next_part", next_part)):
                 self._connection.execute(
-                    "INSERT INTO counters VALUES (?1, ?2) "
-                    "ON CONFLICT (name) DO UPDATE SET value = ?2 "
-                    "WHERE typeof(value) != 'integer' OR value < ?2",
+                    "INSERT INTO counters VALUES (?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET value = excluded.value "
+                    "WHERE typeof(value) != 'integer' OR value < excluded.value",
                     (name, least),
                 )
 
@@ -431,8 +431,8 @@ class Catalogue:
         with self._transaction():
             self._connection.executemany(
                 f"INSERT OR REPLACE INTO texts ({_TEXTS_ROW}) SELECT {marks} "
-                "WHERE ?1 IN (SELECT id FROM videos)",
-                (to_row(entry) for entry in entries),
+                "WHERE ? IN (SELECT id FROM videos)",
+                ((*to_row(entry), entry.video_id) for entry in entries),
             )
             self._count_change()
 
@@ -442,10 +442,10 @@ class Catalogue:
         rows = self._query(
             "SELECT twin.id, min(had.id) FROM videos AS twin "
             "JOIN videos AS had USING (content_sha256) "
-            "JOIN texts ON texts.video_id = had.id AND texts.source = ?1 "
+            "JOIN texts ON texts.video_id = had.id AND texts.source = ? "
             "WHERE twin.part NOT NULL AND had.part NOT NULL "
-            "AND twin.id NOT IN (SELECT video_id FROM texts WHERE source = ?1) GROUP BY twin.id",
-            (source,),
+            "AND twin.id NOT IN (SELECT video_id FROM texts WHERE source = ?) GROUP BY twin.id",
+            (source, source),
         )
         entries = self.text_entries([had for _, had in rows])
         twins = {entry.video_id: entry for entry in entries if entry.source == source}
