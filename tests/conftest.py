@@ -41,6 +41,13 @@ if _NUM_PROCESSES > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(_NUM_THREADS))
     torch.set_num_threads(_NUM_THREADS)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first, or one process would be left alone with them at the end."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 
 

@@ -23,6 +23,8 @@ from PIL import Image
 from configs import command_line
 from tests.conftest import COLOURS
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 PROGRAM = re.compile(r"(?:\.venv/bin/)?(python|torchrun) (.+)")

@@ -20,6 +20,8 @@ from tests.conftest import COLOURS, InProcessPool
 from text.analysis import QueryAnalyzer
 from vision import FrameSettings, IntervalSampler, VideoDecodeError
 
+pytestmark = pytest.mark.long
+
 RED, GREEN, BLUE = COLOURS.values()
 
 

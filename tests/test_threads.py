@@ -15,6 +15,8 @@ from search import Searcher
 from tests.indexing.small_index import video_of
 from text import TextEncoder, Tokenizer, everyday_queries
 
+pytestmark = pytest.mark.long
+
 NUM_THREADS = 16
 LONG = "two dogs running along a very long beach at sunset while people watch " * 4
 # Of every kind, in languages whose words are cut by objects that serve one thread at a time.

@@ -19,6 +19,8 @@ from tests.training.test_run import NUM_STEPS, Collection, last_state, losses, r
 from text import TextEncoder, Tokenizer
 from vision import FrameSettings, UniformSampler
 
+pytestmark = pytest.mark.long
+
 
 def run_train(*arguments):
     return run_program("train.py", *arguments)

@@ -38,6 +38,8 @@ from tests.indexing.store_worker import (
     spans_of,
 )
 
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).parents[2]
 NUM_RUNS = int(os.environ.get("REELSEEK_CRASHES", "8"))
 STATES_PER_RUN = 1.6  # of power losses

@@ -31,6 +31,8 @@ from training.checkpoints import Checkpoints
 from training.progress import StepProgress
 from vision import ModelSpec, load_model, save_model
 
+pytestmark = pytest.mark.long
+
 TINY_CFG = {
     "embed_dim": 16,
     "vision_cfg": {

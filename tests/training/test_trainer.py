@@ -10,6 +10,8 @@ from training.batches import EpochBatches, collate
 from training.checkpoints import Checkpoints
 from training.trainer import NonFiniteLossError
 
+pytestmark = pytest.mark.long
+
 STEPS_EACH, NUM_STEPS = 4, 8  # of the tiny collection: steps an epoch, and of two epochs
 
 
