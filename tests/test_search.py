@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import indexing.__main__
+import search
 import tests.conftest
 from indexing import IndexReader, IndexSettings, SearchHit, documents, update_index
 from indexing.manifest import Manifest
 from indexing.sources import read_source
 from ranking.evidence import Evidence
 from search import Searcher, table
-from tests.command_lines import assert_user_error, run_program
+from tests.command_lines import assert_user_error, run_in_this_process, run_program
 from tests.conftest import COLOURS, InProcessPool
 from text.analysis import QueryAnalyzer
 from vision import FrameSettings, IntervalSampler, VideoDecodeError
@@ -274,7 +276,7 @@ def test_without_tantivy_pictures_are_searched_and_that_is_said(searcher, monkey
 
 
 def run_search(index, *arguments):
-    return run_program("search.py", f"index={index}", *arguments)
+    return run_in_this_process(search, "search", f"index={index}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +323,7 @@ def test_indexing_ends_with_a_line_of_counts(indexed):
 @pytest.mark.model
 def test_json_is_all_there_is_on_stdout(index, clips):
     query = """a "red" car, it's [blue] {or} $HOME = ${x}, 50% \\ caf\u00e9"""
-    process = run_search(index, f"query={query}", "k=2", "json=true")
+    process = run_program("search.py", f"index={index}", f"query={query}", "k=2", "json=true")
     assert process.returncode == 0, process.stderr
     hits = json.loads(process.stdout)
     assert [hit["rank"] for hit in hits] == [1, 2]
@@ -404,14 +406,16 @@ def test_what_is_not_an_index_says_how_to_make_one(tmp_path, name):
 
 
 def test_indexing_a_folder_without_videos_is_one_line(tmp_path):
-    process = run_program("-m", "indexing", f"videos={tmp_path}", f"index={tmp_path}/index")
+    process = run_in_this_process(
+        indexing.__main__, "index", f"videos={tmp_path}", f"index={tmp_path}/index"
+    )
     assert_user_error(process, f"videos={tmp_path}", "holds no video")
     assert not (tmp_path / "index").exists()
 
 
 def test_indexing_with_an_unknown_model_gives_near_names(clips, tmp_path):
-    process = run_program(
-        "-m", "indexing", f"videos={clips}", f"index={tmp_path}/index", "model=minni"
+    process = run_in_this_process(
+        indexing.__main__, "index", f"videos={clips}", f"index={tmp_path}/index", "model=minni"
     )
     assert_user_error(process, "model=minni", "near names: mini")
     assert not (tmp_path / "index").exists()
@@ -421,7 +425,9 @@ def test_indexing_with_an_unknown_model_gives_near_names(clips, tmp_path):
 def test_indexing_nothing_but_broken_videos_is_a_failure(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"no video" * 100)
-    process = run_program("-m", "indexing", f"videos={tmp_path}/videos", f"index={tmp_path}/index")
+    process = run_in_this_process(
+        indexing.__main__, "index", f"videos={tmp_path}/videos", f"index={tmp_path}/index"
+    )
     assert process.returncode == 1
     assert json.loads(process.stdout.splitlines()[-1])["failed"] == 1
     assert "error: none of the videos can be searched" in process.stderr.splitlines()

@@ -13,17 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tests.conftest
 from indexing import VideoItem, encode_captioned, retrieval_metrics
-from tests.command_lines import PROJECT, assert_user_error, run_program
+from tests.command_lines import PROJECT, assert_user_error
 from tests.conftest import COLOURS, InProcessPool, tokenize_colours
 from tests.training.test_run import NUM_STEPS, Collection, last_state, losses, recalls, run_here
 from text import TextEncoder, Tokenizer
 from vision import FrameSettings, UniformSampler
 
 pytestmark = pytest.mark.long
-
-
-def run_train(*arguments):
-    return run_program("train.py", *arguments)
 
 
 @pytest.fixture
@@ -105,12 +101,12 @@ def test_nothing_but_broken_videos_is_an_error(colour_encoder, pool, tmp_path):
     ],
 )
 def test_bad_argument_is_one_line_and_exit_code_2(arguments, parts):
-    assert_user_error(run_train(*arguments), *parts)
+    assert_user_error(run_here(*arguments), *parts)
 
 
 def test_output_that_cannot_be_made_is_named_before_the_work(tmp_path):
     (tmp_path / "file").touch()
-    process = run_train("eval_only=true", "data.val=none.jsonl", f"output={tmp_path}/file")
+    process = run_here("eval_only=true", "data.val=none.jsonl", f"output={tmp_path}/file")
     assert_user_error(process, f"output={tmp_path}/file", "cannot be made")
 
 
@@ -124,7 +120,7 @@ def test_evaluation_ends_with_a_line_of_metrics(tmp_path):
         lines.append(json.dumps({"video": f"{name}.mp4", "captions": captions}))
     (tmp_path / "val.jsonl").write_text("\n".join(lines))
     output = tmp_path / "output"
-    process = run_train(
+    process = run_here(
         "eval_only=true", f"data.val={tmp_path}/val.jsonl", "model=mini", f"output={output}"
     )
     assert process.returncode == 0, process.stderr

@@ -1,19 +1,14 @@
 """Runs from a configuration to a model folder, on videos of one colour each, in this process."""
 
 import functools
-import io
 import json
-import logging
 import os
 import resource
 import shutil
 import signal
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from unittest import mock
 
 import open_clip
 import pytest
@@ -26,7 +21,7 @@ import tests.conftest
 import train
 import training.frame_cache
 import training.run
-from configs import command_line
+from tests.command_lines import Done, run_in_this_process
 from training.checkpoints import Checkpoints
 from training.progress import StepProgress
 from vision import ModelSpec, load_model, save_model
@@ -61,20 +56,6 @@ COLOURS = {
     "purple": (110, 20, 160),
 }
 NUM_STEPS = 40 * 2  # of 16 pairs, 8 a batch
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a run has left: as of `subprocess.run`."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def metrics(self):
-        assert self.returncode == 0, self.stderr
-        return json.loads(self.stdout.splitlines()[-1])
 
 
 class Collection:
@@ -152,24 +133,7 @@ def write_list(path: Path, captions_by_video: dict[str, list[str]], **metadata: 
 
 def run_here(*arguments: object, program: ModuleType = train, name: str = "train") -> Done:
     """`python train.py ARGUMENTS`, in this process; or another of the programs."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    code = 0
-    try:
-        with (
-            mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
-            mock.patch.dict(os.environ),
-            redirect_stdout(stdout),
-            redirect_stderr(stderr),
-        ):
-            command_line.run(program.main, config_name=name, usage=program.USAGE)
-    except SystemExit as end:
-        code = end.code
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-    return Done(code, stdout.getvalue(), stderr.getvalue())
+    return run_in_this_process(program, name, *arguments)
 
 
 def assert_mistake(done: Done, *parts: str) -> None:
