@@ -5,6 +5,7 @@ mounted, files are looked at directly.
 """
 
 import ctypes
+import gc
 import os
 import pickle
 import signal
@@ -112,6 +113,7 @@ class _Worker:
 
 def _work(connection: Connection, function: Callable[[Any], Any], paths: Sequence[Any]) -> None:
     """The fork's life; it ends without what this process would do at its exit."""
+    gc.disable()  # what it would collect may wait for threads that a fork lacks
     try:
         death_signal_option = 1  # PR_SET_PDEATHSIG: with this process
         ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
