@@ -170,9 +170,13 @@ class IndexReader:
         """
         return len(self._matching(where))
 
-    def video_ids(self) -> dict[str, list[int]]:
-        """The videos that can be found, by what users call them: by key, which videos of several
-        roots may share, and by the id that hits have."""
+    def video_ids(self) -> list[int]:
+        """The ids of the videos that can be found, in ascending order."""
+        return sorted({each for same in self.ids_by_name().values() for each in same})
+
+    def ids_by_name(self) -> dict[str, list[int]]:
+        """The ids of the videos that can be found, by key, which several roots may share, and by
+        the public id that hits have."""
         published = set(self._generation.video_ids().tolist())
         with self._catalogue.alone() as connection:
             rows = connection.execute("SELECT key, public_id, id FROM videos").fetchall()

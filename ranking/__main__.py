@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     check_can_write_folder("output", Path(config.output))
     require_lightgbm()
     with closing(IndexReader(Path(config.index))) as reader:
-        judged, num_missing = _by_query(judgements, reader.video_ids())
+        judged, num_missing = _by_query(judgements, reader.ids_by_name())
     if not judged:
         raise ValueError(
             f"judgements={config.judgements}: none of its videos is in index={config.index}"
@@ -82,7 +82,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _by_query(
-    judgements: Iterable[Judgement], video_ids: dict[str, list[int]]
+    judgements: Iterable[Judgement], ids_by_name: dict[str, list[int]]
 ) -> tuple[dict[str, dict[int, int]], int]:
     """Each query's videos with their grades, the best where one has several; and how many
     judgements are of videos that are not there.
@@ -93,7 +93,7 @@ def _by_query(
     judged: dict[str, dict[int, int]] = {}
     num_missing = 0
     for judgement in judgements:
-        same = video_ids.get(judgement.video, [])
+        same = ids_by_name.get(judgement.video, [])
         if len(same) > 1:
             raise ValueError(
                 f"{judgement.video} is in several roots; judge it by the id of its hit"

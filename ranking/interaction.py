@@ -30,10 +30,9 @@ def main(cfg: DictConfig) -> None:
 
     check_can_write_folder("output", Path(config.output))
     with closing(IndexReader(Path(config.index))) as reader:
-        every = {video_id for ids in reader.video_ids().values() for video_id in ids}
         captions = {
             video_id: texts_of(record)["captions"]
-            for video_id, record in reader.records(sorted(every)).items()
+            for video_id, record in reader.records(reader.video_ids()).items()
         }
         videos = [video_id for video_id, some in captions.items() if some]
         _require_enough(videos, config)  # before frames are read, for which PyTorch is loaded

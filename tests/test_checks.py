@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import indexing.__main__
 import search
 import vision
 from configs import command_line
 from indexing.writer import IndexWriter
 from search import Searcher
+from tests.command_lines import run_in_this_process
 from tests.indexing.small_index import SETTINGS, video_of
 
 SAMPLING = {
@@ -38,7 +40,7 @@ def index(tmp_path):
 
 
 @pytest.fixture
-def say(monkeypatch, capsys):
+def say(monkeypatch):
     """Runs a program in this process; returns its one line on stderr."""
 
     def no_model(*_, **__):
@@ -46,18 +48,11 @@ def say(monkeypatch, capsys):
 
     monkeypatch.setattr(vision, "load_model", no_model)
     monkeypatch.setattr(vision, "start_decode_server", no_model)
-    monkeypatch.setattr(os, "nice", lambda increment: 0)
-    monkeypatch.delenv("REELSEEK_TRACEBACK", raising=False)
-    monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
 
     def run(program, name, *arguments):
-        main = import_module(program).main
-        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            command_line.run(main, config_name=name, usage="")
-        printed = capsys.readouterr()
-        assert (end.value.code, printed.out) == (2, ""), printed.err
-        (line,) = [line for line in printed.err.splitlines() if not line.startswith("WARNING")]
+        done = run_in_this_process(import_module(program), name, *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")]
         assert line.startswith("error: ")
         return line.removeprefix("error: ")
 
@@ -235,17 +230,14 @@ def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index,
         assert ("model=mini is the small" in errors) == is_hinted
 
 
-def test_place_that_is_not_there_is_named_beside_others(index, tmp_path, monkeypatch, capsys):
+def test_place_that_is_not_there_is_named_beside_others(index, tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/a.mp4").write_bytes(b"")
-    monkeypatch.setattr(os, "nice", lambda increment: 0)
     places = f"videos=[{tmp_path}/videos,{tmp_path}/none]"
     # What the index was not made with ends the run before a model is loaded.
-    monkeypatch.setattr(
-        sys, "argv", ["indexing", places, f"index={index}", "sampling.every_seconds=7"]
+    done = run_in_this_process(
+        indexing.__main__, "index", places, f"index={index}", "sampling.every_seconds=7"
     )
-    with pytest.raises(SystemExit):
-        command_line.run(import_module("indexing.__main__").main, config_name="index", usage="")
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"passed over: videos={tmp_path}/none: no such file or folder"
-    assert said[1].startswith("error: ")
+    passed_over, error = done.stderr.splitlines()
+    assert passed_over == f"passed over: videos={tmp_path}/none: no such file or folder"
+    assert error.startswith("error: ")

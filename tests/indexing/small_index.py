@@ -24,8 +24,8 @@ SETTINGS = IndexSettings(
 
 def ids_by_key(reader: IndexReader) -> dict[str, int]:
     """The videos of an index of one root."""
-    found = {video_id for ids in reader.video_ids().values() for video_id in ids}
-    return {record.key: video_id for video_id, record in reader.records(sorted(found)).items()}
+    records = reader.records(reader.video_ids())
+    return {record.key: video_id for video_id, record in records.items()}
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def tagged(write_video, tmp_path):
 
 def dates(index):
     with closing(IndexReader(index.folder)) as reader:  # copies too, which a search has as one hit
-        ids = sorted({each for ids in reader.video_ids().values() for each in ids})
+        ids = reader.video_ids()
         hits = reader.hits_of(ids, QUERIES["red"])
     return {hit.key: (hit.date, hit.date_source) for hit in hits}
 

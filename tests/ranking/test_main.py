@@ -207,7 +207,7 @@ def test_age_and_names_of_candidates(tmp_path):
 
 
 def test_videos_of_an_index_by_key(reader):
-    ids = reader.video_ids()
+    ids = reader.ids_by_name()
     assert ids.keys() > {f"{i}.mp4" for i in range(NUM_VIDEOS)}
     hit = reader.search(wanted(1), k=1)[0]
     assert ids[hit.key] == ids[hit.id] == [hit.video_id]
@@ -226,9 +226,9 @@ def test_key_of_several_roots_is_judged_by_the_id_of_a_hit(tmp_path):
     with closing(IndexReader(folder)) as reader:
         ids = {hit.video: (hit.id, hit.video_id) for hit in reader.search(unit(np.ones(D)), k=2)}
         with pytest.raises(ValueError, match=r"one.mp4 is in several roots"):
-            _by_query([judgement], reader.video_ids())
+            _by_query([judgement], reader.ids_by_name())
         public_id, video_id = ids["/card2/one.mp4"]
-        judged = _by_query([replace(judgement, video=public_id)], reader.video_ids())
+        judged = _by_query([replace(judgement, video=public_id)], reader.ids_by_name())
         assert judged == ({"red": {video_id: 4}}, 0)
 
 
