@@ -165,13 +165,14 @@ def _shares(
     """How much of what is asked each text has, and whether it has more; endings do not matter."""
     total = sum(weight for _, weight in asked)
     all_asked = {stem for parts, _ in asked for stem in parts}
+    words_of_hits = [words_of([hit.text]) for hit in hits]
+    different = list(dict.fromkeys(word for words in words_of_hits for word in words))
+    content = set(content_words(different, in_language_of=query))  # at once: texts share many
     found = []
-    for hit in hits:
-        words = words_of([hit.text])
+    for hit, words in zip(hits, words_of_hits, strict=True):
         has = set(stems(words))
         shared = [weight for parts, weight in asked if has.issuperset(parts)]
-        content = content_words(words, in_language_of=query)
-        says_more = not all_asked.issuperset(stems(content))
+        says_more = not all_asked.issuperset(stems([word for word in words if word in content]))
         share = sum(shared) / total if total else 0.0
         found.append(FoundText(hit, share, len(shared), says_more))
     return found

@@ -1,6 +1,7 @@
 """A sentence -> the scripts it is written in, by Unicode's own classification (UAX #24)."""
 
 from collections import Counter
+from functools import lru_cache
 
 import regex
 
@@ -15,6 +16,7 @@ _LETTER = regex.compile(
 )
 
 
+@lru_cache(maxsize=20_000)  # asked word by word, too
 def scripts_of(sentence: str) -> frozenset[str]:
     """The scripts of the sentence's letters, such as `{"Latin", "Han"}`; marks and digits, which
     belong to no script of their own, are passed over."""
