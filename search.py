@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from configs.schema import ModelConfig, SearchConfig
     from indexing import IndexReader, SearchHit, SearchResults
     from indexing.hits import Copy
-    from ranking.late_interaction import InteractionWeights
     from ranking.learned import LearnedRanker
     from ranking.query_encoding import Query
     from ranking.request import Request
+    from ranking.token_matching import TokenMatchingWeights
     from text.analysis import AnalyzedQuery, QueryAnalyzer
     from vision import DualEncoder
 
@@ -53,7 +53,7 @@ class Searcher:
         *,
         device: str = "auto",
         ranker: LearnedRanker | None = None,
-        reranker: InteractionWeights | None = None,
+        token_matching: TokenMatchingWeights | None = None,
         entities: bool = False,
     ) -> None:
         from ranking.query_encoding import QueryEncoder
@@ -62,8 +62,8 @@ class Searcher:
 
         self.reader = reader
         self.encoder = QueryEncoder(model, device=device)
-        self._reranks = reranker is not None
-        reranks = None if reranker is None else Reranker(reader, reranker)
+        self._reranks = token_matching is not None
+        reranks = None if token_matching is None else Reranker(reader, token_matching)
         self.retriever = Retriever(reader, ranker=ranker, reranker=reranks)
         self._entities = entities or ranker is not None
         self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
@@ -78,7 +78,7 @@ class Searcher:
         device: str = "auto",
         log_queries: bool = False,
         ranker: str | Path | None = None,
-        reranker: str | Path | None = None,
+        token_matching: str | Path | None = None,
         entities: bool = False,
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
@@ -90,8 +90,8 @@ class Searcher:
             log_queries: keep the queries' embeddings (not their words) in the index's folder, for
                 its recall to be measured on and its FAISS indexes to be tuned for.
             ranker: folder of a ranker that `python -m ranking` trained, which orders whole videos.
-            reranker: folder of weights that `python -m ranking.interaction` trained, which reorder
-                the best whole videos that pictures find.
+            token_matching: folder of weights that `python -m ranking.train_token_matching`
+                trained, which reorder the best whole videos that pictures find.
             entities: look for names that the catalogue does not have, too; so does a ranker.
 
         Raises:
@@ -112,7 +112,7 @@ class Searcher:
             device=(device, str, "a str such as auto, cpu or cuda"),
             log_queries=(log_queries, bool, flag),
             ranker=(ranker, path_or_none, words_or_none),
-            reranker=(reranker, path_or_none, words_or_none),
+            token_matching=(token_matching, path_or_none, words_or_none),
             entities=(entities, bool, flag),
         )
         check_device(device)
@@ -122,7 +122,7 @@ class Searcher:
             device=device,
             log_queries=log_queries,
             ranker=ranker,
-            reranker=reranker,
+            token_matching=token_matching,
             entities=entities,
         )
 
@@ -135,7 +135,7 @@ class Searcher:
         device: str,
         log_queries: bool,
         ranker: str | Path | None,
-        reranker: str | Path | None,
+        token_matching: str | Path | None,
         entities: bool,
         where: str | None = None,
     ) -> Searcher:
@@ -143,9 +143,9 @@ class Searcher:
         from configs.command_line import preset_names
         from configs.schema import ModelConfig
         from indexing.manifest import IndexMismatchError
-        from indexing.reading import IndexReader
-        from ranking.late_interaction import InteractionWeights
+        from indexing.reader import IndexReader
         from ranking.learned import LearnedRanker
+        from ranking.token_matching import TokenMatchingWeights
         from vision import check_model_name
 
         # What is small comes first, so that what is wrong with it is said at once.
@@ -158,8 +158,10 @@ class Searcher:
                 reader.check_filter(where)
             settings = reader.manifest.settings
             weights = None
-            if reranker is not None:
-                weights = InteractionWeights.load(Path(reranker), fingerprint=settings.fingerprint)
+            if token_matching is not None:
+                weights = TokenMatchingWeights.load(
+                    Path(token_matching), fingerprint=settings.fingerprint
+                )
 
             from vision import load_model
 
@@ -173,7 +175,12 @@ class Searcher:
                     "into a new folder"
                 )
             return cls(
-                reader, model, device=device, ranker=learned, reranker=weights, entities=entities
+                reader,
+                model,
+                device=device,
+                ranker=learned,
+                token_matching=weights,
+                entities=entities,
             )
         except BaseException:
             reader.close()
@@ -203,7 +210,7 @@ class Searcher:
                 is in `indexing.filters`.
             min_confidence: leave out hits that are less probable to match, 0 to 1; where nothing
                 matches, nothing comes back.
-            sources: `picture`, `words`, or both, which is the default: what is looked at.
+            sources: `visual`, `lexical`, or both (the default): what to search.
             analyze: find filters, negations, events and misspellings in a sentence (see
                 `text.analysis`); otherwise it is taken as it stands.
 
@@ -297,13 +304,13 @@ class Searcher:
         analyze: bool = True,
     ) -> Request:
         """What a query is to the index; see `search` for the arguments."""
-        from ranking.request import PICTURE, SOURCES, AskedFilter, Request
+        from ranking.request import SOURCES, VISUAL, QueryFilter, Request
 
-        filters = [] if where is None else [AskedFilter(where)]
+        filters = [] if where is None else [QueryFilter(where)]
         chosen = SOURCES if sources is None else tuple(sources)
         if not isinstance(query, str):
-            wanted = self.encoder.encode(query, spreads=self.retriever.usual.spreads)
-            return Request(wanted, where=where, filters=filters, sources=(PICTURE,))
+            query_embedding = self.encoder.encode(query, spreads=self.retriever.usual.spreads)
+            return Request(query_embedding, where=where, filters=filters, sources=(VISUAL,))
         from text.segmentation import words
 
         if not analyze:
@@ -325,7 +332,7 @@ class Searcher:
         for said, group in groupby(meaning.constraints, key=lambda constraint: constraint.source):
             together = list(group)  # "from 2019 to 2021" is two constraints
             filters.append(
-                AskedFilter(
+                QueryFilter(
                     " and ".join(one.where for one in together),
                     " and ".join(one.phrase for one in together),
                     said,
@@ -339,7 +346,7 @@ class Searcher:
             names=[name.text for name in meaning.entities],
             excluded=self.encoder.sentences(meaning.excluded),
             excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],
-            events=self.encoder.sentences(meaning.events),
+            steps=self.encoder.sentences(meaning.steps),
             where=" and ".join(f"({one.where})" for one in filters) or None,
             filters=filters,
             sources=chosen,
@@ -404,7 +411,7 @@ def main(cfg: DictConfig) -> None:
         device=config.device,
         log_queries=config.log_queries,
         ranker=config.ranker,
-        reranker=config.reranker,
+        token_matching=config.token_matching,
         entities=config.explain,
         where=config.where,
     )

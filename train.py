@@ -99,23 +99,23 @@ def _check_other_run(config: TrainConfig, output: Path) -> None:
 
 def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]) -> bool:
     """Trains; returns whether this process is the one that evaluates what came out."""
-    from indexing.stopping import stop_on_signals
+    from indexing.shutdown import stop_on_signals
     from training.processes import join_processes
     from training.run import train as run
     from vision import load_model, start_decode_server
 
     with join_processes(config.device) as processes, stop_on_signals() as stop:
-        if processes.is_first:
+        if processes.is_main_process:
             start_decode_server()  # it loads its libraries while the model is loaded here
         model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
         finished = run(
             config, model, lists, processes=processes, stop=stop, on_accepted=save_config
         )
         if not finished:
-            if processes.is_first:
+            if processes.is_main_process:
                 print("stopped; the same command goes on", file=sys.stderr)
             sys.exit(128 + (stop.signal_number or signal.SIGTERM))
-        return processes.is_first
+        return processes.is_main_process
 
 
 def evaluate(config: TrainConfig, lists: "RunLists") -> dict:

@@ -89,7 +89,7 @@ _THINGS = {
 def titles(templates: str, num: int, draws: random.Random) -> list[str]:
     return [
         draws.choice(templates.split("|")).format(
-            place=draws.choice(_PLACES), n=draws.randrange(1, 30)
+            index=draws.choice(_PLACES), n=draws.randrange(1, 30)
         )
         for _ in range(num)
     ]
@@ -102,7 +102,7 @@ def one_word_titles(captions: Sequence[str], draws: random.Random) -> list[str]:
     return [
         draws.choice(_ONE_WORD.split("|")).format(
             word=draws.choice(draws.choice(pool)),
-            place=draws.choice(_PLACES),
+            index=draws.choice(_PLACES),
             n=draws.randrange(1, 30),
         )
         for _ in captions
@@ -111,11 +111,11 @@ def one_word_titles(captions: Sequence[str], draws: random.Random) -> list[str]:
 
 def questions(captions: Sequence[str], language: str) -> Iterator[str | None]:
     """A question for each English caption that names a thing, or None."""
-    place = list(_QUESTIONS).index(language)
+    index = list(_QUESTIONS).index(language)
     for caption in captions:
         named = [thing for thing in _THINGS if thing in caption.casefold().split()]
         if named:
-            thing = _THINGS[named[0]].split("|")[place]
+            thing = _THINGS[named[0]].split("|")[index]
             yield _QUESTIONS[language].format(thing=thing)
         else:
             yield None
@@ -128,11 +128,11 @@ def lists(
     yield "words", list(captions), titles(_TITLES["en"], len(captions), draws)
     yield "one", list(captions), one_word_titles(captions, draws)
     for language in languages:
-        asked = [
+        queries = [
             question or caption
             for question, caption in zip(questions(captions, language), captions, strict=True)
         ]
-        yield f"words-{language}", asked, titles(_TITLES[language], len(captions), draws)
+        yield f"words-{language}", queries, titles(_TITLES[language], len(captions), draws)
 
 
 def main() -> None:
@@ -144,8 +144,8 @@ def main() -> None:
     items = [item for item in collect_videos(options["data"]) if item.captions]
     captions = [item.captions[0] for item in items]
     print(HEADER)
-    for name, asked, given in lists(captions, options["languages"].split(","), draws):
-        print_rows(folder / f"{name}.jsonl", items, asked=asked, titles=given)
+    for name, queries, given in lists(captions, options["languages"].split(","), draws):
+        print_rows(folder / f"{name}.jsonl", items, queries=queries, titles=given)
 
 
 if __name__ == "__main__":

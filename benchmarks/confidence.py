@@ -62,8 +62,8 @@ def best_hits(background: Background, queries: np.ndarray, items: np.ndarray) ->
     best = (queries @ items.T).argmax(axis=1)
     return np.concatenate(
         [
-            background.features(query, items[place][None])
-            for query, place in zip(queries, best, strict=True)
+            background.features(query, items[index][None])
+            for query, index in zip(queries, best, strict=True)
         ]
     )
 
@@ -82,13 +82,13 @@ def measure(folders: list[Path], model_name: str) -> Measured:
         if each and source != "droid"
     ]
     chosen = np.random.default_rng(0).choice(len(captions), NUM_CAPTIONS, replace=False)
-    embeddings["caption"] = encode([captions[place] for place in chosen]).numpy()
-    asked = encode(everyday_queries()).numpy()
-    background = Background.measure(asked, indexed.videos)
+    embeddings["caption"] = encode([captions[index] for index in chosen]).numpy()
+    queries = encode(everyday_queries()).numpy()
+    background = Background.measure(queries, indexed.videos)
     features = {k: best_hits(background, each, indexed.videos) for k, each in embeddings.items()}
     robots = indexed.videos[sources == "droid"]
     return Measured(
-        features, best_hits(Background.measure(asked, robots), embeddings["object"], robots)
+        features, best_hits(Background.measure(queries, robots), embeddings["object"], robots)
     )
 
 

@@ -64,7 +64,7 @@ def run(pool: DecodePool, encoder: FrameEncoder, paths: list[Path]) -> list[Enco
     return sorted(encoded, key=lambda video: video.tag)
 
 
-def least_cosine(ones: list[EncodedVideo[int]], others: list[EncodedVideo[int]]) -> float:
+def min_cosine(ones: list[EncodedVideo[int]], others: list[EncodedVideo[int]]) -> float:
     """Of the frames; 0 where one of two videos has more of them."""
     cosines = [
         float((one.embeddings * other.embeddings).sum(dim=-1).min())
@@ -85,7 +85,7 @@ def main() -> None:
     start_decode_server()
     encoder = FrameEncoder(random_model(options["model"]), compiled=True)
     settings = FrameSettings(UniformSampler(int(options["frames"])), encoder.preprocessing)
-    limits = WorkerLimits(videos_each=10**9)
+    limits = WorkerLimits(max_videos_per_worker=10**9)
     pools = {
         name: DecodePool(settings, decoders=order, limits=limits) for name, order in ORDERS.items()
     }
@@ -116,7 +116,7 @@ def main() -> None:
         print(f"  {name:<12} served by " + ", ".join(f"{k}: {n}" for k, n in counts.most_common()))
     if not encoded:
         return
-    summary: dict[str, object] = {"least_cosine": round(least_cosine(*encoded.values()), 4)}
+    summary: dict[str, object] = {"least_cosine": round(min_cosine(*encoded.values()), 4)}
     for task, by_name in seconds.items():
         for name, values in by_name.items():
             print(

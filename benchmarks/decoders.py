@@ -79,14 +79,14 @@ def by_pyav(path: Path, sampler: Sampler) -> torch.Tensor:
         gap = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
         is_key = np.array([shown[key] for key in keys.tolist()])
         timeline = _Timeline(times, float(times[-1]) + gap, is_key)
-        wanted = set(keys[sampler(timeline).frame_indices].tolist())  # type: ignore[arg-type]
+        requested = set(keys[sampler(timeline).frame_indices].tolist())  # type: ignore[arg-type]
         container.seek(0)
         frames = []
         for frame in container.decode(stream):
-            if frame.pts in wanted:
+            if frame.pts in requested:
                 pixels = frame.to_ndarray(format="rgb24")
                 frames.append(torch.from_numpy(pixels).permute(2, 0, 1))
-                if len(frames) == len(wanted):
+                if len(frames) == len(requested):
                     break
     return resize(frames)
 
@@ -114,12 +114,12 @@ def by_opencv(path: Path, sampler: Sampler) -> torch.Tensor:
     if isinstance(sampler, KeyFrameSampler):
         raise NotImplementedError
     timeline = _Timeline(np.arange(num_frames) / fps, num_frames / fps, np.ones(num_frames, bool))
-    wanted = set(sampler(timeline).frame_indices.tolist())  # type: ignore[arg-type]
+    requested = set(sampler(timeline).frame_indices.tolist())  # type: ignore[arg-type]
     frames = []
-    for index in range(max(wanted) + 1):
+    for index in range(max(requested) + 1):
         if not capture.grab():
             break
-        if index in wanted:
+        if index in requested:
             _, picture = capture.retrieve()
             rgb = np.ascontiguousarray(picture[:, :, ::-1])
             frames.append(torch.from_numpy(rgb).permute(2, 0, 1))

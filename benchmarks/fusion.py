@@ -26,16 +26,16 @@ def titles(captions: list[str], draws: random.Random) -> list[str]:
     order = list(range(len(captions)))
     draws.shuffle(order)
     own, others = order[: len(order) // 2], order[len(order) // 2 :]
-    given = {place: captions[place] for place in own}
+    given = {index: captions[index] for index in own}
     following = others[1:] + others[:1]
-    given |= {place: captions[source] for place, source in zip(others, following, strict=True)}
-    return [given[place] for place in range(len(captions))]
+    given |= {index: captions[source] for index, source in zip(others, following, strict=True)}
+    return [given[index] for index in range(len(captions))]
 
 
 def half_of(title: str, draws: random.Random) -> str:
     words = title.split()
     kept = sorted(draws.sample(range(len(words)), max(1, len(words) // 2)))
-    return " ".join(words[place] for place in kept)
+    return " ".join(words[index] for index in kept)
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     whole = titles(captions, draws)
     print(HEADER)
     for name, given in (("whole", whole), ("half", [half_of(title, draws) for title in whole])):
-        print_rows(folder / f"{name}.jsonl", items, asked=captions, titles=given)
+        print_rows(folder / f"{name}.jsonl", items, queries=captions, titles=given)
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ class Grower:
         """`(count, D)` float32."""
         random = np.random.default_rng(seed)
         parent = random.choice(self._parents, count)
-        share = random.random((count, 1), dtype=np.float32)
-        grown = self._real[parent] + share * self._movement(parent, random)
+        fraction = random.random((count, 1), dtype=np.float32)
+        grown = self._real[parent] + fraction * self._movement(parent, random)
         noise = np.zeros_like(grown)
         for _ in range(_MOVEMENTS):
             size = random.standard_normal((count, 1), dtype=np.float32)

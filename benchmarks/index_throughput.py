@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from indexing import VideoItem, collect_videos  # noqa: E402
-from indexing.catalogue import FileStamp  # noqa: E402
+from indexing.catalogue import FileSignature  # noqa: E402
 from indexing.pipeline import encode_videos  # noqa: E402
 from indexing.unfinished import UnfinishedVideo, UnfinishedVideos  # noqa: E402
 from vision import (  # noqa: E402
@@ -56,8 +56,8 @@ def plain_loop(items: list[VideoItem], model: DualEncoder) -> torch.Tensor:
     embeddings = []
     for item in items:
         reader = decord.VideoReader(str(item.path))
-        wanted = min(NUM_FRAMES, len(reader))
-        indices = [int((i + 0.5) * len(reader) / wanted) for i in range(wanted)]
+        num_frames = min(NUM_FRAMES, len(reader))
+        indices = [int((i + 0.5) * len(reader) / num_frames) for i in range(num_frames)]
         batch = reader.get_batch(indices).asnumpy()
         frames = torch.stack([transform(Image.fromarray(frame)) for frame in batch])
         with torch.no_grad():
@@ -83,7 +83,7 @@ def with_frames_kept(
 
         def admit(tag: int, content: FileContent) -> UnfinishedVideo:
             # Copies have one content: the tag tells them apart.
-            return unfinished.open(FileStamp(0, 0, f"{tag:08d}{content.sha256}"))
+            return unfinished.open(FileSignature(0, 0, f"{tag:08d}{content.sha256}"))
 
         videos = ((i, item.path) for i, item in enumerate(items))
         encoded = {}

@@ -39,7 +39,7 @@ def read_indexes(folders: Sequence[Path]) -> Indexed:
     parts = [_read(folder) for folder in folders]
     return Indexed(
         [record for part in parts for record in part.records],
-        *(np.concatenate([part[place] for part in parts]) for place in range(1, 6)),
+        *(np.concatenate([part[index] for part in parts]) for index in range(1, 6)),
     )
 
 
@@ -49,10 +49,10 @@ def _read(folder: Path) -> Indexed:
     catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
     records = [record for record in catalogue.scan() if record.location is not None]
     catalogue.close()
-    places = [record.location for record in records if record.location is not None]
+    indices = [record.location for record in records if record.location is not None]
     rows = [
         rows_of.read_run(part, first, record.num_rows)
-        for (part, first), record in zip(places, records, strict=True)
+        for (part, first), record in zip(indices, records, strict=True)
     ]
     counts = np.array([len(record.spans) for record in records])
     return Indexed(

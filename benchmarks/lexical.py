@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.options import parse_options
 from indexing import IndexReader, IndexSettings, Manifest, documents, lexical_publishing
-from indexing.catalogue import Catalogue, FileStamp, NewVideo
+from indexing.catalogue import Catalogue, FileSignature, NewVideo
 from indexing.lexical import LexicalIndex
 from indexing.publishing import CATALOGUE_NAME
 
@@ -67,7 +67,7 @@ def fill(catalogue: Catalogue, captions: Sequence[str]) -> None:
             NewVideo(
                 key=f"{number % 97}/{number:07}.mp4",
                 path=f"/{number}.mp4",
-                stamp=FileStamp(1, 1, str(number)),
+                signature=FileSignature(1, 1, str(number)),
                 outcome="ok",
                 metadata={"captions": [captions[number]]}
                 | ({"tags": ["tenth"]} if number % 10 == 0 else {}),
@@ -144,7 +144,7 @@ def main() -> None:
     for number in random.integers(len(captions), size=int(options["queries"])):
         words = list(dict.fromkeys(documents.words_of([captions[number]])))
         some = random.choice(len(words), min(len(words), int(random.integers(1, 6))), replace=False)
-        queries.append([words[place] for place in sorted(some)])
+        queries.append([words[index] for index in sorted(some)])
     documents.stems(["loads"])
     with TemporaryDirectory() as name:
         folder = Path(name)

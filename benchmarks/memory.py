@@ -75,8 +75,8 @@ def main() -> None:
     for tenth in range(10):
         part = busy[tenth * len(busy) // 10 : (tenth + 1) * len(busy) // 10]
         own = statistics.median(own for own, _ in part)
-        most = max(max(workers) for _, workers in part)
-        print(f"{10 * (tenth + 1):>3} %: process {own:6.0f} MB, largest worker {most:6.0f} MB")
+        maximum = max(max(workers) for _, workers in part)
+        print(f"{10 * (tenth + 1):>3} %: process {own:6.0f} MB, largest worker {maximum:6.0f} MB")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.options import parse_options
 from indexing import collect_videos
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.manifest import IndexSettings
 from indexing.pipeline import encode_videos
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from indexing.writer import IndexWriter
 from vision import (
     cut_scenes,
@@ -138,7 +138,7 @@ def index_films(films: Sequence[Film], spans: Sequence[np.ndarray], folder: Path
             video = NewVideo(
                 f"{number:04d}",
                 f"{number:04d}",
-                FileStamp(0, 0, f"{number}"),
+                FileSignature(0, 0, f"{number}"),
                 "ok",
                 duration_seconds=end,
                 spans=segments,
@@ -156,23 +156,23 @@ def searched(reader: IndexReader, query: np.ndarray) -> list[Hit]:
     return [(int(hit.key), hit.start_seconds, hit.end_seconds) for hit in hits]
 
 
-def overlap(hit: Hit, places: list[Hit]) -> float:
+def overlap(hit: Hit, indices: list[Hit]) -> float:
     """The greatest intersection over union with one of the places where a clip is."""
     film, start, end = hit
     best = 0.0
-    for other, first, last in places:
+    for other, first, last in indices:
         shared = min(end, last) - max(start, first)
         if film == other and shared > 0:
             best = max(best, shared / (end - start + last - first - shared))
     return best
 
 
-def recalls(found: list[list[Hit]], places: list[list[Hit]]) -> np.ndarray:
+def recalls(found: list[list[Hit]], indices: list[list[Hit]]) -> np.ndarray:
     """`(queries, 4)`: whether R@1 and R@5 at 0.5, and both at 0.7, were reached."""
     best = np.array(
         [
             [max(overlap(hit, where) for hit in hits[:depth]) for depth in (1, K)]
-            for hits, where in zip(found, places, strict=True)
+            for hits, where in zip(found, indices, strict=True)
         ]
     )
     return np.concatenate([best >= 0.5, best >= 0.7], axis=1)
@@ -196,11 +196,11 @@ def main() -> None:
         clips_a_film=int(options["clips"]),
         seed=int(options["seed"]),
     )
-    places: dict[int, list[Hit]] = {}
+    indices: dict[int, list[Hit]] = {}
     for number, film in enumerate(films):
         for clip, (start, end) in zip(film.clips.tolist(), film.spans.tolist(), strict=True):
-            places.setdefault(clip, []).append((number, start, end))
-    queries = clips.captions[list(places)]
+            indices.setdefault(clip, []).append((number, start, end))
+    queries = clips.captions[list(indices)]
     spread = frame_spread(np.stack([frames[len(frames) // 2] for frames in clips.frames]))
 
     fixed = [windows_of(film) for film in films]
@@ -231,7 +231,7 @@ def main() -> None:
         f"{len(films)} films, {hours:.1f} hours, {len(queries)} queries, {len(clips.frames)} clips"
     )
     print(f"{'percent':24} R@1 IoU 0.5   R@5 IoU 0.5   R@1 IoU 0.7   R@5 IoU 0.7")
-    reached = {name: recalls(hits, list(places.values())) for name, hits in found.items()}
+    reached = {name: recalls(hits, list(indices.values())) for name, hits in found.items()}
     for name, values in reached.items():
         cells = []
         for column in values.T.astype(float):

@@ -40,10 +40,10 @@ from search import Searcher
 
 ROOT = Path(__file__).resolve().parent.parent
 GRADES = (0.2, 0.35, 0.5)
-TRAIN_SHARE = 0.6
+TRAIN_FRACTION = 0.6
 WAYS: dict[str, Sequence[str] | None] = {
-    "pictures": ("picture",),
-    "words": ("words",),
+    "pictures": ("visual",),
+    "words": ("lexical",),
     "both, as searches do": None,
 }
 
@@ -82,15 +82,15 @@ class Words:
 
     def cosines(self, query: str) -> np.ndarray:
         """`(N,)`, of tf-idf."""
-        asked = Counter(words_of(query))
-        weights = {word: self.rarity.get(word, 0.0) for word in asked}
+        queries = Counter(words_of(query))
+        weights = {word: self.rarity.get(word, 0.0) for word in queries}
         length = np.sqrt(sum(value**2 for value in weights.values())) or 1.0
         found = np.zeros(len(self.counts))
-        for place, each in enumerate(self.counts):
-            shared = asked.keys() & each.keys()
+        for index, each in enumerate(self.counts):
+            shared = queries.keys() & each.keys()
             if shared:
                 of_text = np.sqrt(sum(self.rarity[word] ** 2 for word in each))
-                found[place] = sum(weights[w] ** 2 for w in shared) / (length * of_text)
+                found[index] = sum(weights[w] ** 2 for w in shared) / (length * of_text)
         return found
 
 
@@ -99,8 +99,8 @@ def read_gallery(photographs: Path, films: Path) -> list[Item]:
     for path, is_film in ((photographs, False), (films, True)):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            place = path.parent / (record.get("video") or record["image"])
-            found.append((str(place.resolve()), record["captions"], is_film))
+            index = path.parent / (record.get("video") or record["image"])
+            found.append((str(index.resolve()), record["captions"], is_film))
     has_text = np.random.default_rng(0).permutation(len(found)) < len(found) // 2
     return [
         Item(path, captions, bool(own), is_film)
@@ -117,24 +117,24 @@ def write_list(gallery: list[Item], path: Path) -> None:
 
 
 def ask(gallery: list[Item]) -> list[Question]:
-    asked = [
-        (place, query)
-        for place, item in enumerate(gallery)
+    queries = [
+        (index, query)
+        for index, item in enumerate(gallery)
         for query in (item.captions[:1] if item.is_film else item.captions[:-1])
         if not (item.is_film and item.has_text)
     ]
-    most = max(len(item.captions) for item in gallery)
+    maximum = max(len(item.captions) for item in gallery)
     judges = [
         Words([item.captions[n] if n < len(item.captions) else "" for item in gallery])
-        for n in range(most)
+        for n in range(maximum)
     ]
     questions = []
-    for place, query in asked:
+    for index, query in queries:
         alike = np.max([each.cosines(query) for each in judges], axis=0)
         grades = np.searchsorted(GRADES, alike, side="right")
-        grades[place] = 4
+        grades[index] = 4
         by_path = {item.path: int(g) for item, g in zip(gallery, grades, strict=True)}
-        questions.append(Question(query, place, by_path))
+        questions.append(Question(query, index, by_path))
     return questions
 
 
@@ -164,7 +164,7 @@ def main() -> None:
     splits = []
     for seed in range(int(options["splits"])):
         shuffled = np.random.default_rng(seed).permutation(different)
-        trained_on = set(shuffled[: int(TRAIN_SHARE * len(different))].tolist())
+        trained_on = set(shuffled[: int(TRAIN_FRACTION * len(different))].tolist())
         lines = [
             {"query": q.query, "video": hit.key, "relevance": q.grades[hit.video]}
             for q, found in zip(questions, hits, strict=True)
@@ -175,7 +175,7 @@ def main() -> None:
         judgements, ranker = folder / f"judgements-{seed}.jsonl", folder / f"ranker-{seed}"
         judgements.write_text("".join(json.dumps(each) + "\n" for each in different_lines.values()))
         index = f"index={folder / 'index'}"
-        run("ranking", f"judgements={judgements}", index, f"output={ranker}", "test_share=0")
+        run("ranking", f"judgements={judgements}", index, f"output={ranker}", "test_fraction=0")
         tested = [n for n, q in enumerate(questions) if q.item not in trained_on]
         values = {
             way: np.array([value(hits[n][way], questions[n]) for n in tested]) for way in WAYS

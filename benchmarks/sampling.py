@@ -38,14 +38,14 @@ from vision import (  # noqa: E402
 WAYS: dict[str, tuple[Sampler, float]] = {
     "uniform, 4": (UniformSampler(4), 0),
     "uniform, 12": (UniformSampler(12), 0),
-    "uniform, 12, skip_similar=30": (UniformSampler(12), 30),
+    "uniform, 12, dedup_threshold=30": (UniformSampler(12), 30),
     "every second": (IntervalSampler(1.0, min_frames=8), 0),
-    "every second, skip_similar=10": (IntervalSampler(1.0, min_frames=8), 10),
-    "every second, skip_similar=30": (IntervalSampler(1.0, min_frames=8), 30),
-    "every second, skip_similar=60": (IntervalSampler(1.0, min_frames=8), 60),
+    "every second, dedup_threshold=10": (IntervalSampler(1.0, min_frames=8), 10),
+    "every second, dedup_threshold=30": (IntervalSampler(1.0, min_frames=8), 30),
+    "every second, dedup_threshold=60": (IntervalSampler(1.0, min_frames=8), 60),
     "key frames": (KeyFrameSampler(), 0),
-    "shots, 1 frame each": (ShotSampler(frames_a_shot=1), 0),
-    "shots, 3 frames each": (ShotSampler(frames_a_shot=3), 0),
+    "shots, 1 frame each": (ShotSampler(frames_per_shot=1), 0),
+    "shots, 3 frames each": (ShotSampler(frames_per_shot=3), 0),
 }
 
 
@@ -65,8 +65,8 @@ def main() -> None:
 
     print(f"{len(items)} videos, {model_name}, {encoder.engine}, {encoder.dtype}")
     print(f"{'sampling':<32}  encoded   sampled  seconds    R@1    R@5   R@10    MdR")
-    for name, (sampler, skip_similar) in WAYS.items():
-        settings = FrameSettings(sampler, encoder.preprocessing, skip_similar=skip_similar)
+    for name, (sampler, dedup_threshold) in WAYS.items():
+        settings = FrameSettings(sampler, encoder.preprocessing, dedup_threshold=dedup_threshold)
         with DecodePool(settings) as pool:
             for _ in pool.decode([(0, items[0].path)]):  # the workers start
                 pass

@@ -34,10 +34,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.grown_vectors import Grower, Grown, real_embeddings  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from indexing.catalogue import FileStamp, NewVideo  # noqa: E402
-from indexing.kinds import exact_neighbours  # noqa: E402
+from indexing.catalogue import FileSignature, NewVideo  # noqa: E402
+from indexing.faiss_tuning import exact_neighbours  # noqa: E402
 from indexing.manifest import FaissOptions, IndexSettings  # noqa: E402
-from indexing.reading import IndexReader  # noqa: E402
+from indexing.reader import IndexReader  # noqa: E402
 from indexing.writer import IndexWriter  # noqa: E402
 
 K = 10
@@ -51,7 +51,7 @@ started = time.perf_counter()
 from pathlib import Path
 from typing import Any
 import numpy as np
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 imported = time.perf_counter()
 reader = IndexReader(Path(sys.argv[1]))
 reader.search(np.load(sys.argv[2])[0], k=10, level="moment")
@@ -80,7 +80,7 @@ def make_index(
             video = NewVideo(
                 key=name,
                 path=f"/videos/{name}",
-                stamp=FileStamp(1, 1, name),
+                signature=FileSignature(1, 1, name),
                 outcome="ok",
                 duration_seconds=4.0 * SEGMENTS,
                 metadata={"title": name, "tags": ["even" if first % 20 else "odd"]},

@@ -25,7 +25,7 @@ from benchmarks.grown_vectors import Grower, real_embeddings
 from benchmarks.options import parse_options
 from configs.command_line import load_model_config
 from indexing import IndexReader, IndexSettings, collect_videos
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.page import write_page
 from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
@@ -56,7 +56,7 @@ def make_index(folder: Path, real: dict[str, np.ndarray], captions: list[str], c
             video = NewVideo(
                 key=name,
                 path=f"/videos/{name}",
-                stamp=FileStamp(1, 1, name),
+                signature=FileSignature(1, 1, name),
                 outcome="ok",
                 duration_seconds=SECONDS * SEGMENTS,
                 metadata={"title": title, "tags": ["even" if first % 20 else "odd"]},
@@ -114,17 +114,17 @@ def main() -> None:
     watch.watch(searcher.reader, "search_words", "lexical search")
     watch.watch(searcher.retriever, "_with_confidence", "confidence")
     watch.watch(searcher.retriever, "_learned_order", "learned ranker")
-    asked = np.random.default_rng(1).choice(len(captions), int(options["queries"]), replace=False)
+    queries = np.random.default_rng(1).choice(len(captions), int(options["queries"]), replace=False)
     taken: dict[str, list[float]] = defaultdict(list)
-    for number, place in enumerate([*asked[:20], *asked]):  # the first are not counted
+    for number, index in enumerate([*queries[:20], *queries]):  # the first are not counted
         watch.spent.clear()
         started = time.perf_counter()
-        hits = searcher.search(captions[place], level=level)
+        hits = searcher.search(captions[index], level=level)
         whole = 1e3 * (time.perf_counter() - started)
         spent = dict(watch.spent)
         spent["fusion and the rest"] = whole - sum(spent.values())
         started = time.perf_counter()
-        write_page(folder / "page.html", [(captions[place], hits)])
+        write_page(folder / "page.html", [(captions[index], hits)])
         spent |= {"all": whole, "page": 1e3 * (time.perf_counter() - started)}
         if number >= 20:
             for stage, milliseconds in spent.items():

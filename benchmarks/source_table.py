@@ -14,12 +14,12 @@ HEADER = "| titles | source | R@1 | R@5 | R@10 | MdR |\n|---|---|---|---|---|---
 
 
 def print_rows(
-    path: Path, items: Sequence[VideoItem], *, asked: Sequence[str], titles: Sequence[str]
+    path: Path, items: Sequence[VideoItem], *, queries: Sequence[str], titles: Sequence[str]
 ) -> None:
     """Writes a list of the videos, each with what is asked for it and its title, evaluates it, and
     prints a row for each source, under `HEADER`."""
     with path.open("w", encoding="utf-8") as file:
-        for item, caption, title in zip(items, asked, titles, strict=True):
+        for item, caption, title in zip(items, queries, titles, strict=True):
             line = {"video": str(item.path), "captions": [caption], "title": title}
             file.write(json.dumps(line) + "\n")
     done = subprocess.run(

@@ -106,7 +106,7 @@ def make_trainer(
             chunk_size=0,
             warmup_steps=0,
             max_grad_norm=1.0,
-            keep_start=0.0,
+            wise_ft_alpha=0.0,
             seed=0,
             eval_every=1,
             save_every_seconds=60.0,
@@ -171,7 +171,7 @@ def main() -> None:
             started = time.perf_counter()
             trainer.run(stop=StopRequest(), log=EventLog(None), progress=progress)
             rates["cached"].append(trainer.num_steps * batch_size / (time.perf_counter() - started))
-            waits.append(progress.wait_share)
+            waits.append(progress.wait_fraction)
     print(
         f"{len(items)} videos, batch {batch_size}, {rounds} rounds, {torch.get_num_threads()} cores"
     )

@@ -19,15 +19,25 @@ SCHEMAS: dict[str, type] = {
     "status": schema.StatusConfig,
     "verify": schema.VerifyConfig,
     "repair": schema.RepairConfig,
-    "migrate": schema.MigrateConfig,
     "delete": schema.DeleteConfig,
     "merge": schema.MergeConfig,
     "enrich": schema.EnrichConfig,
     "export": schema.ExportConfig,
     "ranker": schema.RankerConfig,
-    "interaction": schema.InteractionConfig,
+    "token_matching": schema.TokenMatchingConfig,
     "search": schema.SearchConfig,
     "train": train_schema.TrainConfig,
+}
+
+# Options of 0.1 that have other names now.
+_RENAMED = {
+    "data.max_failed": "data.max_failed_fraction",
+    "decoding.videos_each": "decoding.max_videos_per_worker",
+    "optimizer.keep_start": "optimizer.wise_ft_alpha",
+    "reranker": "token_matching",
+    "sampling.frames_a_shot": "sampling.frames_per_shot",
+    "sampling.skip_similar": "sampling.dedup_threshold",
+    "test_share": "test_fraction",
 }
 
 
@@ -52,6 +62,8 @@ def find_option(node: type, name: str, prefix: str = "") -> Field:
         ValueError: no such option; near names are given.
     """
     head, _, rest = name.partition(".")
+    if new_name := _RENAMED.get(prefix + name):
+        raise ValueError(f"option {prefix}{name} is now called {new_name}")
     known = {field.name: field for field in fields(node)}
     require_known(prefix + head, [prefix + each for each in known])
     inner = GROUPS.get(head, known[head].type)

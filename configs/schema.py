@@ -67,7 +67,7 @@ class SamplingConfig:
     """What every way of sampling has."""
 
     kind: str = ""
-    skip_similar: float = option(
+    dedup_threshold: float = option(
         "encode no frame that differs from the last by less than this in each cell of a 16 x 16 "
         "grid, in levels of 255; 0 encodes all",
         0.0,
@@ -75,7 +75,10 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         require(
-            0 <= self.skip_similar <= 255, "sampling.skip_similar", self.skip_similar, "0 to 255"
+            0 <= self.dedup_threshold <= 255,
+            "sampling.dedup_threshold",
+            self.dedup_threshold,
+            "0 to 255",
         )
 
     def sampler(self) -> "Sampler":
@@ -143,14 +146,19 @@ class KeyFrameSampling(SamplingConfig):
 @dataclass
 class ShotSampling(SamplingConfig):
     kind: str = "shots"
-    frames_a_shot: int = option("frames of each shot, at the middles of equal parts; at least 1")
+    frames_per_shot: int = option("frames of each shot, at the middles of equal parts; at least 1")
     min_seconds: float = option("length of the shortest shot; 0 or more")
     max_seconds: float = option("length at which a long shot is divided; more than min_seconds")
     max_frames: int = option("frames a long video has at most; at least 1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.frames_a_shot >= 1, "sampling.frames_a_shot", self.frames_a_shot, "at least 1")
+        require(
+            self.frames_per_shot >= 1,
+            "sampling.frames_per_shot",
+            self.frames_per_shot,
+            "at least 1",
+        )
         require(self.min_seconds >= 0, "sampling.min_seconds", self.min_seconds, "0 or more")
         require(
             self.max_seconds > self.min_seconds,
@@ -164,7 +172,7 @@ class ShotSampling(SamplingConfig):
         from vision import ShotSampler
 
         return ShotSampler(
-            frames_a_shot=self.frames_a_shot,
+            frames_per_shot=self.frames_per_shot,
             min_seconds=self.min_seconds,
             max_seconds=self.max_seconds,
             max_frames=self.max_frames,
@@ -192,7 +200,7 @@ class DecodingConfig:
     workers: int = option("processes that decode; 0 for one a core")
     timeout_seconds: float = option("without a frame, after which a worker is killed; more than 0")
     memory_gb: float = option("a worker that grows beyond it is killed; at least 1")
-    videos_each: int = option("videos after which a worker is replaced; at least 1")
+    max_videos_per_worker: int = option("videos after which a worker is replaced; at least 1")
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "decoding.workers", self.workers, "0 or more")
@@ -208,13 +216,20 @@ class DecodingConfig:
             self.memory_gb,
             "at least 1, finite",
         )
-        require(self.videos_each >= 1, "decoding.videos_each", self.videos_each, "at least 1")
+        require(
+            self.max_videos_per_worker >= 1,
+            "decoding.max_videos_per_worker",
+            self.max_videos_per_worker,
+            "at least 1",
+        )
 
     def pool(self, sampling: SamplingConfig, preprocessing: "Preprocessing") -> "DecodePool":
         from vision import FrameSettings
 
         return self.pool_of(
-            FrameSettings(sampling.sampler(), preprocessing, skip_similar=sampling.skip_similar)
+            FrameSettings(
+                sampling.sampler(), preprocessing, dedup_threshold=sampling.dedup_threshold
+            )
         )
 
     def pool_of(self, settings: "FrameSettings") -> "DecodePool":
@@ -227,7 +242,7 @@ class DecodingConfig:
             limits=WorkerLimits(
                 timeout_seconds=self.timeout_seconds,
                 memory_bytes=int(self.memory_gb * (1 << 30)),
-                videos_each=self.videos_each,
+                max_videos_per_worker=self.max_videos_per_worker,
             ),
         )
 
@@ -319,11 +334,6 @@ class RepairConfig:
 
 
 @dataclass
-class MigrateConfig:
-    index: str = path_option("the folder of an index in an older format")
-
-
-@dataclass
 class DeleteConfig:
     index: str = path_option("the folder of the index")
     keys: list[str] = option("of the videos to delete: KEY or [KEY,KEY]", [])
@@ -388,28 +398,34 @@ class RankerConfig:
     judgements: str = path_option("a .jsonl of judgements or clicks, see docs/relevance.md")
     index: str = path_option("the folder of the index that they are about")
     output: str = path_option("the folder for the ranker, made if missing")
-    test_share: float = option("of the queries, not trained on but measured; 0 to less than 1")
+    test_fraction: float = option("of the queries, not trained on but measured; 0 to less than 1")
     seed: int = option("of what is drawn at random")
     device: str = option("auto, cpu, cuda, cuda:N")
 
     def __post_init__(self) -> None:
-        require(0 <= self.test_share < 1, "test_share", self.test_share, "0 to less than 1")
+        require(
+            0 <= self.test_fraction < 1, "test_fraction", self.test_fraction, "0 to less than 1"
+        )
         check_device(self.device)
 
 
 @dataclass
-class InteractionConfig:
+class TokenMatchingConfig:
     index: str = path_option("the folder of an index of captioned videos")
     output: str = path_option("the folder for the weights, made if missing")
-    test_share: float = option("of the videos, not trained on but measured; 0 to 0.5")
+    test_fraction: float = option("of the videos, not trained on but measured; 0 to 0.5")
     epochs: int = option("passes over the captions; at least 1")
     seed: int = option("of what is drawn at random")
     device: str = option("auto, cpu, cuda, cuda:N")
 
     def __post_init__(self) -> None:
-        require(0 <= self.test_share <= 0.5, "test_share", self.test_share, "0 to 0.5")
+        require(0 <= self.test_fraction <= 0.5, "test_fraction", self.test_fraction, "0 to 0.5")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         check_device(self.device)
+
+
+# What 0.1 called them.
+_RENAMED_SOURCES = {"picture": "visual", "words": "lexical"}
 
 
 @dataclass
@@ -424,9 +440,11 @@ class SearchConfig:
         "only in videos like this, such as \"duration < 60 and tag = 'cat'\"", None
     )
     min_confidence: float = option("leave out hits less probable to match than this; 0 to 1")
-    sources: list[str] = option("what is looked at: picture, words; [] for both", [])
+    sources: list[str] = option("what to search: visual, lexical; [] for both", [])
     ranker: str | None = path_option("folder of a ranker that python -m ranking trained", None)
-    reranker: str | None = path_option("folder that python -m ranking.interaction trained", None)
+    token_matching: str | None = path_option(
+        "folder that python -m ranking.train_token_matching trained", None
+    )
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
@@ -439,11 +457,13 @@ class SearchConfig:
         require(self.k >= 1, "k", self.k, "at least 1")
         require(0 <= self.min_confidence <= 1, "min_confidence", self.min_confidence, "0 to 1")
         for source in self.sources:
-            require(source in ("picture", "words"), "sources", source, "one of picture, words")
+            if source in _RENAMED_SOURCES:
+                raise ValueError(f"sources={source}: is now called {_RENAMED_SOURCES[source]}")
+            require(source in ("visual", "lexical"), "sources", source, "one of visual, lexical")
         check_device(self.device)
-        asked = [name for name in ("query", "image", "video") if getattr(self, name) is not None]
-        if not asked or asked == ["image", "video"] or len(asked) == 3:
-            got = " and ".join(asked) or "nothing"
+        given = [name for name in ("query", "image", "video") if getattr(self, name) is not None]
+        if not given or given == ["image", "video"] or len(given) == 3:
+            got = " and ".join(given) or "nothing"
             raise ValueError(
                 f"got {got} to search by: give query, image or video, or query and one of these"
             )

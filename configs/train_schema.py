@@ -16,7 +16,7 @@ class Loss(Enum):
     sigmoid = "sigmoid"
 
 
-class WhatTrains(Enum):
+class TrainMode(Enum):
     frozen = "frozen"
     heads = "heads"
     blocks = "blocks"
@@ -47,7 +47,7 @@ class DataConfig:
         {},
     )
     max_tokens: int = option("longer captions are cut for training; 0 reads what the model reads")
-    max_failed: float = option("share of videos that may be missing or broken; 0 to 1")
+    max_failed_fraction: float = option("share of videos that may be missing or broken; 0 to 1")
     workers: int = option("threads that read batches ahead; 0 is 1")
 
     def __post_init__(self) -> None:
@@ -57,7 +57,12 @@ class DataConfig:
             self.max_tokens,
             "0, or at least 3",
         )
-        require(0 <= self.max_failed <= 1, "data.max_failed", self.max_failed, "0 to 1")
+        require(
+            0 <= self.max_failed_fraction <= 1,
+            "data.max_failed_fraction",
+            self.max_failed_fraction,
+            "0 to 1",
+        )
         require(self.workers >= 0, "data.workers", self.workers, "0 or more")
         for name, weight in self.weights.items():
             require(0 <= weight < inf, f"data.weights.{name}", weight, "0 or more, finite")
@@ -65,8 +70,8 @@ class DataConfig:
 
 @dataclass
 class TrainableConfig:
-    image: WhatTrains = option("in the image tower: frozen, heads, blocks, lora, all")
-    text: WhatTrains = option("in the text tower: frozen, heads, blocks, lora, all")
+    image: TrainMode = option("in the image tower: frozen, heads, blocks, lora, all")
+    text: TrainMode = option("in the text tower: frozen, heads, blocks, lora, all")
     num_blocks: int = option("for blocks: how many of a tower's last; at least 1")
     lora_rank: int = option("for lora: rank of the adapters; at least 1")
 
@@ -138,7 +143,7 @@ class OptimizerConfig:
     weight_decay: float = option("of matrices; 0 or more")
     warmup_steps: int = option("in which the rate rises; 0 or more")
     max_grad_norm: float = option("gradients are clipped to it; 0 for no clipping")
-    keep_start: float = option(
+    wise_ft_alpha: float = option(
         "share of the starting weights in the model that comes out; 0 to less than 1"
     )
 
@@ -159,7 +164,10 @@ class OptimizerConfig:
             value = getattr(self, name)
             require(value >= 0, f"optimizer.{name}", value, "0 or more")
         require(
-            0 <= self.keep_start < 1, "optimizer.keep_start", self.keep_start, "0 to less than 1"
+            0 <= self.wise_ft_alpha < 1,
+            "optimizer.wise_ft_alpha",
+            self.wise_ft_alpha,
+            "0 to less than 1",
         )
 
 
@@ -169,7 +177,7 @@ class LoopConfig:
     batch_size: int = option("pairs of the contrastive batch, over all processes; at least 2")
     chunk_size: int = option("pairs in memory with their graph (GradCache); 0 for all")
     accumulate_steps: int = option("batches whose gradients are averaged for a step; at least 1")
-    frames_each: int = option("frames of a video taken at random for a batch; 0 for all")
+    frames_per_video: int = option("frames of a video taken at random for a batch; 0 for all")
     feature_dropout: float = option("share of image features set to 0 in a step; 0 to less than 1")
     flip: bool = option("mirror half of the videos; only where the image trunk trains")
     compile: bool = option("torch.compile the trunks that train: pays where training takes hours")
@@ -188,7 +196,7 @@ class LoopConfig:
         for name in ("epochs", "accumulate_steps", "eval_every"):
             value = getattr(self, name)
             require(value >= 1, f"loop.{name}", value, "at least 1")
-        for name in ("chunk_size", "frames_each", "seed", "save_every_seconds"):
+        for name in ("chunk_size", "frames_per_video", "seed", "save_every_seconds"):
             value = getattr(self, name)
             require(value >= 0, f"loop.{name}", value, "0 or more")
 
@@ -226,12 +234,12 @@ class TrainConfig:
         if self.output is None:
             raise ValueError("output is missing: name a folder for the trained model")
         image, text = self.trainable.image, self.trainable.text
-        if self.loop.flip and image in (WhatTrains.frozen, WhatTrains.heads):
+        if self.loop.flip and image in (TrainMode.frozen, TrainMode.heads):
             raise ValueError(
                 "loop.flip=true mirrors pixels, and where the image trunk is frozen its features "
                 "are cached; leave it out, or choose trainable.image=blocks, lora or all"
             )
-        if image is text is WhatTrains.frozen and self.pooling.kind is PoolingKind.mean:
+        if image is text is TrainMode.frozen and self.pooling.kind is PoolingKind.mean:
             raise ValueError(
                 "trainable.image=frozen, trainable.text=frozen and pooling.kind=mean leave nothing "
                 "to train; choose heads, blocks, lora or all, or another pooling"

@@ -104,9 +104,9 @@ def _pan(photograph: Image.Image) -> Iterator[np.ndarray]:
     window_height = window_width / aspect
     num_frames = _FPS * _PAN_SECONDS
     for i in range(num_frames):
-        share = i / (num_frames - 1)
-        left = (width - window_width) * share
-        top = (height - window_height) * share
+        fraction = i / (num_frames - 1)
+        left = (width - window_width) * fraction
+        top = (height - window_height) * fraction
         box = (left, top, left + window_width, top + window_height)
         yield np.asarray(photograph.resize(_SIZE, Image.Resampling.BICUBIC, box=box))
 

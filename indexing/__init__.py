@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from indexing.indexer import IndexSummary, update_index
     from indexing.manifest import IndexMismatchError, IndexSettings, Manifest
     from indexing.metrics import retrieval_metrics
-    from indexing.reading import IndexReader
+    from indexing.reader import IndexReader
+    from indexing.shutdown import StopRequest, stop_on_signals
     from indexing.sources import VideoItem, collect_videos
-    from indexing.stopping import StopRequest, stop_on_signals
 
 __all__ = [
     "CaptionedVideos",
@@ -40,20 +40,20 @@ __all__ = [
 _MODULES = {
     "CaptionedVideos": "evaluation",
     "IndexMismatchError": "manifest",
-    "IndexReader": "reading",
+    "IndexReader": "reader",
     "IndexSettings": "manifest",
     "IndexSummary": "indexer",
     "LexicalHit": "hits",
     "Manifest": "manifest",
     "SearchHit": "hits",
     "SearchResults": "hits",
-    "StopRequest": "stopping",
+    "StopRequest": "shutdown",
     "VideoItem": "sources",
     "collect_videos": "sources",
     "encode_captioned": "evaluation",
     "measure": "evaluation",
     "retrieval_metrics": "metrics",
-    "stop_on_signals": "stopping",
+    "stop_on_signals": "shutdown",
     "update_index": "indexer",
 }
 

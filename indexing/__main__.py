@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
     given = _given_options()
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
-    from indexing.kinds import check_kind
+    from indexing.faiss_tuning import check_factory
     from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_layout
     from indexing.sources import passed_over
     from indexing.writer import check_can_be_written
@@ -72,12 +72,12 @@ def main(cfg: DictConfig) -> None:
     if not is_new:  # what is not asked for stays as the index was built
         manifest = Manifest.read(folder)
         has = manifest.settings
-        asked = {
+        changed = {
             name: getattr(faiss_options, name)
             for name, given_as in _FAISS_OPTIONS.items()
             if given_as in given
         }
-        faiss_options = replace(manifest.faiss, **asked)
+        faiss_options = replace(manifest.faiss, **changed)
         if "model" not in given:
             model_config = type(model_config)(**has.model)
         if "sampling" not in given:
@@ -87,11 +87,11 @@ def main(cfg: DictConfig) -> None:
         check_layout(
             has, folder, sampling=as_plain(config.sampling), segments=as_plain(config.segments)
         )
-    check_kind(faiss_options.kind)
+    check_factory(faiss_options.kind)
 
     from indexing.atomic import write_atomically
     from indexing.indexer import update_index
-    from indexing.stopping import stop_on_signals
+    from indexing.shutdown import stop_on_signals
     from vision import FrameEncoder, load_model, start_decode_server
 
     start_decode_server()  # it loads its libraries while the model is loaded here
@@ -165,7 +165,7 @@ def _say_failures(folder: Path, *, num_failed: int) -> None:
     """Lists the first videos that failed with the reasons, and where the others are."""
     from indexing.report import failures
 
-    listed = failures(folder, most=_LISTED_FAILURES)
+    listed = failures(folder, max_num=_LISTED_FAILURES)
     for line in listed:
         print(command_line.printable(f"failed: {line.key}: {line.reason}"), file=sys.stderr)
     report = command_line.printable(str(folder / "report.jsonl"))

@@ -27,12 +27,12 @@ class CaptionReader:
         self._source = source
         self.left_out: list[str] = []
 
-    def read(self, values: object, place: str) -> list[str]:
+    def read(self, values: object, location: str) -> list[str]:
         """The sentences of a caption or of a list of captions, in their order.
 
         Args:
             values: as the list has them; None for no captions.
-            place: of the values in the list, for messages: `line 3`.
+            location: of the values in the list, for messages: `line 3`.
         """
         if values is None:
             return []
@@ -41,7 +41,7 @@ class CaptionReader:
         sentences = []
         for number, value in enumerate(values, start=1):
             if fault := _fault(value):
-                which = f"{place}, caption {number}" if len(values) > 1 else place
+                which = f"{location}, caption {number}" if len(values) > 1 else location
                 self.left_out.append(f"{which} {fault}")
             else:
                 sentences.append(" ".join(value.split()))

@@ -85,7 +85,7 @@ _TEXTS_ROW = ", ".join(TEXTS_COLUMNS)
 
 
 @dataclass(frozen=True)
-class FileStamp:
+class FileSignature:
     """What tells whether a file is still the one that was indexed."""
 
     size_bytes: int
@@ -93,7 +93,7 @@ class FileStamp:
     content_sha256: str
 
 
-_STAMP = tuple(f.name for f in fields(FileStamp))
+_STAMP = tuple(f.name for f in fields(FileSignature))
 
 
 def _no_spans() -> np.ndarray:
@@ -120,7 +120,7 @@ class NewVideo:
 
     key: str
     path: str
-    stamp: FileStamp
+    signature: FileSignature
     outcome: str
     reason: str = ""
     decoder: str = ""
@@ -133,7 +133,7 @@ class NewVideo:
     public_id: str = ""
 
     @property
-    def place(self) -> tuple[str, str]:
+    def root_and_key(self) -> tuple[str, str]:
         """Root and key, which no other video has."""
         return self.root, self.key
 
@@ -251,9 +251,9 @@ class Catalogue:
     def same_contents(self, contents: Iterable[str]) -> dict[str, list[tuple[str, str, str]]]:
         """Public id, key and path of the videos that have one of these contents; only of contents
         that several have."""
-        wanted, found = list(contents), dict[str, list[tuple[str, str, str]]]()
-        for first in range(0, len(wanted), 500):
-            some = wanted[first : first + 500]
+        expected, found = list(contents), dict[str, list[tuple[str, str, str]]]()
+        for first in range(0, len(expected), 500):
+            some = expected[first : first + 500]
             for content, *video in self._query(
                 "SELECT content_sha256, public_id, key, path FROM videos WHERE part NOT NULL AND "
                 f"content_sha256 IN ({', '.join('?' * len(some))}) ORDER BY id",
@@ -298,12 +298,12 @@ class Catalogue:
     def raise_counters(self, *, revision: int, next_part: int) -> None:
         """Sets the counters that have fallen below these, or are lost."""
         with self._transaction():
-            for name, least in (("revision", revision), ("next_part", next_part)):
+            for name, minimum in (("revision", revision), ("next_part", next_part)):
                 self._connection.execute(
                     "INSERT INTO counters VALUES (?, ?) "
                     "ON CONFLICT (name) DO UPDATE SET value = excluded.value "
                     "WHERE typeof(value) != 'integer' OR value < excluded.value",
-                    (name, least),
+                    (name, minimum),
                 )
 
     def store(
@@ -342,7 +342,7 @@ class Catalogue:
         root: str | None = None,
         key: str | None = None,
         path: str | None = None,
-        stamp: FileStamp | None = None,
+        signature: FileSignature | None = None,
         metadata: dict | None = None,
     ) -> None:
         """Changes what is known of a video whose content, and so its embeddings, are the same."""
@@ -351,8 +351,8 @@ class Catalogue:
         values["key"] = record.key if key is None else key
         values["path"] = record.path if path is None else path
         values["metadata"] = _to_json(record.metadata if metadata is None else metadata)
-        stamp = stamp or record.stamp
-        values |= {name: getattr(stamp, name) for name in _STAMP}
+        signature = signature or record.signature
+        values |= {name: getattr(signature, name) for name in _STAMP}
         with self._transaction():
             self._write(record.id, values)
             self._count_change()
@@ -473,12 +473,12 @@ class Catalogue:
                 self._count_change()
         return sorted({key for _, key, _ in bad})
 
-    def fact(self, name: str) -> str | None:
-        """What `set_fact` has kept under a name."""
+    def index_metadata(self, name: str) -> str | None:
+        """What `set_index_metadata` has kept under a name."""
         rows = self._query("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
-    def set_fact(self, name: str, value: str) -> None:
+    def set_index_metadata(self, name: str, value: str) -> None:
         """Keeps a text about the index, for the case that the manifest is lost."""
         with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
@@ -530,11 +530,12 @@ class Catalogue:
 
     def _delete(self, root: str, key: str) -> None:
         """A video and its texts, if it is there."""
-        same, place = "root = ? AND key = ?", (root, key)
+        same, root_and_key = "root = ? AND key = ?", (root, key)
         self._connection.execute(
-            f"DELETE FROM texts WHERE video_id IN (SELECT id FROM videos WHERE {same})", place
+            f"DELETE FROM texts WHERE video_id IN (SELECT id FROM videos WHERE {same})",
+            root_and_key,
         )
-        self._connection.execute(f"DELETE FROM videos WHERE {same}", place)
+        self._connection.execute(f"DELETE FROM videos WHERE {same}", root_and_key)
 
     def _public_id(self, video: NewVideo) -> str:
         """That of the video which this one replaces; else its own, where no other has it."""
@@ -617,12 +618,12 @@ class Catalogue:
         self._check(row)
         named = dict(zip(_COLUMNS, row[1:-1], strict=True))
         part, first_row = named.pop("part"), named.pop("row")
-        stamp = FileStamp(*(named.pop(name) for name in _STAMP))
+        signature = FileSignature(*(named.pop(name) for name in _STAMP))
         named["metadata"] = strict_json.loads(named["metadata"])
         named["spans"] = np.frombuffer(named["spans"], "<f8").reshape(-1, 2)
         named["frame_times"] = np.frombuffer(named["frame_times"], "<f8")
         location = None if part is None else (part, first_row)
-        return VideoRecord(id=row[0], location=location, stamp=stamp, **named)
+        return VideoRecord(id=row[0], location=location, signature=signature, **named)
 
     def _as_named(self, error: Exception) -> Exception:
         """What SQLite says, as what the system would say where it is the disk's fault."""
@@ -728,11 +729,11 @@ def _mend_schema(path: Path) -> None:
     """Writes into a database what its tables and indexes should be."""
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(_SCHEMA)
-        wanted = fresh.execute("SELECT type, tbl_name, sql, name FROM sqlite_schema").fetchall()
+        expected = fresh.execute("SELECT type, tbl_name, sql, name FROM sqlite_schema").fetchall()
     try:
         with closing(_connect_to_damaged(path)) as damaged, damaged:
             damaged.executemany(
-                "UPDATE sqlite_schema SET type = ?, tbl_name = ?, sql = ? WHERE name = ?", wanted
+                "UPDATE sqlite_schema SET type = ?, tbl_name = ?, sql = ? WHERE name = ?", expected
             )
     except (sqlite3.DatabaseError, UnicodeDecodeError):
         return  # then it is read as it is
@@ -791,9 +792,9 @@ def _values(video: NewVideo, location: tuple[int, int] | None) -> dict:
         "root": video.root,
         "public_id": video.public_id,
         "path": video.path,
-        "size_bytes": video.stamp.size_bytes,
-        "modified_ns": video.stamp.modified_ns,
-        "content_sha256": video.stamp.content_sha256,
+        "size_bytes": video.signature.size_bytes,
+        "modified_ns": video.signature.modified_ns,
+        "content_sha256": video.signature.content_sha256,
         "outcome": video.outcome,
         "reason": video.reason,
         "decoder": video.decoder,

@@ -24,13 +24,13 @@ def find_distinct(
         find: of how many to look for, what was found and the entries of its videos; fewer come
             back where there are fewer.
     """
-    wanted = k
+    num = k
     while True:
-        found, records = find(wanted)
+        found, records = find(num)
         distinct = without_copies(found, records)
-        if len(distinct) >= k or len(found) < wanted:
+        if len(distinct) >= k or len(found) < num:
             return distinct[:k], records
-        wanted *= 2
+        num *= 2
 
 
 def without_copies(found: Iterable[Found], records: Mapping[int, VideoRecord]) -> list[Found]:
@@ -39,7 +39,7 @@ def without_copies(found: Iterable[Found], records: Mapping[int, VideoRecord]) -
     return [
         each
         for each in found
-        if chosen.setdefault(records[each.video_id].stamp.content_sha256, each.video_id)
+        if chosen.setdefault(records[each.video_id].signature.content_sha256, each.video_id)
         == each.video_id
     ]
 
@@ -47,13 +47,13 @@ def without_copies(found: Iterable[Found], records: Mapping[int, VideoRecord]) -
 def copies_of(records: Iterable[VideoRecord], catalogue: Catalogue) -> dict[int, tuple[Copy, ...]]:
     """For each of these videos that has copies, which those are."""
     records = list(records)
-    same = catalogue.same_contents({record.stamp.content_sha256 for record in records})
+    same = catalogue.same_contents({record.signature.content_sha256 for record in records})
     return {
         record.id: tuple(
             Copy(public_id, key, path)
-            for public_id, key, path in same[record.stamp.content_sha256]
+            for public_id, key, path in same[record.signature.content_sha256]
             if public_id != record.public_id
         )
         for record in records
-        if record.stamp.content_sha256 in same
+        if record.signature.content_sha256 in same
     }

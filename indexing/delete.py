@@ -25,8 +25,10 @@ def main(cfg: DictConfig) -> None:
             condition = parse_filter(config.where)
             with writer.catalogue.named_errors():
                 check_fields(condition, metadata_fields(writer.catalogue.connection))
-            places = set(writer.catalogue.matching_places(*condition.condition()))
-            videos = [each for each in writer.catalogue.scan() if each.place in places]
+            roots_and_keys = set(writer.catalogue.matching_places(*condition.condition()))
+            videos = [
+                each for each in writer.catalogue.scan() if each.root_and_key in roots_and_keys
+            ]
         else:
             videos = _named(config.keys, list(writer.catalogue.scan()))
         writer.delete_videos(videos)

@@ -126,14 +126,14 @@ def timed_document(video_id: int, text: TimedText) -> "Document":
     return document
 
 
-def best_text(record: VideoRecord, wanted: Iterable[str]) -> tuple[str, str]:
+def best_text(record: VideoRecord, stems_asked: Iterable[str]) -> tuple[str, str]:
     """The field and the text about a video that have most of these stems; of equals that of the
     field with the greatest weight, then the shortest."""
-    wanted = frozenset(wanted)
+    stems_asked = frozenset(stems_asked)
     best, found = (0, 0, 0), ("name", PurePosixPath(record.key).name)
     for field, texts in texts_of(record).items():
         for text in texts:
-            shared = len(_different_stems(text) & wanted)
+            shared = len(_different_stems(text) & stems_asked)
             value = (shared, FIELDS[field], -len(text))
             if shared and value > best:
                 best, found = value, (field, record.key if field == "name" else text)

@@ -84,10 +84,10 @@ class EmbeddingParts:
         parts, rows = locations[:, 0], locations[:, 1]
         for part in np.unique(parts).tolist():
             here = np.flatnonzero(parts == part)
-            whole, wanted = self._part(part), rows[here]
-            if wanted.max() >= len(whole):
-                raise ValueError(self._damaged(part, wanted.max()))
-            gathered[here] = whole[wanted]
+            whole, part_rows = self._part(part), rows[here]
+            if part_rows.max() >= len(whole):
+                raise ValueError(self._damaged(part, part_rows.max()))
+            gathered[here] = whole[part_rows]
         return self._checked(gathered, parts, rows)
 
     def read_run(self, part: int, first: int, count: int) -> np.ndarray:
@@ -178,7 +178,7 @@ def _checksums(rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.n
     data = np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data
     starts = (parts.astype(np.uint64) * _ADDRESS_FACTOR + numbers.astype(np.uint64)) & 0xFFFFFFFF
     values = [
-        zlib.crc32(data[place : place + size], start)
-        for place, start in zip(range(0, len(data), step), starts.tolist(), strict=True)
+        zlib.crc32(data[offset : offset + size], start)
+        for offset, start in zip(range(0, len(data), step), starts.tolist(), strict=True)
     ]
     return np.array(values, dtype=np.uint32)

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from configs import command_line
 from configs.schema import EnrichConfig, as_plain
 from indexing.catalogue import VideoRecord
+from indexing.extractor import ReadVideo, TextReader, why_not_the_same
 from indexing.manifest import Manifest
 from indexing.progress import progress_bar
-from indexing.stopping import StopRequest, stop_on_signals
-from indexing.text_reading import ReadVideo, TextReader, why_not_the_same
+from indexing.shutdown import StopRequest, stop_on_signals
 from indexing.writer import IndexWriter, check_can_be_written
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class _Run:
         pending = self._catalogue.videos(self._catalogue.without_texts(self._reader.source))
         chosen: dict[str, VideoRecord] = {}
         for record in pending.values():
-            before = chosen.get(record.stamp.content_sha256)
+            before = chosen.get(record.signature.content_sha256)
             if before is None or not Path(before.path).is_file():
-                chosen[record.stamp.content_sha256] = record
+                chosen[record.signature.content_sha256] = record
         return list(chosen.values())
 
     def _same_as_indexed(
@@ -209,12 +209,12 @@ def main(cfg: DictConfig) -> None:
     check_can_be_written(folder)
     _check_readers(config)
 
-    from vision import FrameSettings, FullPicture, MomentSampler, start_decode_server
+    from vision import FrameSettings, MomentSampler, UncroppedFrame, start_decode_server
 
     start_decode_server()  # it loads its libraries while the models are loaded here
-    picture = FullPicture(config.ocr_pixels)
+    frame = UncroppedFrame(config.ocr_pixels)
     pool = config.decoding.pool_of(
-        FrameSettings(MomentSampler((0.0,)), picture, skip_similar=config.ocr_similar)
+        FrameSettings(MomentSampler((0.0,)), frame, dedup_threshold=config.ocr_similar)
     )
     with pool, stop_on_signals() as stop:
         summary = enrich_index(folder, _readers(config, pool, stop), stop=stop)

@@ -18,7 +18,7 @@ import numpy as np
 from indexing import documents
 from indexing.catalogue import VideoRecord
 from indexing.embeddings import EmbeddingParts
-from indexing.levels import Level
+from indexing.levels import LevelSearcher
 from indexing.lexical import LexicalIndex
 from indexing.lexical_files import LexicalInfo, check_files
 from indexing.manifest import Manifest
@@ -108,8 +108,10 @@ class Generation:
         self._parts = EmbeddingParts(
             folder / EMBEDDINGS_NAME, embedding_dim=manifest.settings.embedding_dim
         )
-        self._levels: dict[str, Level] = {
-            name: Level(folder, info, self._parts, None if before is None else before._levels[name])
+        self._levels: dict[str, LevelSearcher] = {
+            name: LevelSearcher(
+                folder, info, self._parts, None if before is None else before._levels[name]
+            )
             for name, info in manifest.levels.items()
         }
         self.lexical: LexicalIndex | None = _open_lexical(
@@ -118,13 +120,13 @@ class Generation:
         self._samples: dict[int, VideoSample] = {}
         self._forgetting = threading.Lock()
 
-    def forget(self, video_ids: list[int]) -> None:
+    def mask_deleted(self, video_ids: list[int]) -> None:
         """Leaves out videos that have been deleted since."""
         with self._forgetting:
             for level in self._levels.values():
-                level.forget(video_ids)
+                level.mask_deleted(video_ids)
             if self.lexical is not None:
-                self.lexical.forget(video_ids)
+                self.lexical.mask_deleted(video_ids)
 
     def videos(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[Found]:
         """The best videos, each with its best second."""
@@ -150,8 +152,8 @@ class Generation:
                 of_video[video_id] = [whole, own]
         if not of_video:
             return {}
-        places, spans = _joined([rows for both in of_video.values() for rows in both])
-        embeddings = self._parts.read(places)
+        positions, spans = _joined([rows for both in of_video.values() for rows in both])
+        embeddings = self._parts.read(positions)
         found, first = {}, 0
         for video_id, (_, own) in of_video.items():
             own_rows = slice(first + 1, first + 1 + len(own))
@@ -161,11 +163,13 @@ class Generation:
             first = own_rows.stop
         return found
 
-    def frames(self, records: Sequence[VideoRecord], at_most: int) -> dict[int, np.ndarray]:
+    def frames(self, records: Sequence[VideoRecord], max_frames: int) -> dict[int, np.ndarray]:
         """`(T, D)`, the embeddings of at most so many frames of each video that has any."""
-        from vision.sampling import thin_out  # and PyTorch, which a search without it need not load
+        from vision.sampling import (
+            subsample,  # and PyTorch, which a search without it need not load
+        )
 
-        places = {}
+        positions = {}
         for record in records:
             whole = self._levels["video"].rows_of(record.id)
             num_kept = len(record.frame_times)
@@ -173,13 +177,13 @@ class Generation:
                 continue
             # A video's rows follow each other: the whole, its segments, its frames.
             first = int(whole["row"][0]) + 1 + len(record.spans)
-            rows = first + thin_out(np.arange(num_kept), at_most)
-            places[record.id] = np.stack([np.full(len(rows), whole["part"][0]), rows], axis=1)
-        if not places:
+            rows = first + subsample(np.arange(num_kept), max_frames)
+            positions[record.id] = np.stack([np.full(len(rows), whole["part"][0]), rows], axis=1)
+        if not positions:
             return {}
-        every = self._parts.read(np.concatenate(list(places.values())))
-        ends = np.cumsum([len(each) for each in places.values()])[:-1]
-        return dict(zip(places, np.split(every, ends), strict=True))
+        every = self._parts.read(np.concatenate(list(positions.values())))
+        ends = np.cumsum([len(each) for each in positions.values()])[:-1]
+        return dict(zip(positions, np.split(every, ends), strict=True))
 
     def whole(self, video_ids: Sequence[int]) -> dict[int, np.ndarray]:
         """`(D,)` each, the embeddings of whole videos, as far as they are there."""
@@ -187,12 +191,12 @@ class Generation:
         return self._read_rows(of_each)
 
     def segments_at(
-        self, places: Sequence[tuple[int, float]]
+        self, positions: Sequence[tuple[int, float]]
     ) -> dict[tuple[int, float], np.ndarray]:
         """`(D,)` each: of a video the segment whose middle is nearest to a second, as far as the
         videos are there."""
         of_each = {}
-        for video_id, second in places:
+        for video_id, second in positions:
             rows = self._levels["moment"].rows_of(video_id)
             if len(rows):
                 middles = (rows["start"] + rows["end"]) / 2
@@ -205,8 +209,8 @@ class Generation:
         of_each = {key: rows for key, rows in of_each.items() if len(rows)}
         if not of_each:
             return {}
-        places, _ = _joined(list(of_each.values()))
-        return dict(zip(of_each, self._parts.read(places), strict=True))
+        positions, _ = _joined(list(of_each.values()))
+        return dict(zip(of_each, self._parts.read(positions), strict=True))
 
     def video_ids(self) -> np.ndarray:
         """`(n,)`, ascending."""
@@ -230,18 +234,18 @@ class Generation:
     def moments(self, query: np.ndarray, k: int, only: np.ndarray | None) -> list[Found]:
         """The best moments: those of the videos of the nearest segments, and where these are too
         few, of the nearest videos."""
-        wanted = _SEGMENTS_PER_MOMENT * k
+        num = _SEGMENTS_PER_MOMENT * k
         while True:
             rows, scores = self._levels["moment"].nearest(
-                query, k=wanted // _SEGMENTS_PER_MOMENT, at_least=wanted, only=only
+                query, k=num // _SEGMENTS_PER_MOMENT, min_candidates=num, only=only
             )
-            has_all = len(rows) < wanted
+            has_all = len(rows) < num
             # Below the last candidate, other videos may hold moments that were not looked at.
-            least = -math.inf if has_all else float(scores[-1]) - _TOLERANCE
-            found = self._best_of(query, k, rows["video"].tolist(), least)
+            min_score = -math.inf if has_all else float(scores[-1]) - _TOLERANCE
+            found = self._best_of(query, k, rows["video"].tolist(), min_score)
             if len(found) >= k or has_all:
                 break
-            wanted *= 4  # a long video that matches evenly is many segments and one moment
+            num *= 4  # a long video that matches evenly is many segments and one moment
         if len(found) < k:
             nearest, _ = self._levels["video"].nearest(query, k=k, only=only)
             others = set(nearest["video"].tolist()) - {hit.video_id for hit in found}
@@ -249,14 +253,16 @@ class Generation:
         found.sort(key=lambda hit: (-hit.score, hit.video_id, hit.start))
         return found[:k]
 
-    def _best_of(self, query: np.ndarray, k: int, videos: list[int], least: float) -> list[Found]:
+    def _best_of(
+        self, query: np.ndarray, k: int, videos: list[int], min_score: float
+    ) -> list[Found]:
         """Moments of candidates that come best first, of enough videos."""
         found: list[Found] = []
         different = list(dict.fromkeys(videos))
         # Scores are drawn towards their video's mean, so a few more than k are looked at.
         at_once = math.ceil(_VIDEOS_PER_MOMENT * k)
         for first in range(0, len(different), at_once):
-            found += self._moments_of(query, different[first : first + at_once], least)
+            found += self._moments_of(query, different[first : first + at_once], min_score)
             if len(found) >= k:
                 break
         return found
@@ -268,25 +274,25 @@ class Generation:
         if not len(rows):
             return []
         of_each = [self._levels["moment"].rows_of(video_id) for video_id in rows["video"].tolist()]
-        places, _ = _joined(of_each)
-        every = self._parts.read(places) @ query
+        positions, _ = _joined(of_each)
+        every = self._parts.read(positions) @ query
         found, first = [], 0
         for row, score, own in zip(rows, scores, of_each, strict=True):
             best = 0.0
             if len(own):
-                place = int(every[first : first + len(own)].argmax())
-                best = float(own["start"][place] + own["end"][place]) / 2
+                position = int(every[first : first + len(own)].argmax())
+                best = float(own["start"][position] + own["end"][position]) / 2
             first += len(own)
             start, end = float(row["start"]), float(row["end"])
             found.append(Found(int(row["video"]), float(score), start, end, best))
         return found
 
-    def _moments_of(self, query: np.ndarray, video_ids: list[int], least: float) -> list[Found]:
+    def _moments_of(self, query: np.ndarray, video_ids: list[int], min_score: float) -> list[Found]:
         if not video_ids:
             return []
         of_each = [self._levels["moment"].rows_of(video_id) for video_id in video_ids]
-        places, every_span = _joined(of_each)
-        every_score = self._parts.read(places) @ query
+        positions, every_span = _joined(of_each)
+        every_score = self._parts.read(positions) @ query
         found = []
         first = 0
         for video_id, rows in zip(video_ids, of_each, strict=True):
@@ -300,7 +306,7 @@ class Generation:
                     moment.end_seconds,
                     float(spans[moment.best_segment].sum()) / 2,
                 )
-                for moment in merge_moments(every_score[first:last], spans, least=least)
+                for moment in merge_moments(every_score[first:last], spans, min_score=min_score)
             ]
             first = last
         return found

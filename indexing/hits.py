@@ -66,7 +66,7 @@ class SearchHit:
         return min((self.id, *(copy.id for copy in self.also_as)))
 
     @property
-    def place(self) -> tuple[str, float, float]:
+    def dedup_key(self) -> tuple[str, float, float]:
         """What makes two hits the same one: the content and the seconds."""
         return self.content, self.start_seconds, self.end_seconds
 

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from indexing.catalogue import FileStamp, NewVideo, VideoRecord
-from indexing.changes import Changes, find_changes
+from indexing.catalogue import FileSignature, NewVideo, VideoRecord
 from indexing.dates import with_capture_date, with_known_date
+from indexing.diff import Diff, compute_diff
 from indexing.manifest import FaissOptions, IndexSettings
 from indexing.mounts import SilentMounts
 from indexing.pipeline import EncodedVideo, encode_videos, finished_video
 from indexing.progress import progress_bar
 from indexing.report import Report, ReportLine
 from indexing.roots import Collection, collect
+from indexing.shutdown import StopRequest
 from indexing.sources import Source, VideoItem
-from indexing.stopping import StopRequest
 from indexing.unfinished import UnfinishedVideo
 from indexing.writer import IndexWriter
 from vision import (
@@ -42,7 +42,7 @@ from vision import (
 
 # Videos whose frames tell how far apart those of different videos lie; fewer than the least do not.
 _VIDEOS_FOR_SPREAD = 32
-_LEAST_FOR_SPREAD = 8
+_MIN_VIDEOS_FOR_SPREAD = 8
 
 _MOUNTS = "mounts"  # the catalogue's fact: at which folders other file systems were seen
 
@@ -126,14 +126,14 @@ def update_index(
             retry_failed=retry_failed,
             stop=StopRequest() if stop is None else stop,
         )
-        changes = find_changes(
+        diff = compute_diff(
             collection.items,
             run.records,
             check_content=check_content,
             retry_failed=retry_failed,
             timeout_seconds=timeout_seconds,
         )
-        run.apply(collection, changes, show_progress=show_progress)
+        run.apply(collection, diff, show_progress=show_progress)
         manifest = writer.publish(faiss_options, sentences=sentences)
         run.report.write(folder, collection.items, writer.catalogue.public_ids())
     run.summary.searchable = manifest.num_videos
@@ -146,7 +146,7 @@ def _collect(
     writer: IndexWriter, sources: Sequence[Source], *, prune: bool, timeout_seconds: float
 ) -> Collection:
     """Brings the sources and the index together; roots that were moved are noted at once."""
-    mounts = set(json.loads(writer.catalogue.fact(_MOUNTS) or "[]"))
+    mounts = set(json.loads(writer.catalogue.index_metadata(_MOUNTS) or "[]"))
     records = list(writer.catalogue.scan())
     collection = collect(
         sources, records, mounts=mounts, prune=prune, timeout_seconds=timeout_seconds
@@ -154,11 +154,11 @@ def _collect(
     for root, path in collection.moved_roots.items():
         writer.catalogue.move_root(root, path)
     if not collection.mounts <= mounts:
-        writer.catalogue.set_fact(_MOUNTS, json.dumps(sorted(mounts | collection.mounts)))
+        writer.catalogue.set_index_metadata(_MOUNTS, json.dumps(sorted(mounts | collection.mounts)))
     return collection
 
 
-_UNKNOWN_CONTENT = FileStamp(-1, -1, "")
+_UNKNOWN_CONTENT = FileSignature(-1, -1, "")
 
 
 @dataclass
@@ -166,12 +166,12 @@ class _Tag:
     """What travels with a video through the pipeline.
 
     Attributes:
-        stamp: known when its file has been read.
+        signature: known when its file has been read.
         was_kept: its last frame was encoded by an earlier run.
     """
 
     item: VideoItem
-    stamp: FileStamp = _UNKNOWN_CONTENT
+    signature: FileSignature = _UNKNOWN_CONTENT
     was_kept: bool = False
 
 
@@ -188,7 +188,7 @@ class _Run:
         stop: StopRequest,
     ) -> None:
         self._writer = writer
-        self.records = {record.place: record for record in writer.catalogue.scan()}
+        self.records = {record.root_and_key: record for record in writer.catalogue.scan()}
         self.summary = IndexSummary()
         self.report = Report()
         self._waiting: list[EncodedVideo[_Tag]] = []
@@ -199,11 +199,11 @@ class _Run:
         self._stop = stop
         self._retry_failed = retry_failed
         self._by_content = {
-            record.stamp.content_sha256: record
+            record.signature.content_sha256: record
             for record in self.records.values()
             if record.location is not None
         }
-        self._gone: dict[tuple[str, str], VideoRecord] = {}
+        self._removed: dict[tuple[str, str], VideoRecord] = {}
         self._absent: dict[tuple[str, str], VideoRecord] = {}
         self._mounts = SilentMounts()
         # From the decoding thread to this one: videos whose content turned out to be known, in the
@@ -213,41 +213,45 @@ class _Run:
         self._copies: dict[str, list[VideoItem]] = {}  # of these, by content: they wait for it
         self._encoded: dict[str, VideoRecord] = {}  # contents that this run has encoded
 
-    def apply(self, collection: Collection, changes: Changes, *, show_progress: bool) -> None:
+    def apply(self, collection: Collection, diff: Diff, *, show_progress: bool) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
-        self._gone = {record.place: record for record in collection.gone}
-        self._absent = {record.place: record for record in collection.absent}
-        for record in (*collection.absent, *collection.gone):  # rather moved than copied
+        self._removed = {record.root_and_key: record for record in collection.removed}
+        self._absent = {record.root_and_key: record for record in collection.absent}
+        for record in (*collection.absent, *collection.removed):  # rather moved than copied
             if record.location is not None:
-                self._by_content[record.stamp.content_sha256] = self.records[record.place]
-        for item, record in changes.unchanged:
-            self._keep(_Tag(item, record.stamp), record)
-        for item, reason in changes.missing:
-            self._note(item, "missing", "missing", self.records.get(item.place), reason=reason)
+                self._by_content[record.signature.content_sha256] = self.records[
+                    record.root_and_key
+                ]
+        for item, record in diff.unchanged:
+            self._keep(_Tag(item, record.signature), record)
+        for item, reason in diff.missing:
+            self._note(
+                item, "missing", "missing", self.records.get(item.root_and_key), reason=reason
+            )
         for record, reason in collection.away:
             self._note(_item_of(record), "missing", "missing", record, reason=reason)
-        for item, reason in changes.unusable:
+        for item, reason in diff.unusable:
             self._note(item, "failed", "failed", reason=reason)
         for folder, reason in collection.unreadable.items():
             item = VideoItem(folder.as_posix(), folder)
             self._note(item, "failed", "failed", reason=f"the folder cannot be read ({reason})")
         progress = progress_bar(
-            total=len(changes.examine),
+            total=len(diff.examine),
             desc="indexing",
-            disable=not (show_progress and changes.examine),
+            disable=not (show_progress and diff.examine),
         )
         try:
             with progress:
-                examine = changes.examine
+                examine = diff.examine
                 while examine and not self._stop:
                     examine = self._examine(examine, progress)
         except KeyboardInterrupt:
             self.summary.stopped = True
         self.summary.stopped |= bool(self._stop)
         self._writer.save()
-        if not self.summary.stopped and self._gone:
-            self._writer.delete_videos(self._gone.values())
-            for record in self._gone.values():
+        if not self.summary.stopped and self._removed:
+            self._writer.delete_videos(self._removed.values())
+            for record in self._removed.values():
                 self._note(_item_of(record), "deleted", "", record)
 
     def _examine(self, items: Sequence[VideoItem], progress: tqdm) -> list[VideoItem]:
@@ -284,7 +288,7 @@ class _Run:
     def _admit(self, tag: _Tag, content: FileContent) -> UnfinishedVideo | None:
         """Passes on a video whose content the index does not hold, and that is not being encoded
         under another name."""
-        tag.stamp = FileStamp(content.size_bytes, content.modified_ns, content.sha256)
+        tag.signature = FileSignature(content.size_bytes, content.modified_ns, content.sha256)
         known = self._encoded.get(content.sha256) or self._known_content(tag)
         if known is not None:
             self._known.append((tag, known))
@@ -292,16 +296,16 @@ class _Run:
             self._copies.setdefault(content.sha256, []).append(tag.item)
         elif not self._stop:
             self._in_hand.add(content.sha256)
-            kept = self._writer.unfinished.open(tag.stamp)
+            kept = self._writer.unfinished.open(tag.signature)
             if kept.finished is None:
                 return kept
             self._known.append((tag, kept))
         return None
 
     def _known_content(self, tag: _Tag) -> VideoRecord | None:
-        known = self.records.get(tag.item.place)
-        if known is None or known.stamp.content_sha256 != tag.stamp.content_sha256:
-            known = self._by_content.get(tag.stamp.content_sha256)
+        known = self.records.get(tag.item.root_and_key)
+        if known is None or known.signature.content_sha256 != tag.signature.content_sha256:
+            known = self._by_content.get(tag.signature.content_sha256)
         is_retried = known is not None and known.outcome == "failed" and self._retry_failed
         return None if is_retried else known
 
@@ -310,8 +314,8 @@ class _Run:
         if not self._copies:
             return []
         for record in self._writer.catalogue.scan():
-            if record.stamp.content_sha256 in self._copies:
-                self._encoded[record.stamp.content_sha256] = record
+            if record.signature.content_sha256 in self._copies:
+                self._encoded[record.signature.content_sha256] = record
         copies = [item for items in self._copies.values() for item in items]
         self._copies = {}
         return copies
@@ -331,17 +335,17 @@ class _Run:
                 self._take_kept(tag, record)
             elif isinstance(record, str):
                 self._add_unread(tag, record)
-            elif record.place == tag.item.place:
+            elif record.root_and_key == tag.item.root_and_key:
                 self._keep(tag, record)
-            elif self._was_moved(record) and tag.item.place not in self.records:
-                self._gone.pop(record.place, None)
-                self._absent.pop(record.place, None)
+            elif self._was_moved(record) and tag.item.root_and_key not in self.records:
+                self._removed.pop(record.root_and_key, None)
+                self._absent.pop(record.root_and_key, None)
                 self._update(tag, record)
                 self._note(tag.item, "moved", record.outcome, record)
             elif self._writer.catalogue.videos([record.id]):
                 self._copy(tag, record)
             else:
-                del self._by_content[record.stamp.content_sha256]
+                del self._by_content[record.signature.content_sha256]
                 again.append(tag.item)
                 continue
             self._count(progress)
@@ -349,12 +353,12 @@ class _Run:
 
     def _was_moved(self, record: VideoRecord) -> bool:
         """Whether a video is not where it was, so that the same content elsewhere is it."""
-        return record.place in self._gone or record.place in self._absent
+        return record.root_and_key in self._removed or record.root_and_key in self._absent
 
     def _keep(self, tag: _Tag, record: VideoRecord) -> None:
         """Keeps a video whose content is what it was, and brings its metadata up to date."""
-        asked = (str(tag.item.path), tag.stamp, _metadata(tag.item, record))
-        if asked != (record.path, record.stamp, record.metadata):
+        current = (str(tag.item.path), tag.signature, _metadata(tag.item, record))
+        if current != (record.path, record.signature, record.metadata):
             self._update(tag, record)
         action = "failed" if record.outcome == "failed" else "unchanged"
         self._note(tag.item, action, record.outcome, record)
@@ -365,7 +369,7 @@ class _Run:
             root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
-            stamp=tag.stamp,
+            signature=tag.signature,
             metadata=_metadata(tag.item, record),
         )
 
@@ -375,7 +379,7 @@ class _Run:
             root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
-            stamp=tag.stamp,
+            signature=tag.signature,
             outcome=record.outcome,
             reason=record.reason,
             decoder=record.decoder,
@@ -385,7 +389,7 @@ class _Run:
             spans=record.spans,
             frame_times=record.frame_times,
         )
-        self._writer.add_twin(video, record)
+        self._writer.add_duplicate(video, record)
         action = "failed" if record.outcome == "failed" else "indexed"
         self._note(tag.item, action, record.outcome, record)
 
@@ -405,7 +409,7 @@ class _Run:
         since what is a scene depends on how far apart frames of different videos lie. Those that
         wait are kept among the unfinished."""
         self._mounts.note(encoded.tag.item.path, is_silent=encoded.is_silent)
-        if encoded.tag.stamp == _UNKNOWN_CONTENT:
+        if encoded.tag.signature == _UNKNOWN_CONTENT:
             self._add_unread(encoded.tag, encoded.reason)
             return
         has_spread = bool(self._writer.manifest.frame_spread) or not self._cuts_scenes
@@ -420,7 +424,7 @@ class _Run:
 
     def _add_unread(self, tag: _Tag, reason: str) -> None:
         """Takes a video whose file could not be read: what was known of it stays."""
-        known = self.records.get(tag.item.place)
+        known = self.records.get(tag.item.root_and_key)
         if known is not None and known.location is not None:
             self._note(tag.item, "failed", "failed", reason=f"{reason}; what was indexed is kept")
             return
@@ -431,7 +435,7 @@ class _Run:
             root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
-            stamp=tag.stamp,
+            signature=tag.signature,
             outcome="failed",
             reason=reason,
             metadata=tag.item.metadata,
@@ -443,7 +447,7 @@ class _Run:
         """Adds the videos that wait, after measuring the spread of their frames if need be."""
         if self._cuts_scenes and not self._writer.manifest.frame_spread:
             frames = [v.embeddings[len(v.embeddings) // 2] for v in self._waiting]
-            if len(frames) >= _LEAST_FOR_SPREAD:
+            if len(frames) >= _MIN_VIDEOS_FOR_SPREAD:
                 self._writer.set_frame_spread(frame_spread(torch.stack(frames).numpy()))
         for encoded in self._waiting:
             self._add(encoded)
@@ -460,7 +464,7 @@ class _Run:
             root=tag.item.root,
             key=tag.item.key,
             path=str(tag.item.path),
-            stamp=tag.stamp,
+            signature=tag.signature,
             outcome=encoded.outcome,
             reason=encoded.reason,
             decoder=encoded.decoder,
@@ -507,7 +511,7 @@ class _Run:
         setattr(self.summary, action, getattr(self.summary, action) + 1)
         self.summary.partial += outcome == "partial"
         self.report.add(
-            item.place,
+            item.root_and_key,
             ReportLine(
                 key=item.key,
                 id="" if video is None else video.public_id,

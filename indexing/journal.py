@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.records import Record, RecordFile
 
 _MARK = b"rsj3"
@@ -58,7 +58,9 @@ class Journal:
 
     def _video(self, record: Record) -> tuple[NewVideo, np.ndarray]:
         values = json.loads(record.text)
-        values["stamp"] = FileStamp(**values["stamp"])
+        # Journals of 0.1 call it `stamp`.
+        signature = values.pop("stamp", None) or values["signature"]
+        values["signature"] = FileSignature(**signature)
         values["spans"] = np.array(values["spans"], dtype=np.float64).reshape(-1, 2)
         values["frame_times"] = np.array(values["frame_times"], dtype=np.float64)
         embeddings = np.frombuffer(record.data, dtype=np.float16).reshape(-1, self._embedding_dim)

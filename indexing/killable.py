@@ -56,9 +56,9 @@ def map_killably(
             continue
         worker = _Worker(function, list(left))
         try:
-            while left and not worker.is_dead:
-                share = _SECOND_CHANCE if mounts.is_silent(Path(left[0])) else 1.0
-                answer = worker.answer(share * timeout_seconds)
+            while left and not worker.is_lost:
+                fraction = _SECOND_CHANCE if mounts.is_silent(Path(left[0])) else 1.0
+                answer = worker.answer(fraction * timeout_seconds)
                 is_silent = isinstance(answer, TimeoutError)
                 mounts.note(Path(left.popleft()), is_silent=is_silent)
                 yield answer
@@ -78,7 +78,7 @@ class _Worker:
         if self._pid == 0:
             _work(far_end, function, paths)
         far_end.close()
-        self.is_dead = False
+        self.is_lost = False
 
     def answer(self, timeout_seconds: float) -> Any:
         busy_seconds, since = self._busy_seconds(), time.monotonic()
@@ -86,12 +86,12 @@ class _Worker:
             if (now_busy := self._busy_seconds()) != busy_seconds:
                 busy_seconds, since = now_busy, time.monotonic()
             elif time.monotonic() - since > timeout_seconds:
-                self.is_dead = True
+                self.is_lost = True
                 return TimeoutError(None, f"it did not answer for {timeout_seconds:.0f} seconds")
         try:
             return pickle.loads(self._connection.recv_bytes())
         except EOFError:
-            self.is_dead = True
+            self.is_lost = True
             return OSError(None, "the process that was to look at it has died")
 
     def kill(self) -> None:
@@ -99,7 +99,7 @@ class _Worker:
         self._connection.close()
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
-        if not self.is_dead:
+        if not self.is_lost:
             with suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
 

@@ -28,7 +28,7 @@ from indexing.lexical_files import (
 if TYPE_CHECKING:
     from tantivy import DocAddress, Query, Schema, Searcher
 
-_MOST_WORDS = 64  # of a query; more say no more
+_MAX_WORDS = 64  # of a query; more say no more
 _FIRST_LOOK = 256  # matches looked at before a filter becomes part of the query
 
 
@@ -66,9 +66,9 @@ class LexicalIndex:
         self._forgotten: set[int] = set()
         path = check_files(folder, info)
         read_table(path)
-        self._levels = {level: _Level(path, info, level) for level in LEVELS}
+        self._levels = {level: _LexicalLevel(path, info, level) for level in LEVELS}
 
-    def forget(self, video_ids: Sequence[int]) -> None:
+    def mask_deleted(self, video_ids: Sequence[int]) -> None:
         """Leaves out videos that have been deleted since."""
         # A new set, since searches of other threads read the old one.
         self._forgotten = self._forgotten | set(video_ids)
@@ -92,14 +92,14 @@ class LexicalIndex:
             only: ids of the videos that may be found, ascending; None for all.
             level: `video` gives each video once, for its best document; `moment` all documents.
         """
-        wanted, unwanted = _different(stems), _different(excluded)
-        more = [stem for stem in _different(also) if stem not in wanted]
-        if not wanted:
+        stems_any, stems_none = _different(stems), _different(excluded)
+        more = [stem for stem in _different(also) if stem not in stems_any]
+        if not stems_any:
             return []
         found: list[_Found] = []
         for name, index in self._levels.items():
             if self.info.num_documents[name]:
-                found += self._of_level(name, index, (wanted, more), k, unwanted, only, level)
+                found += self._of_level(name, index, (stems_any, more), k, stems_none, only, level)
         found.sort(key=lambda each: (-each.score, each.video_id, each.start_seconds or 0.0))
         if level == "video":
             best: dict[int, _Found] = {}
@@ -118,7 +118,7 @@ class LexicalIndex:
     def _of_level(
         self,
         name: str,
-        index: "_Level",
+        index: "_LexicalLevel",
         stems: tuple[list[str], list[str]],
         k: int,
         excluded: list[str],
@@ -126,10 +126,10 @@ class LexicalIndex:
         level: str,
     ) -> "list[_Found]":
         """Of one of the two indexes, the best k documents, or documents of the best k videos."""
-        most = self.info.num_documents[name]
+        num_documents = self.info.num_documents[name]
         are_different = name == "video" or level == "moment"
         has_all = are_different and only is None and not self._forgotten and not excluded
-        limit = min(most, k if has_all else max(_FIRST_LOOK, 4 * k))
+        limit = min(num_documents, k if has_all else max(_FIRST_LOOK, 4 * k))
         within = None
         while True:
             found = index.best(stems, excluded, limit=limit, only=within)
@@ -142,9 +142,9 @@ class LexicalIndex:
             if excluded and name == "moment":
                 may &= ~np.isin(ids, self._levels["video"].having(excluded, np.unique(ids[may])))
             num_found = int(may.sum()) if are_different else len(np.unique(ids[may]))
-            if num_found >= k or len(found) < limit or limit == most:
+            if num_found >= k or len(found) < limit or limit == num_documents:
                 return [each for each, fits in zip(found, may.tolist(), strict=True) if fits]
-            limit = min(most, 4 * limit)
+            limit = min(num_documents, 4 * limit)
             within = only
 
 
@@ -159,7 +159,7 @@ class _Found(NamedTuple):
     end_seconds: float | None = None
 
 
-class _Level:
+class _LexicalLevel:
     """One of the two indexes, opened."""
 
     def __init__(self, path: Path, info: LexicalInfo, level: str) -> None:
@@ -190,8 +190,8 @@ class _Level:
         """The best documents, at most `limit`, that have some of the first stems."""
         from tantivy import Occur, Query
 
-        wanted, also = stems
-        clauses = [(Occur.Should, term) for term in self._terms(wanted)]
+        stems_any, also = stems
+        clauses = [(Occur.Should, term) for term in self._terms(stems_any)]
         if also:
             clauses = [(Occur.Must, Query.boolean_query(clauses))]
             clauses += [(Occur.Should, term) for term in self._terms(also)]
@@ -245,7 +245,7 @@ class _Level:
 
 
 def _different(stems: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(stems))[:_MOST_WORDS]
+    return list(dict.fromkeys(stems))[:_MAX_WORDS]
 
 
 def _text(stored: Any) -> str:

@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 _FOLDERS = "lexical-[0-9]*"
 _HEAP_BYTES = 64 << 20  # of tantivy's writer where all is made anew; fewer segments come of more
 _SMALL_HEAP_BYTES = 16 << 20  # and for a change; tantivy takes no less
-_DEAD_SHARE = 0.3  # of all documents, beyond which all are made anew
-_NEW_SHARE = 0.5  # of all videos, beyond which all are made anew
+_DELETED_FRACTION = 0.3  # of all documents, beyond which all are made anew
+_NEW_FRACTION = 0.5  # of all videos, beyond which all are made anew
 _AT_ONCE = 500  # videos whose entries are in memory
 
 
@@ -71,13 +71,13 @@ def publish_words(
         held = read_table(folder / opened.name)
         if np.array_equal(held, table):
             return opened
-    new, gone = _changes(held, table)
-    if opened is None or len(new) > _NEW_SHARE * len(table):
-        opened, new, gone = None, table["video"], gone[:0]
+    new, removed = _diff(held, table)
+    if opened is None or len(new) > _NEW_FRACTION * len(table):
+        opened, new, removed = None, table["video"], removed[:0]
     made = _Making(folder, catalogue, table, generation=generation)
-    if opened is not None and made.dead_share(opened, gone) > _DEAD_SHARE:
-        opened, new, gone = None, table["video"], gone[:0]
-    return made.made(opened, new, gone)
+    if opened is not None and made.deleted_fraction(opened, removed) > _DELETED_FRACTION:
+        opened, new, removed = None, table["video"], removed[:0]
+    return made.made(opened, new, removed)
 
 
 def clean(folder: Path, info: LexicalInfo | None) -> None:
@@ -132,29 +132,31 @@ class _Making:
         self._name = f"lexical-{generation:08d}"
         self._written = [TABLE_NAME]  # what is not linked
 
-    def dead_share(self, before: LexicalInfo, gone: np.ndarray) -> float:
+    def deleted_fraction(self, before: LexicalInfo, removed: np.ndarray) -> float:
         """Of all documents, those that would only take up space."""
-        dead, count = len(gone), 1
+        deleted, count = len(removed), 1
         for level in LEVELS:
             meta = json.loads((self._folder / before.name / f"{level}.meta.json").read_bytes())
             for segment in meta["segments"]:
                 count += segment["max_doc"]
-                dead += (segment["deletes"] or {}).get("num_deleted_docs", 0)
-        return dead / count
+                deleted += (segment["deletes"] or {}).get("num_deleted_docs", 0)
+        return deleted / count
 
-    def made(self, before: LexicalInfo | None, new: np.ndarray, gone: np.ndarray) -> LexicalInfo:
+    def made(self, before: LexicalInfo | None, new: np.ndarray, removed: np.ndarray) -> LexicalInfo:
         """Makes it.
 
         Args:
             before: whose files are taken over; None to make all anew.
             new: ids of the videos whose documents are to be added,
-            gone: and of those whose documents are to be deleted first.
+            removed: and of those whose documents are to be deleted first.
         """
         target = self._folder / self._name
         _delete(target)  # what a killed run has left
         target.mkdir()
         try:
-            counts = {level: self._make_level(level, target, before, new, gone) for level in LEVELS}
+            counts = {
+                level: self._make_level(level, target, before, new, removed) for level in LEVELS
+            }
             np.save(target / TABLE_NAME, self._table, allow_pickle=False)
             sync_new_folder(target, self._written)
         except BaseException:
@@ -173,7 +175,7 @@ class _Making:
         target: Path,
         before: LexicalInfo | None,
         new: np.ndarray,
-        gone: np.ndarray,
+        removed: np.ndarray,
     ) -> int:
         """One of the two indexes; returns how many documents it has."""
         import tantivy
@@ -186,7 +188,7 @@ class _Making:
                 if files
                 else tantivy.Index(documents.schema(level), path=str(scratch))
             )
-            self._change(index, level, new, gone, is_new=before is None)
+            self._change(index, level, new, removed, is_new=before is None)
             for path in scratch.iterdir():
                 if path.name.startswith("."):  # locks, and a list of files
                     continue
@@ -198,13 +200,13 @@ class _Making:
             return index.searcher().num_docs
 
     def _change(
-        self, index: "Index", level: str, new: np.ndarray, gone: np.ndarray, *, is_new: bool
+        self, index: "Index", level: str, new: np.ndarray, removed: np.ndarray, *, is_new: bool
     ) -> None:
         from tantivy import Query
 
         # Deleting by a term that is a number does nothing in tantivy 0.27.
         deletions = [
-            Query.term_set_query(index.schema, "video", some.tolist()) for some in _few(gone)
+            Query.term_set_query(index.schema, "video", some.tolist()) for some in _few(removed)
         ]
         searcher = index.searcher()
         added = self._documents(level, new)
@@ -234,7 +236,7 @@ def _few(values: np.ndarray) -> Iterator[np.ndarray]:
     return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
 
 
-def _changes(held: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _diff(held: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids of the videos whose documents are lacking, and of those whose documents are wrong."""
     both, in_held, in_table = np.intersect1d(
         held["video"], table["video"], assume_unique=True, return_indices=True

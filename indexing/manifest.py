@@ -14,7 +14,11 @@ from indexing.lexical_files import LexicalInfo
 from indexing.shards import ShardInfo
 from text import strict_json
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+_READS = (4, 5)
+# Fields that format 5 has renamed, and what format 4 called them.
+_RENAMED_LEVEL = {"dead": "deleted", "dead_checksum": "deleted_checksum"}
+_RENAMED_SAMPLING = {"skip_similar": "dedup_threshold", "frames_a_shot": "frames_per_shot"}
 _FILE_NAME = "manifest.json"
 
 
@@ -43,6 +47,11 @@ class IndexSettings:
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
+    @classmethod
+    def from_values(cls, values: dict) -> "IndexSettings":
+        """Reads what `to_json` wrote, in this format or the one before."""
+        return cls(**values | {"sampling": _renamed(values["sampling"], _RENAMED_SAMPLING)})
+
 
 @dataclass(frozen=True)
 class FaissOptions:
@@ -66,20 +75,20 @@ class LevelInfo:
     Attributes:
         main: of a kind that suits its size; None while the index is small or new.
         delta: exact, of what came after the main shard was made.
-        dead: name of the file that says which positions of the main shard are deleted, or empty.
-        dead_checksum: CRC-32 of it.
+        deleted: name of the file that says which positions of the main shard are deleted, or empty.
+        deleted_checksum: CRC-32 of it.
     """
 
     main: ShardInfo | None = None
     delta: ShardInfo | None = None
-    dead: str = ""
-    dead_checksum: int = 0
+    deleted: str = ""
+    deleted_checksum: int = 0
 
     def files(self, folder: Path) -> set[Path]:
         """All that this level consists of."""
         shards = [shard for shard in (self.main, self.delta) if shard is not None]
         paths = {path for shard in shards for path in shard.files(folder)}
-        return paths | ({folder / self.dead} if self.dead else set())
+        return paths | ({folder / self.deleted} if self.deleted else set())
 
 
 @dataclass(frozen=True)
@@ -132,11 +141,8 @@ class Manifest:
         return path.name.startswith(f"{_FILE_NAME}.") and path.suffix == ".tmp"
 
     @classmethod
-    def read(cls, folder: Path, *, version: int = FORMAT_VERSION) -> "Manifest":
-        """Reads the manifest of an index.
-
-        Args:
-            version: of the format; formats 3 and 4 have the same manifest.
+    def read(cls, folder: Path) -> "Manifest":
+        """Reads the manifest of an index, of this format or the one before.
 
         Raises:
             ValueError: the folder is missing or is not an index, or the manifest is damaged.
@@ -154,43 +160,43 @@ class Manifest:
             values = json.loads((folder / _FILE_NAME).read_bytes())
             found = values["format"]
             checksum = values.pop("checksum", None)  # the first formats had none
-            if (found == version or checksum) and checksum != _checksum(values):
+            if (found in _READS or checksum) and checksum != _checksum(values):
                 raise ValueError("its checksum is another")
-            if found == version:  # another may well have other fields
+            if found in _READS:  # another may well have other fields
                 return cls._from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); run "
                 f"python -m indexing.repair index={folder}"
             ) from error
-        remedy = (
-            f"run python -m indexing.migrate index={folder}"
-            if found in (2, 3)
-            else "index again into a new folder"
-        )
         raise IndexMismatchError(
             f"index={folder}: has format {found}, this version of reelseek reads "
-            f"{FORMAT_VERSION}; {remedy}"
+            f"{FORMAT_VERSION}; index again into a new folder"
         )
 
     @classmethod
     def _from_json(cls, values: dict) -> "Manifest":
         del values["format"]
-        values["settings"] = IndexSettings(**values["settings"])
+        values["settings"] = IndexSettings.from_values(values["settings"])
         values["faiss"] = FaissOptions(**values["faiss"])
         for name, level in values["levels"].items():
+            level = _renamed(level, _RENAMED_LEVEL)
             for shard in ("main", "delta"):
                 if level[shard] is not None:
                     level[shard] = ShardInfo(**level[shard])
                     _require_plain(level[shard].name)
                     _require_plain(level[shard].table)
-            _require_plain(level["dead"])
+            _require_plain(level["deleted"])
             values["levels"][name] = LevelInfo(**level)
         if values.get("lexical") is not None:  # which older versions did not write
             values["lexical"] = LexicalInfo(**values["lexical"])
             for file in (values["lexical"].name, *values["lexical"].files):
                 _require_plain(file)
         return cls(**values)
+
+
+def _renamed(values: dict, names: dict[str, str]) -> dict:
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _require_plain(name: str) -> None:
@@ -203,28 +209,28 @@ def _checksum(values: dict) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
-def check_settings(asked: IndexSettings, has: IndexSettings, folder: Path) -> None:
+def check_settings(requested: IndexSettings, has: IndexSettings, folder: Path) -> None:
     """Refuses to mix embeddings that do not compare.
 
     Raises:
         IndexMismatchError: names the first difference.
     """
-    if asked.fingerprint != has.fingerprint:
+    if requested.fingerprint != has.fingerprint:
         raise IndexMismatchError(
             f"index={folder}: was built with model={_name(has)} (fingerprint "
-            f"{has.fingerprint[:8]}), not model={_name(asked)} ({asked.fingerprint[:8]}); use that "
-            "model, or index into another folder"
+            f"{has.fingerprint[:8]}), not model={_name(requested)} ({requested.fingerprint[:8]}); "
+            "use that model, or index into another folder"
         )
-    check_layout(has, folder, sampling=asked.sampling, segments=asked.segments)
+    check_layout(has, folder, sampling=requested.sampling, segments=requested.segments)
 
 
-def check_layout(has: IndexSettings, folder: Path, **asked: dict) -> None:
+def check_layout(has: IndexSettings, folder: Path, **requested: dict) -> None:
     """Refuses another `sampling` or other `segments` than the index was built with.
 
     Raises:
         IndexMismatchError: names the first difference.
     """
-    for part, values in asked.items():
+    for part, values in requested.items():
         if values != getattr(has, part):
             raise IndexMismatchError(
                 f"index={folder}: was built with {part} {getattr(has, part)}, not {values}; leave "

@@ -93,8 +93,8 @@ class _MergedRoots:
         """Adds a video; False where it is there already."""
         own = self._contents.setdefault(record.root, {})
         self._paths.setdefault(record.root, record.root_path)
-        is_new = own.get(record.key) != record.stamp.content_sha256
-        own[record.key] = record.stamp.content_sha256
+        is_new = own.get(record.key) != record.signature.content_sha256
+        own[record.key] = record.signature.content_sha256
         return is_new
 
     def _is_same(self, root: str, records: Sequence[VideoRecord]) -> bool:
@@ -102,7 +102,7 @@ class _MergedRoots:
         if own is None:
             return False
         shared = [record for record in records if record.key in own]
-        differs = any(own[record.key] != record.stamp.content_sha256 for record in shared)
+        differs = any(own[record.key] != record.signature.content_sha256 for record in shared)
         return not differs and (bool(shared) or not root)  # of an unnamed root nothing is known
 
 
@@ -117,7 +117,7 @@ class IndexCopy:
         self._catalogue = Catalogue(source / CATALOGUE_NAME, read_only=True)
         self._parts = EmbeddingParts(source / EMBEDDINGS_NAME, embedding_dim=self._embedding_dim)
         self.records = list(self._catalogue.scan())
-        self._places: dict[int, tuple[str, str]] = {}  # of its videos in the other index
+        self._roots_and_keys: dict[int, tuple[str, str]] = {}  # of its videos in the other index
         self._new: list[VideoRecord] = []
 
     def __enter__(self) -> "IndexCopy":
@@ -136,7 +136,7 @@ class IndexCopy:
             root = roots.name_of(renamed, own[0].root_path)
             for record in renamed:
                 placed = replace(record, root=root)
-                self._places[record.id] = placed.place
+                self._roots_and_keys[record.id] = placed.root_and_key
                 if roots.add(placed):
                     self._new.append(placed)
 
@@ -153,9 +153,9 @@ class IndexCopy:
     def add_texts(self) -> None:
         """Adds the texts of its videos to those of them that have none of the same source."""
         catalogue = self._writer.catalogue
-        ids = {record.place: record.id for record in catalogue.scan()}
+        ids = {record.root_and_key: record.id for record in catalogue.scan()}
         left = {source: set(catalogue.without_texts(source)) for source in SOURCES}
-        there = {record.id: ids[self._places[record.id]] for record in self.records}
+        there = {record.id: ids[self._roots_and_keys[record.id]] for record in self.records}
         entries = (
             replace(entry, video_id=there[entry.video_id])
             for entry in self._catalogue.text_entries(list(there))

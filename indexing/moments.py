@@ -7,7 +7,7 @@ import numpy as np
 
 # A neighbour whose score is within this share of the peak's matches as well as the peak does;
 # without it, noise would cut a video that matches evenly into pieces.
-_EVEN_SHARE = 0.1
+_EVEN_FRACTION = 0.1
 # A short segment is the mean of few frames, and scores high by chance more often than a long one:
 # each is scored as if so much that is like its video's mean had been added to it.
 _PRIOR_SECONDS = 1.0
@@ -28,7 +28,7 @@ class Moment:
 
 
 def merge_moments(
-    scores: np.ndarray, spans: np.ndarray, *, least: float = -math.inf
+    scores: np.ndarray, spans: np.ndarray, *, min_score: float = -math.inf
 ) -> list[Moment]:
     """Cuts a video's segments into moments, best first.
 
@@ -39,13 +39,13 @@ def merge_moments(
     Args:
         scores: `(S,)`, a query's similarity to each segment, in order of time.
         spans: `(S, 2)`, start and end seconds; consecutive segments may overlap.
-        least: moments whose best segment scores less, before it is drawn, are left out.
+        min_score: moments whose best segment scores less, before it is drawn, are left out.
     """
     seconds = np.maximum(spans[:, 1] - spans[:, 0], 1e-6)
     mean = float(scores @ seconds / seconds.sum())
     plain = scores
     scores = mean + (plain - mean) * (seconds / (seconds + _PRIOR_SECONDS))
-    is_below = (plain < least).tolist()
+    is_below = (plain < min_score).tolist()
     values = scores.tolist()  # a video has few segments: plain numbers are faster than arrays
     starts, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
     free = [True] * len(values)
@@ -54,7 +54,7 @@ def merge_moments(
         if not free[peak] or is_below[peak]:
             continue
         top = values[peak]
-        enough = min((top + mean) / 2, top - _EVEN_SHARE * abs(top))
+        enough = min((top + mean) / 2, top - _EVEN_FRACTION * abs(top))
         first = last = peak
         while first > 0 and free[first - 1] and values[first - 1] >= enough:
             first -= 1

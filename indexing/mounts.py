@@ -9,7 +9,7 @@ _NETWORKS = frozenset(
     "9p afs beegfs ceph cifs coda davfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 smb3 smbfs "
     "virtiofs".split()
 )
-_MOST_SILENT = 4  # files behind each other, of which each has cost the workers' deadline
+_MAX_SILENT = 4  # files behind each other, of which each has cost the workers' deadline
 
 
 class SilentMounts:
@@ -32,7 +32,7 @@ class SilentMounts:
 
     def is_given_up(self, path: Path) -> bool:
         """Whether so many did not that the next is not to be waited for."""
-        return self._count(path) >= _MOST_SILENT
+        return self._count(path) >= _MAX_SILENT
 
     def _count(self, path: Path) -> int:
         return self._num_silent.get(_mount_of(path), 0) if self._num_silent else 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from indexing.catalogue import VideoRecord
-from indexing.text_reading import ReadVideo
+from indexing.extractor import ReadVideo
 from indexing.timed_texts import TimedText
 from vision import DecodePool, FailedVideo, Frames, MomentSampler, VideoEnd
 
@@ -25,8 +25,8 @@ _ROUNDING_SECONDS = 0.001
 _FIRST_EAST_ASIAN = "\u2e80"
 # Of a picture's shorter side, to which a small one is made larger. On 24 clips of MSR-VTT as many
 # lines are found as with RapidOCR's own 736, in half the time.
-_LEAST_PIXELS = 480
-_LEAST_HEIGHT = 8  # pixels, below which nothing can be read
+_MIN_PIXELS = 480
+_MIN_HEIGHT = 8  # pixels, below which nothing can be read
 _LONGEST_SHAPE = 4  # a longer picture is padded to 4:1
 _REMEDY = "pip install 'reelseek[ocr]'"
 
@@ -47,7 +47,7 @@ class LineReader(Protocol):
 
     engine: str
 
-    def lines(self, picture: np.ndarray) -> list[Line]:
+    def lines(self, frame: np.ndarray) -> list[Line]:
         """The lines in a picture `(H, W, 3)` uint8, RGB, from its top to its bottom."""
         ...
 
@@ -72,7 +72,7 @@ class RapidOcr:
             params={
                 "Global.log_level": "critical",
                 "Global.use_cls": False,  # writing that stands on its head
-                "Det.limit_side_len": _LEAST_PIXELS,
+                "Det.limit_side_len": _MIN_PIXELS,
                 **{f"{task.title()}.model_path": str(path) for task, path in paths.items()},
                 "EngineConfig.onnxruntime.intra_op_num_threads": num_threads or -1,
             }
@@ -80,14 +80,14 @@ class RapidOcr:
         names = f"{paths['det'].stem}, {paths['rec'].stem}"
         self.engine = f"rapidocr {metadata.version('rapidocr')} ({names})"
 
-    def lines(self, picture: np.ndarray) -> list[Line]:
-        height, width = picture.shape[:2]
-        if min(height, width) < _LEAST_HEIGHT:
+    def lines(self, frame: np.ndarray) -> list[Line]:
+        height, width = frame.shape[:2]
+        if min(height, width) < _MIN_HEIGHT:
             return []
         # A strip would be made larger until its shorter side is _LEAST_PIXELS, and fill the memory.
-        least = -(-max(height, width) // _LONGEST_SHAPE)
-        padding = ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0))
-        result: Any = self._ocr(np.ascontiguousarray(np.pad(picture, padding)[:, :, ::-1]))
+        min_side = -(-max(height, width) // _LONGEST_SHAPE)
+        padding = ((0, max(0, min_side - height)), (0, max(0, min_side - width)), (0, 0))
+        result: Any = self._ocr(np.ascontiguousarray(np.pad(frame, padding)[:, :, ::-1]))
         if result.txts is None or result.boxes is None:
             return []
         return join_words(np.asarray(result.boxes), result.txts, result.scores)
@@ -164,12 +164,12 @@ class OcrReader:
         self._min_confidence = min_confidence
 
     def read(self, records: Iterable[VideoRecord]) -> Iterator[ReadVideo]:
-        in_hand: dict[int, _Reading] = {}
+        in_hand: dict[int, _Job] = {}
 
         def videos() -> Iterator[tuple[int, Path]]:
             for record in records:
                 spans = reading_spans(record.spans, every_seconds=self._every_seconds)
-                in_hand[record.id] = _Reading(record, spans)
+                in_hand[record.id] = _Job(record, spans)
                 yield record.id, Path(record.path)
 
         def sampler_of(video_id: int) -> MomentSampler:
@@ -177,32 +177,32 @@ class OcrReader:
             return MomentSampler(tuple(middles.tolist()))
 
         for video_id, item in self._pool.decode(videos(), sampler_of=sampler_of):
-            reading = in_hand[video_id]
+            job = in_hand[video_id]
             if isinstance(item, Frames):
-                self._read_frames(reading, item)
+                self._read_frames(job, item)
                 if item.end is None:
                     continue
             del in_hand[video_id]
-            yield reading.result(item)
+            yield job.result(item)
 
-    def _read_frames(self, reading: "_Reading", frames: Frames) -> None:
+    def _read_frames(self, job: "_Job", frames: Frames) -> None:
         for pixels in frames.pixels:
             lines: list[Line] = []
-            if not reading.failure:
+            if not job.failure:
                 try:
                     lines = self._line_reader.lines(pixels.permute(1, 2, 0).numpy())
                 except Exception as error:  # one strange picture must not end the run
-                    reading.failure = f"a picture cannot be read ({type(error).__name__})"
-            reading.lines.append([line for line in lines if self._is_sure(line)])
-        reading.times_seconds += frames.times_seconds.tolist()
-        reading.rows += frames.rows.tolist()
+                    job.failure = f"a picture cannot be read ({type(error).__name__})"
+            job.lines.append([line for line in lines if self._is_sure(line)])
+        job.times_seconds += frames.times_seconds.tolist()
+        job.rows += frames.rows.tolist()
 
     def _is_sure(self, line: Line) -> bool:
         return line.confidence >= self._min_confidence and is_word(line.text)
 
 
 @dataclass
-class _Reading:
+class _Job:
     """A video that is being read: the lines of each picture, and when which of them is shown."""
 
     record: VideoRecord
@@ -224,7 +224,7 @@ class _Reading:
         """Of the frame that is on screen at the middle of each span."""
         middles = self.spans.mean(axis=1) + _ROUNDING_SECONDS
         shown = np.searchsorted(np.array(self.times_seconds), middles, side="right") - 1
-        return [self.lines[self.rows[max(0, place)]] for place in shown.tolist()]
+        return [self.lines[self.rows[max(0, index)]] for index in shown.tolist()]
 
 
 def reading_spans(spans: np.ndarray, *, every_seconds: float) -> np.ndarray:
@@ -263,16 +263,16 @@ def merge_lines(lines: Sequence[Sequence[Line]], spans: np.ndarray) -> list[Time
     for some, (start, end) in zip(lines, spans.tolist(), strict=True):
         still_open: list[int] = []
         for line in some:
-            place = next(
+            index = next(
                 (n for n in open_texts if n not in still_open and is_same(merged[n][2], line)), None
             )
-            if place is None:
-                place = len(merged)
+            if index is None:
+                index = len(merged)
                 merged.append((start, end, line))
             else:
-                first, _, before = merged[place]
-                merged[place] = (first, end, max(before, line, key=lambda one: one.confidence))
-            still_open.append(place)
+                first, _, before = merged[index]
+                merged[index] = (first, end, max(before, line, key=lambda one: one.confidence))
+            still_open.append(index)
         open_texts = still_open
     return [TimedText("ocr", start, end, line.text) for start, end, line in merged]
 

@@ -12,7 +12,7 @@ import numpy as np
 from indexing.atomic import write_atomically
 from indexing.hits import SearchHit, SearchResults, clock
 from text.terminal import printable, printable_lines
-from vision import VideoDecodeError, frames_on_screen, open_video
+from vision import VideoDecodeError, frame_indices_at, open_video
 
 _THUMBNAIL_WIDTH = 480  # pixels
 _IN_NOTEBOOK = 24  # pictures at most, since each is decoded
@@ -31,7 +31,7 @@ class _Card:
     span: str
     left_percent: float
     width_percent: float
-    picture: str  # JPEG, base64; empty where the video cannot be read any more
+    thumbnail: str  # JPEG, base64; empty where the video cannot be read any more
 
 
 def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -> None:
@@ -95,17 +95,17 @@ def _card(hit: SearchHit) -> _Card:
         span=f"{clock(hit.start_seconds)}\u2013{clock(hit.end_seconds)}",
         left_percent=100 * hit.start_seconds / whole,
         width_percent=max(100 * (hit.end_seconds - hit.start_seconds) / whole, 1.0),
-        picture=_picture(Path(hit.video), hit.best_seconds),
+        thumbnail=_thumbnail(Path(hit.video), hit.best_seconds),
     )
 
 
-def _picture(path: Path, seconds: float) -> str:
+def _thumbnail(path: Path, seconds: float) -> str:
     """The frame on screen at that second, as a JPEG in base64."""
     from PIL import Image
 
     try:
         reader = open_video(path)
-        shown = frames_on_screen(reader.times_seconds, np.array([seconds]))
+        shown = frame_indices_at(reader.times_seconds, np.array([seconds]))
         _, frame = next(reader.frames(shown.tolist()))  # (3, H, W)
     except (VideoDecodeError, StopIteration):
         return ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from indexing import kinds, lexical_publishing, query_log
+from indexing import faiss_tuning, lexical_publishing, query_log
 from indexing.catalogue import Catalogue, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.hits import LEVELS
@@ -32,15 +32,15 @@ CATALOGUE_NAME = "videos.sqlite"
 EMBEDDINGS_NAME = "embeddings"
 
 _SMALL = 10_000  # vectors that are searched exactly without a question
-_DELTA_LEAST = (
+_DELTA_MIN = (
     2_000  # vectors that a delta may always have: a tenth of a second's search of a million
 )
-_DELTA_SHARE = 0.005  # of the main shard, up to which the delta grows
-_DEAD_SHARE = 0.3  # of the main shard, beyond which it is rebuilt
+_DELTA_FRACTION = 0.005  # of the main shard, up to which the delta grows
+_DELETED_FRACTION = 0.3  # of the main shard, beyond which it is rebuilt
 _GROWTH = 2  # since the main shard was trained, beyond which it is rebuilt
 _SLACK = 0.02  # of the recall: a measurement on a sample is not exact
-_ASKED_LEAST = 32  # sentences, below which their recall says little
-_ASKED_MOST = 256
+_MIN_SAMPLE_QUERIES = 32  # sentences, below which their recall says little
+_MAX_SAMPLE_QUERIES = 256
 
 
 def publish(
@@ -64,23 +64,23 @@ def publish(
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
     is_same = revision == manifest.revision and options == manifest.faiss and not rebuild
-    has_words = lexical_publishing.is_current(folder, manifest.lexical)
-    if is_same and not manifest.rebuild and has_words and _is_intact(folder, manifest):
+    is_lexical_current = lexical_publishing.is_current(folder, manifest.lexical)
+    if is_same and not manifest.rebuild and is_lexical_current and _is_intact(folder, manifest):
         return manifest
     generation = manifest.generation + 1
     tables = level_tables(catalogue.scan())
-    has_options = options == manifest.faiss and not rebuild
+    keeps_options = options == manifest.faiss and not rebuild
     levels, recall, reason = {}, {}, ""
     for level in LEVELS:
         builder = _LevelBuilder(folder, level, generation, parts, options, tables[level])
-        before = manifest.levels.get(level, LevelInfo()) if has_options else LevelInfo()
+        before = manifest.levels.get(level, LevelInfo()) if keeps_options else LevelInfo()
         again = bool(manifest.rebuild) or builder.must_rebuild(before)
         made = builder.rebuilt() if again else builder.extended(before)
-        made, shares = builder.probed(made)
+        made, recalls = builder.probed(made)
         levels[level] = made
         if level == "moment":
-            recall = shares
-            low = [name for name, share in shares.items() if share < options.recall - _SLACK]
+            recall = recalls
+            low = [name for name, fraction in recalls.items() if fraction < options.recall - _SLACK]
             if low and not again:
                 reason = f"recall of {' and '.join(low)} queries is below {options.recall}"
     published = replace(
@@ -134,11 +134,13 @@ class _LevelBuilder:
         main = self._main_table(before)
         if main is None or before.main is None:
             return True
-        new, dead = self._changes(main)
-        if before.main.kind == kinds.FLAT:
-            return len(new) > self._largest_delta(main) or dead.sum() > _DEAD_SHARE * len(main)
+        new, deleted = self._diff(main)
+        if before.main.kind == faiss_tuning.FLAT:
+            return len(new) > self._largest_delta(main) or deleted.sum() > _DELETED_FRACTION * len(
+                main
+            )
         has_grown = len(self.table) > _GROWTH * before.main.trained_on
-        return has_grown or dead.sum() > _DEAD_SHARE * len(main)
+        return has_grown or deleted.sum() > _DELETED_FRACTION * len(main)
 
     def rebuilt(self) -> LevelInfo:
         """One main shard of all; where exact and small will do, one delta."""
@@ -146,53 +148,53 @@ class _LevelBuilder:
         kind = self.options.kind
         if kind == "auto":
             kind = (
-                kinds.FLAT
+                faiss_tuning.FLAT
                 if count <= _SMALL
-                else kinds.choose_kind(
+                else faiss_tuning.choose_factory(
                     count,
                     self._block,
                     recall=self.options.recall,
                     memory_bytes=self.options.memory_bytes if self.level == "moment" else 0,
-                    asked=self._asked(),
+                    sample_queries=self._sample_queries(),
                 )
             )
         if kind.lower() == "flat" or count == 0:
-            kind = kinds.FLAT
+            kind = faiss_tuning.FLAT
         return LevelInfo(main=self._shard("main", self.table, kind))
 
     def extended(self, before: LevelInfo) -> LevelInfo:
         """The main shard as it was, with what has changed since."""
         main = self._main_table(before)
         assert main is not None and before.main is not None
-        new, dead = self._changes(main)
-        main_info, main = self._moved(before.main, main, dead)
+        new, deleted = self._diff(main)
+        main_info, main = self._moved(before.main, main, deleted)
         level = LevelInfo(main=main_info)
         if len(new) > self._largest_delta(main):
             level = replace(level, main=self._grown(main_info, main, new))
-            dead = np.concatenate([dead, np.zeros(len(new), dtype=bool)])
+            deleted = np.concatenate([deleted, np.zeros(len(new), dtype=bool)])
         elif len(new):
-            level = replace(level, delta=self._shard("delta", new, kinds.FLAT))
-        if dead.any():
-            name = f"{self.level}-dead-{self.generation:08d}.npy"
-            checksum = write_table(self.folder / name, np.packbits(dead, bitorder="little"))
-            level = replace(level, dead=name, dead_checksum=checksum)
+            level = replace(level, delta=self._shard("delta", new, faiss_tuning.FLAT))
+        if deleted.any():
+            name = f"{self.level}-deleted-{self.generation:08d}.npy"
+            checksum = write_table(self.folder / name, np.packbits(deleted, bitorder="little"))
+            level = replace(level, deleted=name, deleted_checksum=checksum)
         return level
 
     def probed(self, level: LevelInfo) -> tuple[LevelInfo, dict[str, float]]:
         """The recall of the main shard, which is tuned again where that has become too low."""
-        if level.main is None or level.main.kind == kinds.FLAT:
+        if level.main is None or level.main.kind == faiss_tuning.FLAT:
             return level, {}
         shard = Shard(self.folder, level.main, embedding_dim=self.parts.embedding_dim)
         probes = self._probes(shard.table)
         tuning = level.main.tuning
-        shares = kinds.found_shares(shard.index, probes, tuning)
-        if not tuning or min(shares.values()) < self.options.recall:
-            tuning = kinds.tune(shard.index, probes, recall=self.options.recall)
-            shares = kinds.found_shares(shard.index, probes, tuning)
-        return replace(level, main=replace(level.main, tuning=tuning)), shares
+        recalls = faiss_tuning.measure_recall(shard.index, probes, tuning)
+        if not tuning or min(recalls.values()) < self.options.recall:
+            tuning = faiss_tuning.tune(shard.index, probes, recall=self.options.recall)
+            recalls = faiss_tuning.measure_recall(shard.index, probes, tuning)
+        return replace(level, main=replace(level.main, tuning=tuning)), recalls
 
     def _largest_delta(self, main: np.ndarray) -> int:
-        return max(_DELTA_LEAST, int(_DELTA_SHARE * len(main)))
+        return max(_DELTA_MIN, int(_DELTA_FRACTION * len(main)))
 
     def _main_table(self, before: LevelInfo) -> np.ndarray | None:
         """None where there is no main shard, or its files have suffered."""
@@ -204,7 +206,7 @@ class _LevelBuilder:
             return None
         return shard.table
 
-    def _changes(self, main: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _diff(self, main: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that the main shard lacks, and which of its own are deleted."""
         return (
             self.table[~np.isin(self.table["video"], main["video"])],
@@ -212,12 +214,12 @@ class _LevelBuilder:
         )
 
     def _moved(
-        self, info: ShardInfo, main: np.ndarray, dead: np.ndarray
+        self, info: ShardInfo, main: np.ndarray, deleted: np.ndarray
     ) -> tuple[ShardInfo, np.ndarray]:
         """The main shard with the places that its embeddings have now."""
         table = main.copy()
-        table["part"][dead] = -1
-        table[~dead] = self.table[np.isin(self.table["video"], main["video"])]
+        table["part"][deleted] = -1
+        table[~deleted] = self.table[np.isin(self.table["video"], main["video"])]
         if (table == main).all():
             return info, main
         info = replace(info, table=self._name("main"))
@@ -226,7 +228,7 @@ class _LevelBuilder:
 
     def _shard(self, name: str, table: np.ndarray, kind: str) -> ShardInfo:
         """A new shard of these rows."""
-        index = kinds.build(
+        index = faiss_tuning.build(
             kind, len(table), self._block_of(table), embedding_dim=self.parts.embedding_dim
         )
         name = self._name(name)
@@ -236,7 +238,7 @@ class _LevelBuilder:
     def _grown(self, info: ShardInfo, main: np.ndarray, new: np.ndarray) -> ShardInfo:
         """The main shard with more rows, in the lists that it has."""
         index = faiss.read_index(str(info.files(self.folder)[0]))
-        kinds.add(index, len(new), self._block_of(new))
+        faiss_tuning.add(index, len(new), self._block_of(new))
         table = np.concatenate([main, new])
         name = self._name("main")
         info = replace(info, name=name, table=name, count=len(table))
@@ -253,24 +255,26 @@ class _LevelBuilder:
     def _name(self, shard: str) -> str:
         return f"{self.level}-{shard}-{self.generation:08d}"
 
-    def _probes(self, table: np.ndarray) -> kinds.Probes:
+    def _probes(self, table: np.ndarray) -> faiss_tuning.Probes:
         """Queries of each sort, and the positions of their true nearest in a table."""
-        alive = np.flatnonzero(table["part"] >= 0)
+        live = np.flatnonzero(table["part"] >= 0)
         random = np.random.default_rng(1)
-        some = np.sort(random.choice(alive, min(len(alive), 4096), replace=False))
-        queries = {"stored": kinds.probe_queries(self._read(table[some]))}
-        queries |= self._asked()
-        return kinds.make_probes(queries, alive, self._block_of(table[alive]), len(table))
+        some = np.sort(random.choice(live, min(len(live), 4096), replace=False))
+        queries = {"stored": faiss_tuning.probe_queries(self._read(table[some]))}
+        queries |= self._sample_queries()
+        return faiss_tuning.make_probes(queries, live, self._block_of(table[live]), len(table))
 
-    def _asked(self) -> dict[str, np.ndarray]:
+    def _sample_queries(self) -> dict[str, np.ndarray]:
         """Embeddings of sentences, as far as there are enough of a sort to measure on."""
         names = {"sentences": query_log.SENTENCES, "logged": query_log.QUERIES}
-        sorts = {
-            sort: query_log.read(self.folder, name, embedding_dim=self.parts.embedding_dim)
-            for sort, name in names.items()
+        query_types = {
+            query_type: query_log.read(self.folder, name, embedding_dim=self.parts.embedding_dim)
+            for query_type, name in names.items()
         }
         return {
-            sort: some[-_ASKED_MOST:] for sort, some in sorts.items() if len(some) >= _ASKED_LEAST
+            query_type: some[-_MAX_SAMPLE_QUERIES:]
+            for query_type, some in query_types.items()
+            if len(some) >= _MIN_SAMPLE_QUERIES
         }
 
     def _block(self, first: int, last: int) -> np.ndarray:
@@ -320,7 +324,7 @@ def _is_intact(folder: Path, manifest: Manifest) -> bool:
             for info in (level.main, level.delta):
                 if info is not None:
                     Shard(folder, info, embedding_dim=manifest.settings.embedding_dim)
-            if level.dead and file_checksum(folder / level.dead) != level.dead_checksum:
+            if level.deleted and file_checksum(folder / level.deleted) != level.deleted_checksum:
                 return False
     except (FileNotFoundError, ValueError):
         return False

@@ -85,7 +85,10 @@ def _repair_catalogue(folder: Path) -> list[str]:
 def _recover_manifest(folder: Path) -> None:
     """Makes a manifest of what the catalogue knows; what is searchable is published again."""
     with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
-        settings, spread = catalogue.fact("settings"), catalogue.fact("frame_spread")
+        settings, spread = (
+            catalogue.index_metadata("settings"),
+            catalogue.index_metadata("frame_spread"),
+        )
     if settings is None:
         raise ValueError(
             f"index={folder}: neither manifest.json nor the catalogue says any more what it was "
@@ -94,7 +97,7 @@ def _recover_manifest(folder: Path) -> None:
     numbers = [path.stem.rpartition("-")[2] for path in folder.glob("*-*-*.faiss")]
     try:
         recovered = Manifest(
-            IndexSettings(**json.loads(settings)),
+            IndexSettings.from_values(json.loads(settings)),
             generation=max((int(number) for number in numbers if number.isdecimal()), default=0),
             revision=-1,
             frame_spread=float(spread or 0),

@@ -51,9 +51,9 @@ class Report:
     def __init__(self) -> None:
         self._lines: list[tuple[tuple[str, str], ReportLine]] = []
 
-    def add(self, place: tuple[str, str], line: ReportLine) -> None:
+    def add(self, root_and_key: tuple[str, str], line: ReportLine) -> None:
         """Adds a line of the video with this root and key."""
-        self._lines.append((place, line))
+        self._lines.append((root_and_key, line))
 
     def write(
         self, folder: Path, items: Iterable[VideoItem], ids: Mapping[tuple[str, str], str]
@@ -64,9 +64,9 @@ class Report:
             items: in whose order the lines are to stand; others go before them.
             ids: of all videos that the index holds by now.
         """
-        order = {item.place: number for number, item in enumerate(items)}
+        order = {item.root_and_key: number for number, item in enumerate(items)}
         lines = sorted(self._lines, key=lambda each: order.get(each[0], -1))
-        named = (replace(line, id=ids.get(place, line.id)) for place, line in lines)
+        named = (replace(line, id=ids.get(root_and_key, line.id)) for root_and_key, line in lines)
         write_report(folder, named)
 
     def warn_of_missing(self) -> None:
@@ -89,13 +89,13 @@ def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
     write_atomically(folder / _FILE_NAME, text.encode())
 
 
-def failures(folder: Path, *, most: int) -> list[ReportLine]:
+def failures(folder: Path, *, max_num: int) -> list[ReportLine]:
     """The first videos that failed in the last run, at most so many; none where the report cannot
     be read."""
     found: list[ReportLine] = []
     with suppress(OSError, ValueError, TypeError), (folder / _FILE_NAME).open("rb") as file:
         for text in file:
             line = ReportLine(**strict_json.loads(text))
-            if line.action == "failed" and len(found) < most:
+            if line.action == "failed" and len(found) < max_num:
                 found.append(line)
     return found

@@ -19,7 +19,7 @@ from indexing.killable import map_killably
 from indexing.sources import Source, VideoItem, merge_metadata
 
 _Status: TypeAlias = os.stat_result | Exception | None
-_MOVED_SHARE = 0.5  # of a root's files, that make another folder this root
+_MOVED_FRACTION = 0.5  # of a root's files, that make another folder this root
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Collection:
         items: each video once, under its root and key, its path as the index has it.
         moved_roots: new paths of roots, by id.
         away: videos that cannot be looked at, with the reason; they are kept.
-        gone: videos that are to be deleted: those that are no longer in a folder that was given and
-            can be read, or where `prune` was asked for, that nothing given lists.
+        removed: videos to delete: those that are no longer in a folder that was given and can be
+            read, or where `prune` was asked for, that nothing given lists.
         absent: videos of the same roots that no list names any more and that are not on disk; the
             same content elsewhere is one of them that was moved.
         unreadable: folders that cannot be read, with the reason.
@@ -41,7 +41,7 @@ class Collection:
     items: list[VideoItem] = field(default_factory=list)
     moved_roots: dict[str, str] = field(default_factory=dict)
     away: list[tuple[VideoRecord, str]] = field(default_factory=list)
-    gone: list[VideoRecord] = field(default_factory=list)
+    removed: list[VideoRecord] = field(default_factory=list)
     absent: list[VideoRecord] = field(default_factory=list)
     unreadable: dict[Path, str] = field(default_factory=dict)
     mounts: set[str] = field(default_factory=set)
@@ -64,7 +64,7 @@ class Roots:
                     break
                 self._folders.add(str(folder))
 
-    def place(self, item: VideoItem, source_root: Path) -> VideoItem:
+    def root_and_key(self, item: VideoItem, source_root: Path) -> VideoItem:
         """The video as the index calls it, or is to call it."""
         path = self.canonical(item.path)
         if known := self._of_path.get(str(path)):
@@ -143,15 +143,17 @@ def collect(
     folders = [source for source in sources if source.is_folder and not source.problem]
     for source in sorted(folders, key=lambda source: len(source.root.parts)):
         roots.add_folder(roots.canonical_folder(source.root))
-    by_place: dict[tuple[str, str], VideoItem] = {}
+    by_root_and_key: dict[tuple[str, str], VideoItem] = {}
     for source in sources:
         for item in source.items:
-            placed = roots.place(item, source.root)
-            known = by_place.get(placed.place)
-            by_place[placed.place] = placed if known is None else merge_metadata(known, placed)
+            placed = roots.root_and_key(item, source.root)
+            known = by_root_and_key.get(placed.root_and_key)
+            by_root_and_key[placed.root_and_key] = (
+                placed if known is None else merge_metadata(known, placed)
+            )
     scopes = [_Scope(source, roots, mounts, collection) for source in sources]
-    unlisted = [record for record in records if record.place not in by_place]
-    touched = {root for root, _ in by_place}
+    unlisted = [record for record in records if record.root_and_key not in by_root_and_key]
+    touched = {root for root, _ in by_root_and_key}
     elsewhere = _roots_with_one_path(records) - touched
     scope_of = {
         record.id: next((scope for scope in scopes if scope.covers(record)), None)
@@ -170,14 +172,14 @@ def collect(
         elif scope is not None and (reason := scope.why_away(record, status, prune=prune)):
             collection.away.append((record, reason))
         elif prune or (scope is not None and is_absent):
-            collection.gone.append(record)
+            collection.removed.append(record)
         elif scope is not None and scope.is_folder and os.path.isfile(record.path):
             # What the folder has and does not list, such as a photo, stays.
             item = VideoItem(record.key, Path(record.path), record.metadata, root=record.root)
-            by_place[record.place] = item
+            by_root_and_key[record.root_and_key] = item
         elif scope is None and is_absent and Path(record.path).parent.is_dir():
             collection.absent.append(record)
-    collection.items = list(by_place.values())
+    collection.items = list(by_root_and_key.values())
     if not collection.items and not collection.away:
         for source in sources:
             if source.problem:
@@ -283,7 +285,7 @@ def _moved_roots(
         if any(found.get(root) for root, path in old.items() if path == new):
             continue  # it is where it was
         for root, own in of_root.items():
-            if root in moved or found.get(root, 0) < max(1, _MOVED_SHARE * len(own)):
+            if root in moved or found.get(root, 0) < max(1, _MOVED_FRACTION * len(own)):
                 continue
             if not _num_found(own, old[root], timeout_seconds):
                 moved[root] = new
@@ -300,5 +302,5 @@ def _num_found(
     return Counter(
         record.root
         for record, status in zip(records, statuses, strict=True)
-        if isinstance(status, os.stat_result) and status.st_size == record.stamp.size_bytes
+        if isinstance(status, os.stat_result) and status.st_size == record.signature.size_bytes
     )

@@ -132,7 +132,7 @@ class Shard:
         xq: np.ndarray,
         *,
         k: int,
-        at_least: int = 0,
+        min_candidates: int = 0,
         allowed: np.ndarray | None = None,
         exhaustive: bool = False,
     ) -> np.ndarray:
@@ -142,7 +142,7 @@ class Shard:
             xq: `(D,)` float32.
             k: how many neighbours are wanted; several times as many candidates come back where
                 the kind is not exact.
-            at_least: how many come back in any case, beyond k less surely the nearest.
+            min_candidates: how many come back in any case, beyond k less surely the nearest.
             allowed: `(ceil(count / 8),)` uint8, a bit for each position that may be found, the
                 lowest bit first; None for all.
             exhaustive: look through all lists of an inverted file.
@@ -150,15 +150,17 @@ class Shard:
         Returns:
             `(n,)` int64.
         """
-        wanted = min(self.info.count, max(k * self.info.tuning.get("candidates", 1), at_least))
-        if not wanted:
+        num_candidates = min(
+            self.info.count, max(k * self.info.tuning.get("candidates", 1), min_candidates)
+        )
+        if not num_candidates:
             return np.empty(0, np.int64)
         parameters = search_parameters(
             self.index, self.info.tuning, allowed=allowed, exhaustive=exhaustive
         )
         faiss.omp_set_num_threads(1)  # of this thread: for one query, waiting for others costs more
         _, positions = self.index.search(
-            np.ascontiguousarray(xq[None], dtype=np.float32), wanted, params=parameters
+            np.ascontiguousarray(xq[None], dtype=np.float32), num_candidates, params=parameters
         )
         found = positions[0]
         return found[(found >= 0) & (found < self.info.count)]

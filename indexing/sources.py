@@ -40,7 +40,7 @@ class VideoItem:
     is_described: bool = False
 
     @property
-    def place(self) -> tuple[str, str]:
+    def root_and_key(self) -> tuple[str, str]:
         """Root and key, which no other video has."""
         return self.root, self.key
 

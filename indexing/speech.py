@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from indexing.catalogue import VideoRecord
-from indexing.text_reading import ReadVideo
+from indexing.extractor import ReadVideo
 from indexing.timed_texts import TimedText
 from vision import VideoDecodeError
 from vision.sound import SAMPLE_RATE, Sound, iter_sound
@@ -20,7 +20,7 @@ from vision.sound import SAMPLE_RATE, Sound, iter_sound
 _STRETCH_SECONDS = 300.0  # that are heard at once, about
 _SEARCH_SECONDS = 30.0  # before a stretch's end, in which it is cut
 _QUIET_SECONDS = 0.2
-_LEAST_SECONDS = 0.2  # between two gaps; in less, nothing is said
+_MIN_SECONDS = 0.2  # between two gaps; in less, nothing is said
 _GAP_SECONDS = 0.01  # between two pieces that belong together: less than this
 _PAUSE_SECONDS = 1.0  # that ends a phrase
 _PHRASE_SECONDS = 10.0  # that a phrase lasts at most
@@ -179,7 +179,7 @@ class SpeechReader:
                 for stretch in stretches(sounds):
                     if self._is_stopped():
                         return
-                    if stretch.end_seconds - stretch.start_seconds >= _LEAST_SECONDS:
+                    if stretch.end_seconds - stretch.start_seconds >= _MIN_SECONDS:
                         texts += self._hear(stretch)
             except VideoDecodeError as error:
                 yield ReadVideo(record, None, str(error))

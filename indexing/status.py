@@ -103,8 +103,10 @@ def main(cfg: DictConfig) -> None:
                         f"vectors of {shard['bytes_each']} bytes{', ' + tuning if tuning else ''}"
                     )
         elif name == "recall":
-            shares = ", ".join(f"{share:.3f} ({sort} queries)" for sort, share in value.items())
-            print(f"{name:>24}: {shares or 'exact'}")
+            recalls = ", ".join(
+                f"{fraction:.3f} ({sort} queries)" for sort, fraction in value.items()
+            )
+            print(f"{name:>24}: {recalls or 'exact'}")
         elif name == "words":
             counts = [] if value is None else value.items()
             said = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from indexing.atomic import make_folder, sync_new_folder
-from indexing.catalogue import FileStamp
+from indexing.catalogue import FileSignature
 from indexing.records import Record, RecordFile
 
 _MARK = b"rsf1"
@@ -118,8 +118,8 @@ class UnfinishedVideo:
         """Reads the file; False where it is of other settings or there is none."""
         embeddings: list[np.ndarray] = [self.embeddings]
         num_rows = 0
-        for place, record in enumerate(self._file.read()):
-            if (record.number == _HEAD) != (place == 0):
+        for position, record in enumerate(self._file.read()):
+            if (record.number == _HEAD) != (position == 0):
                 return False
             values = json.loads(record.text)
             if record.number == _HEAD and record.text != self._head:
@@ -156,18 +156,18 @@ class UnfinishedVideos:
         self._open: dict[str, UnfinishedVideo] = {}
         self._added: list[UnfinishedVideo] = []
 
-    def open(self, stamp: FileStamp) -> UnfinishedVideo:
+    def open(self, signature: FileSignature) -> UnfinishedVideo:
         """What is kept of the video with this content, or a new file for it."""
-        content = stamp.content_sha256
+        content = signature.content_sha256
         head = {"content_sha256": content, "settings": self._settings}
         path = self._folder / f"{content[:32]}{_SUFFIX}"
         video = UnfinishedVideo(path, head=head, embedding_dim=self._embedding_dim)
         self._open[content] = video
         return video
 
-    def add(self, stamp: FileStamp) -> None:
+    def add(self, signature: FileSignature) -> None:
         """The video is in the index: its file goes when that is saved."""
-        video = self._open.pop(stamp.content_sha256, None)
+        video = self._open.pop(signature.content_sha256, None)
         if video is not None:
             video.close()
             self._added.append(video)

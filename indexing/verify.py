@@ -1,5 +1,6 @@
 """`python -m indexing.verify index=DIR`: reads all of an index and says what is wrong with it."""
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,13 +12,13 @@ from configs import command_line
 from configs.schema import ModelConfig, VerifyConfig, sampling_from_dict
 from indexing import documents
 from indexing.catalogue import Catalogue, VideoRecord
-from indexing.changes import file_stamp
+from indexing.diff import file_signature
 from indexing.embeddings import EmbeddingParts
 from indexing.hits import LEVELS
 from indexing.lexical import LexicalIndex
 from indexing.lexical_files import check_files, read_table
 from indexing.lexical_publishing import document_counts, text_table
-from indexing.manifest import Manifest
+from indexing.manifest import IndexSettings, Manifest
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, level_tables
 from indexing.shards import Shard, file_checksum
 
@@ -27,7 +28,7 @@ Reads every byte of an index: checksums, counts, ids, and whether its parts agre
 encodes a few videos again and compares. A line for each problem; the last line on stdout is a JSON
 object. Exit code 0 if nothing is wrong, else 1."""
 
-_LEAST_COSINE = 0.99  # of an embedding with itself, made again in another precision
+_MIN_COSINE = 0.99  # of an embedding with itself, made again in another precision
 
 
 def find_problems(folder: Path) -> Iterator[str]:
@@ -74,7 +75,8 @@ def _counter_problems(
         yield f"{CATALOGUE_NAME}: its count of changes is behind what is published"
     if catalogue.counter("next_part") <= last_part:
         yield f"{CATALOGUE_NAME}: its count of parts is behind part {last_part}"
-    if catalogue.fact("settings") not in (None, manifest.settings.to_json()):
+    stored = catalogue.index_metadata("settings")
+    if stored and IndexSettings.from_values(json.loads(stored)) != manifest.settings:
         yield f"{CATALOGUE_NAME}: its copy of the settings differs from the manifest's"
 
 
@@ -112,12 +114,12 @@ def _file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
                 yield f"{error.filename} is missing"
             except ValueError as error:
                 yield str(error)
-        if level.dead:
+        if level.deleted:
             try:
-                if file_checksum(folder / level.dead) != level.dead_checksum:
-                    yield f"{folder / level.dead} is damaged"
+                if file_checksum(folder / level.deleted) != level.deleted_checksum:
+                    yield f"{folder / level.deleted} is damaged"
             except FileNotFoundError:
-                yield f"{folder / level.dead} is missing"
+                yield f"{folder / level.deleted} is missing"
             except ValueError as error:
                 yield str(error)
 
@@ -185,14 +187,14 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     catalogue.close()
     order = np.random.default_rng().permutation(len(records)).tolist()
     chosen: list[VideoRecord] = []
-    for place in order:
-        path = Path(records[place].path)
+    for position in order:
+        path = Path(records[position].path)
         if len(chosen) == sample:
             break
-        if path.is_file() and file_stamp(path).content_sha256 == (
-            records[place].stamp.content_sha256
+        if path.is_file() and file_signature(path).content_sha256 == (
+            records[position].signature.content_sha256
         ):
-            chosen.append(records[place])
+            chosen.append(records[position])
     if not chosen:
         return [], 0
     start_decode_server()
@@ -213,7 +215,7 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
             part, row = record.location
             stored = parts.read_run(part, row, 1)[0]
             again = encoder.pool(video.embeddings).numpy() if len(video.embeddings) else stored * 0
-            if float(stored @ again) < _LEAST_COSINE:
+            if float(stored @ again) < _MIN_COSINE:
                 problems.append(
                     f"{record.key}: encoded again it has cosine {float(stored @ again):.3f} with "
                     "what is stored"

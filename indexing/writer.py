@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from indexing import query_log
 from indexing.atomic import check_can_write_folder, make_folder
-from indexing.catalogue import Catalogue, FileStamp, NewVideo, VideoRecord
+from indexing.catalogue import Catalogue, FileSignature, NewVideo, VideoRecord
 from indexing.embeddings import EmbeddingParts
 from indexing.journal import Journal
 from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_settings
@@ -31,7 +31,7 @@ _JOURNAL_NAME = "unsaved.journal"
 _UNFINISHED_NAME = "unfinished"
 
 # Parts are copied together when half of what they hold is dead, or when there are many small ones.
-_LIVE_SHARE = 0.5
+_LIVE_FRACTION = 0.5
 _SMALL_PARTS = 32
 _SMALL_ROWS = 16_384
 _COMPACT_ROWS = 262_144  # of a new part at most
@@ -66,15 +66,15 @@ class IndexWriter:
                 self.manifest.write(folder)
             embedding_dim = self.manifest.settings.embedding_dim
             self.catalogue = Catalogue(folder / CATALOGUE_NAME)
-            settings_fact = self.manifest.settings.to_json()
-            if self.catalogue.fact("settings") != settings_fact:
-                self.catalogue.set_fact("settings", settings_fact)
+            settings_json = self.manifest.settings.to_json()
+            if self.catalogue.index_metadata("settings") != settings_json:
+                self.catalogue.set_index_metadata("settings", settings_json)
             self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=embedding_dim)
             self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
             next_part = self.catalogue.counter("next_part")
             self._unsaved = self._journal.read(part=next_part)  # by a process that was killed
             self.unfinished = UnfinishedVideos(
-                folder / _UNFINISHED_NAME, settings=settings_fact, embedding_dim=embedding_dim
+                folder / _UNFINISHED_NAME, settings=settings_json, embedding_dim=embedding_dim
             )
             self.save()
             self._journal.clear()  # of a record that was not finished
@@ -107,7 +107,7 @@ class IndexWriter:
         self._journal.append(video, embeddings, part=self.catalogue.counter("next_part"))
         self._unsaved.append((video, embeddings))
         self._unsaved_bytes += embeddings.nbytes
-        self.unfinished.add(video.stamp)
+        self.unfinished.add(video.signature)
         self.save_if_due()
 
     def save_if_due(self) -> None:
@@ -120,9 +120,9 @@ class IndexWriter:
         """Keeps how far apart frames of different videos lie, for scenes to be cut alike."""
         self.manifest = replace(self.manifest, frame_spread=spread)
         self.manifest.write(self.folder)
-        self.catalogue.set_fact("frame_spread", repr(spread))
+        self.catalogue.set_index_metadata("frame_spread", repr(spread))
 
-    def add_twin(self, video: NewVideo, record: VideoRecord) -> None:
+    def add_duplicate(self, video: NewVideo, record: VideoRecord) -> None:
         """Adds a video with the content of another that is saved: they share their embeddings."""
         self.catalogue.store([video], [record.location])
 
@@ -146,11 +146,13 @@ class IndexWriter:
         root: str | None = None,
         key: str | None = None,
         path: str | None = None,
-        stamp: FileStamp | None = None,
+        signature: FileSignature | None = None,
         metadata: dict | None = None,
     ) -> None:
         """Changes what is known of a saved video, whose embeddings stay."""
-        self.catalogue.update(record, root=root, key=key, path=path, stamp=stamp, metadata=metadata)
+        self.catalogue.update(
+            record, root=root, key=key, path=path, signature=signature, metadata=metadata
+        )
 
     def save(self) -> None:
         """Makes what was added durable: first the embeddings, then the entries that name them."""
@@ -237,15 +239,15 @@ class IndexWriter:
 
     def _wasteful(self, users: dict[int, list[VideoRecord]]) -> list[int]:
         """The parts that are worth copying, in order."""
-        dead, small = [], []
+        deleted, small = [], []
         for part in sorted(users):
             places = {record.location: record.num_rows for record in users[part]}
             live, stored = sum(places.values()), self.parts.num_rows(part)
-            if live < _LIVE_SHARE * stored:
-                dead.append(part)
+            if live < _LIVE_FRACTION * stored:
+                deleted.append(part)
             elif stored < _SMALL_ROWS:
                 small.append(part)
-        return sorted(dead + (small if len(small) > _SMALL_PARTS else []))
+        return sorted(deleted + (small if len(small) > _SMALL_PARTS else []))
 
     def _move(self, records: Sequence[VideoRecord]) -> None:
         """Copies these videos' embeddings into a new part."""

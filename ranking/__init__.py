@@ -1,29 +1,30 @@
 """Which evidence counts: rankings, scores and features of candidates in, ranks and reasons out.
 
 Its parts know of no index, model or video: arrays come in, arrays go out. `retrieval` puts them
-together over an index (with `texts`, `usual_scores`, `candidates`, `reranking`), `query_encoding`
-over a model; `evaluation` measures, `python -m ranking` and `python -m ranking.interaction` learn.
+together over an index (with `texts`, `background`, `candidates`, `reranking`), `query_encoding`
+over a model; `evaluation` measures, `python -m ranking` and
+`python -m ranking.train_token_matching` learn.
 """
 
-from ranking.composition import compose, excluding
+from ranking.composition import compose, penalize_negatives
 from ranking.confidence import (
     DEFAULT_CALIBRATION,
     SUGGESTED_MIN_CONFIDENCE,
     Background,
     Calibration,
 )
-from ranking.events import EventMatch, align_events, align_events_in_videos
 from ranking.evidence import Evidence, explain
 from ranking.features import FEATURE_NAMES, assemble_features
-from ranking.fusion import Fused, fuse_reciprocal_ranks, leading
+from ranking.fusion import Fused, fuse_reciprocal_ranks, score_cutoff
 from ranking.judgements import Judgement, read_judgements
-from ranking.late_interaction import (
-    InteractionHead,
-    InteractionWeights,
-    late_interaction,
-    late_interaction_with_videos,
-)
 from ranking.learned import LearnedRanker, ndcg, train_ranker
+from ranking.temporal import TemporalMatch, align_steps, align_steps_in_videos
+from ranking.token_matching import (
+    TokenMatchingHead,
+    TokenMatchingWeights,
+    match_tokens,
+    match_tokens_in_videos,
+)
 
 __all__ = [
     "DEFAULT_CALIBRATION",
@@ -31,24 +32,24 @@ __all__ = [
     "SUGGESTED_MIN_CONFIDENCE",
     "Background",
     "Calibration",
-    "EventMatch",
     "Evidence",
     "Fused",
-    "InteractionHead",
-    "InteractionWeights",
     "Judgement",
     "LearnedRanker",
-    "align_events",
-    "align_events_in_videos",
+    "TemporalMatch",
+    "TokenMatchingHead",
+    "TokenMatchingWeights",
+    "align_steps",
+    "align_steps_in_videos",
     "assemble_features",
     "compose",
-    "excluding",
     "explain",
     "fuse_reciprocal_ranks",
-    "late_interaction",
-    "late_interaction_with_videos",
-    "leading",
+    "match_tokens",
+    "match_tokens_in_videos",
     "ndcg",
+    "penalize_negatives",
     "read_judgements",
+    "score_cutoff",
     "train_ranker",
 ]

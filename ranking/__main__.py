@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
     finally:
         searcher.close()
     queries = np.random.default_rng(config.seed).permutation(list(judged)).tolist()
-    num_tested = int(config.test_share * len(queries))
+    num_tested = int(config.test_fraction * len(queries))
     tested, trained = queries[:num_tested], queries[num_tested:]
     ranker = train_ranker(
         np.concatenate([features[query] for query in trained]),

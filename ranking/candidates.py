@@ -8,10 +8,10 @@ import numpy as np
 from indexing.catalogue import VideoRecord
 from indexing.dates import date_of
 from indexing.documents import stems, texts_of, words_of
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from ranking.features import FEATURE_NAMES, assemble_features
 
-_MOST_TEXTS = 1000  # that are looked at for the candidates' texts
+_MAX_TEXTS = 1000  # that are looked at for the candidates' texts
 _SOURCE_COLUMNS = {
     "captions": "lexical_captions",
     "title": "lexical_title",
@@ -26,7 +26,7 @@ def describe_candidates(
     reader: IndexReader,
     video_ids: Sequence[int],
     *,
-    wanted: np.ndarray,
+    query_embedding: np.ndarray,
     words: Sequence[str],
     names: Sequence[str] = (),
     confidence: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -35,7 +35,7 @@ def describe_candidates(
     """The features of videos that are in the index, as candidates of one query.
 
     Args:
-        wanted: `(D,)`, the query's embedding.
+        query_embedding: `(D,)`, the query's embedding.
         words: of the query; none to leave texts out.
         names: that the query has, see `text.entities`.
         confidence: `(n, D)` embeddings of videos to `(n,)`, how probable it is that each matches.
@@ -52,8 +52,8 @@ def describe_candidates(
         return features
     video_ids = [video_ids[number] for number in there]
     videos = [every[video_id] for video_id in video_ids]
-    of_segments = [np.sort(video.embeddings @ wanted)[::-1] for video in videos]
-    whole = np.array([float(video.whole @ wanted) for video in videos])
+    of_segments = [np.sort(video.embeddings @ query_embedding)[::-1] for video in videos]
+    whole = np.array([float(video.whole @ query_embedding) for video in videos])
     best = np.array([float(scores[0]) for scores in of_segments])
     columns = {
         "video_similarity": whole,
@@ -70,17 +70,17 @@ def describe_candidates(
     columns["freshness_days"] = np.array(
         [_age_days(_date(records[video_id]), now) for video_id in video_ids]
     )
-    if names and reader.has_words:
-        asked = [stems(words_of([name])) for name in names]
+    if names and reader.has_lexical_index:
+        name_stems = [stems(words_of([name])) for name in names]
         columns["entity_share"] = np.array(
-            [_share_of_names(records[video_id], asked) for video_id in video_ids]
+            [_matched_name_fraction(records[video_id], name_stems) for video_id in video_ids]
         )
     for name in ("lexical", "lexical_rank", *_SOURCE_COLUMNS.values()):
         columns[name] = np.full(len(videos), np.nan)
-    place = {video_id: number for number, video_id in enumerate(video_ids)}
-    texts = reader.search_words(words, k=_MOST_TEXTS) if words else []
+    index_of = {video_id: number for number, video_id in enumerate(video_ids)}
+    texts = reader.search_words(words, k=_MAX_TEXTS) if words else []
     for rank, text in enumerate(texts, start=1):
-        if (number := place.get(text.video_id)) is not None:
+        if (number := index_of.get(text.video_id)) is not None:
             columns["lexical"][number] = text.score
             columns["lexical_rank"][number] = rank
             columns[_SOURCE_COLUMNS[text.source]][number] = text.score
@@ -88,7 +88,7 @@ def describe_candidates(
     return features
 
 
-def _share_of_names(record: VideoRecord, names: Sequence[Sequence[str]]) -> float:
+def _matched_name_fraction(record: VideoRecord, names: Sequence[Sequence[str]]) -> float:
     """How many of the names, each of some stems, are in what is said of a video."""
     said = set(stems(words_of(text for texts in texts_of(record).values() for text in texts)))
     return float(np.mean([said.issuperset(name) for name in names]))
@@ -96,7 +96,7 @@ def _share_of_names(record: VideoRecord, names: Sequence[Sequence[str]]) -> floa
 
 def _date(record: VideoRecord) -> str:
     """As filters and hits have it."""
-    date, _ = date_of(record.metadata, record.stamp.modified_ns)
+    date, _ = date_of(record.metadata, record.signature.modified_ns)
     return date
 
 

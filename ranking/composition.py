@@ -6,10 +6,10 @@ import numpy as np
 _CANCELLED = 1e-3
 # How far above the usual score of an unwanted phrase counts as showing it, and what a standard
 # deviation beyond that costs, in those of the wanted phrase. Chosen in
-# benchmarks/negation_events.py, where recall of what is wanted is as without the unwanted.
+# benchmarks/negation_temporal.py, where recall of what is wanted is as without the unwanted.
 _THRESHOLD_SPREADS = 0.5
 _EXCLUSION_WEIGHT = 2.0
-_LEAST_SPREAD = 1e-6
+_MIN_SPREAD = 1e-6
 
 
 def compose(
@@ -23,8 +23,9 @@ def compose(
 
     Args:
         embeddings: `(n, D)`, L2-normalised.
-        weights: `(n,)`, below 0 for "less of this". For what must not be there, use `excluding`:
-            a query that leads away from it finds what is like nothing at all as readily.
+        weights: `(n,)`, below 0 for "less of this". For what must not be there, use
+            `penalize_negatives`: a query that leads away from it finds what is like nothing at all
+            as readily.
         spreads: `(n,)`, above 0, the standard deviation of each part's scores in the collection;
             default: the same.
 
@@ -57,7 +58,7 @@ def compose(
     return (total / length).astype(np.float32)
 
 
-def excluding(
+def penalize_negatives(
     positive: np.ndarray,
     negative: np.ndarray,
     *,
@@ -111,7 +112,7 @@ def excluding(
     spread = positive.std()
     if positive_background is not None:
         spread = _scores("positive_background", positive_background, 1).std()
-    spreads = np.maximum(usual.std(axis=1, keepdims=True), _LEAST_SPREAD)
+    spreads = np.maximum(usual.std(axis=1, keepdims=True), _MIN_SPREAD)
     excess = (negative - usual.mean(axis=1, keepdims=True)) / spreads - threshold
     return positive - weight * spread * np.maximum(excess, 0).max(axis=0)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 FEATURE_NAMES = ("height", "beyond", "ordinariness")
-_BEYOND_PLACE = 4  # of an item's background scores: the best few may be right for it
+_MARGIN_RANK = 4  # of an item's background scores: the best few may be right for it
 _NUM_NEAREST = 3
-_LEAST_SPREAD = 1e-6
+_MIN_SPREAD = 1e-6
 _MAX_STEPS = 100
 _PRECISION = 1e-10
 
@@ -50,10 +50,10 @@ class Background:
             raise ValueError(
                 f"queries is {queries.shape} and items {items.shape}: must be (B, D) and (N, D)"
             )
-        if len(queries) <= _BEYOND_PLACE or not len(items):
+        if len(queries) <= _MARGIN_RANK or not len(items):
             raise ValueError(
                 f"{len(queries)} background queries and {len(items)} items: must be at least "
-                f"{_BEYOND_PLACE + 1} and 1; give hundreds"
+                f"{_MARGIN_RANK + 1} and 1; give hundreds"
             )
         scores = queries @ items.T
         likeness = queries @ queries.T
@@ -62,9 +62,9 @@ class Background:
         return cls(
             queries,
             float(scores.mean(dtype=np.float64)),
-            max(float(scores.std(dtype=np.float64)), _LEAST_SPREAD),
+            max(float(scores.std(dtype=np.float64)), _MIN_SPREAD),
             float(near.mean()),
-            max(float(near.std()), _LEAST_SPREAD),
+            max(float(near.std()), _MIN_SPREAD),
         )
 
     def features(self, query: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ class Background:
         # Not by BLAS, whose threads go on spinning and halve the speed of what PyTorch does next.
         scores = np.einsum("nd,d->n", items, query)
         every = np.einsum("bd,nd->nb", self.queries, items)
-        usual = np.partition(every, -_BEYOND_PLACE, axis=1)[:, -_BEYOND_PLACE]
+        usual = np.partition(every, -_MARGIN_RANK, axis=1)[:, -_MARGIN_RANK]
         near = _mean_of_nearest(np.einsum("bd,d->b", self.queries, query)[None])
         features = np.empty((len(items), len(FEATURE_NAMES)))
         features[:, 0] = (scores - self.mean) / self.spread

@@ -13,24 +13,24 @@ from typing import Protocol
 
 import numpy as np
 
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.evaluation import CaptionedVideos
 from indexing.manifest import IndexSettings
 from indexing.metrics import summary_of_ranks
 from indexing.pipeline import EncodedVideo
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from indexing.sources import VideoItem
 from indexing.writer import IndexWriter
-from ranking.request import PICTURE, SOURCES, WORDS, Request
+from ranking.request import LEXICAL, SOURCES, VISUAL, Request
 from ranking.retrieval import Retriever
 
 logger = logging.getLogger(__name__)
 
-_ROWS = {"visual": (PICTURE,), "lexical": (WORDS,), "fused": SOURCES}
+_ROWS = {"visual": (VISUAL,), "lexical": (LEXICAL,), "fused": SOURCES}
 _USUAL_K = 10  # hits that users ask for
 
 
-class Asked(Protocol):
+class SupportsOrder(Protocol):
     """What answers users, as `search.Searcher` does."""
 
     retriever: Retriever
@@ -41,7 +41,7 @@ class Asked(Protocol):
 def measure_sources(
     videos: CaptionedVideos,
     *,
-    open_searcher: Callable[[IndexReader], Asked],
+    open_searcher: Callable[[IndexReader], SupportsOrder],
     sentences: np.ndarray,
 ) -> dict:
     """Text-to-video retrieval from an index of the videos with all that is said of them but their
@@ -60,7 +60,7 @@ def measure_sources(
         _make_index(Path(folder), videos, sentences)
         reader = IndexReader(Path(folder))
         try:
-            if not reader.has_words:
+            if not reader.has_lexical_index:
                 return {}
             searcher = open_searcher(reader)
             requests = [searcher.request(caption) for caption in videos.captions]
@@ -82,7 +82,7 @@ def _make_index(folder: Path, videos: CaptionedVideos, sentences: np.ndarray) ->
             video = NewVideo(
                 key=_key(number, item),
                 path=str(item.path),
-                stamp=FileStamp(0, 0, str(number)),
+                signature=FileSignature(0, 0, str(number)),
                 outcome="ok",
                 duration_seconds=encoded.duration_seconds,
                 metadata={k: value for k, value in item.metadata.items() if k != "captions"},
@@ -105,7 +105,10 @@ def _key(number: int, item: VideoItem) -> str:
 
 
 def _ranks(
-    searcher: Asked, videos: CaptionedVideos, requests: Sequence[Request], sources: Sequence[str]
+    searcher: SupportsOrder,
+    videos: CaptionedVideos,
+    requests: Sequence[Request],
+    sources: Sequence[str],
 ) -> np.ndarray:
     num_videos = len(videos.items)
     keys = [_key(number, item) for number, item in enumerate(videos.items)]

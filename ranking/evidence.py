@@ -10,13 +10,13 @@ class Evidence:
     """One reason for a hit.
 
     Attributes:
-        source: what found it, `picture` or `words`, or judged it: `tokens` (late interaction),
-            `events` (their order), `without` (what was not to be seen) or `learned` (a ranker).
+        source: what found it, `visual` or `lexical`, or judged it: `token_matching`,
+            `temporal_order`, `without` (negated phrases) or `learned` (a ranker).
         rank: its rank there, from 1; None where the source does not rank.
         score: what the source said of it, in its own unit; None where it has none.
         detail: in a few words: the caption's words that matched, the second that was read.
-        share: of what is asked, by words, that it has: 0 to 1, rare words counting more; None where
-            that is not known.
+        fraction: of the query's words that the text has, 0 to 1, weighted by rarity; None if
+            unknown.
         contribution: its share of the final score, in that score's unit; None where it is unknown.
     """
 
@@ -24,19 +24,19 @@ class Evidence:
     rank: int | None = None
     score: float | None = None
     detail: str = ""
-    share: float | None = None
+    fraction: float | None = None
     contribution: float | None = None
 
     def __str__(self) -> str:
-        """Such as `words #2 7.31, 80 % of the query (caption: a dog and a frisbee) +0.016`."""
+        """Such as `lexical #2 7.31, 80 % of the query (caption: a dog and a frisbee) +0.016`."""
         parts = [self.source]
         if self.rank is not None:
             parts.append(f"#{self.rank}")
         if self.score is not None:
             parts.append(_number(self.score))
-        if self.share is not None:
+        if self.fraction is not None:
             parts[-1] += ","
-            parts.append(f"{100 * self.share:.0f} % of the query")
+            parts.append(f"{100 * self.fraction:.0f} % of the query")
         if self.detail:
             parts.append(f"({' '.join(self.detail.split())})")
         if self.contribution is not None:
@@ -54,9 +54,9 @@ def explain(evidence: Sequence[Evidence]) -> str:
 
 
 def found_by(evidence: Sequence[Evidence]) -> str:
-    """The sources that found a hit, such as `picture, words`; `picture` where nothing is said."""
+    """The sources that found a hit, such as `visual, lexical`; `visual` where nothing is said."""
     ranked = [each.source for each in evidence if each.rank is not None]
-    return ", ".join(dict.fromkeys(ranked)) or "picture"
+    return ", ".join(dict.fromkeys(ranked)) or "visual"
 
 
 def _number(score: float) -> str:

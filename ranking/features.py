@@ -66,9 +66,9 @@ def assemble_features(columns: Mapping[str, ArrayLike], *, num_candidates: int) 
         if np.isinf(column).any():
             raise ValueError(f"feature {name} holds infinite values: give NaN for what is missing")
         features[:, FEATURE_NAMES.index(name)] = column
-    for place, name in enumerate(FEATURE_NAMES):
+    for index, name in enumerate(FEATURE_NAMES):
         if name.endswith(_BEHIND):
             column = features[:, FEATURE_NAMES.index(name.removesuffix(_BEHIND))]
             if not np.isnan(column).all():
-                features[:, place] = np.nanmax(column) - column
+                features[:, index] = np.nanmax(column) - column
     return features

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
-_LEADING_SHARE = 0.7
+_SCORE_CUTOFF = 0.7
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -25,8 +25,8 @@ class Fused:
     ranks: dict[str, int]
 
 
-def leading(
-    items: Sequence[Item], scores: Sequence[float], *, share: float = _LEADING_SHARE
+def score_cutoff(
+    items: Sequence[Item], scores: Sequence[float], *, fraction: float = _SCORE_CUTOFF
 ) -> list[Item]:
     """The items of a source that score nearly as its best does, for sources whose scores tell a
     good match from a poor one, as BM25's do.
@@ -37,20 +37,22 @@ def leading(
     Args:
         items: best first.
         scores: theirs, in falling order; those of 0 or less match nothing.
-        share: of the best score, 0 to 1. Chosen in benchmarks/ranker.py.
+        fraction: of the best score, 0 to 1. Chosen in benchmarks/ranker.py.
 
     Raises:
         ValueError: as many scores as items are needed, in falling order; or the share is out of
             range.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share={share}: must be 0 to 1")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"share={fraction}: must be 0 to 1")
     if len(items) != len(scores) or any(a < b for a, b in pairwise(scores)):
         raise ValueError(
             f"{len(scores)} scores for {len(items)} items: must be as many, in falling order"
         )
-    least = share * scores[0] if len(scores) else 0.0
-    return [item for item, score in zip(items, scores, strict=True) if score > 0 and score >= least]
+    min_score = fraction * scores[0] if len(scores) else 0.0
+    return [
+        item for item, score in zip(items, scores, strict=True) if score > 0 and score >= min_score
+    ]
 
 
 def fuse_reciprocal_ranks(
@@ -109,11 +111,11 @@ def _ranks(items: Sequence[Hashable], scores: Sequence[float] | None) -> dict[Ha
     """Each item's rank where it first comes; the same one for items of the same score."""
     ranks: dict[Hashable, int] = {}
     rank, score = 0, None
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         if item in ranks:
             continue
-        if scores is None or scores[place] != score:
-            rank, score = len(ranks) + 1, None if scores is None else scores[place]
+        if scores is None or scores[index] != score:
+            rank, score = len(ranks) + 1, None if scores is None else scores[index]
         ranks[item] = rank
     return ranks
 

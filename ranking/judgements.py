@@ -54,12 +54,12 @@ def read_judgements(path: Path) -> list[Judgement]:
             continue
         try:
             judgement = _parse(line)
-            place = (judgement.query, judgement.video)
-            if place in known:
-                raise ValueError(f"judges the same as line {known[place]}: keep one of them")
+            pair = (judgement.query, judgement.video)
+            if pair in known:
+                raise ValueError(f"judges the same as line {known[pair]}: keep one of them")
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
-        known[place] = number
+        known[pair] = number
         judgements.append(judgement)
     if not judgements:
         raise ValueError(

@@ -35,7 +35,7 @@ _PARAMETERS = {
     "verbose": -1,
 }
 _PATIENCE_ROUNDS = 30
-_LEAST_HELD_OUT = 5  # queries; with fewer, when to stop would be a matter of chance
+_MIN_HELD_OUT = 5  # queries; with fewer, when to stop would be a matter of chance
 _ROUNDS_WITHOUT_STOPPING = 100
 
 
@@ -168,7 +168,7 @@ def train_ranker(
     *,
     groups: np.ndarray,
     feature_names: Sequence[str] = FEATURE_NAMES,
-    held_out_share: float = 0.2,
+    held_out_fraction: float = 0.2,
     max_rounds: int = 500,
     seed: int = 0,
 ) -> LearnedRanker:
@@ -181,7 +181,7 @@ def train_ranker(
         relevance: `(n,)` int, 0 to 30; 4 for just what was asked.
         groups: `(n,)` int, which query each row belongs to.
         feature_names: of the columns.
-        held_out_share: of the queries, 0 to less than 1; where it makes fewer than five, all are
+        held_out_fraction: of the queries, 0 to less than 1; where it makes fewer than five, all are
             trained on, for 100 rounds at most.
         max_rounds: trees at most.
         seed: of the held-out queries, and of the training.
@@ -194,13 +194,13 @@ def train_ranker(
     features = np.asarray(features, dtype=np.float32)
     relevance, groups = np.asarray(relevance), np.asarray(groups)
     _check_judged(features, relevance, groups, feature_names)
-    if not 0 <= held_out_share < 1:
-        raise ValueError(f"held_out_share={held_out_share}: must be 0 to less than 1")
+    if not 0 <= held_out_fraction < 1:
+        raise ValueError(f"held_out_fraction={held_out_fraction}: must be 0 to less than 1")
     order = np.argsort(groups, kind="stable")
     features, relevance, groups = features[order], relevance[order], groups[order]
     different = np.unique(groups)
-    num_held_out = int(held_out_share * len(different))
-    if num_held_out < _LEAST_HELD_OUT:
+    num_held_out = int(held_out_fraction * len(different))
+    if num_held_out < _MIN_HELD_OUT:
         num_held_out, max_rounds = 0, min(max_rounds, _ROUNDS_WITHOUT_STOPPING)
     shuffled = np.random.default_rng(seed).permutation(different)
     is_held_out = np.isin(groups, shuffled[:num_held_out])
@@ -215,15 +215,15 @@ def train_ranker(
         )
         for rows in (~is_held_out, is_held_out)
     )
-    stopping = {}
+    early_stopping = {}
     if num_held_out:
         callback = lightgbm.early_stopping(_PATIENCE_ROUNDS, verbose=False)
-        stopping = {"valid_sets": [held_out], "callbacks": [callback]}
+        early_stopping = {"valid_sets": [held_out], "callbacks": [callback]}
     booster = lightgbm.train(
         {**_PARAMETERS, "seed": seed, "num_threads": 1},
         train,
         num_boost_round=max_rounds,
-        **stopping,
+        **early_stopping,
     )
     best = booster.best_iteration if num_held_out else -1
     text = booster.model_to_string(num_iteration=best)

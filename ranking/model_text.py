@@ -42,8 +42,8 @@ def check_model_text(text: str, *, num_features: int) -> None:
     """
     if not text.endswith(f"\n{_END}\n"):
         raise ValueError("its trees have no end")
-    places = _tree_places(text)
-    header = _values(text[: places[0]].removeprefix("tree\n"))
+    positions = _tree_places(text)
+    header = _values(text[: positions[0]].removeprefix("tree\n"))
     if text[:5] != "tree\n" or list(header) != _HEADER:
         raise ValueError("its header is not that of a ranker")
     if header["num_class"] != "1" or header["num_tree_per_iteration"] != "1":
@@ -57,10 +57,10 @@ def check_model_text(text: str, *, num_features: int) -> None:
         raise ValueError("it is not trained to rank")
     if header["max_feature_idx"] != str(num_features - 1):
         raise ValueError(f"its features are not {num_features}")
-    sizes = [str(end - start) for start, end in pairwise(places)]
+    sizes = [str(end - start) for start, end in pairwise(positions)]
     if header["tree_sizes"].split() != sizes:
         raise ValueError("its trees are not as long as it says")
-    for number, (start, end) in enumerate(pairwise(places)):
+    for number, (start, end) in enumerate(pairwise(positions)):
         tree = _values(text[start:end])
         if tree.pop("Tree", None) != str(number):
             raise ValueError(f"tree {number} is missing")
@@ -69,14 +69,14 @@ def check_model_text(text: str, *, num_features: int) -> None:
 
 def _tree_places(text: str) -> list[int]:
     """Where each tree starts, and where the last one ends."""
-    places = []
-    place = text.find("\nTree=")
-    while place >= 0:
-        places.append(place + 1)
-        place = text.find("\nTree=", place + 1)
-    if not places:
+    positions = []
+    position = text.find("\nTree=")
+    while position >= 0:
+        positions.append(position + 1)
+        position = text.find("\nTree=", position + 1)
+    if not positions:
         raise ValueError("it has no trees")
-    return [*places, len(text) - len(_END) - 1]
+    return [*positions, len(text) - len(_END) - 1]
 
 
 def _values(block: str) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from indexing.hits import SearchHit
-from indexing.reading import IndexReader
-from ranking.request import AskedFilter, Request
+from indexing.reader import IndexReader
+from ranking.request import QueryFilter, Request
 
 
 def why_nothing(
@@ -19,9 +19,9 @@ def why_nothing(
     Args:
         first: the first hit there would be without `min_confidence`.
     """
-    empty = [asked for asked in request.filters if not reader.count(asked.where)]
+    empty = [condition for condition in request.filters if not reader.count(condition.where)]
     if empty:
-        return _said("; ".join(f"no video {asked}" for asked in empty), empty)
+        return _said("; ".join(f"no video {condition}" for condition in empty), empty)
     if request.where is not None and not reader.count(request.where):
         together = " and also ".join(map(str, request.filters))
         return _said(f"no video {together}", request.filters)
@@ -33,8 +33,8 @@ def why_nothing(
     return "nothing matches"
 
 
-def _said(message: str, filters: Sequence[AskedFilter]) -> str:
+def _said(message: str, filters: Sequence[QueryFilter]) -> str:
     """With the remedy, where a filter was read from a sentence."""
-    if any(asked.source for asked in filters):
+    if any(condition.source for condition in filters):
         message += "; to look for these words instead, put them in quotes"
     return message

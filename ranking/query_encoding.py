@@ -88,7 +88,7 @@ class QueryEncoder:
         elif isinstance(query, Sequence):
             parts, weights = list(query), [1.0] * len(query)
         else:
-            return self._picture(query)
+            return self._image(query)
         if not parts:
             raise ValueError("query is empty: give at least one sentence, image or video")
         embeddings = [self.encode(part) for part in parts]
@@ -97,7 +97,7 @@ class QueryEncoder:
             stacked, np.array(weights), spreads=None if spreads is None else spreads(stacked)
         )
 
-    def _picture(self, query: "Path | Image.Image") -> np.ndarray:
+    def _image(self, query: "Path | Image.Image") -> np.ndarray:
         import torch
 
         from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PICTURE, WORDS = "picture", "words"
-SOURCES = (PICTURE, WORDS)
+VISUAL, LEXICAL = "visual", "lexical"
+SOURCES = (VISUAL, LEXICAL)
+# What 0.1 called them.
+_RENAMED = {"picture": VISUAL, "words": LEXICAL}
 
 
 def check_sources(sources: Collection[str]) -> None:
     """Raises a ValueError unless these are one or more of `SOURCES`."""
+    for source in sources:
+        if source in _RENAMED:
+            raise ValueError(f"sources={source}: is now called {_RENAMED[source]}")
     if not sources or not set(sources) <= set(SOURCES):
         raise ValueError(
             f"sources={','.join(map(str, sources))}: must be one or more of {', '.join(SOURCES)}"
@@ -18,7 +23,7 @@ def check_sources(sources: Collection[str]) -> None:
 
 
 @dataclass(frozen=True)
-class AskedFilter:
+class QueryFilter:
     """One limit on the answers, and who asked for it.
 
     Attributes:
@@ -42,27 +47,27 @@ class Request:
     """What is asked, as an index understands it.
 
     Attributes:
-        wanted: `(D,)` embedding of what should be shown.
+        query_embedding: `(D,)` embedding of what should be shown.
         words: that texts should have, as `text.segmentation` gives them; none to leave texts out.
         tokens: `(L, D)` embeddings of a sentence's tokens, for a reranker; L may be 0.
         names: of persons, places and the like that are asked for.
         excluded: `(M, D)` embeddings of what should not be shown; M may be 0.
         excluded_words: that texts should not have.
-        events: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
+        steps: `(E, D)` embeddings of what should happen, in its order; E is 0 or at least 2.
         where: what the videos must be like, see `indexing.filters`.
         filters: what `where` is made of; all of them hold.
         sources: that give candidates, of `SOURCES`.
     """
 
-    wanted: np.ndarray
+    query_embedding: np.ndarray
     words: Sequence[str] = ()
     tokens: np.ndarray | Sequence = ()
     names: Sequence[str] = ()
     excluded: np.ndarray | Sequence = ()
     excluded_words: Sequence[str] = ()
-    events: np.ndarray | Sequence = ()
+    steps: np.ndarray | Sequence = ()
     where: str | None = None
-    filters: Sequence[AskedFilter] = ()
+    filters: Sequence[QueryFilter] = ()
     sources: Sequence[str] = SOURCES
 
     def __post_init__(self) -> None:

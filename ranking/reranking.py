@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from indexing.hits import SearchHit
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from ranking.evidence import Evidence
-from ranking.late_interaction import MAX_FRAMES, InteractionWeights
+from ranking.token_matching import MAX_FRAMES, TokenMatchingWeights
 
-TOKENS = "tokens"
+TOKENS = "token_matching"
 RERANKED = 50  # videos, at most
 
 
@@ -22,7 +22,7 @@ class Reranker:
         weights: of tokens and frames.
     """
 
-    def __init__(self, reader: IndexReader, weights: InteractionWeights) -> None:
+    def __init__(self, reader: IndexReader, weights: TokenMatchingWeights) -> None:
         self._reader = reader
         self._weights = weights
 
@@ -36,7 +36,7 @@ class Reranker:
             tokens: `(L, D)`, L2-normalised.
         """
         hits, others = hits[:RERANKED], hits[RERANKED:]
-        frames = self._reader.frames([hit.video_id for hit in hits], at_most=MAX_FRAMES)
+        frames = self._reader.frames([hit.video_id for hit in hits], max_frames=MAX_FRAMES)
         shown = [frames[hit.video_id] for hit in hits if hit.video_id in frames]
         if len(shown) < 2:
             return [*hits, *others]

@@ -13,29 +13,29 @@ import numpy as np
 
 from indexing.generation import VideoSegments
 from indexing.hits import LEVELS, SearchHit
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
+from ranking.background import BackgroundScores
 from ranking.candidates import describe_candidates
-from ranking.composition import excluding
+from ranking.composition import penalize_negatives
 from ranking.confidence import DEFAULT_CALIBRATION, Calibration
-from ranking.events import align_events_in_videos
 from ranking.evidence import Evidence
 from ranking.fusion import fuse_reciprocal_ranks
 from ranking.learned import LearnedRanker
-from ranking.request import PICTURE, WORDS, Request
+from ranking.request import LEXICAL, VISUAL, Request
 from ranking.reranking import Reranker
-from ranking.texts import FoundText, find_texts, hits_of_texts, texts_beside_pictures
-from ranking.usual_scores import UsualScores
+from ranking.temporal import align_steps_in_videos
+from ranking.texts import FoundText, find_texts, hits_from_texts, texts_beside_frames
 from text.function_words import content_words
 
-WITHOUT, EVENTS, LEARNED = "without", "events", "learned"
+WITHOUT, TEMPORAL, LEARNED = "without", "temporal_order", "learned"
 
 _POOL = 50  # candidates among pictures, at least
-_LIKELY_SHARE = 0.1  # of all videos, that look most like what is asked; of the pool at most
-_WEIGHTS = {WORDS: 1.2}  # what has all the words goes before what looks most like it
-_ANSWERING_SHARE = 0.5  # of what is asked, in a text, that answers it
+_LIKELY_FRACTION = 0.1  # of all videos, that look most like what is asked; of the pool at most
+_WEIGHTS = {LEXICAL: 1.2}  # what has all the words goes before what looks most like it
+_ANSWERING_FRACTION = 0.5  # of what is asked, in a text, that answers it
 # A hit that hardly matches stands below all that surely do, unless it has most of what is asked.
 _HARDLY, _SURELY = 0.1, 0.5  # probabilities of a match
-_MOST_SHARE = 2 / 3
+_SURE_FRACTION = 2 / 3
 
 
 class Retriever:
@@ -64,7 +64,7 @@ class Retriever:
         self._calibration = calibration
         self._ranker = ranker
         self._reranker = reranker
-        self.usual = UsualScores(reader)
+        self.usual = BackgroundScores(reader)
 
     def search(
         self, request: Request, *, k: int, level: str, min_confidence: float = 0.0
@@ -84,7 +84,7 @@ class Retriever:
             raise ValueError(f"k={k}: must be at least 1")
         if not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence={min_confidence}: must be 0 to 1")
-        if len(request.events):
+        if len(request.steps):
             hits = self._in_order(request, k=k, level=level)
         else:
             hits = self._by_sources(request, k=k, level=level)
@@ -96,7 +96,7 @@ class Retriever:
             for hit in hits
             if hit.confidence is None
             or hit.confidence >= min_confidence
-            or any((each.share or 0.0) >= _ANSWERING_SHARE for each in hit.evidence)
+            or any((each.fraction or 0.0) >= _ANSWERING_FRACTION for each in hit.evidence)
         ]
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
@@ -113,13 +113,13 @@ class Retriever:
 
         def confidence(whole: np.ndarray) -> np.ndarray:
             assert background is not None
-            return calibration.probability(background.features(request.wanted, whole))
+            return calibration.probability(background.features(request.query_embedding, whole))
 
         return describe_candidates(
             self._reader,
             video_ids,
-            wanted=request.wanted,
-            words=content_words(request.words) if WORDS in request.sources else (),
+            query_embedding=request.query_embedding,
+            words=content_words(request.words) if LEXICAL in request.sources else (),
             names=request.names,
             confidence=None if background is None else confidence,
         )
@@ -136,15 +136,15 @@ class Retriever:
         """
         found = self._by_sources(request, k=max(_POOL, 10 * len(video_ids)), level="video")
         names = self._reader.records(video_ids)
-        places: dict[str, int] = {}
+        dedup_keys: dict[str, int] = {}
         for rank, hit in enumerate(found):
-            places |= dict.fromkeys([hit.id, *(copy.id for copy in hit.also_as)], rank)
+            dedup_keys |= dict.fromkeys([hit.id, *(copy.id for copy in hit.also_as)], rank)
 
-        def place(video_id: int) -> int:
+        def dedup_key(video_id: int) -> int:
             name = names[video_id].public_id if video_id in names else ""
-            return places.get(name, len(found))
+            return dedup_keys.get(name, len(found))
 
-        return sorted(video_ids, key=place)
+        return sorted(video_ids, key=dedup_key)
 
     def _learned_order(self, request: Request, hits: list[SearchHit]) -> list[SearchHit]:
         assert self._ranker is not None
@@ -177,61 +177,65 @@ class Retriever:
         if not hits:
             return hits
         items = np.stack([found[key] for key in keys if key in found])
-        features = background.features(request.wanted, items)
+        features = background.features(request.query_embedding, items)
         probabilities = self._calibration.probability(features).tolist()
         return [replace(hit, confidence=p) for hit, p in zip(hits, probabilities, strict=True)]
 
     def _by_sources(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
         texts = find_texts(self._reader, request, k=k, level=level)
-        pictures: list[SearchHit] = []
-        if PICTURE in request.sources:
+        visual: list[SearchHit] = []
+        if VISUAL in request.sources:
             reranks = self._reranker if level == "video" and len(request.tokens) else None
             needs_more = bool(texts) or len(request.excluded) or self._ranker or reranks
-            pictures = self._reader.search(
-                request.wanted,
+            visual = self._reader.search(
+                request.query_embedding,
                 k=max(k, _POOL) if needs_more else k,
                 level=level,
                 where=request.where,
             )
             if reranks:
-                pictures = reranks.rerank(pictures, np.asarray(request.tokens))
-            judged = self._judged(request, pictures, level=level)
+                visual = reranks.rerank(visual, np.asarray(request.tokens))
+            judged = self._judged(request, visual, level=level)
             judged.sort(key=lambda hit: -hit.score)
-            pictures = _with_evidence(PICTURE, judged)
-            num_likely = min(_POOL, int(_LIKELY_SHARE * self._reader.manifest.num_videos))
-            texts = texts_beside_pictures(texts, {hit.video_id for hit in pictures[:num_likely]})
+            visual = _with_evidence(VISUAL, judged)
+            num_likely = min(_POOL, int(_LIKELY_FRACTION * self._reader.manifest.num_videos))
+            texts = texts_beside_frames(texts, {hit.video_id for hit in visual[:num_likely]})
         if not texts:
-            return pictures
-        return self._fused(request, pictures, texts, level=level)
+            return visual
+        return self._fused(request, visual, texts, level=level)
 
     def _fused(
         self,
         request: Request,
-        pictures: list[SearchHit],
+        visual: list[SearchHit],
         texts: list[FoundText],
         *,
         level: str,
     ) -> list[SearchHit]:
         """Both rankings in one. A moment that a picture and a text speak for is one hit."""
-        by_place = {hit.place: hit for hit in pictures}
-        found = hits_of_texts(self._reader, request, texts, shown=by_place, level=level)
+        by_dedup_key = {hit.dedup_key: hit for hit in visual}
+        found = hits_from_texts(self._reader, request, texts, shown=by_dedup_key, level=level)
         found = self._judged(request, found, level=level)
         found.sort(key=_shows_excluded)
         fused = fuse_reciprocal_ranks(
-            {PICTURE: [hit.place for hit in pictures], WORDS: [hit.place for hit in found]},
+            {VISUAL: [hit.dedup_key for hit in visual], LEXICAL: [hit.dedup_key for hit in found]},
             weights=self._weights,
-            scores={WORDS: [0.0 if _shows_excluded(hit) else _text_score(hit) for hit in found]},
+            scores={LEXICAL: [0.0 if _shows_excluded(hit) else _text_score(hit) for hit in found]},
         )
         evidence: dict[tuple, list[Evidence]] = {}
-        for hit in (*pictures, *found):
-            known = evidence.setdefault(hit.place, [])
+        for hit in (*visual, *found):
+            known = evidence.setdefault(hit.dedup_key, [])
             known += [each for each in hit.evidence if each.source not in {e.source for e in known}]
         # What was read or heard tells the second better than the picture does.
-        by_place |= {hit.place: hit for hit in reversed(found)}
+        by_dedup_key |= {hit.dedup_key: hit for hit in reversed(found)}
         hits = []
         for each in fused:
-            place: Any = each.item
-            hits.append(replace(by_place[place], score=each.score, evidence=tuple(evidence[place])))
+            dedup_key: Any = each.item
+            hits.append(
+                replace(
+                    by_dedup_key[dedup_key], score=each.score, evidence=tuple(evidence[dedup_key])
+                )
+            )
         return self._sure_first(request, hits, level)
 
     def _sure_first(self, request: Request, hits: list[SearchHit], level: str) -> list[SearchHit]:
@@ -244,23 +248,23 @@ class Retriever:
         last = sure[-1] if sure else -1
         before, after = judged[: last + 1], judged[last + 1 :]
         unsure = [hit for hit in before if (hit.confidence or 0) < _HARDLY and not _is_answer(hit)]
-        places = {hit.place for hit in unsure}
-        return [*(hit for hit in before if hit.place not in places), *unsure, *after]
+        dedup_keys = {hit.dedup_key for hit in unsure}
+        return [*(hit for hit in before if hit.dedup_key not in dedup_keys), *unsure, *after]
 
     def _judged(self, request: Request, hits: list[SearchHit], *, level: str) -> list[SearchHit]:
         """Hits with a lower score where they show what should not be shown."""
         if not len(request.excluded) or not hits:
             return list(hits)
-        unwanted = np.asarray(request.excluded)
+        negatives = np.asarray(request.excluded)
         videos = self._segments(hits)
         hits = [hit for hit in hits if hit.video_id in videos]
         if not hits:
             return []
-        scores = excluding(
+        scores = penalize_negatives(
             np.array([hit.score for hit in hits]),
-            np.array([_best_inside(videos[hit.video_id], unwanted, hit, level) for hit in hits]).T,
-            positive_background=self.usual.of_phrases(request.wanted[None])[0],
-            negative_background=self.usual.of_phrases(unwanted),
+            np.array([_best_inside(videos[hit.video_id], negatives, hit, level) for hit in hits]).T,
+            positive_background=self.usual.of_phrases(request.query_embedding[None])[0],
+            negative_background=self.usual.of_phrases(negatives),
         )
         judged = []
         for hit, score in zip(hits, scores.tolist(), strict=True):
@@ -273,20 +277,20 @@ class Retriever:
     def _in_order(self, request: Request, *, k: int, level: str) -> list[SearchHit]:
         """Videos in which the events follow each other, and the stretch that holds them all."""
         candidates: dict[str, SearchHit] = {}
-        for event in (request.wanted, *request.events):
+        for step in (request.query_embedding, *request.steps):
             for hit in self._reader.search(
-                event, k=max(k, _POOL), level="moment", where=request.where
+                step, k=max(k, _POOL), level="moment", where=request.where
             ):
                 candidates.setdefault(hit.content, hit)
         videos = self._segments(candidates.values())
         hits = [hit for hit in candidates.values() if hit.video_id in videos]
         if not hits:
             return []
-        events = np.asarray(request.events)
-        usual = self.usual.of_phrases(events).mean(axis=1, keepdims=True)
+        steps = np.asarray(request.steps)
+        usual = self.usual.of_phrases(steps).mean(axis=1, keepdims=True)
         of_each = [videos[hit.video_id] for hit in hits]
-        matches = align_events_in_videos(
-            events @ np.concatenate([video.embeddings for video in of_each]).T - usual,
+        matches = align_steps_in_videos(
+            steps @ np.concatenate([video.embeddings for video in of_each]).T - usual,
             np.concatenate([video.spans for video in of_each]),
             counts=[len(video.spans) for video in of_each],
         )
@@ -303,7 +307,7 @@ class Retriever:
                     start_seconds=0.0 if level == "video" else start,
                     end_seconds=hit.duration_seconds if level == "video" else end,
                     best_seconds=float(match.spans[0].mean()),
-                    evidence=(Evidence(EVENTS, score=match.ordered, detail=at),),
+                    evidence=(Evidence(TEMPORAL, score=match.ordered, detail=at),),
                 )
             )
         return sorted(found, key=lambda hit: -hit.score)
@@ -325,12 +329,12 @@ def _shows_excluded(hit: SearchHit) -> bool:
 
 
 def _text_score(hit: SearchHit) -> float:
-    return next(each.score for each in hit.evidence if each.source == WORDS)
+    return next(each.score for each in hit.evidence if each.source == LEXICAL)
 
 
 def _is_answer(hit: SearchHit) -> bool:
     """Whether a text has most of what is asked."""
-    return any((each.share or 0.0) >= _MOST_SHARE for each in hit.evidence)
+    return any((each.fraction or 0.0) >= _SURE_FRACTION for each in hit.evidence)
 
 
 def _best_inside(

@@ -8,19 +8,19 @@ from pathlib import PurePosixPath
 
 from indexing.documents import stems, words_of
 from indexing.hits import LexicalHit, SearchHit
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from ranking.evidence import Evidence
-from ranking.fusion import leading
-from ranking.request import PICTURE, WORDS, Request
+from ranking.fusion import score_cutoff
+from ranking.request import LEXICAL, VISUAL, Request
 from text.function_words import content_words
 
-_LEAST_TEXTS = 50  # that are looked for
+_MIN_TEXTS = 50  # that are looked for
 # Of what is asked, in a text that counts beside pictures: a quarter if that is two words, but a
 # half if it is one, since any title may share a word with any query.
-_LEAST_SHARE, _LEAST_SHARE_OF_ONE = 0.25, 0.5
+_MIN_COVERAGE, _MIN_COVERAGE_ONE_WORD = 0.25, 0.5
 # One word of these, in a text that says nothing else, counts for what also looks like it.
-_LEAST_SHARE_OF_LIKELY = 0.2
-_LEAST_WEIGHT = 0.25  # of a word that every text has, beside one that no text has
+_MIN_COVERAGE_LIKELY = 0.2
+_MIN_WEIGHT = 0.25  # of a word that every text has, beside one that no text has
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class FoundText:
 
     Attributes:
         hit: where it is.
-        share: of the content words that are asked, that it has, 0 to 1.
+        fraction: of the content words that are asked, that it has, 0 to 1.
         num_shared: how many of them those are.
         says_more: whether it has content words that are not asked.
     """
 
     hit: LexicalHit
-    share: float
+    fraction: float
     num_shared: int
     says_more: bool
 
@@ -46,11 +46,11 @@ class FoundText:
             is_likely: whether the video is among those that look most like what is asked.
         """
         if self.num_shared < 2:
-            least = _LEAST_SHARE_OF_ONE
+            minimum = _MIN_COVERAGE_ONE_WORD
             if is_likely and not self.says_more:
-                least = _LEAST_SHARE_OF_LIKELY
-            return self.share >= least
-        return not self.says_more or self.share >= _LEAST_SHARE
+                minimum = _MIN_COVERAGE_LIKELY
+            return self.fraction >= minimum
+        return not self.says_more or self.fraction >= _MIN_COVERAGE
 
 
 def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> list[FoundText]:
@@ -59,30 +59,28 @@ def find_texts(reader: IndexReader, request: Request, *, k: int, level: str) -> 
     Function words are looked for only where there are no others: when texts alone are searched, or
     when a number is what a video is called, such as `IMG_0042` or `1917`.
     """
-    if WORDS not in request.sources or not request.words:
+    if LEXICAL not in request.sources or not request.words:
         return []
     content = content_words(request.words)
     hits = reader.search_words(
         content or request.words,
-        k=max(k, _LEAST_TEXTS),
+        k=max(k, _MIN_TEXTS),
         also=request.words if content else (),
         excluded=content_words(request.excluded_words),
         where=request.where,
         level=level,
     )
-    beside_pictures = PICTURE in request.sources
+    beside_frames = VISUAL in request.sources
     if not hits:
         return []
-    if beside_pictures and not content:
+    if beside_frames and not content:
         hits = [hit for hit in hits if _is_called(hit, request.words)]
-    asked = _weighted_words(reader, content or request.words)
-    found = _shares(asked, hits, request.words)
-    return [text for text in found if text.counts(is_likely=True)] if beside_pictures else found
+    query_words = _weighted_words(reader, content or request.words)
+    found = _fractions(query_words, hits, request.words)
+    return [text for text in found if text.counts(is_likely=True)] if beside_frames else found
 
 
-def texts_beside_pictures(
-    texts: Sequence[FoundText], likely_ids: Collection[int]
-) -> list[FoundText]:
+def texts_beside_frames(texts: Sequence[FoundText], likely_ids: Collection[int]) -> list[FoundText]:
     """Those that are evidence, too, where there are pictures: a text that shares a word or two
     with the query is none beside one with all of it.
 
@@ -90,10 +88,10 @@ def texts_beside_pictures(
         likely_ids: of the videos that look most like what is asked.
     """
     found = [text for text in texts if text.counts(is_likely=text.hit.video_id in likely_ids)]
-    return leading(found, [text.hit.score for text in found])
+    return score_cutoff(found, [text.hit.score for text in found])
 
 
-def hits_of_texts(
+def hits_from_texts(
     reader: IndexReader,
     request: Request,
     texts: Sequence[FoundText],
@@ -104,11 +102,11 @@ def hits_of_texts(
     """Texts as hits of pictures, with the same scores, in the texts' order.
 
     Args:
-        shown: the places (`SearchHit.place`) that pictures were found at.
+        shown: the places (`SearchHit.dedup_key`) that pictures were found at.
     """
     video_ids = sorted({text.hit.video_id for text in texts})
     of_video: dict[int, list[SearchHit]] = {}
-    for hit in reader.hits_of(video_ids, request.wanted, level=level):
+    for hit in reader.hits_of(video_ids, request.query_embedding, level=level):
         of_video.setdefault(hit.video_id, []).append(hit)
     hits = []
     for rank, text in enumerate(texts, start=1):
@@ -116,16 +114,16 @@ def hits_of_texts(
             continue
         hit = _spoken_of(text.hit, of_video[text.hit.video_id], shown, level)
         detail = f"{text.hit.source}: {text.hit.text}"
-        evidence = Evidence(WORDS, rank, text.hit.score, detail, share=text.share)
+        evidence = Evidence(LEXICAL, rank, text.hit.score, detail, fraction=text.fraction)
         hits.append(replace(hit, evidence=(evidence,)))
     return hits
 
 
-def _is_called(hit: LexicalHit, asked: Sequence[str]) -> bool:
+def _is_called(hit: LexicalHit, query_words: Sequence[str]) -> bool:
     """Whether these words, of which one is a number, are a video's whole title or name."""
     called = PurePosixPath(hit.text).stem if hit.source == "name" else hit.text
-    has_number = any(char.isdigit() for word in asked for char in word)
-    return has_number and words_of([called.replace("_", " ")]) == list(asked)
+    has_number = any(char.isdigit() for word in query_words for char in word)
+    return has_number and words_of([called.replace("_", " ")]) == list(query_words)
 
 
 def _spoken_of(
@@ -139,40 +137,42 @@ def _spoken_of(
         return replace(of_video[0], best_seconds=middle)
     around = [hit for hit in of_video if hit.start_seconds <= middle < hit.end_seconds]
     hit = (around or of_video)[0]
-    if hit.place not in shown:  # no picture speaks for the rest of that moment
+    if hit.dedup_key not in shown:  # no picture speaks for the rest of that moment
         hit = replace(hit, start_seconds=text.start_seconds, end_seconds=text.end_seconds)
     return replace(hit, best_seconds=middle)
 
 
-def _weighted_words(reader: IndexReader, asked: Sequence[str]) -> list[tuple[list[str], float]]:
+def _weighted_words(
+    reader: IndexReader, query_words: Sequence[str]
+) -> list[tuple[list[str], float]]:
     """Each word's stems, and its inverse document frequency (Robertson and Zaragoza 2009,
     equation 3.1), which is not let fall far below that of a word that no video has: the rarest word
     of a query does not answer it alone."""
     frequency, _ = reader.vocabulary()
     num_videos = reader.manifest.num_videos
-    least = _LEAST_WEIGHT * math.log(1 + (num_videos + 0.5) / 0.5)
+    minimum = _MIN_WEIGHT * math.log(1 + (num_videos + 0.5) / 0.5)
     weighted = []
-    for word in dict.fromkeys(asked):
+    for word in dict.fromkeys(query_words):
         found = min(num_videos, frequency.get(word, 0))
         rarity = math.log(1 + (num_videos - found + 0.5) / (found + 0.5))
-        weighted.append((stems([word]), max(least, rarity)))
+        weighted.append((stems([word]), max(minimum, rarity)))
     return weighted
 
 
-def _shares(
-    asked: Sequence[tuple[list[str], float]], hits: Sequence[LexicalHit], query: Sequence[str]
+def _fractions(
+    query_words: Sequence[tuple[list[str], float]], hits: Sequence[LexicalHit], query: Sequence[str]
 ) -> list[FoundText]:
     """How much of what is asked each text has, and whether it has more; endings do not matter."""
-    total = sum(weight for _, weight in asked)
-    all_asked = {stem for parts, _ in asked for stem in parts}
+    total = sum(weight for _, weight in query_words)
+    all_stems = {stem for parts, _ in query_words for stem in parts}
     words_of_hits = [words_of([hit.text]) for hit in hits]
     different = list(dict.fromkeys(word for words in words_of_hits for word in words))
     content = set(content_words(different, in_language_of=query))  # at once: texts share many
     found = []
     for hit, words in zip(hits, words_of_hits, strict=True):
         has = set(stems(words))
-        shared = [weight for parts, weight in asked if has.issuperset(parts)]
-        says_more = not all_asked.issuperset(stems([word for word in words if word in content]))
-        share = sum(shared) / total if total else 0.0
-        found.append(FoundText(hit, share, len(shared), says_more))
+        shared = [weight for parts, weight in query_words if has.issuperset(parts)]
+        says_more = not all_stems.issuperset(stems([word for word in words if word in content]))
+        fraction = sum(shared) / total if total else 0.0
+        found.append(FoundText(hit, fraction, len(shared), says_more))
     return found

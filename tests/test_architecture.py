@@ -15,7 +15,7 @@ OURS = {*PACKAGES, *SCRIPTS}
 CONFIGURATION = {"hydra", "omegaconf"}
 
 # The command lines of indexing, each `python -m indexing.NAME`.
-TOOLS = ("delete", "enrich", "export", "merge", "migrate", "repair", "status", "verify")
+TOOLS = ("delete", "enrich", "export", "merge", "repair", "status", "verify")
 
 # What each package's modules may import of ours, besides their own package.
 ALLOWED = {
@@ -26,13 +26,13 @@ ALLOWED = {
     "ranking.arguments": {"indexing", "vision"},
     "ranking.candidates": {"indexing"},
     "ranking.evaluation": {"indexing", "text"},
-    "ranking.interaction": {"configs", "indexing", "search"},
+    "ranking.train_token_matching": {"configs", "indexing", "search"},
     "ranking.nothing_found": {"indexing"},
     "ranking.query_encoding": {"text", "vision"},
     "ranking.reranking": {"indexing"},
     "ranking.retrieval": {"indexing", "text"},
     "ranking.texts": {"indexing", "text"},
-    "ranking.usual_scores": {"indexing"},
+    "ranking.background": {"indexing"},
     "indexing": {"text", "vision"},
     "indexing.__main__": {"text", "vision", "configs"},
     **{f"indexing.{tool}": {"text", "vision", "configs"} for tool in TOOLS},
@@ -70,7 +70,7 @@ SEES_HYDRA = {
     "configs",
     "indexing.__main__",
     "ranking.__main__",
-    "ranking.interaction",
+    "ranking.train_token_matching",
     *(f"indexing.{t}" for t in TOOLS),
     *SCRIPTS,
 }

@@ -25,7 +25,7 @@ SAMPLING = {
     "every_seconds": 1.0,
     "min_frames": 8,
     "max_frames": 100,
-    "skip_similar": 0.0,
+    "dedup_threshold": 0.0,
 }
 
 
@@ -71,8 +71,11 @@ def say(monkeypatch):
         (["query=a", "page=TMP"], "page=TMP: is a folder; name a file in it"),
         (["query=a", "page=TMP/none/a.html"], "page=TMP/none/a.html: there is no folder TMP/none"),
         (["query=a", "ranker=TMP/none"], "ranker=TMP/none: holds no ranker"),
-        (["query=a", "reranker=TMP/none"], "reranker=TMP/none: holds no interaction weights"),
-        (["query=a", "sources=[picture,wrods]"], "sources=wrods: must be one of picture, words"),
+        (
+            ["query=a", "token_matching=TMP/none"],
+            "token_matching=TMP/none: holds no interaction weights",
+        ),
+        (["query=a", "sources=[visual,wrods]"], "sources=wrods: must be one of visual, lexical"),
         (["query=a", "device=cuad"], "device=cuad: must be auto, cpu, cuda or cuda:N"),
         (["query=a", "device=cuda:x"], "device=cuda:x: must be auto"),
         (["query=a", "model=minni"], "model=minni is unknown and no such folder exists; near"),
@@ -129,7 +132,6 @@ def test_locked_index(say, index, tmp_path):
         ("status", []),
         ("verify", []),
         ("repair", []),
-        ("migrate", []),
         ("delete", ["keys=a"]),
         ("enrich", ["ocr=true"]),
         ("export", ["output=o"]),
@@ -156,7 +158,7 @@ def test_folder_that_cannot_be_written(say, index, tmp_path):
     judgements.write_text(json.dumps({"query": "a", "video": "1.mp4", "relevance": 1}))
     for program, name, more in [
         ("indexing.export", "export", []),
-        ("ranking.interaction", "interaction", []),
+        ("ranking.train_token_matching", "token_matching", []),
         ("ranking.__main__", "ranker", [f"judgements={judgements}"]),
     ]:
         line = say(program, name, f"index={index}", output, *more)
@@ -165,7 +167,7 @@ def test_folder_that_cannot_be_written(say, index, tmp_path):
 
 def test_what_is_to_be_learned_from(say, index, tmp_path):
     where = [f"index={index}", f"output={tmp_path}/o"]
-    line = say("ranking.interaction", "interaction", *where)
+    line = say("ranking.train_token_matching", "token_matching", *where)
     assert line.startswith(f"index={index}: 0 of its videos have captions")
     judgements = tmp_path / "j.jsonl"
     judgements.write_text(json.dumps({"query": "a", "video": "none.mp4", "relevance": 1}))

@@ -65,7 +65,7 @@ def program_of(command: str) -> list[str]:
 
 
 def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs `python WORDS`; its exit code."""
+    """Runs `python LEXICAL`; its exit code."""
     is_module = words[0] == "-m"
     name, *arguments = words[1:] if is_module else words
     monkeypatch.setattr(sys, "argv", [name, *arguments])

@@ -204,19 +204,19 @@ def test_table_cannot_steer_the_terminal_and_has_one_number_a_hit():
         duration_seconds=3.0,
         key="esc\x1b[31mred\nline\u202e.mp4",
         confidence=0.0001,
-        evidence=(Evidence("picture", 1, 0.3), Evidence("words", 2, 7.1, detail="\x1b[2Jtitle")),
+        evidence=(Evidence("visual", 1, 0.3), Evidence("lexical", 2, 7.1, detail="\x1b[2Jtitle")),
     )
     _, line = table([hit]).split("\n")
-    columns = ["1", "<1 %", "0:00-0:03", "picture, words", r"esc\x1b[31mred\nline\u202e.mp4"]
+    columns = ["1", "<1 %", "0:00-0:03", "visual, lexical", r"esc\x1b[31mred\nline\u202e.mp4"]
     assert re.split("  +", line.strip()) == columns
     _, line, why = table([replace(hit, confidence=None)], explained=True).split("\n")
     assert re.split("  +", line.strip())[1] == "-"
-    assert why.strip().startswith("score 0.035: picture #1 0.300; words #2 7.10 (")
+    assert why.strip().startswith("score 0.035: visual #1 0.300; lexical #2 7.10 (")
     assert why.isprintable()
 
 
 def test_what_a_sentence_excludes_goes_last(searcher):
-    pictures = {"sources": ["picture"]}
+    pictures = {"sources": ["visual"]}
     assert keys(searcher.search("blue", **pictures))[0] == "film.mp4"
     found = searcher.search("green without red", level="moment", k=9, **pictures)
     assert (found[0].key, found[-1].score) == ("green.mp4", min(hit.score for hit in found))
@@ -246,7 +246,7 @@ def test_several_parts_are_all_matched(searcher, tmp_path):
 
 def test_names_of_files_are_words(searcher):
     pytest.importorskip("tantivy")
-    assert keys(searcher.search("film", sources=["words"])) == ["film.mp4"]
+    assert keys(searcher.search("film", sources=["lexical"])) == ["film.mp4"]
     assert searcher.skipped == ""
     with pytest.raises(ValueError, match="sources=sound"):
         searcher.search("film", sources=["sound"])
@@ -265,7 +265,7 @@ def test_without_tantivy_pictures_are_searched_and_that_is_said(searcher, monkey
     monkeypatch.setitem(sys.modules, "tantivy", None)
     documents._stemmer.cache_clear()
     alone = Searcher(IndexReader(searcher.reader._folder), searcher.encoder._model, device="cpu")
-    expected = searcher.search("something green", sources=["picture"])
+    expected = searcher.search("something green", sources=["visual"])
     found = alone.search("something green")
     assert [(hit.key, hit.score) for hit in found] == [(hit.key, hit.score) for hit in expected]
     assert "pip install" in alone.skipped
@@ -352,7 +352,7 @@ def test_explanation_says_what_is_meant_and_why_each_hit_is_there(index):
     process = run_search(index, "query=blue under 1 minute -cats", "explain=true")
     assert process.returncode == 0, process.stderr
     assert "duration < 60" in process.stderr and "without    cats" in process.stderr
-    assert "words #1" in process.stdout and "name: blue.mp4" in process.stdout
+    assert "lexical #1" in process.stdout and "name: blue.mp4" in process.stdout
 
 
 @pytest.mark.model

@@ -34,7 +34,7 @@ QUESTIONS = [
     ("해변의 고양이", {"level": "moment"}),
     ("แมวบนชายหาด", {}),
     ("con mèo trên bãi biển", {}),
-    ("my dog", {"sources": ["words"]}),
+    ("my dog", {"sources": ["lexical"]}),
     (Image.new("RGB", (64, 48), (30, 200, 30)), {}),
     ([Image.new("RGB", (64, 48), (220, 30, 30)), "a cat"], {"level": "moment"}),
     ({"a dog": 1.0, "a person": -0.5}, {}),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from text.analysis import AnalyzedQuery, QueryAnalyzer
     from text.constraints import Constraint
-    from text.encoding import TextEncoder, trimmed
+    from text.encoding import TextEncoder, strip_padding
     from text.entities import Entity
     from text.everyday import everyday_queries
     from text.function_words import content_words
@@ -31,7 +31,7 @@ __all__ = [
     "everyday_queries",
     "missing_segmenters",
     "scripts_of",
-    "trimmed",
+    "strip_padding",
     "words",
 ]
 
@@ -51,7 +51,7 @@ _MODULES = {
     "everyday_queries": "everyday",
     "missing_segmenters": "segmentation",
     "scripts_of": "scripts",
-    "trimmed": "encoding",
+    "strip_padding": "encoding",
     "words": "segmentation",
 }
 

@@ -15,13 +15,13 @@ from datetime import datetime
 
 from text.constraints import Constraint, lacks_dates, lift_constraints, tidied
 from text.entities import Entity, EntityFinder
-from text.events import ordered_events
 from text.languages import UNKNOWN, LanguageDetector
 from text.negation import lift_negations
 from text.normalization import has_invisible, normalized_query
 from text.quoting import Quoted
 from text.segmentation import missing_segmenters, words
 from text.spelling import Correction, SpellChecker
+from text.temporal import temporal_steps
 from text.terminal import printable
 from text.vocabulary import Vocabulary
 
@@ -54,7 +54,7 @@ class AnalyzedQuery:
         language: ISO 639-1 code, or `und`.
         words: of `text`, as `text.segmentation.words` has them.
         excluded: phrases of what is not to be seen.
-        events: phrases in order of time; none, or at least two.
+        steps: phrases in order of time; none, or at least two.
         entities: names in `text`, in order.
         constraints: limits on the answers.
         corrections: words that were spelt otherwise.
@@ -66,7 +66,7 @@ class AnalyzedQuery:
     language: str
     words: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-    events: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     entities: tuple[Entity, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     corrections: tuple[Correction, ...] = ()
@@ -84,7 +84,7 @@ class AnalyzedQuery:
             ("language", [self.language]),
             ("words", [" ".join(self.words)]),
             ("without", self.excluded),
-            ("in order", [f"{i}. {event}" for i, event in enumerate(self.events, start=1)]),
+            ("in order", [f"{i}. {step}" for i, step in enumerate(self.steps, start=1)]),
             ("names", [f"{one.text} ({one.kind})" for one in self.entities]),
             ("filter", [f"{one.where}  <- {one.source!r}" for one in self.constraints]),
             (
@@ -170,9 +170,9 @@ class QueryAnalyzer:
             language=language,
             words=tuple(words(text)),
             excluded=tuple(quoted.unquoted(phrase) for phrase in excluded),
-            events=tuple(
-                quoted.restored(event)
-                for event in ordered_events(tidied(positive), language=language)
+            steps=tuple(
+                quoted.restored(step)
+                for step in temporal_steps(tidied(positive), language=language)
             ),
             entities=self._names.find(text, language=language),
             constraints=tuple(

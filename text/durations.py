@@ -41,7 +41,7 @@ _SINGULAR = regex.compile(r"(?:second|minute|hour|sec|min)$", regex.IGNORECASE)
 _TRAILING = regex.compile(
     r"\s*(?:\b(?:long|in length|in duration|of length)\b|长的?(?!\p{Han})|的|の)", regex.IGNORECASE
 )
-_LEADING = regex.compile(
+_PREFIX = regex.compile(
     r"(?:\b(?:(?:with )?(?:a )?(?:duration|length)(?: of)?|lasting|that (?:is|are|lasts?)|which "
     r"(?:is|are)|"
     r"of|(?:có )?(?:độ dài|thời lượng)|dài)|长度|时长|長さ|길이|ความยาว|ยาว|ที่)\s*[:=]?\s*$",
@@ -176,6 +176,6 @@ def _whole(text: str, span: Span) -> Span:
     if trailing := _TRAILING.match(text, end):
         end = trailing.end()
     head = text[max(0, start - 30) : start]
-    if leading := _LEADING.search(head):
-        start -= len(head) - leading.start()
+    if prefix := _PREFIX.search(head):
+        start -= len(head) - prefix.start()
     return Span(start, end, comparisons)

@@ -48,7 +48,7 @@ class TextEncoder:
         return torch.cat(embeddings)
 
     def _encode_batch(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._clip.encode_text(trimmed(tokens, self._clip).to(self._device))
+        return self._clip.encode_text(strip_padding(tokens, self._clip).to(self._device))
 
     def encode_query(self, query: str) -> torch.Tensor:
         """Embeds one query, `(D,)`, and warns in the log where the model cannot do it justice.
@@ -74,7 +74,7 @@ class TextEncoder:
         return self.encode([query])[0]
 
 
-def trimmed(tokens: torch.Tensor, clip: Any) -> torch.Tensor:
+def strip_padding(tokens: torch.Tensor, clip: Any) -> torch.Tensor:
     """Tokens less the columns in which all are padding, for towers that mask it: transformers'.
 
     CLIP's own text tower has a position for every column, and takes them all.

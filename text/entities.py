@@ -60,7 +60,7 @@ class Entity:
 
     Attributes:
         text: as the text has it.
-        kind: `person`, `place`, `organisation`, `work`, `event`, `product`, or the catalogue's.
+        kind: `person`, `place`, `organisation`, `work`, `step`, `product`, or the catalogue's.
         start: index of its first character in the analysed text.
         end: index after its last.
     """

@@ -122,9 +122,9 @@ def _latin_language(words: tuple[str, ...]) -> str:
     # Only a language that has more function words to leave out makes a difference.
     doubtful = [word for word in words if not _is_listed(word, _ENGLISH)]
     others = [code for code in _LATIN if any(_is_listed(word, code) for word in doubtful)]
-    least = _log_likelihood(words, _ENGLISH) + _CLEARLY_LOG10
+    min_likelihood = _log_likelihood(words, _ENGLISH) + _CLEARLY_LOG10
     scores = {code: _log_likelihood(words, code) for code in others}
-    likely = [code for code in others if scores[code] >= least]
+    likely = [code for code in others if scores[code] >= min_likelihood]
     return max(likely, key=lambda code: scores[code], default=_ENGLISH)
 
 

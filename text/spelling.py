@@ -108,8 +108,8 @@ class SpellChecker:
         others = [one for one in found[1:] if not _is_inflection(one.term, best.term)]
         if others and best.count < _CLEARLY * others[0].count:
             return None
-        least = _COMMON_ZIPF if _zipf(word, language) else _WELL_KNOWN_ZIPF
-        is_common = best.term in self._vocabulary or _zipf(best.term, language) >= least
+        min_zipf = _COMMON_ZIPF if _zipf(word, language) else _WELL_KNOWN_ZIPF
+        is_common = best.term in self._vocabulary or _zipf(best.term, language) >= min_zipf
         return best.term if is_common and not _is_inflection(word, best.term) else None
 
     def _is_known(self, word: str, language: str) -> bool:

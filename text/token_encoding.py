@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from text.encoding import trimmed
+from text.encoding import strip_padding
 from text.tokenizer import Tokenizer
 
 _BATCH_SENTENCES = 64
@@ -58,7 +58,7 @@ class TokenEncoder:
         embeddings: list[torch.Tensor] = []
         in_every = self._tokenizer([""])[0].unique()
         for tokens in self._tokenizer(list(sentences)).split(_BATCH_SENTENCES):
-            tokens = trimmed(tokens, self._clip)
+            tokens = strip_padding(tokens, self._clip)
             features = self._features(tokens.to(self._device))
             features = F.normalize(features.float(), dim=-1).cpu()
             is_kept = torch.isin(tokens, in_every, invert=True)
@@ -71,8 +71,8 @@ class TokenEncoder:
     def _pooled_places(self, tokens: torch.Tensor) -> torch.Tensor | None:
         """`(B,)`, the place of the one token that is pooled; None where there is none such."""
         if self._is_of_transformers:
-            place = getattr(self._tower.pooler, "cls_token_position", None)
-            return None if place is None else torch.full((len(tokens),), place)
+            index = getattr(self._tower.pooler, "cls_token_position", None)
+            return None if index is None else torch.full((len(tokens),), index)
         # CLIP's own attributes have a prefix, its tower's have none.
         kind = getattr(self._tower, "text_pool_type", None) or self._tower.pool_type
         end: Any = getattr(self._tower, "text_eos_id", None)

@@ -64,7 +64,7 @@ class CaptionedPairs(Dataset):
         sources: where each video comes from.
         text: `(num_sentences, ...)`, tokens or features of each different sentence.
         sentence_ids: number of each sentence, the row of `text`.
-        frames_each: frames of a video that are taken at random, in order; 0 for all.
+        frames_per_video: frames of a video that are taken at random, in order; 0 for all.
         flip: whether half of the videos are mirrored; for pixels only.
         seed: of frames and mirroring.
     """
@@ -77,7 +77,7 @@ class CaptionedPairs(Dataset):
         *,
         text: torch.Tensor,
         sentence_ids: dict[str, int],
-        frames_each: int = 0,
+        frames_per_video: int = 0,
         flip: bool = False,
         seed: int = 0,
     ) -> None:
@@ -87,21 +87,21 @@ class CaptionedPairs(Dataset):
         ]
         self.sources = ["" if sources is None else sources[video] for video, _ in self.pairs]
         self._text = text
-        self._frames_each = frames_each
+        self._frames_per_video = frames_per_video
         self._flip = flip
         self._seed = seed
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+    def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
         """The pair of this number in this epoch: frames, text, video and caption numbers."""
-        epoch, number = place
+        epoch, number = index
         video, caption = self.pairs[number]
         frames = self.videos[video].frames
         random = np.random.default_rng([self._seed, epoch, number])
-        if 0 < self._frames_each < len(frames):
-            chosen = random.choice(len(frames), self._frames_each, replace=False)
+        if 0 < self._frames_per_video < len(frames):
+            chosen = random.choice(len(frames), self._frames_per_video, replace=False)
             frames = frames[np.sort(chosen)]
         if frames.dtype == np.float16:
             frames = frames.astype(np.float32)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from configs.train_schema import PoolingKind, TrainConfig, WhatTrains
+from configs.train_schema import PoolingKind, TrainConfig, TrainMode
 from indexing.atomic import nearest_existing, write_failure
 from indexing.sources import VideoItem
 from training.lists import Failure, RunLists, are_too_many, check_failed, missing_files
@@ -30,7 +30,7 @@ def check_options(config: TrainConfig, *, world_size: int) -> None:
     """
     trainable, pooling = config.trainable, config.pooling
     for name, what in (("image", trainable.image), ("text", trainable.text)):
-        if what is WhatTrains.lora and importlib.util.find_spec("peft") is None:
+        if what is TrainMode.lora and importlib.util.find_spec("peft") is None:
             raise ValueError(f"trainable.{name}=lora needs PEFT: pip install 'reelseek[train]'")
     dim = embedding_dim_of(config.model.name)
     if pooling.kind is PoolingKind.transformer and dim is not None and dim % pooling.num_heads:
@@ -72,10 +72,15 @@ def check_lists(config: TrainConfig, lists: RunLists) -> None:
         _require_some("data.val", config.data.val, lists.val.items, missing)
     failed = [*lists.uncaptioned, *missing]
     num_videos = len(lists.items) + len(lists.uncaptioned)
-    if are_too_many(failed, num_videos=num_videos, max_failed=config.data.max_failed):
+    if are_too_many(
+        failed, num_videos=num_videos, max_failed_fraction=config.data.max_failed_fraction
+    ):
         report = Path(str(config.output)) / "failed.tsv"
         check_failed(
-            failed, num_videos=num_videos, max_failed=config.data.max_failed, report=report
+            failed,
+            num_videos=num_videos,
+            max_failed_fraction=config.data.max_failed_fraction,
+            report=report,
         )
     sources = {item.metadata["source"] for item in lists.train.items}
     if unknown := sorted(config.data.weights.keys() - sources):

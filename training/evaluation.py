@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from configs.train_schema import TrainConfig
 from indexing.evaluation import CaptionedVideos
 from indexing.pipeline import EncodedVideo
-from indexing.stopping import StopRequest
+from indexing.shutdown import StopRequest
 from training.frame_cache import CachedVideo
 from training.frames import CachedFrames
 from training.lists import CaptionedList, cache_folder, warn_of_failed

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from indexing.changes import file_stamp
+from indexing.diff import file_signature
 from indexing.pipeline import encode_videos
 from indexing.progress import progress_bar
+from indexing.shutdown import StopRequest
 from indexing.sources import VideoItem
-from indexing.stopping import StopRequest
 from training.lists import why_missing
 from training.row_store import NamedRows, PartWriter, RowStore
 from vision import DecodePool, FrameEncoder, Preprocessing
@@ -109,9 +109,9 @@ class FrameCache:
             ValueError: the cache's folder cannot be written.
         """
         with self._store.locked():
-            wanted, contents, reasons = self._find(items, with_times=with_times)
+            missing, contents, reasons = self._find(items, with_times=with_times)
             by_content = self._encode(
-                wanted, encoder=encoder, pool=pool, stop=stop, show_progress=show_progress
+                missing, encoder=encoder, pool=pool, stop=stop, show_progress=show_progress
             )
         cached = {key: content for key, content in contents.items() if content in self._store}
         for key in contents.keys() - cached.keys():
@@ -150,15 +150,15 @@ class FrameCache:
                 reasons[item.key] = reason
                 continue
             try:
-                contents[item.key] = file_stamp(item.path).content_sha256
+                contents[item.key] = file_signature(item.path).content_sha256
             except OSError as error:
                 reasons[item.key] = (error.strerror or str(error)).lower()
-        wanted = {
+        missing = {
             contents[item.key]: item
             for item in items
             if item.key in contents and not self._has(contents[item.key], with_times=with_times)
         }
-        return wanted, contents, reasons
+        return missing, contents, reasons
 
     def _has(self, content: str, *, with_times: bool) -> bool:
         if content not in self._store:
@@ -167,7 +167,7 @@ class FrameCache:
 
     def _encode(
         self,
-        wanted: dict[str, VideoItem],
+        missing: dict[str, VideoItem],
         *,
         encoder: FrameEncoder | PixelEncoder,
         pool: DecodePool,
@@ -177,9 +177,9 @@ class FrameCache:
         """Caches these contents; returns the reasons of those that failed."""
         reasons: dict[str, str] = {}
         writer = PartWriter(self._store)
-        tagged = ((content, item.path) for content, item in wanted.items() if not stop)
+        tagged = ((content, item.path) for content, item in missing.items() if not stop)
         progress = progress_bar(
-            total=len(wanted), desc="caching frames", disable=not (show_progress and wanted)
+            total=len(missing), desc="caching frames", disable=not (show_progress and missing)
         )
         # A PixelEncoder has all that the pipeline asks of an encoder.
         videos = encode_videos(tagged, encoder=encoder, pool=pool)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ class FrameCache:
             for video in videos:
                 progress.update()
                 if video.outcome != "ok":
-                    item = wanted[video.tag]
+                    item = missing[video.tag]
                     logger.warning("%s: %s: %s", item.path, video.outcome, video.reason)
                 if video.outcome == "failed":
                     reasons[video.tag] = video.reason

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from configs.train_schema import TrainConfig
+from indexing.shutdown import StopRequest
 from indexing.sources import VideoItem
-from indexing.stopping import StopRequest
 from training.frame_cache import CacheContents, FrameCache, PixelEncoder
 from training.lists import cache_folder
 from training.towers import trunk_fingerprint

@@ -129,18 +129,20 @@ def why_missing(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else "is a pipe, a socket or a device"
 
 
-def are_too_many(failed: Sequence[Failure], *, num_videos: int, max_failed: float) -> bool:
+def are_too_many(failed: Sequence[Failure], *, num_videos: int, max_failed_fraction: float) -> bool:
     """Whether more of the videos failed than a run may leave out."""
-    return bool(failed) and (len(failed) == num_videos or len(failed) > max_failed * num_videos)
+    return bool(failed) and (
+        len(failed) == num_videos or len(failed) > max_failed_fraction * num_videos
+    )
 
 
 def check_failed(
-    failed: Sequence[Failure], *, num_videos: int, max_failed: float, report: Path
+    failed: Sequence[Failure], *, num_videos: int, max_failed_fraction: float, report: Path
 ) -> None:
     """Names the videos that are missing or broken, and writes them to a file.
 
     Raises:
-        ValueError: they are more than a share `max_failed` of all, or all of them.
+        ValueError: they are more than a share `max_failed_fraction` of all, or all of them.
     """
     if not failed:
         return
@@ -148,11 +150,12 @@ def check_failed(
     report.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(report, lines.encode(errors="backslashreplace"))
     warn_of_failed(failed)
-    if are_too_many(failed, num_videos=num_videos, max_failed=max_failed):
+    if are_too_many(failed, num_videos=num_videos, max_failed_fraction=max_failed_fraction):
         shown = "; ".join(f"{path}: {reason}" for path, reason in failed[:3])
         raise ValueError(
             f"{len(failed)} of {num_videos} videos are missing, broken or without captions, more "
-            f"than data.max_failed={max_failed} allows; the list is in {report}; the first: {shown}"
+            f"than data.max_failed_fraction={max_failed_fraction} allows; the list is in "
+            f"{report}; the first: {shown}"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from text import trimmed
+from text import strip_padding
 from training.batches import Batch
 from training.lora import add_lora, merged
 from training.towers import split_image_tower, split_text_tower, trunk_layers
@@ -188,7 +188,7 @@ class Network(nn.Module):
         """`(B, F)` float features or `(B, L)` int64 tokens to `(B, D)`."""
         if text.is_floating_point():
             return self.text(text, are_features=True)
-        return self.text(trimmed(text, self._model.clip), are_features=False)
+        return self.text(strip_padding(text, self._model.clip), are_features=False)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

@@ -55,13 +55,13 @@ def set_learning_rates(
     """Sets the rates of step `step` (from 0): linear warm-up, then half a cosine to 0 (SGDR,
     Loshchilov & Hutter 2017, without restarts). Returns the share of the peak."""
     if step < warmup_steps:
-        share = (step + 1) / warmup_steps
+        fraction = (step + 1) / warmup_steps
     else:
         progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-        share = 0.5 * (1 + math.cos(math.pi * progress))
+        fraction = 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimizer.param_groups:
-        group["lr"] = share * group["peak_lr"]
-    return share
+        group["lr"] = fraction * group["peak_lr"]
+    return fraction
 
 
 def _trunk_rates(tower: Tower, *, trunk_lr: float, layer_decay: float) -> dict[nn.Parameter, float]:

@@ -34,15 +34,15 @@ class Processes:
     device: torch.device
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         return self.rank == 0
 
-    def from_first(self, make: Callable[[], Value]) -> Value:
+    def broadcast_from_rank0(self, make: Callable[[], Value]) -> Value:
         """What the first process makes, in all of them; an error of its becomes everyone's."""
         if self.world_size == 1:
             return make()
         box: list = [None, None]
-        if self.is_first:
+        if self.is_main_process:
             try:
                 box[0] = make()
             except Exception as error:

@@ -37,13 +37,13 @@ class StepProgress:
         self._waited += time.monotonic() - started
 
     @property
-    def wait_share(self) -> float:
+    def wait_fraction(self) -> float:
         """Of the time so far, the share that was spent waiting for data."""
         return self._waited / max(1e-9, time.monotonic() - self._started)
 
     def step(self, record: Record) -> None:
         self._bar.set_postfix(
-            loss=f"{record['train/loss']:.3f}", data_wait=f"{self.wait_share:.1%}", refresh=False
+            loss=f"{record['train/loss']:.3f}", data_wait=f"{self.wait_fraction:.1%}", refresh=False
         )
         self._bar.update()
 

@@ -24,7 +24,7 @@ _SAVE_EVERY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     part: int
     first_row: int
     num_rows: int
@@ -59,11 +59,11 @@ class RowStore:
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
         self._description = text
         self._list_name = list_name
-        self._places: dict[str, _Place] = {}
+        self._locations: dict[str, _Location] = {}
         self._parts: dict[int, np.ndarray] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places
+        return name in self._locations
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ class RowStore:
         try:
             for line in lines:
                 name, part, first_row, num_rows, *facts = json.loads(line)
-                self._places[name] = _Place(int(part), int(first_row), int(num_rows), *facts)
+                self._locations[name] = _Location(int(part), int(first_row), int(num_rows), *facts)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{self.folder / self._list_name} is damaged: delete {self.folder}, which is made "
@@ -107,7 +107,7 @@ class RowStore:
         """Writes a part, and then the list that names its rows."""
         if not named:
             return
-        part = 1 + max((place.part for place in self._places.values()), default=-1)
+        part = 1 + max((location.part for location in self._locations.values()), default=-1)
         rows = np.concatenate([own.rows for own in named])
 
         def write(path: Path) -> None:
@@ -117,12 +117,12 @@ class RowStore:
         publish_file(self._part_path(part), write)
         first = 0
         for own in named:
-            self._places[own.name] = _Place(part, first, len(own.rows), own.facts)
+            self._locations[own.name] = _Location(part, first, len(own.rows), own.facts)
             first += len(own.rows)
         lines = [json.dumps({"description": json.loads(self._description)})]
         lines += [
-            json.dumps([name, place.part, place.first_row, place.num_rows, place.facts])
-            for name, place in self._places.items()
+            json.dumps([name, location.part, location.first_row, location.num_rows, location.facts])
+            for name, location in self._locations.items()
         ]
         write_atomically(self.folder / self._list_name, ("\n".join(lines) + "\n").encode())
 
@@ -132,25 +132,27 @@ class RowStore:
         Raises:
             ValueError: the store is damaged.
         """
-        if name not in self._places:
+        if name not in self._locations:
             raise ValueError(f"{self.folder} is damaged: delete the folder, which is made anew")
-        place = self._places[name]
-        path = self._part_path(place.part)
-        if place.part not in self._parts:
+        location = self._locations[name]
+        path = self._part_path(location.part)
+        if location.part not in self._parts:
             try:
-                self._parts[place.part] = np.load(path, mmap_mode="r", allow_pickle=False)
+                self._parts[location.part] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
                 raise ValueError(
                     f"{path} is missing or damaged: delete {self.folder}, which is made anew"
                 ) from error
-        rows = self._parts[place.part][place.first_row : place.first_row + place.num_rows]
-        if len(rows) != place.num_rows:
+        rows = self._parts[location.part][
+            location.first_row : location.first_row + location.num_rows
+        ]
+        if len(rows) != location.num_rows:
             raise ValueError(f"{path} is damaged: delete {self.folder}, which is made anew")
         return rows
 
     def facts(self, name: str) -> dict[str, Any]:
         """What else is known of the rows of this name; empty for rows that older versions added."""
-        return self._places[name].facts
+        return self._locations[name].facts
 
     def _part_path(self, part: int) -> Path:
         return self.folder / f"part-{part:08d}.npy"

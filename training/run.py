@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from configs.train_schema import Loss, TrainConfig
-from indexing.stopping import StopRequest
+from indexing.shutdown import StopRequest
 from training.batches import CaptionedPairs, EpochBatches
 from training.checkpoints import Checkpoints, RunState
 from training.checks import plain_options, require_same_run
@@ -73,7 +73,7 @@ def train(
     options["model"]["fingerprint"] = model.fingerprint
     if state is not None:
         require_same_run(options, state.options, output)
-    if processes.is_first:
+    if processes.is_main_process:
         on_accepted()
 
     torch.manual_seed(config.loop.seed)  # of a pooling's new weights
@@ -84,7 +84,7 @@ def train(
         texts = _prepare_texts(config, model, network, lists, processes=processes, stop=stop)
     if processes.any(bool(stop)):
         return False
-    if processes.is_first:
+    if processes.is_main_process:
         warn_of_overlap(lists.train.items, lists.val.items)
     trainer = _make_trainer(
         config,
@@ -105,7 +105,7 @@ def train(
                 "output, or delete the checkpoints to begin anew"
             ) from error
     finished = _run(trainer, output, processes=processes, stop=stop)
-    if finished and processes.is_first:
+    if finished and processes.is_main_process:
         best = checkpoints.read_best() if lists.val.items else None
         network.load_trained_state(trainer.finished_weights() if best is None else best)
         if best is not None and trainer.best_step == 0:
@@ -154,12 +154,12 @@ def _cache_frames(
             check_failed(
                 [*lists.uncaptioned, *filled.failed],
                 num_videos=len(lists.items) + len(lists.uncaptioned),
-                max_failed=config.data.max_failed,
+                max_failed_fraction=config.data.max_failed_fraction,
                 report=Path(str(config.output)) / "failed.tsv",
             )
         return filled
 
-    return frames.cache.videos(processes.from_first(fill).contents)
+    return frames.cache.videos(processes.broadcast_from_rank0(fill).contents)
 
 
 def _prepare_texts(
@@ -186,7 +186,7 @@ def _prepare_texts(
             if captions and not stop:
                 features.fill(captions, stop=stop, max_tokens=max_tokens)
 
-    processes.from_first(fill)
+    processes.broadcast_from_rank0(fill)
     return features
 
 
@@ -215,12 +215,12 @@ def _make_trainer(
         collection.sources,
         text=prepare_texts(sentences, max_tokens=config.data.max_tokens),
         sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
-        frames_each=loop.frames_each,
+        frames_per_video=loop.frames_per_video,
         flip=loop.flip,
         seed=loop.seed,
     )
     validation = None
-    if lists.val.items and processes.is_first:
+    if lists.val.items and processes.is_main_process:
         val = assemble(lists.val.items, cached)
         if not val.videos:
             raise ValueError(f"data.val={config.data.val}: none of its videos can be decoded")
@@ -253,7 +253,7 @@ def _make_trainer(
             chunk_size=loop.chunk_size,
             warmup_steps=optimizer.warmup_steps,
             max_grad_norm=optimizer.max_grad_norm,
-            keep_start=optimizer.keep_start,
+            wise_ft_alpha=optimizer.wise_ft_alpha,
             seed=loop.seed,
             eval_every=loop.eval_every,
             save_every_seconds=loop.save_every_seconds,
@@ -287,10 +287,12 @@ def _training_precision(config: TrainConfig, device: torch.device) -> torch.dtyp
 def _run(trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequest) -> bool:
     """Runs to the end or to a stop, and draws the curves."""
     step = trainer.state.step
-    if step and processes.is_first:
+    if step and processes.is_main_process:
         logger.warning("going on after step %d of %d", step, trainer.num_steps)
-    progress = StepProgress(num_steps=trainer.num_steps, first_step=step, show=processes.is_first)
-    folder = output / "tensorboard" if processes.is_first else None
+    progress = StepProgress(
+        num_steps=trainer.num_steps, first_step=step, show=processes.is_main_process
+    )
+    folder = output / "tensorboard" if processes.is_main_process else None
     try:
         with EventLog(folder) as log:
             for record in trainer.state.history:  # the events are written anew
@@ -298,20 +300,20 @@ def _run(trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequ
             finished = trainer.run(stop=stop, log=log, progress=progress)
     finally:
         progress.close()
-    if processes.is_first:
+    if processes.is_main_process:
         try:
             draw_curves(trainer.state.history, output / "curves.png")
         except ImportError:
             logger.warning("no curves are drawn: pip install 'reelseek[train]'")
-        print(summary(trainer.state, trainer.num_steps, progress.wait_share), file=sys.stderr)
+        print(summary(trainer.state, trainer.num_steps, progress.wait_fraction), file=sys.stderr)
     return finished
 
 
-def summary(state: RunState, num_steps: int, wait_share: float) -> str:
+def summary(state: RunState, num_steps: int, wait_fraction: float) -> str:
     """A run in a few lines for a person."""
     losses = [record["train/loss"] for record in state.history if "train/loss" in record]
     evaluated = [record for record in state.history if "val/t2v/R@1" in record]
-    lines = [f"{state.step} of {num_steps} steps; {wait_share:.1%} of the time waiting for data"]
+    lines = [f"{state.step} of {num_steps} steps; {wait_fraction:.1%} of the time waiting for data"]
     if losses:
         lines.append(f"loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
     if evaluated:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from indexing.progress import progress_bar
-from indexing.stopping import StopRequest
-from text import trimmed
+from indexing.shutdown import StopRequest
+from text import strip_padding
 from training.network import Network
 from training.row_store import NamedRows, PartWriter, RowStore
 from training.towers import trunk_fingerprint
@@ -51,20 +51,20 @@ class TextFeatures:
         tokens = tokenize(sentences, self._model, max_tokens)
         with self._store.locked():
             names = _names(tokens)
-            wanted = {name: n for n, name in enumerate(names) if name not in self._store}
-            numbers = torch.tensor(list(wanted.values()), dtype=torch.int64)
+            missing = {name: n for n, name in enumerate(names) if name not in self._store}
+            numbers = torch.tensor(list(missing.values()), dtype=torch.int64)
             writer = PartWriter(self._store)
             progress = progress_bar(
                 total=len(numbers), desc="reading captions", unit="caption", disable=not show
             )
             with progress:
-                for places, features in compute_features(
+                for indices, features in compute_features(
                     tokens[numbers], self._trunk, self._model.clip, device=self._device
                 ):
                     rows = features.numpy()
-                    for place, row in zip(places.tolist(), rows, strict=True):
-                        writer.add(NamedRows(names[numbers[place]], row[None]))
-                    progress.update(len(places))
+                    for index, row in zip(indices.tolist(), rows, strict=True):
+                        writer.add(NamedRows(names[numbers[index]], row[None]))
+                    progress.update(len(indices))
                     if stop:
                         break
             writer.flush()
@@ -98,9 +98,9 @@ def prepare_texts(
     if network.text.plan.trunk_trains:
         return tokens
     features: list[Any] = [None] * len(tokens)
-    for places, part in compute_features(tokens, network.text.trunk, model.clip, device=device):
-        for place, row in zip(places.tolist(), part, strict=True):
-            features[place] = row
+    for indices, part in compute_features(tokens, network.text.trunk, model.clip, device=device):
+        for index, row in zip(indices.tolist(), part, strict=True):
+            features[index] = row
     return torch.stack(features)
 
 
@@ -109,12 +109,12 @@ def compute_features(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yields places in `tokens` and the trunk's features of these, `(n, F)` float32 on the CPU."""
     order = (tokens != 0).sum(dim=1).argsort()  # of about equal length together: less padding
-    for places in order.split(_BATCH_SENTENCES) if len(order) else ():
+    for indices in order.split(_BATCH_SENTENCES) if len(order) else ():
         with torch.inference_mode():
-            output = trunk(trimmed(tokens[places], clip).to(device))
+            output = trunk(strip_padding(tokens[indices], clip).to(device))
             output = output[0] if isinstance(output, tuple) else output
             features = output.float().cpu()
-        yield places, features.clone()
+        yield indices, features.clone()
 
 
 def tokenize(sentences: Sequence[str], model: DualEncoder, max_tokens: int = 0) -> torch.Tensor:
@@ -126,7 +126,7 @@ def tokenize(sentences: Sequence[str], model: DualEncoder, max_tokens: int = 0) 
     ]
     # Only some towers read less than their whole context.
     padded = torch.nn.functional.pad(torch.cat(parts), (0, model.context_length - length))
-    return trimmed(padded, model.clip)
+    return strip_padding(padded, model.clip)
 
 
 def _names(tokens: torch.Tensor) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from indexing.stopping import StopRequest
+from indexing.shutdown import StopRequest
 from training import grad_cache
 from training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
 from training.checkpoints import Checkpoints, RunState
@@ -41,7 +41,7 @@ class LoopSettings:
     chunk_size: int
     warmup_steps: int
     max_grad_norm: float
-    keep_start: float
+    wise_ft_alpha: float
     seed: int
     eval_every: int
     save_every_seconds: float
@@ -130,14 +130,14 @@ class Trainer:
             self.state.history.append(record)
             log.add(record)
             progress.step(record)
-            stopping = self._processes.any(bool(stop))
-            if not stopping:
+            is_stopping = self._processes.any(bool(stop))
+            if not is_stopping:
                 self._validate_if_due(log, progress)
             is_epochs_end = self.state.step % self.steps_each == 0
             is_due = time.monotonic() - self._saved_at >= self._settings.save_every_seconds
-            if stopping or is_due or is_epochs_end:
+            if is_stopping or is_due or is_epochs_end:
                 self._save()
-            if stopping:
+            if is_stopping:
                 return False
         return True
 
@@ -156,9 +156,9 @@ class Trainer:
 
         The interpolation is WiSE-FT's (Wortsman et al. 2022, section 3).
         """
-        share = self._settings.keep_start
+        fraction = self._settings.wise_ft_alpha
         return {
-            name: part + share * (self._start[name] - part) if share else part.clone()
+            name: part + fraction * (self._start[name] - part) if fraction else part.clone()
             for name, part in self.network.trained_state().items()
         }
 
@@ -175,7 +175,7 @@ class Trainer:
     def _step(self, batches: list[Batch]) -> Record:
         """One optimizer step; nothing changes where a loss is not finite."""
         settings, step = self._settings, self.state.step
-        share = set_learning_rates(
+        fraction = set_learning_rates(
             self._optimizer,
             step=step,
             num_steps=self.num_steps,
@@ -218,7 +218,7 @@ class Trainer:
             "train/loss": total,
             "train/grad_norm": norm,
             "train/logit_scale": self.network.logit_scale.exp().item(),
-            "train/lr_share": share,
+            "train/lr_share": fraction,
         }
 
     def _autocast(self) -> AbstractContextManager:
@@ -237,18 +237,18 @@ class Trainer:
         videos = [self._dataset.videos[number] for number in sorted(set(ids.tolist()))]
         broken = [video for video in videos if not np.isfinite(video.frames).all()]
         names = [video.key for video in broken or videos]
-        epoch, place = divmod(self.state.step, self.steps_each)
+        epoch, batch_index = divmod(self.state.step, self.steps_each)
         cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
         return (
             f"the {what} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
-            f"{place + 1} in it): {cause}: {len(names)} videos of the batch: "
+            f"{batch_index + 1} in it): {cause}: {len(names)} videos of the batch: "
             f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         )
 
     def _validate_if_due(self, log: EventLog, progress: StepProgress) -> bool:
         """Before the first step, and after epochs; not again where a run goes on after it.
         Returns whether it was due."""
-        if self._validation is None or not self._processes.is_first:
+        if self._validation is None or not self._processes.is_main_process:
             return False
         epoch, inside = divmod(self.state.step, self.steps_each)
         is_due = epoch % self._settings.eval_every == 0 or self.state.step == self.num_steps
@@ -273,7 +273,7 @@ class Trainer:
             self._checkpoints.save_best({name: part.cpu() for name, part in finished.items()})
 
     def _save(self) -> None:
-        if self._processes.is_first:
+        if self._processes.is_main_process:
             self.state.weights = self.network.trained_state()
             self.state.optimizer = self._optimizer.state_dict()
             self.state.options = self._options

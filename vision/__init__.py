@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vision.model_folder import save_model
     from vision.model_names import ModelUnavailableError, check_model_name, embedding_dim_of
     from vision.pooling import POOLING_KINDS, Pooling, make_pooling, mean_pool
-    from vision.preprocessing import FullPicture, Preprocessing
+    from vision.preprocessing import Preprocessing, UncroppedFrame
     from vision.sampling import (
         IntervalSampler,
         KeyFrameSampler,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         Sampler,
         Samples,
         UniformSampler,
+        frame_indices_at,
         frames_in_span,
-        frames_on_screen,
         segment_spans,
     )
     from vision.scenes import DEFAULT_SPREAD, cut_scenes, frame_spread, scene_spans
@@ -53,7 +53,6 @@ __all__ = [
     "FrameEncoder",
     "FrameSettings",
     "Frames",
-    "FullPicture",
     "IntervalSampler",
     "KeyFrameSampler",
     "ModelSpec",
@@ -66,6 +65,7 @@ __all__ = [
     "Samples",
     "ShotSampler",
     "Timeline",
+    "UncroppedFrame",
     "UniformSampler",
     "VideoDecodeError",
     "VideoEnd",
@@ -77,9 +77,9 @@ __all__ = [
     "cut_scenes",
     "default_cache_folder",
     "embedding_dim_of",
+    "frame_indices_at",
     "frame_spread",
     "frames_in_span",
-    "frames_on_screen",
     "iter_frames",
     "load_model",
     "make_pooling",
@@ -103,7 +103,7 @@ _MODULES = {
     "FrameEncoder": "encoding",
     "FrameSettings": "frames",
     "Frames": "frames",
-    "FullPicture": "preprocessing",
+    "UncroppedFrame": "preprocessing",
     "IMAGE_SUFFIXES": "suffixes",
     "IntervalSampler": "sampling",
     "KeyFrameSampler": "sampling",
@@ -132,7 +132,7 @@ _MODULES = {
     "embedding_dim_of": "model_names",
     "frame_spread": "scenes",
     "frames_in_span": "sampling",
-    "frames_on_screen": "sampling",
+    "frame_indices_at": "sampling",
     "iter_frames": "frames",
     "load_model": "model",
     "make_pooling": "pooling",

@@ -64,13 +64,13 @@ def decode(
     container: InputContainer,
     stream: VideoStream,
     *,
-    wanted: Collection[int] | None = None,
+    needed_pts: Collection[int] | None = None,
     packet_sizes: Mapping[int, int] | None = None,
 ) -> Iterator[VideoFrame]:
     """The frames from where the container stands; damaged packets are passed over.
 
     Args:
-        wanted: presentation times, in the stream's units. Where the codec allows, other frames
+        needed_pts: presentation times, in the stream's units. Where the codec allows, other frames
             are not decoded unless those are predicted from them.
         packet_sizes: by presentation time, as read from the file's start: what a seek is held
             against, where a container stores few times, and FFmpeg counts on from where it is.
@@ -79,15 +79,15 @@ def decode(
         StrayTimesError: a packet is not the one that has its time.
     """
     context = stream.codec_context
-    may_skip = wanted is not None and context.name in _SKIPPING_CODECS
+    may_skip = needed_pts is not None and context.name in _SKIPPING_CODECS
     flushed = False
     for packet in packets(container, stream):
         if packet_sizes is not None and packet.size and _is_stray(packet, packet_sizes):
             raise StrayTimesError
         if may_skip:
-            assert wanted is not None
+            assert needed_pts is not None
             # One without a time may be the second field of a wanted frame.
-            skips = packet.pts is not None and packet.pts not in wanted
+            skips = packet.pts is not None and packet.pts not in needed_pts
             context.skip_frame = "NONREF" if skips else "DEFAULT"
         flushed = not packet.size
         yield from _frames_of(packet.decode)

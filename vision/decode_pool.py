@@ -37,12 +37,12 @@ class WorkerLimits:
             first frame, for which some files must be decoded from end to end, half a second more
             for each MB.
         memory_bytes: resident; at least 1 GB, since the libraries alone take half of one.
-        videos_each: a worker is replaced after as many, since decoders leak; at least 1.
+        max_videos_per_worker: a worker is replaced after as many, since decoders leak; at least 1.
     """
 
     timeout_seconds: float = 120.0
     memory_bytes: int = 2 << 30
-    videos_each: int = 200
+    max_videos_per_worker: int = 200
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class DecodePool:
         """Gives a job to a worker that is idle and neither old nor dead, or to a new one."""
         worker = self._idle.pop() if self._idle else None
         if worker is not None and (
-            worker.num_videos >= self._limits.videos_each or not worker.is_alive()
+            worker.num_videos >= self._limits.max_videos_per_worker or not worker.is_alive()
         ):
             worker.kill()
             worker = None
@@ -190,7 +190,7 @@ class DecodePool:
         try:
             item = worker.receive()
         except (EOFError, OSError):
-            return self._replace(worker, job, because=worker.how_it_died())
+            return self._replace(worker, job, because=worker.exit_reason())
         if isinstance(item, StillReading):
             return None
         if isinstance(item, FileSize):
@@ -227,7 +227,7 @@ class DecodePool:
         patience = self._limits.timeout_seconds
         if not job.decoder:
             patience += _SECONDS_A_BYTE * job.size_bytes
-        if worker.silent_seconds() > patience:
+        if worker.idle_seconds() > patience:
             if not job.is_admitted:
                 self._discard(worker, job)
                 return FailedVideo(

@@ -130,7 +130,7 @@ class DecodeWorker:
         self._heard_at = time.monotonic()
         return item
 
-    def silent_seconds(self) -> float:
+    def idle_seconds(self) -> float:
         """Since it was last heard; 0 where something waits to be received, since then the silence
         is this process's."""
         return 0.0 if self.connection.poll() else time.monotonic() - self._heard_at
@@ -145,7 +145,7 @@ class DecodeWorker:
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
-    def how_it_died(self) -> str:
+    def exit_reason(self) -> str:
         self._process.join(timeout=_KILL_SECONDS)
         code = self._process.exitcode
         if code is not None and code < 0:
@@ -213,7 +213,7 @@ def _work(
     connection: Connection, settings: FrameSettings, openers: ReaderOpeners, memory_bytes: int
 ) -> None:
     """A worker's life: requests in, frames out, until the pipe is closed."""
-    be_a_worker(memory_bytes)
+    init_worker(memory_bytes)
     while True:
         try:
             request = connection.recv()
@@ -282,7 +282,7 @@ def _decode(
         connection.send(UnexpectedError(f"{type(error).__name__}: {error}"[:200]))
 
 
-def be_a_worker(memory_bytes: int) -> None:
+def init_worker(memory_bytes: int) -> None:
     """One thread; deaf to what the parent is to hear; silent; gone with the parent."""
     for number in (signal.SIGINT, *_PARENTS_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
@@ -308,8 +308,8 @@ def be_a_worker(memory_bytes: int) -> None:
         death_signal_option = 1  # PR_SET_PDEATHSIG: of the server, which ends with the parent
         ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
         # A second bound, for what swells faster than it is looked after.
-        most = psutil.Process().memory_info().rss + 2 * memory_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        max_bytes = psutil.Process().memory_info().rss + 2 * memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from vision.container import decode, open_container, packets
 from vision.errors import MAX_DURATION_SECONDS
 from vision.key_frames import starts_afresh
 
-_HIDDEN_SHARE = 0.12  # of the packets of a whole video that may show nothing of their own
+_HIDDEN_FRACTION = 0.12  # of the packets of a whole video that may show nothing of their own
 _UNKNOWN_RATE = Fraction(25)  # of a stream that states neither times nor a rate
 
 
@@ -143,7 +143,7 @@ def list_decoded(path: Path) -> FrameList:
         seconds_a_key=float(unit),
         frame_seconds=float(frame_seconds),
         packet_sizes={pts: size for pts, size, _ in listed if pts is not None},
-        num_lost=num_lost if num_lost > _HIDDEN_SHARE * num_packets else 0,
+        num_lost=num_lost if num_lost > _HIDDEN_FRACTION * num_packets else 0,
         only_damaged=only_damaged,
     )
 

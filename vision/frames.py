@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vision.capture_date import CaptureDate, read_capture_date
 from vision.decoding import OpenReader, VideoReader, reader_openers
 from vision.errors import UnsuitableDecoderError, VideoDecodeError
-from vision.preprocessing import FullPicture, Preprocessing
+from vision.preprocessing import Preprocessing, UncroppedFrame
 from vision.sampling import ROUNDING_SECONDS, Sampler, Samples
 
 _CHUNK_FRAMES = 32
@@ -27,13 +27,13 @@ class FrameSettings:
     Attributes:
         sampler: chooses the frames.
         preprocessing: of the model; or the whole picture.
-        skip_similar: a frame is not encoded anew that differs from the last one that was by less
+        dedup_threshold: a frame is not encoded anew that differs from the last one that was by less
             than this in each cell of a 16 x 16 grid, in levels of 0 to 255; 0 encodes all.
     """
 
     sampler: Sampler
-    preprocessing: Preprocessing | FullPicture
-    skip_similar: float = 0.0
+    preprocessing: Preprocessing | UncroppedFrame
+    dedup_threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,27 +133,27 @@ def _read(
     samples = sampler(reader)
     chunks.shot_spans = samples.shot_spans
     after = reader.times_seconds[samples.frame_indices] > chunks.last_seconds + ROUNDING_SECONDS
-    wanted = samples.frame_indices[after].tolist()
+    requested = samples.frame_indices[after].tolist()
     resize = chunks.settings.preprocessing.resize
     previous: torch.Tensor | None = None
-    num_missing = place = 0
-    for index, frame in reader.frames(wanted, resize):
+    num_missing = position = 0
+    for index, frame in reader.frames(requested, resize):
         if not reader.knows_times:
             # A decoder that repeats frames where it cannot decode, or a picture that stands still.
             if previous is not None and torch.equal(previous, frame):
                 continue
             previous = frame
-        gap = wanted.index(index, place) - place
+        gap = requested.index(index, position) - position
         if gap and not accepts_gaps:
             raise UnsuitableDecoderError("frames that were asked for cannot be decoded")
         num_missing += gap
-        place += gap + 1
+        position += gap + 1
         if not chunks.has_size_of(frame):
             yield chunks.take()
         chunks.add(frame, float(reader.times_seconds[index]), reader)
         if chunks.is_full:
             yield chunks.take()
-    num_missing += len(wanted) - place
+    num_missing += len(requested) - position
     if num_missing and not accepts_gaps:
         raise UnsuitableDecoderError("frames that were asked for cannot be decoded")
     if chunks.last_reader is None and not chunks.num_rows:
@@ -220,11 +220,11 @@ class _Chunks:
 
     def _is_similar(self, frame: torch.Tensor) -> bool:
         """Whether a frame is as good as the last one that is to be encoded."""
-        if not self.settings.skip_similar:
+        if not self.settings.dedup_threshold:
             return False
         grid = F.adaptive_avg_pool2d(frame.float(), _GRID)
         is_similar = self._grid is not None and bool(
-            (grid - self._grid).abs().max() < self.settings.skip_similar
+            (grid - self._grid).abs().max() < self.settings.dedup_threshold
         )
         if not is_similar:
             self._grid = grid

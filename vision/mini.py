@@ -175,8 +175,8 @@ def _load_transformer(transformer: torch.nn.Module, weights_path: Path) -> None:
     from safetensors.torch import load_file
 
     weights = load_file(weights_path)
-    wanted = transformer.state_dict().keys()
-    transformer.load_state_dict({name: weights[name] for name in wanted})
+    names = transformer.state_dict().keys()
+    transformer.load_state_dict({name: weights[name] for name in names})
 
 
 def _align(model: Any, folder: Path, *, classifier: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 from torchvision.transforms.v2 import functional as TF
 
 _ALMOST_SQUARE = 0.02  # a pixel's width and height may differ by this share
-_MOST_STRETCHED = 8  # beyond this, a pixel's stated shape is damage
+_MAX_PIXEL_ASPECT = 8  # beyond this, a pixel's stated shape is damage
 
 
 def turn(
@@ -71,7 +71,7 @@ def display_matrix(frame: VideoFrame) -> np.ndarray | None:
 def has_square_pixels(pixel_aspect: Fraction | None) -> bool:
     """Whether a pixel's width by its height is to be taken as 1."""
     aspect = float(pixel_aspect or 1)
-    is_sane = 1 / _MOST_STRETCHED <= aspect <= _MOST_STRETCHED
+    is_sane = 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT
     return not is_sane or abs(aspect - 1) <= _ALMOST_SQUARE
 
 

@@ -111,7 +111,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class FullPicture:
+class UncroppedFrame:
     """The whole picture, with square pixels, for those who read it: smaller only if it is large.
 
     Attributes:

@@ -48,7 +48,7 @@ class PyAVReader:
         self.num_lost_frames = self._list.num_lost
         self._reformatter = VideoReformatter()  # a new one for each frame is six times slower
         self._can_seek = self._list.has_times
-        self._wanted: set[int] = set()
+        self._needed_pts: set[int] = set()
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._position = _NEVER  # frames with lower keys have gone by
 
@@ -57,7 +57,7 @@ class PyAVReader:
     ) -> Iterator[tuple[int, torch.Tensor]]:
         indices = sorted(set(frame_indices))
         keys = self._list.keys[indices].tolist()
-        self._wanted = set(keys)
+        self._needed_pts = set(keys)
         self._position = _NEVER  # what was decoded ahead may lack frames that are wanted now
         for index, key in zip(indices, keys, strict=True):
             frame = self._find(key)
@@ -68,12 +68,12 @@ class PyAVReader:
         """Decodes until this frame comes, from an ever earlier place where decoding began too late
         for it; None where it does not come, or only damaged."""
         is_damaged = False
-        for place in self._places_before(key):
-            if place == _START and is_damaged:
+        for start_pts in self._start_pts_before(key):
+            if start_pts == _START and is_damaged:
                 break
             try:
-                if place is not None:
-                    self._go_to(place)
+                if start_pts is not None:
+                    self._go_to(start_pts)
                 frame, has_come_past = self._decode_until(key)
             except StrayTimesError:
                 self._can_seek = False
@@ -98,7 +98,7 @@ class PyAVReader:
         self._position = _NEVER
         return None, has_come_past
 
-    def _places_before(self, key: int) -> Iterator[int | None]:
+    def _start_pts_before(self, key: int) -> Iterator[int | None]:
         """Where decoding may begin to reach a frame: None is where it stands, others are times to
         seek."""
         is_ahead = self._position <= key
@@ -114,8 +114,8 @@ class PyAVReader:
         yield from reversed(points)
         yield _START
 
-    def _go_to(self, place: int) -> None:
-        has_sought = place != _START and self._seek(place)
+    def _go_to(self, start_pts: int) -> None:
+        has_sought = start_pts != _START and self._seek(start_pts)
         if not has_sought:
             self._container.close()
             self._container, self._stream = open_container(self._path)
@@ -135,7 +135,7 @@ class PyAVReader:
             yield from enumerate(decode(self._container, self._stream))
             return
         frames = decode(
-            self._container, self._stream, wanted=self._wanted, packet_sizes=packet_sizes
+            self._container, self._stream, needed_pts=self._needed_pts, packet_sizes=packet_sizes
         )
         for frame in frames:
             if frame.pts is not None:

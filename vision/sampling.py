@@ -48,7 +48,7 @@ class UniformSampler:
 
     def __call__(self, video: Timeline) -> Samples:
         middles = (np.arange(self.num_frames) + 0.5) * video.duration_seconds / self.num_frames
-        return Samples(frames_on_screen(video.times_seconds, middles))
+        return Samples(frame_indices_at(video.times_seconds, middles))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class IntervalSampler:
         if not self.min_frames <= num_frames <= self.max_frames:
             return UniformSampler(min(max(num_frames, self.min_frames), self.max_frames))(video)
         middles = (np.arange(num_frames) + 0.5) * self.every_seconds
-        return Samples(frames_on_screen(video.times_seconds, middles))
+        return Samples(frame_indices_at(video.times_seconds, middles))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class KeyFrameSampler:
         found = np.flatnonzero(video.is_key_frame)
         if not len(found):
             found = np.zeros(1, dtype=np.int64)
-        return Samples(thin_out(found, self.max_frames))
+        return Samples(subsample(found, self.max_frames))
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,14 @@ class MomentSampler:
             raise ValueError("moments_seconds is empty: must name at least one moment")
 
     def __call__(self, video: Timeline) -> Samples:
-        return Samples(frames_on_screen(video.times_seconds, np.array(self.moments_seconds)))
+        return Samples(frame_indices_at(video.times_seconds, np.array(self.moments_seconds)))
 
 
-def thin_out(values: np.ndarray, most: int) -> np.ndarray:
+def subsample(values: np.ndarray, max_num: int) -> np.ndarray:
     """At most that many of the values, evenly spread over their places."""
-    if len(values) <= most:
+    if len(values) <= max_num:
         return values
-    return values[((np.arange(most) + 0.5) * len(values) / most).astype(np.int64)]
+    return values[((np.arange(max_num) + 0.5) * len(values) / max_num).astype(np.int64)]
 
 
 def segment_spans(
@@ -152,7 +152,7 @@ def frames_in_span(
     return np.array([np.abs(times_seconds - middle).argmin()])
 
 
-def frames_on_screen(times_seconds: np.ndarray, moments_seconds: np.ndarray) -> np.ndarray:
+def frame_indices_at(times_seconds: np.ndarray, moments_seconds: np.ndarray) -> np.ndarray:
     """The index of the last frame that starts at or before each moment, without repeats."""
     moments = moments_seconds + ROUNDING_SECONDS
     shown = np.searchsorted(times_seconds, moments, side="right") - 1

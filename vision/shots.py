@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vision.decoding import VideoReader
-from vision.sampling import Samples, frames_on_screen, thin_out
+from vision.sampling import Samples, frame_indices_at, subsample
 
 _LOOKED_AT_PIXELS = 256  # of a frame's longer side: enough to see a cut
 
@@ -20,7 +20,7 @@ class ShotSampler:
     All frames are decoded to find the cuts.
 
     Args:
-        frames_a_shot: at least 1.
+        frames_per_shot: at least 1.
         min_seconds: no shot is shorter, the last one apart.
         max_seconds: a longer shot is divided into equal parts.
         max_frames: of a video; evenly thinned out.
@@ -29,15 +29,15 @@ class ShotSampler:
         ValueError: a number is out of range, or PySceneDetect is not installed.
     """
 
-    frames_a_shot: int = 3
+    frames_per_shot: int = 3
     min_seconds: float = 1.0
     max_seconds: float = 8.0
     max_frames: int = 100_000
 
     def __post_init__(self) -> None:
-        if self.frames_a_shot < 1 or self.max_frames < 1:
+        if self.frames_per_shot < 1 or self.max_frames < 1:
             raise ValueError(
-                f"frames_a_shot is {self.frames_a_shot} and max_frames {self.max_frames}: "
+                f"frames_per_shot is {self.frames_per_shot} and max_frames {self.max_frames}: "
                 "must be at least 1"
             )
         if not 0 <= self.min_seconds < self.max_seconds:
@@ -51,10 +51,10 @@ class ShotSampler:
     def __call__(self, video: VideoReader) -> Samples:
         cuts = find_cuts(video, min_seconds=self.min_seconds)
         spans = shot_spans(cuts, video.duration_seconds, max_seconds=self.max_seconds)
-        parts = (np.arange(self.frames_a_shot) + 0.5) / self.frames_a_shot
-        moments = spans[:, :1] + parts * (spans[:, 1:] - spans[:, :1])  # (S, frames_a_shot)
-        chosen = frames_on_screen(video.times_seconds, moments.ravel())
-        return Samples(thin_out(chosen, self.max_frames), spans)
+        parts = (np.arange(self.frames_per_shot) + 0.5) / self.frames_per_shot
+        moments = spans[:, :1] + parts * (spans[:, 1:] - spans[:, :1])  # (S, frames_per_shot)
+        chosen = frame_indices_at(video.times_seconds, moments.ravel())
+        return Samples(subsample(chosen, self.max_frames), spans)
 
 
 def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
@@ -68,17 +68,17 @@ def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
     detector = AdaptiveDetector(min_scene_len=max(1, round(min_seconds * fps)))
     cuts = []
     last = None
-    for index, frame in video.frames(range(num_frames), _thin_out_pixels):
-        picture = frame.flip(0).permute(1, 2, 0)  # (h, w, 3), BGR
-        if last is not None and last != picture.shape:
+    for index, frame in video.frames(range(num_frames), _subsample_pixels):
+        image = frame.flip(0).permute(1, 2, 0)  # (h, w, 3), BGR
+        if last is not None and last != image.shape:
             break  # the detector compares frames of one size
-        last = picture.shape
-        found = detector.process_frame(FrameTimecode(index, fps), picture.contiguous().numpy())
+        last = image.shape
+        found = detector.process_frame(FrameTimecode(index, fps), image.contiguous().numpy())
         cuts += [video.times_seconds[timecode.frame_num] for timecode in found]
     return np.array(cuts, dtype=np.float64)
 
 
-def _thin_out_pixels(frame: torch.Tensor, _: float) -> torch.Tensor:
+def _subsample_pixels(frame: torch.Tensor, _: float) -> torch.Tensor:
     step = max(1, max(frame.shape[1:]) // _LOOKED_AT_PIXELS)
     return frame[:, ::step, ::step]
 

@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vision.container import packets
-from vision.decode_worker import be_a_worker, kill_worker, start_worker
+from vision.decode_worker import init_worker, kill_worker, start_worker
 from vision.errors import MAX_DURATION_SECONDS, VideoDecodeError
 
 SAMPLE_RATE = 16_000
@@ -77,7 +77,7 @@ def iter_sound(path: str | Path, *, timeout_seconds: float = 120.0) -> Iterator[
 
 def _work(connection: Connection, path: Path) -> None:
     """The worker's life: sounds, and None at the end; or the reason why there are none."""
-    be_a_worker(_MEMORY_BYTES)
+    init_worker(_MEMORY_BYTES)
     try:
         for sound in decode_sound(path):
             connection.send(sound)

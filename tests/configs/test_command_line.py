@@ -36,13 +36,12 @@ NEEDED_BY_TOOLS = {
     "status": ["index=i"],
     "verify": ["index=i"],
     "repair": ["index=i"],
-    "migrate": ["index=i"],
     "delete": ["index=i", "keys=[k]"],
     "merge": ["index=i", "sources=[s]"],
     "export": ["index=i", "output=o"],
     "enrich": ["index=i", "ocr=true"],
     "ranker": ["index=i", "judgements=j", "output=o"],
-    "interaction": ["index=i", "output=o"],
+    "token_matching": ["index=i", "output=o"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -255,13 +254,12 @@ def test_every_yaml_becomes_objects(file):
             "status": schema.StatusConfig,
             "verify": schema.VerifyConfig,
             "repair": schema.RepairConfig,
-            "migrate": schema.MigrateConfig,
             "delete": schema.DeleteConfig,
             "merge": schema.MergeConfig,
             "export": schema.ExportConfig,
             "enrich": schema.EnrichConfig,
             "ranker": schema.RankerConfig,
-            "interaction": schema.InteractionConfig,
+            "token_matching": schema.TokenMatchingConfig,
         }
         assert isinstance(config_object(name), types[name])
 
@@ -286,16 +284,20 @@ def test_every_yaml_becomes_objects(file):
         ("index", "segments.seconds=-1", ["segments.seconds=-1.0", "more than 0"]),
         ("index", "segments.overlap_seconds=4", ["overlap_seconds=4.0", "segments.seconds (4.0)"]),
         ("train", "sampling.num_frames=0", ["sampling.num_frames=0", "at least 1"]),
-        ("index", "sampling.skip_similar=-1", ["sampling.skip_similar=-1.0", "0 to 255"]),
-        ("index", "sampling.skip_similar=256", ["sampling.skip_similar=256.0", "0 to 255"]),
-        ("train", "sampling.skip_similar=nan", ["sampling.skip_similar=nan", "0 to 255"]),
+        ("index", "sampling.dedup_threshold=-1", ["sampling.dedup_threshold=-1.0", "0 to 255"]),
+        ("index", "sampling.dedup_threshold=256", ["sampling.dedup_threshold=256.0", "0 to 255"]),
+        ("train", "sampling.dedup_threshold=nan", ["sampling.dedup_threshold=nan", "0 to 255"]),
         ("index", "decoding.decoder=ffmpeg", ["decoder=ffmpeg", "decord, pyav"]),
         ("index", "decoding.workers=-1", ["decoding.workers=-1", "0 or more"]),
         ("index", "decoding.workers=two", ["decoding.workers=two: must be a whole number"]),
         ("index", "decoding.timeout_seconds=0", ["decoding.timeout_seconds=0.0", "more than 0"]),
         ("train", "decoding.timeout_seconds=nan", ["decoding.timeout_seconds=nan", "more than 0"]),
         ("index", "decoding.memory_gb=0.9", ["decoding.memory_gb=0.9", "at least 1"]),
-        ("index", "decoding.videos_each=0", ["decoding.videos_each=0", "at least 1"]),
+        (
+            "index",
+            "decoding.max_videos_per_worker=0",
+            ["decoding.max_videos_per_worker=0", "at least 1"],
+        ),
         ("train", "eval_only=false", ["eval_only=true"]),
         ("enrich", "ocr=false", ["ocr=true, speech=true or both"]),
         ("enrich", "ocr_every_seconds=0", ["ocr_every_seconds=0.0", "above 0"]),
@@ -317,7 +319,7 @@ def test_wrong_value_is_named_in_one_line(config_name, argument, parts):
     ("arguments", "parts"),
     [
         (["sampling=keyframes", "sampling.max_frames=0"], ["sampling.max_frames=0", "at least 1"]),
-        (["sampling=shots", "sampling.frames_a_shot=0"], ["frames_a_shot=0", "at least 1"]),
+        (["sampling=shots", "sampling.frames_per_shot=0"], ["frames_per_shot=0", "at least 1"]),
         (["sampling=shots", "sampling.min_seconds=-1"], ["min_seconds=-1.0", "0 or more"]),
         (["sampling=shots", "sampling.max_seconds=1"], ["max_seconds=1.0", "min_seconds (1.0)"]),
         (["sampling=shots", "sampling.max_seconds=nan"], ["max_seconds=nan", "min_seconds (1.0)"]),
@@ -343,19 +345,19 @@ def test_ways_to_sample_take_their_options(config_name):
     )
     chosen = sampling(
         "sampling=shots",
-        "sampling.frames_a_shot=2",
+        "sampling.frames_per_shot=2",
         "sampling.min_seconds=0",
         "sampling.max_seconds=inf",
-        "sampling.skip_similar=12.5",
+        "sampling.dedup_threshold=12.5",
     )
     assert chosen == schema.ShotSampling(
-        frames_a_shot=2,
+        frames_per_shot=2,
         min_seconds=0.0,
         max_seconds=float("inf"),
         max_frames=20_000,
-        skip_similar=12.5,
+        dedup_threshold=12.5,
     )
-    assert sampling("sampling=uniform", "sampling.skip_similar=255").skip_similar == 255.0
+    assert sampling("sampling=uniform", "sampling.dedup_threshold=255").dedup_threshold == 255.0
 
 
 def test_sampling_that_was_kept_before_there_was_more_to_it_is_read():
@@ -381,14 +383,14 @@ def test_decoding_takes_its_options(config_name):
         "decoding.workers=3",
         "decoding.timeout_seconds=0.5",
         "decoding.memory_gb=1.0",
-        "decoding.videos_each=1",
+        "decoding.max_videos_per_worker=1",
     ).decoding
     assert decoding == schema.DecodingConfig(
         decoder=schema.Decoder.decord,
         workers=3,
         timeout_seconds=0.5,
         memory_gb=1.0,
-        videos_each=1,
+        max_videos_per_worker=1,
     )
 
 
@@ -405,23 +407,23 @@ def test_pool_is_made_of_what_was_configured(monkeypatch, decoder, order):
     config = config_object(
         "index",
         "sampling=keyframes",
-        "sampling.skip_similar=3",
+        "sampling.dedup_threshold=3",
         f"decoding.decoder={decoder}",
         "decoding.workers=2",
         "decoding.timeout_seconds=9",
         "decoding.memory_gb=1.5",
-        "decoding.videos_each=5",
+        "decoding.max_videos_per_worker=5",
     )
     preprocessing = vision.Preprocessing(size=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
     config.decoding.pool(config.sampling, preprocessing)
     (((settings,), options),) = made
     assert settings == vision.FrameSettings(
-        vision.KeyFrameSampler(20_000), preprocessing, skip_similar=3.0
+        vision.KeyFrameSampler(20_000), preprocessing, dedup_threshold=3.0
     )
     assert tuple(options["decoders"]) == order
     assert options["num_workers"] == 2
     assert options["limits"] == vision.WorkerLimits(
-        timeout_seconds=9.0, memory_bytes=1536 << 20, videos_each=5
+        timeout_seconds=9.0, memory_bytes=1536 << 20, max_videos_per_worker=5
     )
 
 

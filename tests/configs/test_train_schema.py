@@ -12,7 +12,7 @@ from configs.train_schema import (
     PoolingKind,
     TrainableConfig,
     TrainConfig,
-    WhatTrains,
+    TrainMode,
 )
 from training.network import TowerPlan
 from vision import POOLING_KINDS, make_pooling
@@ -65,8 +65,8 @@ def test_recipe_is_a_checked_configuration(recipe):
 def test_option_on_the_command_line_goes_before_the_recipe(first):
     recipe, own = ["experiment=lora_small_gpu"], ["loop.batch_size=4", "trainable.text=frozen"]
     config = config_of(*NEEDED, *(recipe + own if first else own + recipe))
-    assert (config.loop.batch_size, config.trainable.text) == (4, WhatTrains.frozen)
-    assert (config.loop.chunk_size, config.trainable.image) == (16, WhatTrains.lora)
+    assert (config.loop.batch_size, config.trainable.text) == (4, TrainMode.frozen)
+    assert (config.loop.chunk_size, config.trainable.image) == (16, TrainMode.lora)
 
 
 def test_recipe_that_builds_on_another_takes_it_over():
@@ -94,8 +94,8 @@ def test_model_on_the_command_line_goes_before_the_recipe(recipe, model):
 @pytest.mark.parametrize(
     ("argument", "parts"),
     [
-        ("data.max_failed=1.1", ["data.max_failed=1.1", "0 to 1"]),
-        ("data.max_failed=nan", ["data.max_failed=nan", "0 to 1"]),
+        ("data.max_failed_fraction=1.1", ["data.max_failed_fraction=1.1", "0 to 1"]),
+        ("data.max_failed_fraction=nan", ["data.max_failed_fraction=nan", "0 to 1"]),
         ("data.workers=-1", ["data.workers=-1", "0 or more"]),
         ("data.weights.a=-1", ["data.weights.a=-1.0", "0 or more"]),
         ("data.weights.a=nan", ["data.weights.a=nan", "0 or more"]),
@@ -122,13 +122,13 @@ def test_model_on_the_command_line_goes_before_the_recipe(recipe, model):
         ("optimizer.weight_decay=-1", ["optimizer.weight_decay=-1.0", "0 or more"]),
         ("optimizer.warmup_steps=-1", ["optimizer.warmup_steps=-1", "0 or more"]),
         ("optimizer.max_grad_norm=-1", ["optimizer.max_grad_norm=-1.0", "0 or more"]),
-        ("optimizer.keep_start=1", ["optimizer.keep_start=1.0", "0 to less than 1"]),
+        ("optimizer.wise_ft_alpha=1", ["optimizer.wise_ft_alpha=1.0", "0 to less than 1"]),
         ("loop.epochs=0", ["loop.epochs=0", "at least 1"]),
         ("loop.epochs=1.5", ["loop.epochs=1.5: must be a whole number"]),
         ("loop.batch_size=1", ["loop.batch_size=1", "at least 2"]),
         ("loop.chunk_size=-1", ["loop.chunk_size=-1", "0 or more"]),
         ("loop.accumulate_steps=0", ["loop.accumulate_steps=0", "at least 1"]),
-        ("loop.frames_each=-1", ["loop.frames_each=-1", "0 or more"]),
+        ("loop.frames_per_video=-1", ["loop.frames_per_video=-1", "0 or more"]),
         ("loop.feature_dropout=1", ["loop.feature_dropout=1.0", "0 to less than 1"]),
         ("loop.seed=-1", ["loop.seed=-1", "0 or more"]),
         ("loop.eval_every=0", ["loop.eval_every=0", "at least 1"]),
@@ -200,8 +200,8 @@ def test_name_of_a_source_may_hold_marks(name):
 # What the parts are made into.
 
 
-@pytest.mark.parametrize("image", WhatTrains)
-@pytest.mark.parametrize("text", WhatTrains)
+@pytest.mark.parametrize("image", TrainMode)
+@pytest.mark.parametrize("text", TrainMode)
 def test_towers_have_a_plan_each(image, text):
     config = TrainableConfig(image=image, text=text, num_blocks=3, lora_rank=5)
     assert config.plans() == tuple(
@@ -237,6 +237,6 @@ def test_kinds_are_those_of_the_library():
 
 
 def test_default_weights_are_not_shared():
-    one = DataConfig(max_tokens=0, max_failed=0.1, workers=0)
+    one = DataConfig(max_tokens=0, max_failed_fraction=0.1, workers=0)
     one.weights["a"] = 2.0
-    assert DataConfig(max_tokens=0, max_failed=0.1, workers=0).weights == {}
+    assert DataConfig(max_tokens=0, max_failed_fraction=0.1, workers=0).weights == {}

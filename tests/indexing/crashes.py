@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from indexing.manifest import Manifest
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from indexing.writer import IndexWriter
 from tests.indexing.store_worker import (
     ALL,
@@ -93,7 +93,7 @@ class Reported:
 
 
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
+def max_frames(seconds: float) -> Iterator[None]:
     """Raises TimeoutError in what takes longer, for endless loops."""
 
     def stop(number: int, frame: object) -> None:
@@ -186,7 +186,7 @@ def answer_problems(folder: Path, known: dict[str, tuple[str, int]]) -> list[str
             for hit in few:
                 if known[hit.key] != (hit.metadata["content"], hit.metadata["note"]):
                     wrong.append(f"{hit.key} has the metadata {hit.metadata}")
-    if reader.has_words:
+    if reader.has_lexical_index:
         wrong += word_problems(reader, {key: known[key] for key in searchable})
     reader.close()
     return wrong
@@ -213,7 +213,7 @@ def all_problems(folder: Path, reported: Reported, *, power_loss: bool) -> list[
         lambda: writing_problems(folder, reported, power_loss=power_loss),
     ):
         try:
-            with at_most(20):
+            with max_frames(20):
                 wrong += check()
         except Exception as error:
             wrong.append(f"{type(error).__name__}: {error}")

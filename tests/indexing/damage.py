@@ -18,7 +18,7 @@ from indexing.catalogue import Catalogue
 from indexing.embeddings import EmbeddingParts
 from indexing.manifest import FaissOptions, Manifest, _checksum
 from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from indexing.reading import LEVELS
+from indexing.reader import LEVELS
 from indexing.timed_texts import TimedText
 from indexing.verify import find_problems
 from indexing.writer import IndexWriter
@@ -195,7 +195,7 @@ def assert_sound(folder: Path, oracle: Oracle) -> None:
     assert set(held) == set(oracle.held)
     for key, (video, rows) in oracle.held.items():
         record = held[key]
-        for name in ("path", "stamp", "outcome", "reason", "decoder", "num_frames", "metadata"):
+        for name in ("path", "signature", "outcome", "reason", "decoder", "num_frames", "metadata"):
             assert getattr(record, name) == getattr(video, name)
         assert record.duration_seconds == video.duration_seconds
         np.testing.assert_array_equal(record.spans, video.spans)

@@ -195,8 +195,8 @@ def differences(operations: Sequence[Operation], folder: Path) -> list[str]:
         draws = np.random.default_rng(0)
         crash_state(operations, len(operations), Path(replayed), draws, mode="keep")
         expected, actual = (
-            {(each.path, each.kind, each.data) for each in _present(place)}
-            for place in (Path(replayed), folder)
+            {(each.path, each.kind, each.data) for each in _present(position)}
+            for position in (Path(replayed), folder)
         )
     return sorted({path for path, _, _ in expected ^ actual if not path.endswith("-shm")})
 

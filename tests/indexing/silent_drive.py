@@ -105,9 +105,9 @@ class _Drive:
 
     def _entries(self) -> list[bytes]:
         entries = []
-        for place, name in enumerate(self._names):
+        for position, name in enumerate(self._names):
             raw = os.fsencode(name)
-            head = struct.pack("<QQII", place + 2, place + 1, len(raw), stat.S_IFREG >> 12)
+            head = struct.pack("<QQII", position + 2, position + 1, len(raw), stat.S_IFREG >> 12)
             entries.append(head + raw + bytes(-len(raw) % 8))
         return entries
 

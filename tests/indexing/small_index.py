@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from indexing import IndexReader, IndexSettings, SearchHit
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.moments import merge_moments
 from indexing.writer import IndexWriter
 
@@ -45,7 +45,7 @@ def video_of(
     video = NewVideo(
         key,
         f"/videos/{key}",
-        FileStamp(10, 20, f"sha of {key}"),
+        FileSignature(10, 20, f"sha of {key}"),
         "ok",
         decoder="pyav",
         num_frames=len(frames),
@@ -67,7 +67,7 @@ def random_video(
 
 
 def failed_video(key: str) -> tuple[NewVideo, np.ndarray]:
-    video = NewVideo(key, f"/videos/{key}", FileStamp(1, 2, "sha"), "failed", "is broken")
+    video = NewVideo(key, f"/videos/{key}", FileSignature(1, 2, "sha"), "failed", "is broken")
     return video, np.empty((0, D), np.float32)
 
 
@@ -97,9 +97,9 @@ class Oracle:
         contents: set[str] = set()
         for key, (video, rows) in self.held.items():
             if len(rows) and (only is None or key in only):
-                if video.stamp.content_sha256 not in contents:  # copies are one hit
+                if video.signature.content_sha256 not in contents:  # copies are one hit
                     yield key, video, rows
-                contents.add(video.stamp.content_sha256)
+                contents.add(video.signature.content_sha256)
 
 
 def answers(hits: list[SearchHit], level: str) -> list[tuple]:

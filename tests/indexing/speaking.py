@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from indexing.catalogue import NewVideo
-from indexing.changes import file_stamp
+from indexing.diff import file_signature
 from tests.indexing.small_index import D, make_index, unit
 
 RATE = 16_000
@@ -98,7 +98,7 @@ def film_index(
         video = NewVideo(
             key,
             str(path),
-            file_stamp(path),
+            file_signature(path),
             **({"outcome": "ok"} | values),
             decoder="pyav",
             num_frames=0,

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from indexing import kinds, publishing, writer
-from indexing.catalogue import FileStamp, NewVideo, VideoRecord
+from indexing import faiss_tuning, publishing, writer
+from indexing.catalogue import FileSignature, NewVideo, VideoRecord
 from indexing.manifest import FaissOptions, IndexSettings
 from indexing.moments import merge_moments
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from indexing.writer import IndexWriter
 
 DIM = 16
@@ -50,7 +50,7 @@ class Line(NamedTuple):
 
     Attributes:
         phase: `try` before the operation, `done` when it has returned.
-        operation: `open`, `add`, `twin`, `delete`, `update`, `rename`, `save`, `publish`,
+        operation: `open`, `add`, `duplicate`, `delete`, `update`, `rename`, `save`, `publish`,
             `compact` or `close`.
         changes: what it makes of which keys.
         at_ns: of `time.monotonic_ns`, which is the same in all processes.
@@ -101,7 +101,9 @@ def video_of(key: str, state: tuple[str, int]) -> NewVideo:
     return NewVideo(
         key=key,
         path=f"/{key}",
-        stamp=FileStamp(len(content), note, f"{content} of {key}"),  # no copy of another's file
+        signature=FileSignature(
+            len(content), note, f"{content} of {key}"
+        ),  # no copy of another's file
         outcome="failed" if content.startswith("failed") else "ok",
         reason="made so" if content.startswith("failed") else "",
         duration_seconds=float(spans[-1, 1]) if len(spans) else 0.0,
@@ -168,13 +170,17 @@ def make_limits_small() -> None:
     """So small that delta, growth, rebuilding and compaction all happen in dozens of videos."""
     calls = iter(range(ALL))
 
-    def choose_kind(count: int, block: object, **options: object) -> str:
+    def choose_factory(count: int, block: object, **options: object) -> str:
         return KINDS[next(calls) % len(KINDS)]
 
     changes: dict[Any, dict[str, object]] = {
         writer: {"_SMALL_PARTS": 3, "_SMALL_ROWS": 60, "_COMPACT_ROWS": 40, "_SAVE_BYTES": 2_500},
-        publishing: {"_SMALL": 40, "_DELTA_LEAST": 12},
-        kinds: {"_CANDIDATES": (1, 4), "_PROBE_QUERIES": 16, "choose_kind": choose_kind},
+        publishing: {"_SMALL": 40, "_DELTA_MIN": 12},
+        faiss_tuning: {
+            "_CANDIDATES": (1, 4),
+            "_PROBE_QUERIES": 16,
+            "choose_factory": choose_factory,
+        },
     }
     for module, values in changes.items():
         for name, value in values.items():
@@ -188,7 +194,7 @@ class Worker:
     Args:
         report: takes each line of the log.
         num_keys: that videos are given.
-        shares: of the operations, by name.
+        recalls: of the operations, by name.
     """
 
     SHARES = {"add": 50, "twin": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
@@ -203,13 +209,13 @@ class Worker:
         *,
         seed: int,
         num_keys: int = 40,
-        shares: dict[str, int] | None = None,
+        recalls: dict[str, int] | None = None,
     ) -> None:
         self._report = report
         self._random = np.random.default_rng(seed)
         self._note = seed * 1_000_000
         self._keys = [f"k{number}" for number in range(num_keys)]
-        self._shares = shares or self.SHARES
+        self._shares = recalls or self.SHARES
         self._pending: set[str] = set()  # keys whose latest content may not have been saved
         self._say("try", "open", {})
         self.writer = IndexWriter(folder, settings())
@@ -267,7 +273,7 @@ class Worker:
         video = video_of(key, state)
         return lambda: self.writer.add(video, embeddings_of(state[0])), {key: state}
 
-    def _twin(self) -> tuple[Callable[[], object], dict[str, State]]:
+    def _duplicate(self) -> tuple[Callable[[], object], dict[str, State]]:
         sources = self._saved()
         keys = sorted(set(self._keys) - self._pending)
         if not sources or not keys:
@@ -277,14 +283,14 @@ class Worker:
             return self._update()
         state = (self.known[source][0], self._note)
         record = self._record(source)
-        return lambda: self.writer.add_twin(video_of(key, state), record), {key: state}
+        return lambda: self.writer.add_duplicate(video_of(key, state), record), {key: state}
 
     def _delete(self) -> tuple[Callable[[], object], dict[str, State]]:
         keys = sorted(self.known)
         if not keys:
             return self._add()
-        gone = {self._pick(keys) for _ in range(int(self._random.integers(1, 4)))}
-        return lambda: self.writer.delete(sorted(gone)), dict.fromkeys(sorted(gone))
+        removed = {self._pick(keys) for _ in range(int(self._random.integers(1, 4)))}
+        return lambda: self.writer.delete(sorted(removed)), dict.fromkeys(sorted(removed))
 
     def _update(self) -> tuple[Callable[[], object], dict[str, State]]:
         self._doing = "update"
@@ -302,10 +308,10 @@ class Worker:
             return self._update()
         key, other = self._pick(keys), self._pick(free)
         state, record = (self.known[key][0], self._note), self._record(key)
-        metadata, stamp = metadata_of(state), video_of(other, state).stamp
+        metadata, signature = metadata_of(state), video_of(other, state).signature
         return (
             lambda: self.writer.update(
-                record, key=other, path=f"/{other}", metadata=metadata, stamp=stamp
+                record, key=other, path=f"/{other}", metadata=metadata, signature=signature
             ),
             {key: None, other: state},
         )
@@ -362,15 +368,15 @@ def read(folder: Path, log: Path, *, seed: int, stop: Path) -> None:
         for number in _until(stop):
             level = ("video", "moment")[number % 2]
             k = ALL if number % 8 < 2 else int(random.choice([1, 3, 10]))
-            asked = int(random.integers(50))
+            number = int(random.integers(50))
             start_ns = time.monotonic_ns()
-            hits = reader.search(query(asked), k=k, level=level)
+            hits = reader.search(query(number), k=k, level=level)
             end_ns = time.monotonic_ns()
             found = [[hit.key, hit.metadata["content"], hit.metadata["note"]] for hit in hits]
             report(json.dumps([level, k, start_ns, end_ns, found]))
-            for text in wrong_hits(hits, asked, level):
+            for text in wrong_hits(hits, number, level):
                 report(json.dumps({"wrong": text}))
-            if reader.has_words:
+            if reader.has_lexical_index:
                 found = [hit.key for hit in reader.search_words(["films"], k=k)]
                 if len(set(found)) < len(found) or (not found and hits):
                     report(json.dumps({"wrong": f"words find {found}"}))

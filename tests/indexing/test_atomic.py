@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from indexing.atomic import publish_file, write_atomically
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.embeddings import EmbeddingParts
 from indexing.journal import Journal
 from indexing.shards import write_index
@@ -74,7 +74,7 @@ def write_with_faiss(path):
 
 def write_journal(path):
     journal = Journal(path, embedding_dim=100)
-    video = NewVideo("a.mp4", "/a.mp4", FileStamp(1, 1, ""), "failed", reason="x" * 20_000)
+    video = NewVideo("a.mp4", "/a.mp4", FileSignature(1, 1, ""), "failed", reason="x" * 20_000)
     try:
         for _ in range(3):  # the first may be written in part
             journal.append(video, np.zeros((0, 100), np.float32), part=1)

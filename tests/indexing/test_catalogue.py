@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import indexing.catalogue
-from indexing.catalogue import Catalogue, FileStamp, NewVideo, rebuild_catalogue
+from indexing.catalogue import Catalogue, FileSignature, NewVideo, rebuild_catalogue
 from indexing.identity import make_video_id
 
 
@@ -26,12 +26,12 @@ def catalogue(path):
 
 def new_video(key, *, num_segments=2, **values):
     spans = np.array([[2.0 * i, 2.0 * i + 4.0] for i in range(num_segments)])
-    stamp = FileStamp(10, 20, f"sha of {key}")
-    return NewVideo(key, f"/videos/{key}", stamp, "ok", spans=spans.reshape(-1, 2), **values)
+    signature = FileSignature(10, 20, f"sha of {key}")
+    return NewVideo(key, f"/videos/{key}", signature, "ok", spans=spans.reshape(-1, 2), **values)
 
 
 def failed_video(key):
-    return NewVideo(key, f"/{key}", FileStamp(1, 2, "sha"), "failed", "is broken")
+    return NewVideo(key, f"/{key}", FileSignature(1, 2, "sha"), "failed", "is broken")
 
 
 def plain(record):
@@ -174,10 +174,10 @@ def test_replacing_a_video_retires_its_segments(catalogue):
 def test_update_keeps_id_and_embeddings(catalogue):
     catalogue.store([new_video("a", frame_times=np.array([1.5]))], [(1, 0)])
     before = catalogue.records()["a"]
-    stamp = FileStamp(11, 21, before.stamp.content_sha256)
-    catalogue.update(before, key="b", path="/b", stamp=stamp, metadata={"title": "B"})
+    signature = FileSignature(11, 21, before.signature.content_sha256)
+    catalogue.update(before, key="b", path="/b", signature=signature, metadata={"title": "B"})
     after = catalogue.records()["b"]
-    changed = {"key": "b", "path": "/b", "stamp": stamp, "metadata": {"title": "B"}}
+    changed = {"key": "b", "path": "/b", "signature": signature, "metadata": {"title": "B"}}
     assert plain(after) == replace(plain(before), **changed)
 
 
@@ -187,7 +187,7 @@ def test_update_keeps_id_and_embeddings(catalogue):
         {},
         {"key": "b"},
         {"path": "/b"},
-        {"stamp": FileStamp(11, 21, "other")},
+        {"signature": FileSignature(11, 21, "other")},
         {"metadata": {"title": "B"}},
         {"metadata": {}},
     ],
@@ -247,23 +247,23 @@ def test_numpy_ids_are_as_good_as_python_ones(catalogue):
 
 
 def test_facts_are_kept(catalogue):
-    assert catalogue.fact("settings") is None
+    assert catalogue.index_metadata("settings") is None
     for text in ("", "{}", "caf\u00e9 \u732b"):
-        catalogue.set_fact("settings", text)
-        assert catalogue.fact("settings") == text
+        catalogue.set_index_metadata("settings", text)
+        assert catalogue.index_metadata("settings") == text
     assert catalogue.counter("revision") == 0  # nothing that could be searched has changed
 
 
 def test_what_was_stored_is_there_when_opened_again(path):
     with closing(Catalogue(path)) as catalogue:
         catalogue.store([new_video("a"), failed_video("b")], [(1, 0), None], next_part=2)
-        catalogue.set_fact("frame_spread", "0.25")
+        catalogue.set_index_metadata("frame_spread", "0.25")
         before = plain_records(catalogue)
     for read_only in (False, True):
         with closing(Catalogue(path, read_only=read_only)) as catalogue:
             assert plain_records(catalogue) == before
             assert catalogue.counter("next_part") == 2
-            assert catalogue.fact("frame_spread") == "0.25"
+            assert catalogue.index_metadata("frame_spread") == "0.25"
 
 
 def test_read_only_catalogue_cannot_be_changed(catalogue, path):
@@ -386,7 +386,7 @@ def test_damaged_entries_are_dropped_and_the_others_stay(catalogue, path):
 def test_rebuilt_catalogue_holds_what_can_still_be_read(path):
     with closing(Catalogue(path)) as catalogue:
         catalogue.store([new_video(f"{i}") for i in range(500)], [(1, 3 * i) for i in range(500)])
-        catalogue.set_fact("settings", "{}")
+        catalogue.set_index_metadata("settings", "{}")
         before = plain_records(catalogue)
     spoil_page(path, b"/videos/250")
     num_kept = rebuild_catalogue(path, next_part=7)
@@ -396,7 +396,7 @@ def test_rebuilt_catalogue_holds_what_can_still_be_read(path):
         assert len(after) == num_kept
         assert after.items() <= before.items()
         assert catalogue.integrity_problems() == []
-        assert (catalogue.counter("next_part"), catalogue.fact("settings")) == (7, "{}")
+        assert (catalogue.counter("next_part"), catalogue.index_metadata("settings")) == (7, "{}")
         catalogue.store([new_video("new")], [(7, 0)])
         ids = [record.id for record in before.values()]
         assert catalogue.records()["new"].id > max(ids)
@@ -464,9 +464,10 @@ def test_fault_of_the_disk_is_not_called_damage(catalogue, path, said, expected)
 
 def test_nan_in_metadata_is_nothing_now_and_from_older_versions(tmp_path):
     catalogue = Catalogue(tmp_path / "catalogue.sqlite")
-    stamp = FileStamp(1, 2, "c")
+    signature = FileSignature(1, 2, "c")
     catalogue.store(
-        [NewVideo("a.mp4", "/a.mp4", stamp, "failed", metadata={"x": float("nan"), "y": 1})], [None]
+        [NewVideo("a.mp4", "/a.mp4", signature, "failed", metadata={"x": float("nan"), "y": 1})],
+        [None],
     )
     (record,) = catalogue.scan()
     assert record.metadata == {"x": None, "y": 1}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexing import IndexReader, documents
-from indexing.catalogue import FileStamp
+from indexing.catalogue import FileSignature
 from ranking.request import Request
 from ranking.retrieval import Retriever
 from search import table
@@ -73,7 +73,7 @@ def test_hit_names_its_copies(copied, level):
     for hit in hits:
         for copy in hit.also_as:
             assert (copy.id, copy.key) == (every[copy.video].public_id, every[copy.video].key)
-            assert every[copy.video].stamp == every[hit.video].stamp
+            assert every[copy.video].signature == every[hit.video].signature
         assert hit.id not in {copy.id for copy in hit.also_as}
 
 
@@ -104,7 +104,7 @@ def test_copy_that_has_the_title_and_the_picture_are_one_hit(tmp_path, videos, l
         hits = Retriever(reader).search(request, k=5, level=level)
         sources = {each.source for each in hits[0].evidence}
     assert hits[0].key == "titled.mp4"
-    assert {"picture", "words"} <= sources
+    assert {"visual", "lexical"} <= sources
     if level == "video":
         assert [hit.key for hit in hits].count("0.mp4") == 0
     assert [copy.key for copy in hits[0].also_as] == ["0.mp4"]
@@ -142,16 +142,16 @@ def test_order_of_videos_counts_copies_as_what_they_are_of(copied, videos):
     with closing(IndexReader(copied)) as reader:
         copy = next(r for r in reader.records(range(1, 100)).values() if r.key.startswith("69/"))
         others = [r for r in reader.records(range(1, 100)).values() if "/" not in r.key]
-        nearest = copy.stamp.content_sha256
-        ids = [r.id for r in others if r.stamp.content_sha256 != nearest]
+        nearest = copy.signature.content_sha256
+        ids = [r.id for r in others if r.signature.content_sha256 != nearest]
         assert Retriever(reader).order(Request(query), [*ids, copy.id])[0] == copy.id
 
 
 def test_same_stamp_of_failed_videos_makes_no_copies(tmp_path, videos):
     broken = replace(videos[0][0], key="broken.mp4", outcome="failed", spans=np.empty((0, 2)))
-    broken = replace(broken, frame_times=np.empty(0), stamp=FileStamp(1, 2, "sha"))
+    broken = replace(broken, frame_times=np.empty(0), signature=FileSignature(1, 2, "sha"))
     video, rows = videos[1]
-    video = replace(video, stamp=FileStamp(1, 2, "sha"))
+    video = replace(video, signature=FileSignature(1, 2, "sha"))
     make_index(tmp_path / "index", [(broken, np.empty((0, 8), np.float32)), (video, rows)])
     with closing(IndexReader(tmp_path / "index")) as reader:
         (hit,) = reader.search(rows[0], k=5)

@@ -65,12 +65,12 @@ def report(request):
 @pytest.fixture
 def small_limits(monkeypatch):
     """Puts back afterwards what `make_limits_small` sets."""
-    from indexing import kinds, publishing, writer
+    from indexing import faiss_tuning, publishing, writer
 
-    for module in (kinds, publishing, writer):
+    for module in (faiss_tuning, publishing, writer):
         for name in [name for name in vars(module) if name.startswith("_") and name.isupper()]:
             monkeypatch.setattr(module, name, getattr(module, name))
-    monkeypatch.setattr(kinds, "choose_kind", kinds.choose_kind)
+    monkeypatch.setattr(faiss_tuning, "choose_factory", faiss_tuning.choose_factory)
     make_limits_small()
 
 
@@ -366,11 +366,11 @@ def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, repo
         )
         for n in range(8)
     ]
-    shares = {"add": 60, "twin": 2, "delete": 20, "update": 5, "rename": 3} | {
+    recalls = {"add": 60, "twin": 2, "delete": 20, "update": 5, "rename": 3} | {
         "save": 5,
         "publish": 5,
     }
-    options = json.dumps({"num_keys": 200, "shares": shares})
+    options = json.dumps({"num_keys": 200, "shares": recalls})
     try:
         subprocess.run(
             [*WORKER, "work", str(folder), str(log), "2", str(30 * NUM_RUNS), options],

@@ -89,9 +89,9 @@ def test_quantised_index_finds_nothing_that_was_deleted(folder, kind):
 def test_twin_of_a_deleted_video_stays(folder, oracle):
     with IndexWriter(folder) as writer:
         video, rows = oracle.held["8.mp4"]
-        twin = replace(video, key="twin.mp4")
-        writer.add_twin(twin, writer.catalogue.records()["8.mp4"])
-        oracle.held["twin.mp4"] = twin, rows
+        duplicate = replace(video, key="twin.mp4")
+        writer.add_duplicate(duplicate, writer.catalogue.records()["8.mp4"])
+        oracle.held["twin.mp4"] = duplicate, rows
     assert_deleted(folder, oracle, ["8.mp4"], *delete(folder, "keys=8.mp4"))
 
 

@@ -101,11 +101,11 @@ def test_part_cut_anywhere_is_refused(parts, stored, tmp_path):
 def test_flipped_bit_is_noticed_in_its_row_alone(parts, stored, tmp_path):
     content = part_path(tmp_path).read_bytes()
     head = len(content) - 7 * parts.row_bytes
-    for place in range(head, len(content)):
-        flipped = bytes([content[place] ^ 1 << place % 8])
-        part_path(tmp_path).write_bytes(content[:place] + flipped + content[place + 1 :])
+    for position in range(head, len(content)):
+        flipped = bytes([content[position] ^ 1 << position % 8])
+        part_path(tmp_path).write_bytes(content[:position] + flipped + content[position + 1 :])
         fresh = EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
-        bad = (place - head) // parts.row_bytes
+        bad = (position - head) // parts.row_bytes
         assert fresh.damaged_rows(1, 7).tolist() == [bad]
         for row in range(7):
             if row == bad:
@@ -157,8 +157,8 @@ def test_damaged_header_is_refused(parts, stored, tmp_path):
     rng = np.random.default_rng(2)
     for _ in range(300):  # each is another kind of nonsense to numpy's parser
         damaged = bytearray(content)
-        for place in rng.integers(0, 60, size=3):
-            damaged[place] = rng.integers(256)
+        for position in rng.integers(0, 60, size=3):
+            damaged[position] = rng.integers(256)
         part_path(tmp_path).write_bytes(damaged)
         fresh = EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
         try:

@@ -14,9 +14,9 @@ import pytest
 from indexing import IndexReader, Manifest
 from indexing.catalogue import Catalogue
 from indexing.enrich import enrich_index
+from indexing.extractor import ReadVideo
 from indexing.publishing import CATALOGUE_NAME
-from indexing.stopping import StopRequest
-from indexing.text_reading import ReadVideo
+from indexing.shutdown import StopRequest
 from indexing.timed_texts import TimedText
 from indexing.verify import find_problems
 from indexing.writer import IndexWriter
@@ -143,10 +143,10 @@ def test_twin_that_comes_later_has_the_texts_at_once(folder, films):
     enrich(folder, FakeReader())
     with IndexWriter(folder) as writer:
         record = writer.catalogue.records()["a.mkv"]
-        fields = {name: getattr(record, name) for name in ("path", "stamp", "outcome", "spans")}
+        fields = {name: getattr(record, name) for name in ("path", "signature", "outcome", "spans")}
         from indexing.catalogue import NewVideo
 
-        writer.add_twin(NewVideo("later.mkv", **fields), record)
+        writer.add_duplicate(NewVideo("later.mkv", **fields), record)
         writer.publish()
     reader = FakeReader()
     assert counts(enrich(folder, reader)) == (1, 0, 0)
@@ -271,7 +271,7 @@ def test_picture_and_texts_find_together_what_neither_finds_alone(
     done = enrich_command(folder, "ocr=true", "speech=true", f"speech_model={model}")
     assert done.returncode == 0, done.stderr
     searcher = Searcher(IndexReader(folder), colour_model, device="cpu")
-    reciprocal_ranks = {source: [] for source in ("picture", "words", "picture,words")}
+    reciprocal_ranks = {source: [] for source in ("visual", "lexical", "visual,lexical")}
     for colour, word in product(COLOURS, (*written, *spoken)):
         query = f"{colour} {word}"
         for source, found in reciprocal_ranks.items():
@@ -281,8 +281,8 @@ def test_picture_and_texts_find_together_what_neither_finds_alone(
     searcher.close()
     means = {source: np.mean(found) for source, found in reciprocal_ranks.items()}
     print(means)
-    assert means["picture,words"] == 1.0
-    assert max(means["picture"], means["words"]) < 0.7  # one of three, by chance
+    assert means["visual,lexical"] == 1.0
+    assert max(means["visual"], means["lexical"]) < 0.7  # one of three, by chance
 
 
 @pytest.mark.parametrize(

@@ -180,11 +180,11 @@ def test_mistakes_are_one_line(tmp_path, folder, output):
     assert_user_error(process, CATALOGUE_NAME, "is missing or damaged")
 
 
-@pytest.mark.parametrize("place", ["file", "file/output"])
-def test_output_that_cannot_be_a_folder_is_one_line(tmp_path, folder, place):
+@pytest.mark.parametrize("position", ["file", "file/output"])
+def test_output_that_cannot_be_a_folder_is_one_line(tmp_path, folder, position):
     aged_index(folder)
     (tmp_path / "file").touch()
-    process = run_tool("export", f"index={folder}", f"output={tmp_path}/{place}")
+    process = run_tool("export", f"index={folder}", f"output={tmp_path}/{position}")
     assert_user_error(process, "output=")
 
 

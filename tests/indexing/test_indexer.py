@@ -152,7 +152,7 @@ def test_touched_file_is_unchanged_and_need_not_be_read_again(colour_index, vide
     os.utime(videos / "a.mp4", ns=(1, 1))
     assert counts(colour_index.update(videos)) == {"unchanged": 3, "searchable": 3}
     assert colour_index.decoded == []
-    assert records(colour_index)["a.mp4"].stamp.modified_ns == 1
+    assert records(colour_index)["a.mp4"].signature.modified_ns == 1
 
 
 def test_other_content_with_the_old_size_and_time_is_noticed_when_asked(
@@ -500,8 +500,8 @@ def assert_complete(index, keys):
     ids = [record.id for record in known.values()]
     assert tables["video"]["video"].tolist() == ids
     assert set(tables["moment"]["video"].tolist()) == set(ids)
-    places = np.concatenate([table[["part", "row"]] for table in tables.values()]).tolist()
-    assert len(set(places)) == len(places)
+    positions = np.concatenate([table[["part", "row"]] for table in tables.values()]).tolist()
+    assert len(set(positions)) == len(positions)
     assert index.report().keys() == set(keys)
     assert not list(index.folder.rglob("*.tmp"))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from indexing.catalogue import FileStamp, NewVideo
+from indexing.catalogue import FileSignature, NewVideo
 from indexing.journal import Journal
 
 D = 3
@@ -9,8 +9,10 @@ D = 3
 
 def video(key, num_segments=2, **options):
     spans = np.arange(2.0 * num_segments).reshape(-1, 2)
-    stamp = FileStamp(size_bytes=10, modified_ns=20, content_sha256="ab")
-    return NewVideo(key=key, path=f"/v/{key}", stamp=stamp, outcome="ok", spans=spans, **options)
+    signature = FileSignature(size_bytes=10, modified_ns=20, content_sha256="ab")
+    return NewVideo(
+        key=key, path=f"/v/{key}", signature=signature, outcome="ok", spans=spans, **options
+    )
 
 
 def rows(num, seed=0):
@@ -31,7 +33,7 @@ def assert_same(read, written):
     for (got, got_rows), (video, video_rows) in zip(read, written, strict=True):
         np.testing.assert_array_equal(got_rows, video_rows)
         np.testing.assert_array_equal(got.spans, video.spans)
-        for name in ("key", "path", "stamp", "outcome", "reason", "decoder", "metadata"):
+        for name in ("key", "path", "signature", "outcome", "reason", "decoder", "metadata"):
             assert getattr(got, name) == getattr(video, name)
 
 
@@ -45,7 +47,7 @@ def write(path, records):
 RECORDS = [
     (video("a", metadata={"title": "Über \u732b", "tags": [1, None]}), rows(3)),
     (video("b", num_segments=0, reason="cut off", decoder="pyav"), rows(1, seed=1)),
-    (NewVideo("c", "/v/c", FileStamp(1, 2, ""), outcome="failed", reason="0 bytes"), rows(0)),
+    (NewVideo("c", "/v/c", FileSignature(1, 2, ""), outcome="failed", reason="0 bytes"), rows(0)),
 ]
 
 

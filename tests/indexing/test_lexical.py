@@ -499,7 +499,7 @@ def test_without_tantivy_all_is_published_but_words_and_it_is_said_once(
     with closing(IndexReader(tmp_path / "index")) as reader:
         assert len(reader.search(queries(1)[0], k=10)) == 4
         assert reader.search_words(["dog"], k=3) == []
-        assert not reader.has_words and "pip install 'reelseek[lexical]'" in reader.skipped
+        assert not reader.has_lexical_index and "pip install 'reelseek[lexical]'" in reader.skipped
         assert reader.vocabulary() == ({}, {})
     assert list(find_problems(tmp_path / "index")) == []
     assert index_status(tmp_path / "index")["words"] is None
@@ -515,7 +515,7 @@ def test_without_tantivy_nothing_is_said_where_there_are_no_texts(
 def test_index_that_has_words_is_searched_without_them(folder, without_tantivy):
     with closing(IndexReader(folder)) as reader:
         assert len(reader.search(queries(1)[0], k=10)) == 4
-        assert not reader.has_words and reader.search_words(["dog"], k=3) == []
+        assert not reader.has_lexical_index and reader.search_words(["dog"], k=3) == []
     assert list(find_problems(folder)) == []
     before = Manifest.read(folder)
     with IndexWriter(folder) as writer:
@@ -531,7 +531,7 @@ def test_words_come_with_tantivy(tmp_path, monkeypatch):
         with IndexWriter(tmp_path / "index") as writer:
             writer.publish()
         assert keys(reader, "dog") == [DOG]
-        assert reader.has_words and reader.skipped == ""
+        assert reader.has_lexical_index and reader.skipped == ""
 
 
 def test_other_analysis_is_told_and_indexed_anew(folder, monkeypatch, caplog):
@@ -574,7 +574,7 @@ def test_where_nothing_temporary_can_be_written_words_are_skipped(folder, monkey
     monkeypatch.setattr("tempfile.mkdtemp", fail)
     with closing(IndexReader(folder)) as reader:
         assert len(reader.search(queries(1)[0], k=10)) == 4
-        assert not reader.has_words
+        assert not reader.has_lexical_index
     assert "set TMPDIR" in caplog.text
 
 

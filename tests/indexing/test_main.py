@@ -83,14 +83,14 @@ class Indexing:
         stdout, stderr = self.process.communicate(timeout=300)
         assert "Traceback" not in stderr
         deadline = time.monotonic() + 20
-        while not all(map(is_gone, self.family)):
+        while not all(map(is_removed, self.family)):
             assert time.monotonic() < deadline, "processes are left"
             time.sleep(0.02)
         lines = stdout.splitlines()
         return self.process.returncode, json.loads(lines[-1]) if lines else None
 
 
-def is_gone(process):
+def is_removed(process):
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

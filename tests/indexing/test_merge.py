@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexing import IndexMismatchError, Manifest
-from indexing.catalogue import Catalogue, FileStamp
+from indexing.catalogue import Catalogue, FileSignature
 from indexing.identity import make_root_id
 from indexing.manifest import FaissOptions
 from indexing.merge import merge_indexes
@@ -26,9 +26,9 @@ from tests.indexing.small_index import (
 )
 
 
-def records_by_place(folder):
+def records_by_root_and_key(folder):
     with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
-        return {record.place: record for record in catalogue.scan()}
+        return {record.root_and_key: record for record in catalogue.scan()}
 
 
 def videos_of(names, *, seed):
@@ -124,7 +124,7 @@ def test_same_key_and_content_is_known(tmp_path, folder, one):
 def clashing(tmp_path, one):
     """Another video with a key that index `one` has."""
     (video, rows), new = videos_of(["a3.mp4", "new.mp4"], seed=7)
-    other = replace(video, stamp=FileStamp(10, 20, "another sha"))
+    other = replace(video, signature=FileSignature(10, 20, "another sha"))
     return make_index(tmp_path / "clashing", [new, (other, rows)])
 
 
@@ -132,11 +132,11 @@ def test_same_key_of_other_content_belongs_to_another_root(tmp_path, folder, one
     sources = [tmp_path / "one", tmp_path / "clashing"]
     for expected in ((15, 0), (0, 15)):
         assert merge_indexes(sources, folder) == expected
-        assert len(records_by_place(folder)) == 15
+        assert len(records_by_root_and_key(folder)) == 15
         assert run_tool("verify", f"index={folder}", "sample=0").returncode == 0
-    held = records_by_place(folder)
+    held = records_by_root_and_key(folder)
     assert sorted(key for _, key in held) == sorted([*one.held, *clashing.held])
-    contents = {r.stamp.content_sha256 for r in held.values() if r.key == "a3.mp4"}
+    contents = {r.signature.content_sha256 for r in held.values() if r.key == "a3.mp4"}
     assert contents == {"sha of a3.mp4", "another sha"}
 
 
@@ -157,7 +157,7 @@ def of_root(path, videos):
 
 
 def ids(folder):
-    return {record.path: record.public_id for record in records_by_place(folder).values()}
+    return {record.path: record.public_id for record in records_by_root_and_key(folder).values()}
 
 
 def test_roots_of_the_same_names_stay_apart_and_keep_their_ids(tmp_path, folder):
@@ -165,7 +165,7 @@ def test_roots_of_the_same_names_stay_apart_and_keep_their_ids(tmp_path, folder)
     sources, expected = [tmp_path / "one", tmp_path / "two"], {}
     for seed, (source, card) in enumerate(zip(sources, ("card1", "card2"), strict=True)):
         videos = [
-            (replace(video, stamp=FileStamp(1, 2, f"{card} {video.key}")), rows)
+            (replace(video, signature=FileSignature(1, 2, f"{card} {video.key}")), rows)
             for video, rows in videos_of(names, seed=seed)
         ]
         make_index(source, of_root(f"/mnt/{card}/DCIM", videos))
@@ -180,7 +180,7 @@ def test_folder_of_two_machines_that_has_the_same_path_is_two_roots(tmp_path, fo
     for seed, source in enumerate(sources):
         make_index(source, of_root("/home/me/Videos", videos_of([f"{seed}.mp4"], seed=seed)))
     assert merge_indexes(sources, folder) == (2, 0)
-    assert len({root for root, _ in records_by_place(folder)}) == 2
+    assert len({root for root, _ in records_by_root_and_key(folder)}) == 2
     assert ids(folder) == ids(sources[0]) | ids(sources[1])
 
 
@@ -189,7 +189,7 @@ def test_folder_that_two_indexes_have_in_part_is_one_root(tmp_path, folder):
     make_index(tmp_path / "one", videos[:2])
     make_index(tmp_path / "two", videos[1:])
     assert merge_indexes([tmp_path / "one", tmp_path / "two"], folder) == (3, 1)
-    assert {root for root, _ in records_by_place(folder)} == {make_root_id("/nas")}
+    assert {root for root, _ in records_by_root_and_key(folder)} == {make_root_id("/nas")}
 
 
 # Indexes that do not fit

@@ -98,8 +98,8 @@ def test_ranks_equal_plain_loops_where_ties_abound(seed):
     metrics = retrieval_metrics(similarity, own)
     for side, ranks in (("t2v", t2v), ("v2t", v2t)):
         for k in (1, 5, 10):
-            share = sum(rank <= k for rank in ranks) / len(ranks)
-            assert metrics[side][f"R@{k}"] == pytest.approx(100 * share, abs=0.0051)
+            fraction = sum(rank <= k for rank in ranks) / len(ranks)
+            assert metrics[side][f"R@{k}"] == pytest.approx(100 * fraction, abs=0.0051)
         assert metrics[side]["MdR"] == np.median(ranks)
         assert metrics[side]["MnR"] == pytest.approx(sum(ranks) / len(ranks), abs=0.0051)
 

@@ -22,8 +22,8 @@ def drawn(scores, spans):
 def assert_moments(scores, spans, expected):
     """`expected` has start, end and best segment of each moment; its score is that segment's."""
     found = merge_moments(np.array(scores), spans)
-    places = [(each.start_seconds, each.end_seconds, each.best_segment) for each in found]
-    assert places == expected
+    positions = [(each.start_seconds, each.end_seconds, each.best_segment) for each in found]
+    assert positions == expected
     wanted = drawn(scores, spans)
     assert [each.score for each in found] == pytest.approx(
         [wanted[best] for _, _, best in expected]

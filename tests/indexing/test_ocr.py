@@ -19,7 +19,7 @@ from indexing.publishing import CATALOGUE_NAME
 from indexing.timed_texts import TimedText
 from tests.conftest import InProcessPool
 from tests.indexing.speaking import film_index, picture, write_film
-from vision import FrameSettings, FullPicture, MomentSampler, VideoDecodeError
+from vision import FrameSettings, MomentSampler, UncroppedFrame, VideoDecodeError
 
 LEVELS = {40: [], 120: ["one"], 200: ["one", "two"]}
 
@@ -30,7 +30,7 @@ def records_of(folder):
 
 
 def pool_of(**options):
-    settings = FrameSettings(MomentSampler((0.0,)), FullPicture(), skip_similar=1.0)
+    settings = FrameSettings(MomentSampler((0.0,)), UncroppedFrame(), dedup_threshold=1.0)
     return InProcessPool(settings, **options)
 
 

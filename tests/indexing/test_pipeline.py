@@ -26,9 +26,9 @@ def decode_threads():
     return [thread for thread in threading.enumerate() if thread.name == "decode"]
 
 
-def encode(paths, encoder, sampler=SAMPLER, *, skip_similar=0.0, iter_frames=iter_frames):
+def encode(paths, encoder, sampler=SAMPLER, *, dedup_threshold=0.0, iter_frames=iter_frames):
     """Encodes videos, decoded in this process, and gives the results in the order of the list."""
-    settings = FrameSettings(sampler, encoder.preprocessing, skip_similar=skip_similar)
+    settings = FrameSettings(sampler, encoder.preprocessing, dedup_threshold=dedup_threshold)
     pool = InProcessPool(settings, iter_frames=iter_frames)
     videos = encode_videos(enumerate(paths), encoder=encoder, pool=pool)
     return sorted(videos, key=lambda video: video.tag)
@@ -168,7 +168,7 @@ def test_worker_processes_give_what_this_process_gives(paths, tmp_path, colour_e
 
 def test_similar_frames_are_encoded_once_and_have_the_embedding_of_the_first(paths, colour_encoder):
     all_encoded = encode(paths, colour_encoder, UniformSampler(50))
-    videos = encode(paths, colour_encoder, UniformSampler(50), skip_similar=20.0)
+    videos = encode(paths, colour_encoder, UniformSampler(50), dedup_threshold=20.0)
     assert [video.num_encoded for video in videos] == [2, 1, 2]
     for video, full in zip(videos, all_encoded, strict=True):
         np.testing.assert_array_equal(video.times_seconds, full.times_seconds)

@@ -348,7 +348,7 @@ def recovered_rows(folder: Path) -> set[str] | None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "synchronous", "num_lost_at_most"),
+    ("mode", "synchronous", "max_num_lost"),
     [
         ("wal", "FULL", 0),
         ("delete", "EXTRA", 0),
@@ -359,7 +359,7 @@ def recovered_rows(folder: Path) -> set[str] | None:
         ("delete", "OFF", None),
     ],
 )
-def test_sqlite_keeps_what_it_promises(run, tmp_path, mode, synchronous, num_lost_at_most):
+def test_sqlite_keeps_what_it_promises(run, tmp_path, mode, synchronous, max_num_lost):
     """Against SQLite's documentation: what is lost at most, and None where it may be damaged."""
     operations = run(COMMITS, mode, synchronous)
     assert differences(operations, tmp_path / "folder") == []
@@ -369,12 +369,12 @@ def test_sqlite_keeps_what_it_promises(run, tmp_path, mode, synchronous, num_los
         reported = {text for number, text in marks(operations) if number <= last}
         rows = recovered_rows(state)
         lost.append(None if rows is None else len(reported - rows))
-    if num_lost_at_most is None:
+    if max_num_lost is None:
         assert any(number != 0 for number in lost)
     else:
         assert None not in lost
-        assert max(lost) <= num_lost_at_most
-        assert (max(lost) > 0) == (num_lost_at_most > 0)
+        assert max(lost) <= max_num_lost
+        assert (max(lost) > 0) == (max_num_lost > 0)
 
 
 def test_sqlite_syncs_the_folder_after_it_made_or_deleted_a_journal(run):

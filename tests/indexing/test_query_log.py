@@ -33,13 +33,13 @@ def test_queries_come_back_as_they_were_kept(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, query_log.SENTENCES), asked[:1])
 
 
-@pytest.mark.parametrize("place", range(2 * D + 4))
-def test_damaged_query_is_left_out(tmp_path, place):
+@pytest.mark.parametrize("position", range(2 * D + 4))
+def test_damaged_query_is_left_out(tmp_path, position):
     asked = queries(3)
     query_log.append(tmp_path, query_log.QUERIES, asked)
     path = tmp_path / query_log.QUERIES
     data = bytearray(path.read_bytes())
-    data[2 * D + 4 + place] ^= 1
+    data[2 * D + 4 + position] ^= 1
     path.write_bytes(data)
     np.testing.assert_array_equal(read(tmp_path), asked[[0, 2]])
 

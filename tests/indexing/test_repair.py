@@ -90,7 +90,7 @@ def test_quantised_index_is_sound_after_its_shards_were_lost(folder, kind):
 # The manifest
 
 
-@pytest.mark.parametrize("content", [None, b"", b"garbage", b"[]", b"{}", b'{"format": 4}'])
+@pytest.mark.parametrize("content", [None, b"", b"garbage", b"[]", b"{}", b'{"format": 5}'])
 def test_manifest_is_made_anew(folder, oracle, content):
     generation = Manifest.read(folder).generation
     Manifest.path(folder).unlink()
@@ -119,7 +119,7 @@ def test_frame_spread_is_kept(folder, oracle):
 @pytest.mark.parametrize("digit", [b"2", b"7"])
 def test_flipped_format_is_damage_and_no_other_format(folder, oracle, digit):
     content = Manifest.path(folder).read_bytes()
-    overwrite(Manifest.path(folder), content.replace(b'"format": 4', b'"format": ' + digit))
+    overwrite(Manifest.path(folder), content.replace(b'"format": 5', b'"format": ' + digit))
     assert_repaired(folder, oracle)
 
 
@@ -129,7 +129,7 @@ def test_flipped_format_is_damage_and_no_other_format(folder, oracle, digit):
 @pytest.mark.parametrize("how", ["flipped", "cut", "emptied", "deleted"])
 @pytest.mark.parametrize(
     "pattern",
-    ["*-main-*.faiss", "*-main-*.npy", "*-delta-*.faiss", "*-delta-*.npy", "*-dead-*.npy"],
+    ["*-main-*.faiss", "*-main-*.npy", "*-delta-*.faiss", "*-delta-*.npy", "*-deleted-*.npy"],
 )
 def test_shards_are_made_again(folder, oracle, pattern, how):
     for path in folder.glob(pattern):
@@ -186,9 +186,9 @@ def test_twins_of_a_damaged_video_are_named_too(folder, oracle):
     with IndexWriter(folder) as writer:
         record = writer.catalogue.records()["8.mp4"]
         video, rows = oracle.held["8.mp4"]
-        twin = replace(video, key="twin.mp4", path="/videos/twin.mp4")
-        writer.add_twin(twin, record)
-        oracle.held["twin.mp4"] = twin, rows
+        duplicate = replace(video, key="twin.mp4", path="/videos/twin.mp4")
+        writer.add_duplicate(duplicate, record)
+        oracle.held["twin.mp4"] = duplicate, rows
         writer.publish()
     damage_embedding(folder, "twin.mp4", 1)
     assert_repaired(folder, oracle, ["8.mp4", "twin.mp4"])

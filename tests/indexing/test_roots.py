@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from indexing.catalogue import Catalogue, FileStamp, VideoRecord
+from indexing.catalogue import Catalogue, FileSignature, VideoRecord
 from indexing.publishing import CATALOGUE_NAME
 from indexing.roots import collect
 from indexing.sources import read_source
@@ -73,7 +73,7 @@ def test_two_cards_may_hold_the_same_names(colour_index, cards):
     assert counts(colour_index.update(*cards)) == {"indexed": 5, "searchable": 5}
     held = records(colour_index)
     assert sorted(held) == sorted(str(path) for card in cards for path in card.iterdir())
-    assert len({record.place for record in held.values()}) == 5
+    assert len({record.root_and_key for record in held.values()}) == 5
     assert len({record.public_id for record in held.values()}) == 5
     assert {hit.video for hit in colour_index.search("blue", k=2)} == {
         str(cards[0] / "IMG_0002.mp4"),
@@ -156,8 +156,8 @@ def test_files_of_an_indexed_folder_are_its_videos(colour_index, videos, tmp_pat
     assert counts(summary) == {"unchanged": number, "searchable": 3}
     assert colour_index.decoded == []
     after = records(colour_index)
-    assert {path: (r.id, r.place, r.public_id) for path, r in after.items()} == {
-        path: (r.id, r.place, r.public_id) for path, r in before.items()
+    assert {path: (r.id, r.root_and_key, r.public_id) for path, r in after.items()} == {
+        path: (r.id, r.root_and_key, r.public_id) for path, r in before.items()
     }
 
 
@@ -326,17 +326,17 @@ def test_sources_that_are_all_unknown_are_refused(colour_index, videos, tmp_path
 
 def test_root_of_another_machine_with_the_same_path_is_away(tmp_path):
     (tmp_path / "a.mp4").write_text("a")
-    stamp = FileStamp(1, 2, "sha")
+    signature = FileSignature(1, 2, "sha")
     mine, theirs = (
-        VideoRecord(key, str(tmp_path / key), stamp, "ok", root=root, id=i)
+        VideoRecord(key, str(tmp_path / key), signature, "ok", root=root, id=i)
         for i, (key, root) in enumerate([("a.mp4", "laptop"), ("b.mp4", "desktop")])
     )
     collection = collect([read_source(str(tmp_path))], [mine, theirs])
-    assert [item.place for item in collection.items] == [mine.place]
-    assert [record.place for record, _ in collection.away] == [theirs.place]
-    assert collection.gone == []
+    assert [item.root_and_key for item in collection.items] == [mine.root_and_key]
+    assert [record.root_and_key for record, _ in collection.away] == [theirs.root_and_key]
+    assert collection.removed == []
     collection = collect([read_source(str(tmp_path))], [mine, replace(theirs, root="laptop")])
-    assert [record.place for record in collection.gone] == [("laptop", "b.mp4")]
+    assert [record.root_and_key for record in collection.removed] == [("laptop", "b.mp4")]
 
 
 # What is deleted

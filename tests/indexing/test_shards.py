@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing import kinds
+from indexing import faiss_tuning
 from indexing.shards import (
     TABLE_DTYPE,
     Shard,
@@ -48,7 +48,7 @@ def table_of(num, *, rows_a_video=3):
 @lru_cache
 def build(kind, num, data):
     rows = np.frombuffer(data, np.float32).reshape(num, D)
-    return kinds.build(kind, num, lambda a, b: rows[a:b], embedding_dim=D)
+    return faiss_tuning.build(kind, num, lambda a, b: rows[a:b], embedding_dim=D)
 
 
 def write_shard(folder, rows, *, kind="Flat", tuning=None):
@@ -97,12 +97,12 @@ def test_shard_of_nothing_has_no_neighbours(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [0.5, 0.02])
-def test_only_what_is_allowed_is_found(tmp_path, kind, share):
+@pytest.mark.parametrize("fraction", [0.5, 0.02])
+def test_only_what_is_allowed_is_found(tmp_path, kind, fraction):
     rows = random_rows(1000)
     tuning = {"nprobe": 16, "efSearch": 1024, "candidates": 1}
     shard = open_shard(tmp_path, write_shard(tmp_path, rows, kind=kind, tuning=tuning))
-    is_allowed = np.random.default_rng(2).random(1000) < share
+    is_allowed = np.random.default_rng(2).random(1000) < fraction
     allowed = np.packbits(is_allowed, bitorder="little")
     for xq in random_rows(5, seed=1):
         found = shard.nearest(xq, k=10, allowed=allowed)
@@ -186,11 +186,13 @@ def test_any_flipped_byte_and_any_cut_are_noticed(tmp_path, suffix):
     info = write_shard(tmp_path, random_rows(4))
     path = tmp_path / f"main.{suffix}"
     content = path.read_bytes()
-    for place in range(len(content)):
-        path.write_bytes(content[:place])
+    for position in range(len(content)):
+        path.write_bytes(content[:position])
         with pytest.raises(ValueError, match=rf"main.{suffix} is damaged: run .*repair"):
             open_shard(tmp_path, info)
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
         with pytest.raises(ValueError, match=rf"main.{suffix} is damaged: run .*repair"):
             open_shard(tmp_path, info)
     path.write_bytes(content)

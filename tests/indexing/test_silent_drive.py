@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import pytest
 
-from indexing.changes import find_changes
+from indexing.diff import compute_diff
 from indexing.sources import collect_videos
 from tests.command_lines import PROJECT
 from tests.conftest import COLOURS
@@ -113,7 +113,7 @@ def test_drive_that_is_away_is_not_waited_for(drive, films):
     items = collect_videos(str(drive))
     (films / ".away").touch()
     began = time.monotonic()
-    changes = find_changes(items, {}, timeout_seconds=1)
+    changes = compute_diff(items, {}, timeout_seconds=1)
     assert len(changes.missing) == 4
     assert changes.examine == []
     assert time.monotonic() - began < 60

@@ -123,11 +123,11 @@ def test_stretches_hold_all_samples_at_their_times():
     samples = rng.normal(size=round(23.4 * RATE)).astype(np.float32)
     found = list(stretches(pieces(samples, start=3.0), stretch_seconds=5, search_seconds=2))
     np.testing.assert_array_equal(np.concatenate([s.samples for s in found]), samples)
-    place = 3.0
+    position = 3.0
     for sound in found:
-        assert sound.start_seconds == pytest.approx(place, abs=1e-6)
+        assert sound.start_seconds == pytest.approx(position, abs=1e-6)
         assert sound.end_seconds - sound.start_seconds <= 5.0
-        place = sound.end_seconds
+        position = sound.end_seconds
     assert len(found) >= 5
 
 

@@ -20,7 +20,7 @@ from tests.indexing.small_index import contents, failed_video, make_index, rando
 from tests.indexing.test_catalogue import new_video, spoil_page
 
 SIGN = TimedText("ocr", 1.5, 1 / 3 + 2, "STOP\n\u505c \U0001f6d1 \ud800")
-WORDS = [
+LEXICAL = [
     TimedText("speech", 4.0, 5.0, "second"),
     TimedText("speech", 0.25, 4.0, "first"),
 ]
@@ -60,13 +60,13 @@ def texts_by_key(folder):
 
 def test_texts_come_back_in_order_of_time(catalogue):
     a, b, c = store_videos(catalogue, "a", "b", "c")
-    catalogue.store_texts(a, "speech", WORDS, engine="ear")
+    catalogue.store_texts(a, "speech", LEXICAL, engine="ear")
     catalogue.store_texts(a, "ocr", [SIGN], engine="eye 2.0")
     catalogue.store_texts(b, "ocr", [], engine="eye 2.0")
-    assert catalogue.texts([c, b, a, 999]) == {a: [WORDS[1], SIGN, WORDS[0]]}
+    assert catalogue.texts([c, b, a, 999]) == {a: [LEXICAL[1], SIGN, LEXICAL[0]]}
     assert list(catalogue.text_entries([a, b])) == [
         VideoTexts(a, "ocr", "eye 2.0", (SIGN,)),
-        VideoTexts(a, "speech", "ear", (WORDS[1], WORDS[0])),
+        VideoTexts(a, "speech", "ear", (LEXICAL[1], LEXICAL[0])),
         VideoTexts(b, "ocr", "eye 2.0", ()),
     ]
 
@@ -90,9 +90,9 @@ def test_those_not_looked_at_yet_are_listed_for_each_source(catalogue):
 def test_new_texts_replace_those_of_their_source(catalogue):
     (a,) = store_videos(catalogue, "a")
     catalogue.store_texts(a, "ocr", [SIGN], engine="eye")
-    catalogue.store_texts(a, "speech", WORDS, engine="ear")
-    catalogue.store_texts(a, "speech", WORDS[:1], engine="better ear")
-    assert catalogue.texts([a]) == {a: [SIGN, WORDS[0]]}
+    catalogue.store_texts(a, "speech", LEXICAL, engine="ear")
+    catalogue.store_texts(a, "speech", LEXICAL[:1], engine="better ear")
+    assert catalogue.texts([a]) == {a: [SIGN, LEXICAL[0]]}
     assert [entry.engine for entry in catalogue.text_entries([a])] == ["eye", "better ear"]
 
 
@@ -106,7 +106,7 @@ def test_storing_texts_is_a_change(catalogue):
 @pytest.mark.parametrize(
     ("source", "texts", "message"),
     [
-        ("ocr", WORDS, "source is 'ocr'"),
+        ("ocr", LEXICAL, "source is 'ocr'"),
         ("lips", [], "source is 'lips': must be one of .*ocr.*speech"),
     ],
 )
@@ -159,15 +159,15 @@ def test_texts_of_a_video_that_is_gone_are_not_kept(catalogue):
 
 def test_twins_get_each_others_texts(catalogue):
     a, other = store_videos(catalogue, "a", "other")
-    stamp = catalogue.records()["a"].stamp
-    twins = [replace(new_video(key), stamp=stamp) for key in ("twin", "third")]
+    signature = catalogue.records()["a"].signature
+    twins = [replace(new_video(key), signature=signature) for key in ("twin", "third")]
     catalogue.store(twins, [(1, 0), (1, 0)])
-    twin, third = (catalogue.records()[key].id for key in ("twin", "third"))
+    duplicate, third = (catalogue.records()[key].id for key in ("twin", "third"))
     assert catalogue.copy_texts("ocr") == 0
-    catalogue.store_texts(twin, "ocr", [SIGN], engine="eye")
-    catalogue.store_texts(other, "speech", WORDS, engine="ear")
+    catalogue.store_texts(duplicate, "ocr", [SIGN], engine="eye")
+    catalogue.store_texts(other, "speech", LEXICAL, engine="ear")
     assert catalogue.copy_texts("ocr") == 2
-    assert catalogue.texts([a, twin, third]) == {a: [SIGN], twin: [SIGN], third: [SIGN]}
+    assert catalogue.texts([a, duplicate, third]) == {a: [SIGN], duplicate: [SIGN], third: [SIGN]}
     assert catalogue.copy_texts("ocr") == 0
     assert catalogue.without_texts("ocr") == [other]
     assert catalogue.text_problems() == []
@@ -281,12 +281,12 @@ def test_merged_index_has_the_texts(tmp_path, prefix):
     for seed, source in enumerate(sources):
         random_index(source, 2 if seed == 0 else 1, seed=0)
     tell_texts(sources[0], "1.mp4", "ocr", [SIGN])
-    tell_texts(sources[1], "0.mp4", "speech", WORDS)
+    tell_texts(sources[1], "0.mp4", "speech", LEXICAL)
     before = [contents(source) for source in sources]
     merge_indexes(sources, tmp_path / "all", prefix=prefix)
-    expected = {"1.mp4": [SIGN], "0.mp4": WORDS[::-1]}
+    expected = {"1.mp4": [SIGN], "0.mp4": LEXICAL[::-1]}
     if prefix:
-        expected = {"one/1.mp4": [SIGN], "two/0.mp4": WORDS[::-1]}
+        expected = {"one/1.mp4": [SIGN], "two/0.mp4": LEXICAL[::-1]}
     assert texts_by_key(tmp_path / "all") == expected
     assert list(find_problems(tmp_path / "all")) == []
     assert [contents(source) for source in sources] == before
@@ -294,12 +294,12 @@ def test_merged_index_has_the_texts(tmp_path, prefix):
 
 def test_merging_keeps_the_texts_that_there_are(tmp_path):
     random_index(tmp_path / "one", 2)
-    tell_texts(tmp_path / "one", "1.mp4", "speech", WORDS[:1])
+    tell_texts(tmp_path / "one", "1.mp4", "speech", LEXICAL[:1])
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    tell_texts(tmp_path / "two", "1.mp4", "speech", WORDS[1:])
+    tell_texts(tmp_path / "two", "1.mp4", "speech", LEXICAL[1:])
     tell_texts(tmp_path / "two", "1.mp4", "ocr", [SIGN])
     assert merge_indexes([tmp_path / "two"], tmp_path / "one") == (0, 2)
-    assert texts_by_key(tmp_path / "one") == {"1.mp4": [SIGN, WORDS[0]]}
+    assert texts_by_key(tmp_path / "one") == {"1.mp4": [SIGN, LEXICAL[0]]}
 
 
 @pytest.mark.parametrize("rows", [1, 1000])
@@ -309,12 +309,12 @@ def test_texts_are_exported(tmp_path, monkeypatch, rows):
     make_index(tmp_path / "index", [])
     random_index(tmp_path / "index", 2)
     sign = replace(SIGN, text="STOP \u505c")
-    tell_texts(tmp_path / "index", "1.mp4", "speech", WORDS, engine="ear")
+    tell_texts(tmp_path / "index", "1.mp4", "speech", LEXICAL, engine="ear")
     tell_texts(tmp_path / "index", "0.mp4", "ocr", [sign], engine="eye")
     assert export_index(tmp_path / "index", tmp_path / "out")["texts"] == 3
     found = parquet.read_table(tmp_path / "out" / "texts.parquet").to_pylist()
     with closing(Catalogue(tmp_path / "index" / CATALOGUE_NAME)) as catalogue:
         ids = {key: record.id for key, record in catalogue.records().items()}
-    made = [("0.mp4", "eye", sign), ("1.mp4", "ear", WORDS[1]), ("1.mp4", "ear", WORDS[0])]
+    made = [("0.mp4", "eye", sign), ("1.mp4", "ear", LEXICAL[1]), ("1.mp4", "ear", LEXICAL[0])]
     assert found == [{"video_id": ids[k], "engine": e, **vars(text)} for k, e, text in made]
     assert json.dumps(found)

@@ -9,7 +9,7 @@ import pytest
 
 import indexing.pipeline
 import indexing.writer
-from indexing.catalogue import Catalogue, FileStamp
+from indexing.catalogue import Catalogue, FileSignature
 from indexing.embeddings import EmbeddingParts
 from indexing.publishing import CATALOGUE_NAME
 from indexing.unfinished import FinishedVideo, UnfinishedVideos
@@ -21,7 +21,7 @@ from vision import FrameSettings
 
 RED, GREEN, BLUE = COLOURS.values()
 SCENES = {"kind": "scenes", "seconds": 4.0, "overlap_seconds": 2.0}
-STAMP = FileStamp(10, 20, "ab" * 32)
+STAMP = FileSignature(10, 20, "ab" * 32)
 END = FinishedVideo(9.5, "ok", "", "pyav", [[0.0, 9.5]])
 
 
@@ -33,8 +33,8 @@ def folder(tmp_path):
     return tmp_path / "unfinished"
 
 
-def opened(folder, stamp=STAMP, settings="{}"):
-    return UnfinishedVideos(folder, settings=settings, embedding_dim=3).open(stamp)
+def opened(folder, signature=STAMP, settings="{}"):
+    return UnfinishedVideos(folder, settings=settings, embedding_dim=3).open(signature)
 
 
 def rows(num, seed=0):
@@ -96,22 +96,22 @@ def test_every_cut_keeps_the_pieces_before_it_and_can_be_gone_on_from(folder):
 
 
 @pytest.mark.parametrize(
-    ("stamp", "settings"),
+    ("signature", "settings"),
     [
         (replace(STAMP, content_sha256="ab" * 16 + "cd" * 16), "{}"),
         (STAMP, '{"fingerprint": "another"}'),
     ],
 )
-def test_frames_of_another_content_or_other_settings_are_not_taken_up(folder, stamp, settings):
+def test_frames_of_another_content_or_other_settings_are_not_taken_up(folder, signature, settings):
     path = write_some(folder)
-    assert len(opened(folder, stamp, settings).embeddings) == 0
+    assert len(opened(folder, signature, settings).embeddings) == 0
     assert not path.exists()
 
 
 def test_frames_stay_until_the_video_they_belong_to_is_saved(folder):
     videos = UnfinishedVideos(folder, settings="{}", embedding_dim=3)
-    for stamp in (STAMP, replace(STAMP, content_sha256="cd" * 32)):
-        videos.open(stamp).append(rows(1), [0.25], [0], first_row=0, first_frame=0)
+    for signature in (STAMP, replace(STAMP, content_sha256="cd" * 32)):
+        videos.open(signature).append(rows(1), [0.25], [0], first_row=0, first_frame=0)
     videos.add(STAMP)
     assert len(videos.contents()) == 2
     videos.save()
@@ -201,15 +201,17 @@ def count_frames(index):
     return sizes
 
 
-@pytest.mark.parametrize("skip_similar", [0.0, 20.0])
+@pytest.mark.parametrize("dedup_threshold", [0.0, 20.0])
 @pytest.mark.parametrize("num_batches", [1, 7, 20, 33])
 def test_run_that_was_killed_goes_on_at_the_frame_where_it_was(
-    new_index, videos, num_batches, skip_similar, monkeypatch
+    new_index, videos, num_batches, dedup_threshold, monkeypatch
 ):
     monkeypatch.setattr(indexing.pipeline, "_PATIENCE_SECONDS", 60)
 
     def pool(index):
-        settings = FrameSettings(SAMPLER, index.encoder.preprocessing, skip_similar=skip_similar)
+        settings = FrameSettings(
+            SAMPLER, index.encoder.preprocessing, dedup_threshold=dedup_threshold
+        )
         return InProcessPool(settings)
 
     whole, broken = new_index("whole"), new_index("broken")
@@ -286,7 +288,9 @@ def test_two_files_of_one_content_are_encoded_once(new_index, videos):
     assert (summary.indexed, summary.searchable) == (13, 13)
     assert sorted(index.decoded) == [f"{i:02d}.mp4" for i in range(12)]
     found = stored(index)
-    assert found["copy.mp4"][0].stamp.content_sha256 == found["03.mp4"][0].stamp.content_sha256
+    assert (
+        found["copy.mp4"][0].signature.content_sha256 == found["03.mp4"][0].signature.content_sha256
+    )
     assert index.update(videos).unchanged == 13
 
 
@@ -321,7 +325,7 @@ def test_frames_of_what_is_in_the_index_are_dropped(new_index, videos):
     index.update(videos)
     with IndexWriter(index.folder, index.settings) as writer:
         record = next(r for r in writer.catalogue.scan() if r.key == "00.mp4")
-        kept = writer.unfinished.open(record.stamp)
+        kept = writer.unfinished.open(record.signature)
         kept.append(rows(1), [0.0], [0], first_row=0, first_frame=0)
         other = writer.unfinished.open(STAMP)
         other.append(rows(1), [0.0], [0], first_row=0, first_frame=0)

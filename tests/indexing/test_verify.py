@@ -111,7 +111,7 @@ def test_sound_index_has_no_problems(tmp_path, kind):
     for level in Manifest.read(tmp_path / "index").levels.values():
         assert level.main.kind == ("Flat" if kind == "auto" else kind)
         assert level.delta.count > 0
-        assert level.dead
+        assert level.deleted
     assert problems_of(tmp_path / "index") == []
     if kind == "auto":
         assert_sound(tmp_path / "index", oracle)
@@ -213,7 +213,7 @@ def test_folder_in_the_place_of_a_file_is_noticed(index, name):
     assert hits_if_any(index) is None
 
 
-@pytest.mark.parametrize("pattern", ["*-main-*.faiss", "*-main-*.npy", "*-dead-*.npy"])
+@pytest.mark.parametrize("pattern", ["*-main-*.faiss", "*-main-*.npy", "*-deleted-*.npy"])
 def test_folder_in_the_place_of_a_file_of_a_shard_is_noticed(index, pattern):
     path = next(index.glob(pattern))
     path.unlink()
@@ -385,11 +385,11 @@ def test_schema_that_is_no_text_is_told_with_the_remedy(index):
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "sub/x", "sub/../x", "."])
-@pytest.mark.parametrize("field", ["name", "table", "dead"])
+@pytest.mark.parametrize("field", ["name", "table", "deleted"])
 def test_manifest_that_leads_out_of_the_folder_is_refused(index, name, field):
     def change(values):
         level = values["levels"]["moment"]
-        (level if field == "dead" else level["main"])[field] = name
+        (level if field == "deleted" else level["main"])[field] = name
 
     change_manifest(index, change)
     (problem,) = problems_of(index)
@@ -398,7 +398,7 @@ def test_manifest_that_leads_out_of_the_folder_is_refused(index, name, field):
 
 
 def test_manifest_that_names_the_folder_above_is_refused(index):
-    change_manifest(index, lambda values: values["levels"]["moment"].update(dead=".."))
+    change_manifest(index, lambda values: values["levels"]["moment"].update(deleted=".."))
     assert problems_of(index)
     assert hits_if_any(index) is None
 

@@ -32,7 +32,7 @@ def check(query="red", **given):
         ("red", {"level": None}, "level must be one of video, moment, not NoneType"),
         ("red", {"where": 60}, "where must be a filter .* not int"),
         ("red", {"min_confidence": "0.5"}, "min_confidence must be a number .* not str"),
-        ("red", {"sources": "picture"}, "sources must be a list of picture, words, not str"),
+        ("red", {"sources": "visual"}, "sources must be a list of visual, lexical, not str"),
         ("red", {"analyze": "no"}, "analyze must be True or False, not str"),
     ],
 )
@@ -68,7 +68,7 @@ def test_what_is_taken_passes(caplog):
         ("a", Path("b")),
         {"red": 1, Path("a.jpg"): -0.5},
     ):
-        check(query, k=np.int64(3), min_confidence=np.float32(0.5), sources=("words",))
+        check(query, k=np.int64(3), min_confidence=np.float32(0.5), sources=("lexical",))
     assert caplog.text == ""
 
 

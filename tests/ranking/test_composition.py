@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ranking import compose, excluding
+from ranking import compose, penalize_negatives
 
 
 def test_sum_is_weighted_and_normalised():
@@ -53,7 +53,7 @@ def test_parts_that_do_not_fit_are_refused():
 def test_excluded_costs_worked_out_by_hand():
     positive = np.array([0.5, 0.3, 0.3, 0.1])  # spread sqrt(0.02)
     negative = np.array([[0.0, 0.0, 2.0, 2.0]])  # mean 1, spread 1
-    found = excluding(positive, negative, weight=2.0, threshold=0.5)
+    found = penalize_negatives(positive, negative, weight=2.0, threshold=0.5)
     cost = 2 * 0.02**0.5 * 0.5
     np.testing.assert_allclose(found, [0.5, 0.3, 0.3 - cost, 0.1 - cost])
 
@@ -63,7 +63,7 @@ def test_shown_for_a_second_is_enough_and_one_of_several_phrases_too():
     background = random.normal(0.2, 0.05, (2, 500))
     positive = np.array([0.40, 0.39, 0.38])
     negative = np.array([[0.5, 0.2, 0.2], [0.2, 0.2, 0.5]])
-    found = excluding(
+    found = penalize_negatives(
         positive,
         negative,
         positive_background=random.normal(0.2, 0.05, 500),
@@ -76,16 +76,18 @@ def test_shown_for_a_second_is_enough_and_one_of_several_phrases_too():
 def test_phrase_that_scores_high_everywhere_costs_nothing():
     positive = np.array([0.4, 0.3, 0.2])
     negative = np.full((1, 3), 0.9)
-    assert excluding(positive, negative).tolist() == positive.tolist()
+    assert penalize_negatives(positive, negative).tolist() == positive.tolist()
 
 
 def test_unit_and_offset_of_the_unwanted_scores_do_not_matter():
     random = np.random.default_rng(1)
     positive, negative = random.normal(size=50), random.normal(size=(2, 50))
     np.testing.assert_allclose(
-        excluding(positive, negative), excluding(positive, 0.1 * negative + 3.0)
+        penalize_negatives(positive, negative), penalize_negatives(positive, 0.1 * negative + 3.0)
     )
-    np.testing.assert_allclose(5 * excluding(positive, negative), excluding(5 * positive, negative))
+    np.testing.assert_allclose(
+        5 * penalize_negatives(positive, negative), penalize_negatives(5 * positive, negative)
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,4 +106,4 @@ def test_unit_and_offset_of_the_unwanted_scores_do_not_matter():
 )
 def test_what_does_not_fit_is_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
-        excluding(*arguments, **options)
+        penalize_negatives(*arguments, **options)

@@ -135,9 +135,9 @@ def test_what_cannot_be_fitted_is_refused(arguments, options, message):
 
 def test_default_is_surer_of_higher_scores_and_of_ordinary_queries():
     start = np.array([[2.5, 0.0, 0.0]])
-    for place in range(3):
+    for position in range(3):
         more = start.copy()
-        more[0, place] += 1
+        more[0, position] += 1
         assert DEFAULT_CALIBRATION.probability(more) > DEFAULT_CALIBRATION.probability(start)
     assert 0 < SUGGESTED_MIN_CONFIDENCE < 1
     with pytest.raises(ValueError, match=r"features is \(1, 2\): must be \(n, 3\)"):

@@ -34,7 +34,7 @@ def captioned(titles):
     return CaptionedVideos(embeddings, captions, np.arange(D), items, encoded, [])
 
 
-class Asked:
+class SupportsOrder:
     """What answers users, with embeddings of which the first few find the video of their caption
     and the others the next."""
 
@@ -56,7 +56,7 @@ def measured(videos, num_seen):
     sentences = np.random.default_rng(0).normal(size=(40, D)).astype(np.float32)
     return measure_sources(
         videos,
-        open_searcher=lambda reader: Asked(reader, num_seen),
+        open_searcher=lambda reader: SupportsOrder(reader, num_seen),
         sentences=sentences / np.linalg.norm(sentences, axis=1, keepdims=True),
     )
 

@@ -30,7 +30,7 @@ def test_what_is_given_stands_in_its_column_and_the_rest_is_missing():
     np.testing.assert_allclose(column(features, "lexical_rank"), [2, np.nan, 1])
     np.testing.assert_allclose(column(features, "log_duration"), [3, 3, 3])
     given = {"video_similarity", "video_similarity_behind", "lexical_rank", "log_duration"}
-    rest = [place for place, name in enumerate(FEATURE_NAMES) if name not in given]
+    rest = [position for position, name in enumerate(FEATURE_NAMES) if name not in given]
     assert np.isnan(features[:, rest]).all()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ranking import Fused, fuse_reciprocal_ranks, leading
+from ranking import Fused, fuse_reciprocal_ranks, score_cutoff
 
 
 def test_scores_worked_out_by_hand():
@@ -66,19 +66,21 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_what_scores_nearly_as_the_best_leads():
-    assert leading(["a", "b", "c", "d"], [10.0, 7.0, 6.9, 0.0]) == ["a", "b"]
-    assert leading([1, 2, 3], [0.5, 0.2, 0.0], share=0) == [1, 2]
-    assert leading([1, 2], [0.0, 0.0]) == leading([1], [-1.0]) == leading([], []) == []
+    assert score_cutoff(["a", "b", "c", "d"], [10.0, 7.0, 6.9, 0.0]) == ["a", "b"]
+    assert score_cutoff([1, 2, 3], [0.5, 0.2, 0.0], fraction=0) == [1, 2]
+    assert (
+        score_cutoff([1, 2], [0.0, 0.0]) == score_cutoff([1], [-1.0]) == score_cutoff([], []) == []
+    )
 
 
 @pytest.mark.parametrize(
-    ("scores", "share", "message"),
+    ("scores", "fraction", "message"),
     [
         ([1.0], 0.5, "1 scores for 2 items: must be as many, in falling order"),
         ([1.0, 2.0], 0.5, "in falling order"),
         ([2.0, 1.0], 1.5, "share=1.5: must be 0 to 1"),
     ],
 )
-def test_scores_that_do_not_fit_are_refused(scores, share, message):
+def test_scores_that_do_not_fit_are_refused(scores, fraction, message):
     with pytest.raises(ValueError, match=message):
-        leading(["a", "b"], scores, share=share)
+        score_cutoff(["a", "b"], scores, fraction=fraction)

@@ -176,8 +176,8 @@ def test_any_damaged_byte_is_noticed(ranker, tmp_path):
     ranker.save(tmp_path)
     path = tmp_path / "ranker.txt"
     good = path.read_bytes()
-    for place in np.random.default_rng(0).integers(len(good), size=20).tolist():
-        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    for position in np.random.default_rng(0).integers(len(good), size=20).tolist():
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         with pytest.raises(ValueError, match="checksum"):
             LearnedRanker.load(tmp_path)
 
@@ -215,7 +215,7 @@ def test_text_that_lightgbm_writes_is_accepted(ranker, tmp_path):
         ({"relevance": np.arange(720) - 5}, "relevance is out of range: must be 0 to 30"),
         ({"features": np.ones((720, 3))}, r"features is \(720, 3\): must be \(n, 4\)"),
         ({"features": np.full((720, 4), np.inf)}, "features hold infinite values"),
-        ({"held_out_share": 1.0}, "held_out_share=1.0: must be 0 to less than 1"),
+        ({"held_out_fraction": 1.0}, "held_out_fraction=1.0: must be 0 to less than 1"),
     ],
 )
 def test_judgements_that_teach_nothing_are_refused(change, message):

@@ -13,7 +13,7 @@ import ranking.__main__
 import search
 from configs.schema import RankerConfig
 from indexing import IndexReader
-from indexing.catalogue import FileStamp
+from indexing.catalogue import FileSignature
 from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
 from ranking import FEATURE_NAMES, LearnedRanker
@@ -38,7 +38,7 @@ pytest.importorskip("tantivy")
 NUM_VIDEOS = 60
 
 
-def wanted(query):
+def query_embedding(query):
     """The embedding of a query, which is a number."""
     return unit(np.random.default_rng(1000 + int(query)).normal(size=D))
 
@@ -51,7 +51,7 @@ class GivenSearcher:
         self.retriever = Retriever(self.reader)
 
     def request(self, query):
-        return Request(wanted(query), words=("clip", f"word{int(query) % 7}"))
+        return Request(query_embedding(query), words=("clip", f"word{int(query) % 7}"))
 
     def close(self):
         self.reader.close()
@@ -84,7 +84,7 @@ def train(index, lines, monkeypatch, capsys, **options):
     monkeypatch.setattr(search.Searcher, "open", lambda *_, **__: GivenSearcher(index))
     path = index.parent / "judgements.jsonl"
     path.write_text("".join(line + "\n" for line in lines))
-    values = {"test_share": 0.25, "seed": 0, "device": "cpu", **options}
+    values = {"test_fraction": 0.25, "seed": 0, "device": "cpu", **options}
     output = index.parent / "ranker"
     config = RankerConfig(judgements=str(path), index=str(index), output=str(output), **values)
     ranking.__main__.main(OmegaConf.structured(config))
@@ -108,7 +108,9 @@ def test_ranker_learns_what_is_liked(index, monkeypatch, capsys):
     assert errors == ""
     reader = IndexReader(index)
     ranker = LearnedRanker.load(output)
-    found = Retriever(reader, ranker=ranker).search(Request(wanted(500)), k=10, level="video")
+    found = Retriever(reader, ranker=ranker).search(
+        Request(query_embedding(500)), k=10, level="video"
+    )
     lengths = [int(hit.key.removesuffix(".mp4")) % 6 for hit in found]
     assert min(lengths) >= 4  # of 0 to 5
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
@@ -154,8 +156,8 @@ def test_one_grade_for_all_is_no_order_to_learn(index, monkeypatch, capsys):
 def test_what_is_known_of_candidates(reader):
     ids = ids_by_key(reader)
     asked = [ids[f"{i}.mp4"] for i in (3, 10, 25)]
-    query = wanted(7)
-    features = describe_candidates(reader, asked, wanted=query, words=("word3",))
+    query = query_embedding(7)
+    features = describe_candidates(reader, asked, query_embedding=query, words=("word3",))
     column = dict(zip(FEATURE_NAMES, features.T, strict=True))
     videos = reader.segments(asked)
     expected = [float(videos[i].whole @ query) for i in asked]
@@ -168,10 +170,12 @@ def test_what_is_known_of_candidates(reader):
     # word3 is in the titles of 3 and 10, not of 25.
     assert np.isnan(column["lexical"]).tolist() == [False, False, True]
     assert (column["lexical_title"][:2] == column["lexical"][:2]).all()
-    with_gone = describe_candidates(reader, [10_000, *asked], wanted=query, words=("word3",))
+    with_gone = describe_candidates(
+        reader, [10_000, *asked], query_embedding=query, words=("word3",)
+    )
     np.testing.assert_array_equal(with_gone[1:], features)
     assert np.isnan(with_gone[0]).all()
-    alone = describe_candidates(reader, asked, wanted=query, words=())
+    alone = describe_candidates(reader, asked, query_embedding=query, words=())
     assert np.isnan(alone[:, FEATURE_NAMES.index("lexical")]).all()
 
 
@@ -188,14 +192,14 @@ def test_age_and_names_of_candidates(tmp_path):
     with IndexWriter(tmp_path, SETTINGS) as writer:
         for key, said in metadata.items():
             video, embeddings = video_of(key, segments, metadata=said)
-            stamp = FileStamp(10, first_of_month, f"sha of {key}")
-            writer.add(replace(video, stamp=stamp), embeddings)
+            signature = FileSignature(10, first_of_month, f"sha of {key}")
+            writer.add(replace(video, signature=signature), embeddings)
         writer.publish()
     reader = IndexReader(tmp_path)
     features = describe_candidates(
         reader,
         [ids_by_key(reader)[key] for key in metadata],
-        wanted=segments[0],
+        query_embedding=segments[0],
         words=(),
         names=("Paris", "Ada Lovelace"),
         now=datetime(2026, 11, 25),
@@ -209,7 +213,7 @@ def test_age_and_names_of_candidates(tmp_path):
 def test_videos_of_an_index_by_key(reader):
     ids = reader.ids_by_name()
     assert ids.keys() > {f"{i}.mp4" for i in range(NUM_VIDEOS)}
-    hit = reader.search(wanted(1), k=1)[0]
+    hit = reader.search(query_embedding(1), k=1)[0]
     assert ids[hit.key] == ids[hit.id] == [hit.video_id]
 
 
@@ -218,9 +222,9 @@ def test_key_of_several_roots_is_judged_by_the_id_of_a_hit(tmp_path):
     with IndexWriter(folder, SETTINGS) as writer:
         for number, root in enumerate(("/card1", "/card2")):
             video, embeddings = video_of("one.mp4", unit(np.ones((1, D))))
-            stamp = FileStamp(10, 20, f"sha of {number}")
+            signature = FileSignature(10, 20, f"sha of {number}")
             path = f"{root}/one.mp4"
-            writer.add(replace(video, root=str(number), path=path, stamp=stamp), embeddings)
+            writer.add(replace(video, root=str(number), path=path, signature=signature), embeddings)
         writer.publish()
     judgement = Judgement("red", "one.mp4", 4)
     with closing(IndexReader(folder)) as reader:

@@ -5,12 +5,12 @@ import pytest
 
 from indexing.hits import SearchHit
 from ranking.nothing_found import why_nothing
-from ranking.request import AskedFilter, Request
+from ranking.request import QueryFilter, Request
 
 REMEDY = "; to look for these words instead, put them in quotes"
-OLD = AskedFilter("date < 1990", "before 1990", "before 1990")
-SHORT = AskedFilter("duration < 9", "shorter than 9 s", "under 9 s")
-USERS = AskedFilter("camera = 'a'")
+OLD = QueryFilter("date < 1990", "before 1990", "before 1990")
+SHORT = QueryFilter("duration < 9", "shorter than 9 s", "under 9 s")
+USERS = QueryFilter("camera = 'a'")
 
 
 def why(counts, filters=(), **options):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import search
-from configs.schema import InteractionConfig
+from configs.schema import TokenMatchingConfig
 from indexing import IndexReader
 from indexing.writer import IndexWriter
-from ranking import InteractionHead, InteractionWeights, late_interaction
-from ranking import interaction as command
-from ranking.request import PICTURE, Request
+from ranking import TokenMatchingHead, TokenMatchingWeights, match_tokens
+from ranking import train_token_matching as command
+from ranking.request import VISUAL, Request
 from ranking.reranking import RERANKED, Reranker, combined
 from ranking.retrieval import Retriever
 from tests.indexing.small_index import (
@@ -28,8 +28,8 @@ AXES = np.eye(D, dtype=np.float32)
 
 
 def equal_weights():
-    head = InteractionHead(np.zeros((2, D), np.float32), np.zeros(2), np.zeros(2))
-    return InteractionWeights(head, head)
+    head = TokenMatchingHead(np.zeros((2, D), np.float32), np.zeros(2), np.zeros(2))
+    return TokenMatchingWeights(head, head)
 
 
 @pytest.fixture
@@ -55,15 +55,15 @@ def test_frames_are_those_that_were_kept(make):
     frames = {f"{n}.mp4": unit(rng.normal(size=(n, D))) for n in (1, 5, 12, 30)}
     reader = make([video_of(key, each[:3], frames=each) for key, each in frames.items()])
     ids = ids_by_key(reader)
-    found = reader.frames([*ids.values(), 10_000], at_most=12)
+    found = reader.frames([*ids.values(), 10_000], max_frames=12)
     assert found.keys() == set(ids.values())
     for key in ("1.mp4", "5.mp4", "12.mp4"):
         np.testing.assert_allclose(found[ids[key]], frames[key], atol=1e-3)
-    every = reader.frames([ids["30.mp4"]], at_most=100)[ids["30.mp4"]]
+    every = reader.frames([ids["30.mp4"]], max_frames=100)[ids["30.mp4"]]
     np.testing.assert_allclose(every, frames["30.mp4"], atol=1e-3)
     middles = [1, 3, 6, 8, 11, 13, 16, 18, 21, 23, 26, 28]  # of twelve equal parts
     np.testing.assert_array_equal(found[ids["30.mp4"]], every[middles])
-    assert reader.frames([], at_most=3) == {}
+    assert reader.frames([], max_frames=3) == {}
 
 
 def test_video_whose_frames_show_each_word_comes_first(make):
@@ -80,12 +80,12 @@ def test_video_whose_frames_show_each_word_comes_first(make):
     request = Request(mixture, tokens=AXES[:2])
     plain = Retriever(reader).search(request, k=2, level="video")
     assert [hit.key for hit in plain] == ["mixed.mp4", "both.mp4"]
-    retriever = Retriever(reader, reranker=Reranker(reader, equal_weights()))
+    retriever = Retriever(reader, token_matching=Reranker(reader, equal_weights()))
     found = retriever.search(request, k=2, level="video")
     assert [hit.key for hit in found] == ["both.mp4", "mixed.mp4"]
     picture, tokens = found[0].evidence
-    assert (picture.source, picture.rank) == (PICTURE, 1)
-    assert tokens.score == pytest.approx(late_interaction(AXES[:2], AXES[:2]))
+    assert (picture.source, picture.rank) == (VISUAL, 1)
+    assert tokens.score == pytest.approx(match_tokens(AXES[:2], AXES[:2]))
     assert found[0].score > found[1].score
     # A moment has no frames of its own, and an image no tokens.
     moments = retriever.search(request, k=2, level="moment")
@@ -140,8 +140,8 @@ class GivenSearcher:
 
 def learn(folder, frames, monkeypatch, capsys, **options):
     monkeypatch.setattr(search.Searcher, "open", lambda *_, **__: GivenSearcher(folder, frames))
-    config = InteractionConfig(
-        **{"index": str(folder), "output": str(folder.parent / "weights"), "test_share": 0.4}
+    config = TokenMatchingConfig(
+        **{"index": str(folder), "output": str(folder.parent / "weights"), "test_fraction": 0.4}
         | {"epochs": 2, "seed": 0, "device": "cpu"}
         | options
     )
@@ -162,11 +162,11 @@ def test_command_learns_from_captions_and_measures_the_rest(tmp_path, monkeypatc
     assert (summary["captions"], summary["tested"]) == (18, 12)
     assert 0 <= summary["R@1_without"] <= summary["R@1"] <= summary["R@10"] <= 100
     assert summary["R@1"] > 50  # each caption's tokens are frames of its video
-    weights = InteractionWeights.load(tmp_path / "weights", fingerprint=SETTINGS.fingerprint)
+    weights = TokenMatchingWeights.load(tmp_path / "weights", fingerprint=SETTINGS.fingerprint)
     assert weights.token.hidden.shape[1] == D
     with pytest.raises(ValueError, match="another model"):
-        InteractionWeights.load(tmp_path / "weights", fingerprint="0" * 32)
-    nothing_tested = learn(tmp_path / "index", frames, monkeypatch, capsys, test_share=0.0)
+        TokenMatchingWeights.load(tmp_path / "weights", fingerprint="0" * 32)
+    nothing_tested = learn(tmp_path / "index", frames, monkeypatch, capsys, test_fraction=0.0)
     assert (nothing_tested["tested"], nothing_tested["R@1"]) == (0, None)
 
 

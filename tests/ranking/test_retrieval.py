@@ -14,7 +14,7 @@ from indexing import IndexReader
 from indexing.timed_texts import TimedText
 from indexing.writer import IndexWriter
 from ranking.confidence import Calibration
-from ranking.request import PICTURE, WORDS, Request
+from ranking.request import LEXICAL, VISUAL, Request
 from ranking.retrieval import Retriever
 from tests.indexing.small_index import (
     SETTINGS,
@@ -97,7 +97,7 @@ def test_pictures_alone_are_what_the_index_finds(tmp_path, level):
         assert [(h.rank, h.key, h.score, h.start_seconds) for h in found] == [
             (h.rank, h.key, h.score, h.start_seconds) for h in expected
         ]
-        assert all(sources(hit) == {PICTURE} for hit in found)
+        assert all(sources(hit) == {VISUAL} for hit in found)
     reader.close()
 
 
@@ -115,12 +115,12 @@ def test_words_and_pictures_together_go_before_either(make, rng):
     found = retriever.search(Request(DOG, words=asked), k=3, level="video")
     assert keys(found)[0] == "both.mp4"
     assert set(keys(found)) == {"both.mp4", "seen.mp4", "said.mp4"}
-    assert sources(found[0]) == {PICTURE, WORDS}
-    text = next(each for each in found[0].evidence if each.source == WORDS)
-    assert text.share == pytest.approx(1) and "title: a dog runs" in text.detail
-    only = Request(DOG, words=asked, sources=(WORDS,))
+    assert sources(found[0]) == {VISUAL, LEXICAL}
+    text = next(each for each in found[0].evidence if each.source == LEXICAL)
+    assert text.fraction == pytest.approx(1) and "title: a dog runs" in text.detail
+    only = Request(DOG, words=asked, sources=(LEXICAL,))
     assert set(keys(retriever.search(only, k=2, level="video"))) == {"both.mp4", "said.mp4"}
-    without = Request(DOG, words=asked, sources=(PICTURE,))
+    without = Request(DOG, words=asked, sources=(VISUAL,))
     assert set(keys(retriever.search(without, k=2, level="video"))) == {"both.mp4", "seen.mp4"}
 
 
@@ -129,13 +129,13 @@ def test_share_of_a_text_counts_rare_words_more(make, rng):
     some = {"rare": "zebra", "inflected": "walks", "whole": "zebras walking", "none": "nothing"}
     titles |= {name: (shows(OTHER), {"title": title}) for name, title in some.items()}
     retriever = make(collection(rng, **titles))
-    request = Request(OTHER, words=("walk", "zebra"), sources=(WORDS,))
+    request = Request(OTHER, words=("walk", "zebra"), sources=(LEXICAL,))
     found = retriever.search(request, k=30, level="video")
-    shares = {hit.key.removesuffix(".mp4"): hit.evidence[0].share for hit in found}
-    assert shares["rare"] > 0.6
-    assert shares["inflected"] == shares["t0"] < 0.4  # endings do not matter
-    assert shares["whole"] == pytest.approx(1)
-    assert "none" not in shares
+    fractions = {hit.key.removesuffix(".mp4"): hit.evidence[0].fraction for hit in found}
+    assert fractions["rare"] > 0.6
+    assert fractions["inflected"] == fractions["t0"] < 0.4  # endings do not matter
+    assert fractions["whole"] == pytest.approx(1)
+    assert "none" not in fractions
 
 
 def test_text_with_hardly_a_word_is_no_evidence_beside_pictures(make, rng):
@@ -144,7 +144,7 @@ def test_text_with_hardly_a_word_is_no_evidence_beside_pictures(make, rng):
     asked = ("dogs", "running", "in", "the", "street")
     found = retriever.search(Request(DOG, words=asked), k=3, level="video")
     assert found[0].key == "seen.mp4"
-    assert all(sources(hit) == {PICTURE} for hit in found)
+    assert all(sources(hit) == {VISUAL} for hit in found)
 
 
 @pytest.mark.parametrize("level", ["video", "moment"])
@@ -166,7 +166,7 @@ def test_words_that_say_nothing_are_no_evidence(make, rng, query, titles, level)
     traps = {f"trap{i}": (shows(OTHER), {"title": title}) for i, title in enumerate(titles)}
     retriever = make(collection(rng, seen=(shows(DOG), {}), **traps))
     asked = Request(DOG, words=words(query))
-    alone = retriever.search(replace(asked, sources=(PICTURE,)), k=5, level=level)
+    alone = retriever.search(replace(asked, sources=(VISUAL,)), k=5, level=level)
     assert retriever.search(asked, k=5, level=level) == alone
 
 
@@ -178,7 +178,7 @@ def test_one_word_of_several_is_no_evidence(make, rng, level):
     retriever = make(collection(rng, seen=(shows(DOG), {}), half=half, **traps))
     asked = Request(DOG, words=words("a black dog runs along the street"))
     found = retriever.search(asked, k=20, level=level)
-    assert {hit.key for hit in found if WORDS in sources(hit)} == {"half.mp4"}
+    assert {hit.key for hit in found if LEXICAL in sources(hit)} == {"half.mp4"}
 
 
 @pytest.mark.parametrize("level", ["video", "moment"])
@@ -189,7 +189,7 @@ def test_one_word_alone_is_evidence_for_what_looks_like_it(make, rng, level):
     retriever = make(collection(rng, num=60, likely=likely, says_more=says_more, unlike=unlike))
     asked = Request(DOG, words=words("a black dog runs"))
     found = retriever.search(asked, k=20, level=level)
-    assert {hit.key for hit in found if WORDS in sources(hit)} == {"likely.mp4"}
+    assert {hit.key for hit in found if LEXICAL in sources(hit)} == {"likely.mp4"}
     assert found[0].key == "likely.mp4"
 
 
@@ -202,7 +202,7 @@ def test_two_words_of_many_are_evidence_where_a_text_says_nothing_else(make, rng
         "two black dogs, a brown cat and some happy girls play football with a ball on the beach"
     )
     found = retriever.search(Request(DOG, words=words(query)), k=20, level="video")
-    assert {hit.key for hit in found if WORDS in sources(hit)} == (
+    assert {hit.key for hit in found if LEXICAL in sources(hit)} == (
         {"said.mp4"} if counts else set()
     )
 
@@ -218,19 +218,19 @@ def test_what_hardly_matches_is_below_what_surely_does(make, rng, level, name, f
     others = {key: video for key, video in videos.items() if key in ("sure", name)}
     retriever = make(collection(rng, **others), sentences=sentences)
     retriever._calibration = Calibration((10.0, 0.0, 0.0), -10.0)  # by height alone
-    retriever._weights = {WORDS: 100.0}  # by ranks alone, the text would be first
+    retriever._weights = {LEXICAL: 100.0}  # by ranks alone, the text would be first
     found = retriever.search(Request(DOG, words=asked), k=30, level=level)
     probable = {hit.key: hit.confidence for hit in found}
     assert probable["sure.mp4"] > 0.5
     assert probable[f"{name}.mp4"] < 0.1
-    assert any(WORDS in sources(hit) for hit in found if hit.key == f"{name}.mp4")
+    assert any(LEXICAL in sources(hit) for hit in found if hit.key == f"{name}.mp4")
     assert found[0].key == first
     assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
 
 
 def test_words_that_say_nothing_are_found_when_texts_are_searched_alone(make, rng):
     retriever = make(collection(rng, office=(shows(OTHER), {"title": "The office"})))
-    request = Request(DOG, words=("the",), sources=(WORDS,))
+    request = Request(DOG, words=("the",), sources=(LEXICAL,))
     assert keys(retriever.search(request, k=3, level="video")) == ["office.mp4"]
 
 
@@ -241,12 +241,12 @@ def test_number_that_is_typed_alone_is_a_name(make, rng):
     retriever = make(videos | collection(rng))
     for query, key in (("IMG_0002", "trip/IMG_0002.mp4"), ("1917", "film.mp4")):
         found = retriever.search(Request(DOG, words=words(query)), k=20, level="video")
-        assert [hit.key for hit in found if WORDS in sources(hit)] == [key]
+        assert [hit.key for hit in found if LEXICAL in sources(hit)] == [key]
 
 
 def test_words_that_say_nothing_exclude_nothing(make, rng):
     retriever = make(collection(rng, park=(shows(DOG), {"title": "a dog in the park"})))
-    request = Request(DOG, words=("dog",), excluded_words=("the", "cat"), sources=(WORDS,))
+    request = Request(DOG, words=("dog",), excluded_words=("the", "cat"), sources=(LEXICAL,))
     assert keys(retriever.search(request, k=3, level="video")) == ["park.mp4"]
 
 
@@ -273,13 +273,13 @@ def test_what_is_excluded_goes_last(make, rng, level):
     )
     retriever = make(videos)
     # "both" is nearer to what is wanted, or as near, when nothing is excluded.
-    wanted = unit(DOG + 0.2 * CAT)
-    excluded = Request(wanted, excluded=CAT[None])
+    query_embedding = unit(DOG + 0.2 * CAT)
+    excluded = Request(query_embedding, excluded=CAT[None])
     found = [hit for hit in retriever.search(excluded, k=80, level=level) if "other" not in hit.key]
     shown = [hit for hit in found if hit.key == "both.mp4"]
     assert found[0].key in ("dog.mp4", "near.mp4")
     assert all("without" in sources(hit) for hit in shown)
-    plain = retriever.search(Request(wanted), k=80, level=level)
+    plain = retriever.search(Request(query_embedding), k=80, level=level)
     before = next(hit.score for hit in plain if hit.key == "both.mp4")
     assert shown[0].score < before
     kept = next(hit for hit in found if hit.key == "near.mp4")
@@ -295,7 +295,7 @@ def test_texts_with_excluded_words_are_no_evidence(make, rng):
         )
     )
     request = Request(
-        DOG, words=("dog",), excluded=CAT[None], excluded_words=("cats",), sources=(WORDS,)
+        DOG, words=("dog",), excluded=CAT[None], excluded_words=("cats",), sources=(LEXICAL,)
     )
     assert keys(retriever.search(request, k=5, level="video")) == ["dogs.mp4"]
 
@@ -308,13 +308,13 @@ def test_events_are_found_in_their_order(make, rng):
         "one": np.concatenate([shows(DOG), filler(rng, 3)]),
     }
     retriever = make(collection(rng, **{name: (segments,) for name, segments in films.items()}))
-    request = Request(unit(DOG + CAT), events=np.stack([DOG, CAT]))
+    request = Request(unit(DOG + CAT), steps=np.stack([DOG, CAT]))
     found = retriever.search(request, k=3, level="moment")
     assert found[0].key == "forward.mp4"
     assert (found[0].start_seconds, found[0].end_seconds) == (0, 6)
     assert found[0].best_seconds == 1
     assert sources(found[0]) == {"events"}
-    other = Request(unit(DOG + CAT), events=np.stack([CAT, DOG]))
+    other = Request(unit(DOG + CAT), steps=np.stack([CAT, DOG]))
     assert keys(retriever.search(other, k=1, level="moment")) == ["reversed.mp4"]
     whole = retriever.search(request, k=1, level="video")[0]
     assert (whole.key, whole.start_seconds, whole.end_seconds) == ("forward.mp4", 0, 6)
@@ -330,9 +330,11 @@ def test_what_was_read_leads_to_its_second(make, rng):
     assert hit.start_seconds <= 7.75 < hit.end_seconds
     assert hit.best_seconds == pytest.approx(7.75)
     assert "ocr: EXIT closed" in str(hit.evidence[-1])
-    whole = retriever.search(Request(OTHER, words=("exit",), sources=(WORDS,)), k=1, level="video")
+    whole = retriever.search(
+        Request(OTHER, words=("exit",), sources=(LEXICAL,)), k=1, level="video"
+    )
     assert (whole[0].key, whole[0].best_seconds) == ("sign.mp4", pytest.approx(7.75))
-    alone = Request(OTHER, words=("exit",), sources=(WORDS,))
+    alone = Request(OTHER, words=("exit",), sources=(LEXICAL,))
     moment = retriever.search(alone, k=1, level="moment")[0]
     assert (moment.start_seconds, moment.end_seconds) == (7.0, 8.5)
 
@@ -408,7 +410,7 @@ def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
         Request(DOG),
         Request(DOG, words=("a", "dog")),
         Request(DOG, words=("dog",), excluded=CAT[None], excluded_words=("cat",)),
-        Request(unit(DOG + CAT), events=np.stack([DOG, CAT])),
+        Request(unit(DOG + CAT), steps=np.stack([DOG, CAT])),
     ]
     reader = IndexReader(tmp_path)
     learned = types.SimpleNamespace(score=lambda features: np.nan_to_num(features[:, 0]))
@@ -422,7 +424,7 @@ def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
             number = draws.randrange(len(requests))
             retriever = draws.choice(retrievers)
             hits = retriever.search(requests[number], k=6, level=level)
-            assert len({hit.place for hit in hits}) == len(hits)
+            assert len({hit.dedup_key for hit in hits}) == len(hits)
             answered[number] += 1
 
     with ThreadPoolExecutor(3) as pool:
@@ -450,7 +452,7 @@ def test_wrong_values_are_named(make, rng, values, part):
         retriever.search(Request(DOG), **{"k": 3, "level": "video", **values})
 
 
-@pytest.mark.parametrize("chosen", [(), ("picture", "sound")])
+@pytest.mark.parametrize("chosen", [(), ("visual", "sound")])
 def test_unknown_source_is_refused(chosen):
     with pytest.raises(ValueError, match=r"sources=.*picture, words"):
         Request(DOG, sources=chosen)

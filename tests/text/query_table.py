@@ -41,7 +41,7 @@ class Expected:
     text: str | None = None
     where: str | None = None
     excluded: tuple[str, ...] = ()
-    events: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     entities: tuple[tuple[str, str], ...] = ()
     corrections: tuple[tuple[str, str], ...] = ()
 
@@ -177,22 +177,22 @@ ENGLISH = (
         where="duration < 20",
     ),
     # Events.
-    en("a man opens a door, then a dog runs out", events=("a man opens a door", "a dog runs out")),
-    en("first she pours the milk, then she stirs", events=("she pours the milk", "she stirs")),
-    en("a whistle followed by a goal", events=("a whistle", "a goal")),
+    en("a man opens a door, then a dog runs out", steps=("a man opens a door", "a dog runs out")),
+    en("first she pours the milk, then she stirs", steps=("she pours the milk", "she stirs")),
+    en("a whistle followed by a goal", steps=("a whistle", "a goal")),
     en(
         "a boy claps before he jumps into the pool",
-        events=("a boy claps", "he jumps into the pool"),
+        steps=("a boy claps", "he jumps into the pool"),
     ),
     en(
         "after the bride throws the bouquet, people cheer",
-        events=("the bride throws the bouquet", "people cheer"),
+        steps=("the bride throws the bouquet", "people cheer"),
     ),
     en(
         "a man opens a door, then a dog runs out, under 1 minute",
         "a man opens a door, then a dog runs out",
         where="duration < 60",
-        events=("a man opens a door", "a dog runs out"),
+        steps=("a man opens a door", "a dog runs out"),
     ),
     # Names.
     en(
@@ -267,8 +267,8 @@ CHINESE = (
     zh("上个月的婚礼\uff0c两分钟以内", "婚礼", where="date = 2026-10 and duration <= 120"),
     zh("山 #旅行", "山", where="tag = '旅行'"),
     zh("标签:旅行 海边", "海边", where="tag = '旅行'"),
-    zh("男人打开门\uff0c然后一只狗跑出来", events=("男人打开门", "一只狗跑出来")),
-    zh("先倒牛奶\uff0c再搅拌", events=("倒牛奶", "搅拌")),
+    zh("男人打开门\uff0c然后一只狗跑出来", steps=("男人打开门", "一只狗跑出来")),
+    zh("先倒牛奶\uff0c再搅拌", steps=("倒牛奶", "搅拌")),
     zh("游客在故宫拍照", entities=(("故宫", "place"),)),
     zh("小黑在沙发上睡觉", entities=(("小黑", "animal"),)),
     zh("姚明在北京打篮球", entities=(("姚明", "person"), ("北京", "place"))),
@@ -304,8 +304,8 @@ JAPANESE = (
     ja("先月の旅行 2分以内", "旅行", where="date = 2026-10 and duration <= 120"),
     ja("海 #旅行", "海", where="tag = '旅行'"),
     ja("タグ:料理 卵を割る", "卵を割る", where="tag = '料理'"),
-    ja("男がドアを開けて、その後犬が走り出す", events=("男がドアを開けて", "犬が走り出す")),
-    ja("牛乳を注いでから混ぜる", events=("牛乳を注いで", "混ぜる")),
+    ja("男がドアを開けて、その後犬が走り出す", steps=("男がドアを開けて", "犬が走り出す")),
+    ja("牛乳を注いでから混ぜる", steps=("牛乳を注いで", "混ぜる")),
     ja("東京タワーの夜景", entities=(("東京タワー", "place"),)),
     ja("ピカチュウが踊る", entities=(("ピカチュウ", "work"),)),
     ja("大谷翔平がホームランを打つ", entities=(("大谷翔平", "person"),)),
@@ -340,8 +340,8 @@ KOREAN = (
     ko("최근 3일 강아지", "강아지", where="date >= 2026-11-22"),
     ko("바다 #여행", "바다", where="tag = '여행'"),
     ko("태그:여행 산", "산", where="tag = '여행'"),
-    ko("남자가 문을 열고 나서 개가 뛰어나온다", events=("남자가 문을 열고", "개가 뛰어나온다")),
-    ko("우유를 붓는다, 그 다음 젓는다", events=("우유를 붓는다", "젓는다")),
+    ko("남자가 문을 열고 나서 개가 뛰어나온다", steps=("남자가 문을 열고", "개가 뛰어나온다")),
+    ko("우유를 붓는다, 그 다음 젓는다", steps=("우유를 붓는다", "젓는다")),
     ko("경복궁에서 사진 찍는 사람들", entities=(("경복궁", "place"),)),
     ko("뽀로로가 춤을 춘다", entities=(("뽀로로", "work"),)),
 )
@@ -372,8 +372,8 @@ THAI = (
     th("พลุในปี 2024", "พลุ", where="date = 2024"),
     th("พลุ พ.ศ. 2567", "พลุ", where="date = 2024"),
     th("ทะเล #ท่องเที่ยว", "ทะเล", where="tag = 'ท่องเที่ยว'"),
-    th("ผู้ชายเปิดประตู แล้วสุนัขวิ่งออกมา", events=("ผู้ชายเปิดประตู", "สุนัขวิ่งออกมา")),
-    th("เทนม จากนั้นคนให้เข้ากัน", events=("เทนม", "คนให้เข้ากัน")),
+    th("ผู้ชายเปิดประตู แล้วสุนัขวิ่งออกมา", steps=("ผู้ชายเปิดประตู", "สุนัขวิ่งออกมา")),
+    th("เทนม จากนั้นคนให้เข้ากัน", steps=("เทนม", "คนให้เข้ากัน")),
     th("นักท่องเที่ยวที่วัดพระแก้ว", entities=(("วัดพระแก้ว", "place"),)),
 )
 
@@ -406,9 +406,9 @@ VIETNAMESE = (
     vi("biển #du_lịch", "biển", where="tag = 'du lịch'"),
     vi(
         "một người đàn ông mở cửa, sau đó một con chó chạy ra",
-        events=("một người đàn ông mở cửa", "một con chó chạy ra"),
+        steps=("một người đàn ông mở cửa", "một con chó chạy ra"),
     ),
-    vi("cô ấy rót sữa rồi khuấy đều", events=("cô ấy rót sữa", "khuấy đều")),
+    vi("cô ấy rót sữa rồi khuấy đều", steps=("cô ấy rót sữa", "khuấy đều")),
     vi("hoàng hôn ở Hồ Gươm", entities=(("Hồ Gươm", "place"),)),
 )
 

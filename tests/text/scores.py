@@ -37,7 +37,7 @@ def scores_of(pairs: Sequence[tuple[Expected, AnalyzedQuery]]) -> dict[str, Scor
         scores["filters"].add([one.where for one in actual.constraints], [*expected.constraints])
         scores["negations"].add(actual.excluded, expected.excluded)
         scores["events"].add(
-            [actual.events][: len(actual.events)], [expected.events][: len(expected.events)]
+            [actual.steps][: len(actual.steps)], [expected.steps][: len(expected.steps)]
         )
         corrections = [(one.original, one.corrected) for one in actual.corrections]
         scores["corrections"].add(corrections, expected.corrections)

@@ -77,7 +77,7 @@ def test_no_negations(analyzer, query):
 
 
 @pytest.mark.parametrize(
-    ("query", "events"),
+    ("query", "steps"),
     [
         (
             "a cat jumps then a dog barks and then a bird flies",
@@ -88,9 +88,9 @@ def test_no_negations(analyzer, query):
         ("open the tap and then close it", ("open the tap", "close it")),
     ],
 )
-def test_events(analyzer, query, events):
+def test_events(analyzer, query, steps):
     meaning = analyzer.analyze(query)
-    assert (meaning.text, meaning.events) == (query, events)
+    assert (meaning.text, meaning.steps) == (query, steps)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_events(analyzer, query, events):
     ],
 )  # fmt: skip
 def test_no_events(analyzer, query):
-    assert analyzer.analyze(query).events == ()
+    assert analyzer.analyze(query).steps == ()
 
 
 @pytest.mark.parametrize(

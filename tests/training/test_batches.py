@@ -39,7 +39,7 @@ def test_every_pair_comes_once_an_epoch_less_what_does_not_fill_a_batch():
     for epoch in range(5):
         batches = epoch_of(epoch)
         assert [len(batch) for batch in batches] == [4] * 5
-        assert {place[0] for batch in batches for place in batch} == {epoch}
+        assert {position[0] for batch in batches for position in batch} == {epoch}
         numbers = [number for batch in batches for _, number in batch]
         assert len(set(numbers)) == 20
         assert set(numbers) <= set(range(23))
@@ -170,7 +170,7 @@ def test_chunks_are_the_batch():
 
 @pytest.mark.parametrize("pixels", [False, True])
 def test_random_frames_are_in_order_and_none_comes_twice(pixels):
-    pairs = make_pairs([numbered_video(10, pixels=pixels)], frames_each=4)
+    pairs = make_pairs([numbered_video(10, pixels=pixels)], frames_per_video=4)
     chosen = []
     for epoch in range(50):
         frames, *_ = pairs[epoch, 0]
@@ -185,18 +185,20 @@ def test_random_frames_are_in_order_and_none_comes_twice(pixels):
 
 def test_random_frames_depend_on_seed_epoch_and_number_only():
     def drawn(seed, epoch, number):
-        pairs = make_pairs([numbered_video(100)], frames_each=4, seed=seed)
+        pairs = make_pairs([numbered_video(100)], frames_per_video=4, seed=seed)
         _ = pairs[7, 1]  # what was drawn before is nothing to it
         return tuple(pairs[epoch, number][0][:, 0].tolist())
 
-    places = [(seed, epoch, number) for seed in (0, 1) for epoch in (0, 1) for number in (0, 1)]
-    assert len({drawn(*place) for place in places}) == len(places)
-    assert [drawn(*place) for place in places] == [drawn(*place) for place in places]
+    positions = [(seed, epoch, number) for seed in (0, 1) for epoch in (0, 1) for number in (0, 1)]
+    assert len({drawn(*position) for position in positions}) == len(positions)
+    assert [drawn(*position) for position in positions] == [
+        drawn(*position) for position in positions
+    ]
 
 
-@pytest.mark.parametrize("frames_each", [0, 10, 11])
-def test_all_frames_are_taken_where_there_are_no_more(frames_each):
-    pairs = make_pairs([numbered_video(10)], frames_each=frames_each)
+@pytest.mark.parametrize("frames_per_video", [0, 10, 11])
+def test_all_frames_are_taken_where_there_are_no_more(frames_per_video):
+    pairs = make_pairs([numbered_video(10)], frames_per_video=frames_per_video)
     assert pairs[0, 0][0][:, 0].tolist() == list(range(10))
 
 
@@ -230,7 +232,7 @@ def test_cached_frames_are_not_changed():
 
 
 def test_loading_workers_change_nothing():
-    pairs = make_pairs(frames_each=2)
+    pairs = make_pairs(frames_per_video=2)
     by_workers = [
         list(load_batches(pairs, iter(epoch_of(1, num_pairs=len(pairs))), num_workers=num_workers))
         for num_workers in (0, 2)
@@ -241,8 +243,8 @@ def test_loading_workers_change_nothing():
 
 
 def test_seeds_of_different_numbers_differ():
-    places = [(1, 2), (2, 1), (12,), (1, 2, 0), (0, 1, 2), (1,), ()]
-    seeds = [step_seed(*place) for place in places]
-    assert len(set(seeds)) == len(places)
+    positions = [(1, 2), (2, 1), (12,), (1, 2, 0), (0, 1, 2), (1,), ()]
+    seeds = [step_seed(*position) for position in positions]
+    assert len(set(seeds)) == len(positions)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seeds == [step_seed(*place) for place in places]
+    assert seeds == [step_seed(*position) for position in positions]

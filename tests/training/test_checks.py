@@ -82,7 +82,7 @@ def test_pairs_of_videos_that_are_missing_do_not_count(collection, tmp_path):
         tmp_path / "some.jsonl",
         {name: [f"film {name}"] for name in names[:7]} | {"gone.mp4": [f"{i}" for i in range(9)]},
     )
-    changes = [f"data.train={some}", "data.val=MISSING", "data.max_failed=0.5"]
+    changes = [f"data.train={some}", "data.val=MISSING", "data.max_failed_fraction=0.5"]
     done = run_here(*collection.arguments(tmp_path / "output", *changes))
     assert_mistake(done, "loop.batch_size=8", "only 7 pairs")
 
@@ -90,7 +90,7 @@ def test_pairs_of_videos_that_are_missing_do_not_count(collection, tmp_path):
 @pytest.mark.parametrize("name", ["train", "val"])
 def test_list_whose_videos_are_all_missing(collection, tmp_path, name):
     some = write_list(tmp_path / "some.jsonl", {"none.mp4": ["a"], "none-2.mp4": ["b"]})
-    changes = [f"data.{name}={some}", "data.max_failed=1", "loop.batch_size=2"]
+    changes = [f"data.{name}={some}", "data.max_failed_fraction=1", "loop.batch_size=2"]
     done = run_here(*collection.arguments(tmp_path / "output", *changes))
     assert_mistake(done, f"data.{name}={some}", "none of its 2 videos", "none.mp4: no such file")
 

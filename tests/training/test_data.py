@@ -141,12 +141,17 @@ def failed(num):
     return [(f"/v/{i}.mp4", f"reason {i}") for i in range(num)]
 
 
-def check(report, num_failed, *, num_videos=10, max_failed=0.2):
-    check_failed(failed(num_failed), num_videos=num_videos, max_failed=max_failed, report=report)
+def check(report, num_failed, *, num_videos=10, max_failed_fraction=0.2):
+    check_failed(
+        failed(num_failed),
+        num_videos=num_videos,
+        max_failed_fraction=max_failed_fraction,
+        report=report,
+    )
 
 
 @pytest.mark.parametrize(
-    ("num_failed", "num_videos", "max_failed", "is_refused"),
+    ("num_failed", "num_videos", "max_failed_fraction", "is_refused"),
     [
         (2, 10, 0.2, False),
         (3, 10, 0.2, True),
@@ -156,19 +161,21 @@ def check(report, num_failed, *, num_videos=10, max_failed=0.2):
         (1, 1, 1.0, True),
     ],
 )
-def test_share_that_may_fail(tmp_path, num_failed, num_videos, max_failed, is_refused):
+def test_share_that_may_fail(tmp_path, num_failed, num_videos, max_failed_fraction, is_refused):
     report = tmp_path / "failed.tsv"
     what = f"{num_failed} of {num_videos} videos are missing, broken or without captions"
-    shown = f"^{what}.*max_failed={max_failed} "
+    shown = f"^{what}.*max_failed_fraction={max_failed_fraction} "
     if is_refused:
         with pytest.raises(ValueError, match=shown) as caught:
-            check(report, num_failed, num_videos=num_videos, max_failed=max_failed)
+            check(
+                report, num_failed, num_videos=num_videos, max_failed_fraction=max_failed_fraction
+            )
         message = str(caught.value)
         assert "/v/0.mp4: reason 0" in message
         assert str(report) in message
         assert message.count("reason") == min(num_failed, 3)
     else:
-        check(report, num_failed, num_videos=num_videos, max_failed=max_failed)
+        check(report, num_failed, num_videos=num_videos, max_failed_fraction=max_failed_fraction)
     assert len(report.read_text().splitlines()) == num_failed
 
 
@@ -181,7 +188,9 @@ def test_failed_videos_are_listed_and_named(tmp_path, caplog):
 
 def test_path_that_is_not_utf8_is_listed(tmp_path):
     name = "/v/\udcff.mp4"
-    check_failed([(name, "no")], num_videos=9, max_failed=1.0, report=tmp_path / "failed.tsv")
+    check_failed(
+        [(name, "no")], num_videos=9, max_failed_fraction=1.0, report=tmp_path / "failed.tsv"
+    )
     assert (tmp_path / "failed.tsv").read_text() == "/v/\\udcff.mp4\tno\n"
 
 

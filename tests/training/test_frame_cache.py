@@ -9,7 +9,7 @@ import torch
 import training.row_store
 import vision.frames
 from indexing import VideoItem
-from indexing.stopping import StopRequest
+from indexing.shutdown import StopRequest
 from tests.conftest import COLOURS, InProcessPool
 from tests.training import tiny_run
 from training.frame_cache import FrameCache, PixelEncoder

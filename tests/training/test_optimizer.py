@@ -104,14 +104,14 @@ def test_only_matrices_decay():
 
 def test_schedule_by_hand(network):
     optimizer = optimizer_of(network)
-    shares = [
+    fractions = [
         set_learning_rates(optimizer, step=step, num_steps=10, warmup_steps=4) for step in range(11)
     ]
     # Six steps of a half cosine: at 0, 30, 60, 90, 120, 150 and 180 degrees.
     root = math.sqrt(3) / 2
     cosines = [1, root, 0.5, 0, -0.5, -root, -1]
     expected = [0.25, 0.5, 0.75, 1.0, *((1 + cosine) / 2 for cosine in cosines)]
-    assert shares == pytest.approx(expected, abs=1e-12)
+    assert fractions == pytest.approx(expected, abs=1e-12)
 
 
 def test_every_group_keeps_its_share_of_the_peak():
@@ -119,22 +119,22 @@ def test_every_group_keeps_its_share_of_the_peak():
     optimizer = optimizer_of(network)
     peaks = [group["lr"] for group in optimizer.param_groups]
     for step in (0, 3, 9, 5):  # not a product of the rates before
-        share = set_learning_rates(optimizer, step=step, num_steps=10, warmup_steps=4)
+        fraction = set_learning_rates(optimizer, step=step, num_steps=10, warmup_steps=4)
         rates = [group["lr"] for group in optimizer.param_groups]
-        assert rates == pytest.approx([share * peak for peak in peaks])
+        assert rates == pytest.approx([fraction * peak for peak in peaks])
 
 
 def test_no_warm_up_starts_at_the_peak(network):
-    share = set_learning_rates(optimizer_of(network), step=0, num_steps=1, warmup_steps=0)
-    assert share == 1.0
+    fraction = set_learning_rates(optimizer_of(network), step=0, num_steps=1, warmup_steps=0)
+    assert fraction == 1.0
 
 
 def test_warm_up_longer_than_the_run_never_reaches_the_peak(network):
     optimizer = optimizer_of(network)
-    shares = [
+    fractions = [
         set_learning_rates(optimizer, step=step, num_steps=3, warmup_steps=6) for step in range(3)
     ]
-    assert shares == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+    assert fractions == pytest.approx([1 / 6, 2 / 6, 3 / 6])
 
 
 def test_rate_of_nothing_changes_nothing(network):

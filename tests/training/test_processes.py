@@ -9,13 +9,13 @@ def test_process_without_torchrun_is_alone(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with join_processes("cpu") as processes:
         assert processes == Processes(0, 1, torch.device("cpu"))
-        assert processes.is_first
+        assert processes.is_main_process
         assert not torch.distributed.is_initialized()
 
 
 def test_process_alone_makes_things_itself():
     made = object()
-    assert tiny_run.ALONE.from_first(lambda: made) is made
+    assert tiny_run.ALONE.broadcast_from_rank0(lambda: made) is made
     assert [tiny_run.ALONE.any(flag) for flag in (True, False)] == [True, False]
 
 
@@ -24,7 +24,7 @@ def test_error_of_a_process_alone_is_raised():
         raise ValueError("no such list")
 
     with pytest.raises(ValueError, match="no such list"):
-        tiny_run.ALONE.from_first(fail)
+        tiny_run.ALONE.broadcast_from_rank0(fail)
 
 
 def test_processes_of_torchrun_know_their_numbers(two_processes):

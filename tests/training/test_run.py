@@ -284,7 +284,7 @@ def test_folder_with_a_pooling_of_its_own_is_indexed_and_searched(collection, tm
         ["trainable.image=lora", "trainable.text=lora", "trainable.lora_rank=2"],
         ["trainable.image=all", "trainable.text=all", "loop.flip=true", "loop.chunk_size=3"],
         ["trainable.image=frozen", "trainable.text=frozen", "pooling.kind=attention"],
-        ["loop.frames_each=1", "loop.feature_dropout=0.2", "data.workers=1"],
+        ["loop.frames_per_video=1", "loop.feature_dropout=0.2", "data.workers=1"],
         ["optimizer.text_lr=1e-3", "optimizer.pooling_lr=1e-3", "pooling.kind=transformer"],
         ["data.weights.train=2"],
     ],
@@ -347,7 +347,7 @@ def test_chunks_change_nothing(collection, tmp_path):
 
 def test_share_of_the_start_is_kept(collection, tmp_path):
     output = tmp_path / "output"
-    some = ["optimizer.keep_start=0.25", "loop.epochs=3", "data.val=MISSING"]
+    some = ["optimizer.wise_ft_alpha=0.25", "loop.epochs=3", "data.val=MISSING"]
     done = run_here(*collection.arguments(output, *some))
     assert done.metrics == {}
     start = load_model(ModelSpec(str(collection.model))).clip
@@ -512,7 +512,7 @@ def test_video_without_captions_is_one_that_failed(collection, tmp_path):
     output = tmp_path / "output"
     refused = run_here(*collection.arguments(output, *changes))
     assert_mistake(refused, "1 of 8 videos are missing, broken or without captions", first)
-    done = run_here(*collection.arguments(output, *changes, "data.max_failed=0.2"))
+    done = run_here(*collection.arguments(output, *changes, "data.max_failed_fraction=0.2"))
     assert done.metrics == {}
     assert (output / "failed.tsv").read_text() == f"{first}\thas no caption\n"
     assert "1 caption is left out: line 1 is blank" in done.stderr
@@ -534,8 +534,10 @@ def test_too_many_broken_videos_are_named(collection, tmp_path, num_broken, num_
         *collection.arguments(tmp_path / "output", f"data.train={some}", "data.val=MISSING")
     )
     report = tmp_path / "output" / "failed.tsv"
-    share = f"{num_broken} of {num_videos} videos are missing, broken or without captions"
-    assert_mistake(done, share, "data.max_failed=0.1", str(report), "none-0.mp4: no such file")
+    fraction = f"{num_broken} of {num_videos} videos are missing, broken or without captions"
+    assert_mistake(
+        done, fraction, "data.max_failed_fraction=0.1", str(report), "none-0.mp4: no such file"
+    )
     lines = [line.split("\t") for line in report.read_text().splitlines()]
     assert lines == [
         [str(tmp_path / f"none-{i}.mp4"), "no such file or directory"] for i in range(num_broken)
@@ -547,7 +549,12 @@ def test_few_broken_videos_are_named_and_left_out(collection, tmp_path):
     names = [*(str(collection.folder / f"{name}.mp4") for name in COLOURS), "broken.mp4"]
     some = write_list(tmp_path / "some.jsonl", {name: [f"film {name}"] for name in names})
     output = tmp_path / "output"
-    changes = [f"data.train={some}", f"data.val={some}", "data.max_failed=0.2", "loop.epochs=1"]
+    changes = [
+        f"data.train={some}",
+        f"data.val={some}",
+        "data.max_failed_fraction=0.2",
+        "loop.epochs=1",
+    ]
     done = run_here(*collection.arguments(output, *changes))
     assert done.metrics["num_failed"] == 1
     assert done.metrics["num_gallery"] == len(COLOURS)
@@ -569,7 +576,7 @@ def test_list_of_which_no_video_can_be_had_is_named_however_many_may_fail(
     collection, tmp_path, name
 ):
     some = write_list(tmp_path / "some.jsonl", {"none.mp4": ["a"], "none-2.mp4": ["b"]})
-    changes = [f"data.{name}={some}", "data.max_failed=1"]
+    changes = [f"data.{name}={some}", "data.max_failed_fraction=1"]
     done = run_here(*collection.arguments(tmp_path / "output", *changes))
     assert_mistake(done, f"data.{name}", str(some))
 

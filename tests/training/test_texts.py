@@ -6,7 +6,7 @@ import torch
 from transformers import BertConfig
 
 import training.texts
-from indexing.stopping import StopRequest
+from indexing.shutdown import StopRequest
 from tests.training.test_network import FROZEN, HEADS, small_model
 from tests.training.test_towers import BERT_SIZE, hf_clip
 from training.network import Network, TowerPlan

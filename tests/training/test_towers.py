@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, RobertaConfig
 
-from text import trimmed
+from text import strip_padding
 from training.towers import (
     split_image_tower,
     split_text_tower,
@@ -302,18 +302,18 @@ def test_columns_of_padding_are_cut_where_the_tower_masks_it(tmp_path, config_cl
     clip = hf_clip(tmp_path, config, proj="linear")
     tokens = torch.where(sentences() == 0, config.pad_token_id, sentences().clamp(min=2))
     longest = max(len(row[row != config.pad_token_id]) for row in tokens)
-    cut = trimmed(tokens, clip)
+    cut = strip_padding(tokens, clip)
     assert cut.shape == (3, longest) != tokens.shape
     with torch.no_grad():
         torch.testing.assert_close(
             clip.encode_text(cut), clip.encode_text(tokens), rtol=0, atol=1e-5
         )
-    assert trimmed(torch.full((2, 5), config.pad_token_id), clip).shape == (2, 1)
+    assert strip_padding(torch.full((2, 5), config.pad_token_id), clip).shape == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["vit", "coca", "timm mlp"])
 def test_tokens_of_a_tower_with_a_place_for_each_are_not_cut(name):
-    assert torch.equal(trimmed(sentences(), small_clip(name)), sentences())
+    assert torch.equal(strip_padding(sentences(), small_clip(name)), sentences())
 
 
 def test_trunk_fingerprint_is_that_of_its_weights_and_not_of_the_head():
@@ -339,6 +339,6 @@ def test_mini_is_split(mini):
     trunk, head = split_text_tower(mini.clip)
     assert torch.equal(head(trunk(tokens)), mini.clip.encode_text(tokens))
     assert len(trunk_layers(trunk)) == 6 + 2  # MiniLM-L6
-    cut = trimmed(tokens, mini.clip)
+    cut = strip_padding(tokens, mini.clip)
     assert cut.shape[1] < tokens.shape[1]
     torch.testing.assert_close(head(trunk(cut)), mini.clip.encode_text(tokens), rtol=0, atol=1e-5)

@@ -83,9 +83,9 @@ def test_first_step_by_hand(tmp_path):
     moved = before["image.head.weight"] - network.trained_state()["image.head.weight"]
     # In the first step, each entry moves by lr * g / (|g| + eps), and decays by lr * 0.1.
     decayed = 1e-2 * 0.1 * before["image.head.weight"]
-    share = (moved - decayed) / 1e-2
+    fraction = (moved - decayed) / 1e-2
     gradient = network.image.head.weight.grad  # as it was clipped
-    torch.testing.assert_close(share, gradient / (gradient.abs() + 1e-6), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fraction, gradient / (gradient.abs() + 1e-6), rtol=1e-3, atol=1e-3)
     total = sum(float(p.grad.square().sum()) for p in network.parameters() if p.requires_grad)
     assert math.sqrt(total) == pytest.approx(0.01, rel=1e-3)
     assert trainer.state.history[0]["train/grad_norm"] > 0.01  # before it was clipped
@@ -104,13 +104,13 @@ def test_only_what_trains_changes(tmp_path):
 
 
 def test_accumulated_step_has_the_mean_of_the_gradients(tmp_path):
-    options = {"epochs": 1, "warmup_steps": 0, "max_grad_norm": 0.0, "frames_each": 0}
+    options = {"epochs": 1, "warmup_steps": 0, "max_grad_norm": 0.0, "frames_per_video": 0}
     trainer = make_trainer(tmp_path, accumulate_steps=4, **options)
     other = make_trainer(tmp_path / "other", **options)
-    places = other._batches.of_epoch(0)
+    positions = other._batches.of_epoch(0)
     expected_loss = 0.0
-    for place in places:
-        pairs = [other._dataset[number] for number in place]
+    for position in positions:
+        pairs = [other._dataset[number] for number in position]
         batch = collate(pairs)
         loss = other._objective(*other.network(batch), batch.ids) / 4
         loss.backward()
@@ -134,7 +134,7 @@ def test_more_batches_to_a_step_than_an_epoch_has_are_refused(tmp_path):
 )
 def test_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, stop_after, num_workers):
     """In an epoch, at its end (4), and at the end of the run (8)."""
-    options = {"num_workers": num_workers, "frames_each": 2}
+    options = {"num_workers": num_workers, "frames_per_video": 2}
     whole = whole_run(tmp_path / "whole", **options)
 
     first_validation = Scripted(1.0, 2.0, 3.0)
@@ -242,7 +242,7 @@ def test_validation_is_before_the_first_step_and_after_epochs_and_at_the_end(
 def test_validation_changes_nothing(tmp_path):
     bare = make_trainer(tmp_path / "bare")
     run(bare)
-    validated = whole_run(tmp_path / "validated", keep_start=0.5)
+    validated = whole_run(tmp_path / "validated", wise_ft_alpha=0.5)
     assert losses_of(validated) == losses_of(bare)
     assert_equal(validated.network.trained_state(), bare.network.trained_state())
 
@@ -251,10 +251,10 @@ def test_validation_changes_nothing(tmp_path):
     ("scores", "best"),
     [((1.0, 5.0, 3.0), 1), ((1.0, 2.0, 3.0), 2), ((9.0, 2.0, 3.0), 0), ((1.0, 4.0, 4.0), 1)],
 )
-@pytest.mark.parametrize("keep_start", [0.0, 0.25])
-def test_best_weights_are_kept(tmp_path, scores, best, keep_start):
+@pytest.mark.parametrize("wise_ft_alpha", [0.0, 0.25])
+def test_best_weights_are_kept(tmp_path, scores, best, wise_ft_alpha):
     validation = Scripted(*scores)
-    trainer = make_trainer(tmp_path, validation=validation, keep_start=keep_start)
+    trainer = make_trainer(tmp_path, validation=validation, wise_ft_alpha=wise_ft_alpha)
     run(trainer)
     assert_equal(Checkpoints(tmp_path).read_best(), validation.seen[best])
     assert trainer.state.best_score == max(scores)
@@ -270,19 +270,21 @@ def test_best_weights_of_before_a_stop_are_not_replaced_by_worse_ones(tmp_path):
     assert resumed.state.best_score == 5.0
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("is_resumed", [False, True])
-def test_finished_weights_lie_between_the_start_and_what_was_trained(tmp_path, share, is_resumed):
-    trainer = make_trainer(tmp_path, keep_start=share)
+def test_finished_weights_lie_between_the_start_and_what_was_trained(
+    tmp_path, fraction, is_resumed
+):
+    trainer = make_trainer(tmp_path, wise_ft_alpha=fraction)
     start = copied(trainer.network.trained_state())
     run(trainer, stop_after=3 if is_resumed else -1)
     if is_resumed:  # the start is that of the run, not of its continuation
-        trainer = resume(tmp_path, keep_start=share)
+        trainer = resume(tmp_path, wise_ft_alpha=fraction)
         run(trainer)
     trained = copied(trainer.network.trained_state())
     assert not torch.equal(trained["image.head.weight"], start["image.head.weight"])
     for name, part in trainer.finished_weights().items():
-        torch.testing.assert_close(part, (1 - share) * trained[name] + share * start[name])
+        torch.testing.assert_close(part, (1 - fraction) * trained[name] + fraction * start[name])
     trainer.finished_weights()["logit_scale"].zero_()  # a copy
     assert_equal(trainer.network.trained_state(), trained)
 
@@ -290,8 +292,8 @@ def test_finished_weights_lie_between_the_start_and_what_was_trained(tmp_path, s
 def step_of_video(video):
     """The first step whose batch has the video, and the videos of that batch."""
     order = EpochBatches(40, batch_size=4, seed=0).of_epoch(0)
-    for step, places in enumerate(order):
-        videos = sorted({number // 2 for _, number in places})
+    for step, positions in enumerate(order):
+        videos = sorted({number // 2 for _, number in positions})
         if video in videos:
             return step, videos
     raise AssertionError("the video is in no batch")

@@ -13,7 +13,7 @@ import numpy as np
 import open_clip
 import torch
 
-from indexing.stopping import StopRequest
+from indexing.shutdown import StopRequest
 from training.batches import CaptionedPairs, EpochBatches
 from training.checkpoints import Checkpoints
 from training.curves import EventLog
@@ -139,7 +139,7 @@ def make_trainer(
     loss: str = "infonce",
     trains: str = "heads",
     videos: Sequence[CachedVideo] | None = None,
-    frames_each: int = 2,
+    frames_per_video: int = 2,
     batch_size: int = BATCH_SIZE,
     feature_dropout: float = 0.0,
     objective: Callable[..., torch.Tensor] | None = None,
@@ -163,7 +163,7 @@ def make_trainer(
         captions,
         text=prepare_texts(sentences, model, network, device=processes.device),
         sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
-        frames_each=frames_each,
+        frames_per_video=frames_per_video,
     )
     make_loss = MultiPositiveSigLipLoss if loss == "sigmoid" else MultiPositiveClipLoss
     rank, world_size = processes.rank, processes.world_size
@@ -174,7 +174,7 @@ def make_trainer(
         "chunk_size": 0,
         "warmup_steps": 2,
         "max_grad_norm": 1.0,
-        "keep_start": 0.0,
+        "wise_ft_alpha": 0.0,
         "seed": 0,
         "eval_every": 1,
         "save_every_seconds": 1e9,
@@ -265,14 +265,14 @@ def main(folder: Path) -> None:
     with join_processes("cpu") as processes:
         rank = processes.rank
         report["joined"] = [rank, processes.world_size, str(processes.device)]
-        report["value of the first"] = processes.from_first(lambda: f"made by {rank}")
+        report["value of the first"] = processes.broadcast_from_rank0(lambda: f"made by {rank}")
         report["any"] = [processes.any(rank == 1), processes.any(False), processes.any(True)]
 
         def fail() -> None:
             raise FileNotFoundError(2, "no such list", f"list-{rank}.csv")
 
         try:
-            processes.from_first(fail)
+            processes.broadcast_from_rank0(fail)
         except Exception as error:
             report["error of the first"] = [type(error).__name__, str(error)]
 
@@ -281,7 +281,7 @@ def main(folder: Path) -> None:
         stopping = make_trainer(folder / "stopped", processes=processes)
         run(stopping, stop_after=3 if rank == 1 else -1)
         report["stopped at"] = stopping.state.step
-        processes.from_first(lambda: None)  # the checkpoint is there now
+        processes.broadcast_from_rank0(lambda: None)  # the checkpoint is there now
         resumed = resume(folder / "stopped", processes=processes)
         run(resumed)
         report["losses of a resumed run"] = losses_of(resumed)

@@ -164,16 +164,16 @@ def write_pictures(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Cuts the network off; the list grows by each address that is asked for nevertheless."""
-    asked: list[str] = []
+    calls: list[str] = []
 
     def refuse(*arguments: object, **options: object) -> None:
-        asked.append(str(arguments))
+        calls.append(str(arguments))
         raise OSError("the network is cut off for this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    return asked
+    return calls
 
 
 @pytest.fixture

@@ -158,8 +158,8 @@ def test_damaged_exif_data_are_passed_over(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(300):
         damaged = bytearray(intact)
-        for place in rng.integers(start, start + 100, size=4):
-            damaged[place] = rng.integers(256)
+        for position in rng.integers(start, start + 100, size=4):
+            damaged[position] = rng.integers(256)
         (tmp_path / "b.jpg").write_bytes(damaged)
         found = read_capture_date(tmp_path / "b.jpg")
         assert found is None or parse_date(found.date) == found.date

@@ -278,7 +278,7 @@ def test_run_outlives_the_process_that_workers_are_forked_from(tmp_path):
 
 def test_worker_is_replaced_after_its_number_of_videos(tmp_path):
     items = videos(tmp_path, *(f"good-{i}" for i in range(6)))
-    limits = WorkerLimits(timeout_seconds=100, videos_each=2)
+    limits = WorkerLimits(timeout_seconds=100, max_videos_per_worker=2)
     decode(items, faulty.all_good, limits=limits, num_workers=1)
     a, b, c, d, e, f = (opened_by(path) for _, path in items)
     assert (a, c, e) == (b, d, f)
@@ -287,7 +287,7 @@ def test_worker_is_replaced_after_its_number_of_videos(tmp_path):
 
 def test_replacing_bounds_the_memory_of_workers_that_leak(tmp_path):
     items = videos(tmp_path, *(f"leak-{i}" for i in range(9)))  # 100 MB each
-    limits = WorkerLimits(timeout_seconds=100, memory_bytes=GIGABYTE, videos_each=3)
+    limits = WorkerLimits(timeout_seconds=100, memory_bytes=GIGABYTE, max_videos_per_worker=3)
     decoded = decode(items, faulty.first_faulty, limits=limits, num_workers=1)
     for video in decoded.values():
         assert_whole(video, decoder="decord")

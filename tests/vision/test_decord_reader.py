@@ -9,7 +9,7 @@ import pytest
 
 from tests.vision.conftest import psnr, set_matrix, textured_pictures
 from tests.vision.test_orientation import MATRICES, name
-from vision import Preprocessing, VideoDecodeError, frames_on_screen
+from vision import Preprocessing, VideoDecodeError, frame_indices_at
 from vision.errors import UnsuitableDecoderError
 from vision.orientation import square
 from vision.pyav_reader import PyAVReader
@@ -49,7 +49,7 @@ def assert_agree(pyav, decord, moments_seconds, resize=square):
     assert len(times) == len(decord.times_seconds)
     half_a_frame = np.median(np.diff(times)) / 2 if len(times) > 1 else 0.0
     assert np.abs(times - decord.times_seconds).max() <= half_a_frame
-    asked = frames_on_screen(times, np.asarray(moments_seconds)).tolist()
+    asked = frame_indices_at(times, np.asarray(moments_seconds)).tolist()
     ours, theirs = dict(pyav.frames(asked, resize)), dict(decord.frames(asked, resize))
     common = ours.keys() & theirs.keys()
     assert len(common) >= 0.75 * len(asked)

@@ -9,9 +9,9 @@ from tests.conftest import COLOURS
 from tests.vision.conftest import FakeReader
 from vision import (
     FrameSettings,
-    FullPicture,
     IntervalSampler,
     Preprocessing,
+    UncroppedFrame,
     UniformSampler,
     VideoDecodeError,
     iter_frames,
@@ -28,8 +28,8 @@ def fail(reason):
     raise VideoDecodeError(reason)
 
 
-def read(path, sampler=ALL, *, skip_similar=0.0, **options):
-    settings = FrameSettings(sampler, PREPROCESSING, skip_similar=skip_similar)
+def read(path, sampler=ALL, *, dedup_threshold=0.0, **options):
+    settings = FrameSettings(sampler, PREPROCESSING, dedup_threshold=dedup_threshold)
     return list(iter_frames(path, settings, **options))
 
 
@@ -268,7 +268,7 @@ def test_reason_counts_only_what_was_missing_after_what_is_done():
 
 def test_picture_that_stands_still_is_encoded_once(write_video):
     path = write_video("a.mp4", [RED] * 40 + [BLUE] * 20 + [RED] * 10)
-    parts = read(path, skip_similar=10.0)
+    parts = read(path, dedup_threshold=10.0)
     assert len(times_of(parts)) == 70
     assert rows_of(parts) == [0] * 40 + [1] * 20 + [2] * 10
     pixels = torch.cat([part.pixels for part in parts])
@@ -277,7 +277,7 @@ def test_picture_that_stands_still_is_encoded_once(write_video):
 
 
 def test_slow_change_is_measured_from_the_last_frame_that_is_encoded():
-    parts = read_with(FakeReader(20), skip_similar=5.0)
+    parts = read_with(FakeReader(20), dedup_threshold=5.0)
     assert levels_of(parts) == [0, 5, 10, 15]
     assert rows_of(parts) == [i // 5 for i in range(20)]
 
@@ -286,7 +286,7 @@ def test_change_in_one_cell_is_a_change():
     still = torch.full((3, 24, 24), 100, dtype=torch.uint8)
     changed = still.clone()
     changed[:, -2:, -2:] = 200
-    parts = read_with(FakeReader(levels=[still, still, changed, changed]), skip_similar=20.0)
+    parts = read_with(FakeReader(levels=[still, still, changed, changed]), dedup_threshold=20.0)
     assert rows_of(parts) == [0, 0, 1, 1]
 
 
@@ -297,7 +297,7 @@ def test_nothing_is_similar_unless_asked():
 def test_similar_frames_go_on_in_the_next_way():
     first = FakeReader(levels=[10] * 5 + [90] * 15, missing=[3])
     second = FakeReader(levels=[10] * 5 + [90] * 15, decoder="second")
-    parts = read_with(first, second, skip_similar=5.0)
+    parts = read_with(first, second, dedup_threshold=5.0)
     assert rows_of(parts) == [0] * 5 + [1] * 15
     assert levels_of(parts) == [10, 90]
 
@@ -305,7 +305,7 @@ def test_similar_frames_go_on_in_the_next_way():
 def test_whole_pictures_may_change_their_size():
     sizes = [(24, 24), (24, 24), (30, 40), (24, 24)]
     levels = [torch.full((3, *size), i, dtype=torch.uint8) for i, size in enumerate(sizes)]
-    settings = FrameSettings(ALL, FullPicture())
+    settings = FrameSettings(ALL, UncroppedFrame())
     way = FakeReader(levels=levels)
     parts = list(iter_frames("fake.mp4", settings, openers=lambda path, decoders: [lambda: way]))
     assert [tuple(part.pixels.shape) for part in parts] == [

@@ -4,7 +4,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from vision import FullPicture, Preprocessing
+from vision import Preprocessing, UncroppedFrame
 from vision.orientation import square
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -158,7 +158,7 @@ def test_whole_picture_keeps_its_shape_and_is_made_smaller_only(
     height, width, pixel_aspect, expected
 ):
     frames = torch.from_numpy(picture(height, width)).permute(2, 0, 1)
-    resized = FullPicture(longest_pixels=200).resize(frames, pixel_aspect)
+    resized = UncroppedFrame(longest_pixels=200).resize(frames, pixel_aspect)
     assert (resized.dtype, tuple(resized.shape)) == (torch.uint8, (3, *expected))
     difference = resized.float().mean(dim=(1, 2)) - frames.float().mean(dim=(1, 2))
     assert float(difference.abs().max()) < 2
@@ -166,9 +166,9 @@ def test_whole_picture_keeps_its_shape_and_is_made_smaller_only(
 
 def test_picture_that_is_small_enough_is_not_touched():
     frames = torch.from_numpy(picture(90, 160)).permute(2, 0, 1)
-    assert FullPicture().resize(frames) is frames
+    assert UncroppedFrame().resize(frames) is frames
 
 
 def test_picture_of_no_pixels_is_refused():
     with pytest.raises(ValueError, match="longest_pixels is 0"):
-        FullPicture(0)
+        UncroppedFrame(0)

@@ -156,8 +156,8 @@ def damaged(path, rng):
         if kind % 4 == 0:
             broken[start:end] = bytes(end - start)
         elif kind % 4 == 1:
-            for place in rng.integers(start, end, 5):
-                broken[place] ^= 1 << int(rng.integers(8))
+            for position in rng.integers(start, end, 5):
+                broken[position] ^= 1 << int(rng.integers(8))
         elif kind % 4 == 2:
             del broken[start:]
         else:

@@ -8,11 +8,11 @@ from vision import (
     KeyFrameSampler,
     MomentSampler,
     UniformSampler,
+    frame_indices_at,
     frames_in_span,
-    frames_on_screen,
     segment_spans,
 )
-from vision.sampling import thin_out
+from vision.sampling import subsample
 
 
 @dataclass
@@ -165,7 +165,7 @@ def test_thinning_out_is_even():
     rng = np.random.default_rng(0)
     for _ in range(300):
         count, most = int(rng.integers(0, 200)), int(rng.integers(1, 50))
-        kept = thin_out(np.arange(count), most)
+        kept = subsample(np.arange(count), most)
         assert len(kept) == min(count, most)
         if count <= most:
             assert kept.tolist() == list(range(count))
@@ -179,15 +179,15 @@ def test_thinning_out_is_even():
 def test_moment_just_before_a_frame_shows_that_frame():
     """Times that two decoders, or a sum of floats, write differently."""
     times = np.arange(10) / 10
-    assert frames_on_screen(times, np.array([0.2, 0.5, 0.9]) - 0.0001).tolist() == [2, 5, 9]
-    assert frames_on_screen(times, np.array([0.2, 0.5, 0.9]) - 0.001).tolist() == [1, 4, 8]
-    assert frames_on_screen(times, times + 1e-9).tolist() == list(range(10))
-    assert frames_on_screen(times.astype(np.float32), times).tolist() == list(range(10))
+    assert frame_indices_at(times, np.array([0.2, 0.5, 0.9]) - 0.0001).tolist() == [2, 5, 9]
+    assert frame_indices_at(times, np.array([0.2, 0.5, 0.9]) - 0.001).tolist() == [1, 4, 8]
+    assert frame_indices_at(times, times + 1e-9).tolist() == list(range(10))
+    assert frame_indices_at(times.astype(np.float32), times).tolist() == list(range(10))
 
 
 def test_moments_beyond_the_ends_show_the_first_and_the_last_frame():
     times = np.array([0.0, 1.0, 2.0])
-    assert frames_on_screen(times, np.array([-5.0, 0.5, 99.0])).tolist() == [0, 2]
+    assert frame_indices_at(times, np.array([-5.0, 0.5, 99.0])).tolist() == [0, 2]
 
 
 def test_moments_are_taken_as_they_are_named():

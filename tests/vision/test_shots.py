@@ -42,7 +42,7 @@ def test_cuts_are_found_within_a_frame(write_pictures, seconds_each, fps):
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 40])
 def test_video_of_one_picture_is_one_shot(write_pictures, num_frames):
     reader = PyAVReader(write_pictures("a.mp4", shots([num_frames / 10])[0]))
-    samples = ShotSampler(frames_a_shot=3)(reader)
+    samples = ShotSampler(frames_per_shot=3)(reader)
     assert samples.shot_spans.tolist() == [[0.0, reader.duration_seconds]]
     assert 1 <= len(samples.frame_indices) <= 3
 
@@ -60,7 +60,7 @@ def test_still_image_is_one_shot_of_one_frame():
 def test_frames_are_the_middles_of_equal_parts_of_each_shot(write_pictures):
     pictures, cuts = shots([2, 3, 2])
     path = write_pictures("a.mp4", pictures)
-    sampler = ShotSampler(frames_a_shot=2)
+    sampler = ShotSampler(frames_per_shot=2)
     parts = list(iter_frames(path, FrameSettings(sampler, PREPROCESSING)))
     spans = parts[-1].end.shot_spans
     np.testing.assert_allclose(spans, [[0, 2], [2, 5], [5, 7]], atol=0.1)
@@ -82,7 +82,7 @@ def test_shots_of_less_than_the_shortest_are_joined(write_pictures):
 def test_long_shot_is_divided_into_equal_parts(write_pictures):
     pictures, _ = shots([2, 7])
     reader = PyAVReader(write_pictures("a.mp4", pictures))
-    samples = ShotSampler(frames_a_shot=1, max_seconds=3.0)(reader)
+    samples = ShotSampler(frames_per_shot=1, max_seconds=3.0)(reader)
     expected = [[0, 2], [2, 2 + 7 / 3], [2 + 7 / 3, 2 + 14 / 3], [2 + 14 / 3, 9]]
     np.testing.assert_allclose(samples.shot_spans, expected, atol=0.1)
     assert len(samples.frame_indices) == 4
@@ -92,7 +92,7 @@ def test_long_shot_is_divided_into_equal_parts(write_pictures):
 def test_no_more_frames_than_asked_for(write_pictures):
     pictures, _ = shots([2, 3, 2])
     reader = PyAVReader(write_pictures("a.mp4", pictures))
-    samples = ShotSampler(frames_a_shot=5, max_frames=4)(reader)
+    samples = ShotSampler(frames_per_shot=5, max_frames=4)(reader)
     assert len(samples.frame_indices) == 4
     assert len(samples.shot_spans) == 3
 

@@ -7,7 +7,7 @@ import pytest
 import vision.sound
 from tests.indexing.speaking import RATE, picture, silence, tone, write_film
 from vision import VideoDecodeError
-from vision.decode_worker import be_a_worker
+from vision.decode_worker import init_worker
 from vision.sound import decode_sound, iter_sound
 
 PICTURES = [picture(size=(64, 48))] * 8
@@ -126,7 +126,7 @@ def test_worker_names_what_is_wrong(tmp_path):
 
 
 def _sleep(connection, path):
-    be_a_worker(1 << 30)
+    init_worker(1 << 30)
     time.sleep(60)
 
 

@@ -63,8 +63,8 @@ def _is_whole(path: Path, member: tarfile.TarInfo) -> bool:
 
 def _fingerprint(shard: tarfile.TarFile, member: tarfile.TarInfo, source: IO[bytes]) -> str:
     state = Path(str(shard.name)).stat()
-    place = (state.st_size, state.st_mtime_ns, member.offset_data, member.size)
-    digest = hashlib.sha256(repr(place).encode())
+    origin = (state.st_size, state.st_mtime_ns, member.offset_data, member.size)
+    digest = hashlib.sha256(repr(origin).encode())
     digest.update(source.read(_PROBE_BYTES))
     source.seek(max(0, member.size - _PROBE_BYTES))
     digest.update(source.read(_PROBE_BYTES))

@@ -31,10 +31,10 @@ def read_paragraphs(path: Path, value: dict) -> dict[str, list[str]]:
     captions = {}
     reader = CaptionReader(path)
     for video_id, entry in value.items():
-        place = f"video {video_id!r}"
+        location = f"video {video_id!r}"
         if not isinstance(entry, dict):
-            raise ValueError(f"{path}, {place}: must be an object with `sentences`")
-        sentences = reader.read(entry.get("sentences"), f"{place}, `sentences`")
+            raise ValueError(f"{path}, {location}: must be an object with `sentences`")
+        sentences = reader.read(entry.get("sentences"), f"{location}, `sentences`")
         captions[video_id] = [" ".join(sentences)] if sentences else []
     reader.report()
     return captions

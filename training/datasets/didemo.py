@@ -34,9 +34,9 @@ def read_paragraphs(path: Path, value: list) -> dict[str, list[str]]:
     descriptions: dict[str, list[str]] = {}
     reader = CaptionReader(path)
     for number, entry in enumerate(value, start=1):
-        place = f"entry {number}"
-        sentences = descriptions.setdefault(field(entry, "video", f"{path}, {place}"), [])
-        sentences += reader.read([entry.get("description")], f"{place}, `description`")
+        location = f"entry {number}"
+        sentences = descriptions.setdefault(field(entry, "video", f"{path}, {location}"), [])
+        sentences += reader.read([entry.get("description")], f"{location}, `description`")
     reader.report()
     return {
         video: [" ".join(sentences)] if sentences else []

@@ -41,13 +41,13 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]] | None]:
         if "video_id" not in columns:
             raise ValueError(f"{path}: needs a column `video_id`, has {columns}")
         for row in reader:
-            place = f"line {reader.line_num}"
-            where = f"{path}, {place}"
+            location = f"line {reader.line_num}"
+            where = f"{path}, {location}"
             if None in row or None in row.values():
                 raise ValueError(f"{where}: must have {len(columns)} fields, as the first line has")
             sentences = captions.setdefault(field(row, "video_id", where).strip(), [])
             if "sentence" in columns:
-                sentences += captions_of.read([row["sentence"]], f"{place}, `sentence`")
+                sentences += captions_of.read([row["sentence"]], f"{location}, `sentence`")
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.reader.line_num}: is not CSV ({error})") from error
     captions_of.report()
@@ -67,9 +67,9 @@ def read_captions(path: Path, value: dict) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
     reader = CaptionReader(path)
     for number, entry in enumerate(value["sentences"], start=1):
-        place = f"sentence {number}"
-        sentences = captions.setdefault(field(entry, "video_id", f"{path}, {place}"), [])
-        sentences += reader.read([entry.get("caption")], f"{place}, `caption`")
+        location = f"sentence {number}"
+        sentences = captions.setdefault(field(entry, "video_id", f"{path}, {location}"), [])
+        sentences += reader.read([entry.get("caption")], f"{location}, `caption`")
     reader.report()
     return captions
 

@@ -69,8 +69,8 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
             raise ValueError(
                 f"{where}: must begin with an id such as -4wsuPCjDBc_5_15, is {line[:60]!r}"
             )
-        place = where.removeprefix(f"{path}, ")
-        captions.setdefault(video_id, []).extend(reader.read(sentence, place))
+        location = where.removeprefix(f"{path}, ")
+        captions.setdefault(video_id, []).extend(reader.read(sentence, location))
     reader.report()
     return captions
 

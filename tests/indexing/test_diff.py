@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from indexing import VideoItem
-from indexing.catalogue import FileStamp, VideoRecord
-from indexing.changes import file_stamp, find_changes
+from indexing.catalogue import FileSignature, VideoRecord
+from indexing.diff import compute_diff, file_signature
 
 
 def record_of(item, number=1, *, outcome="ok"):
-    stamp = file_stamp(item.path)
+    signature = file_signature(item.path)
     location = None if outcome == "failed" else (1, number)
     path = str(item.path)
-    return VideoRecord(item.key, path, stamp, outcome, id=number, location=location)
+    return VideoRecord(item.key, path, signature, outcome, id=number, location=location)
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def items(tmp_path):
 
 @pytest.fixture
 def records(items):
-    return {item.place: record_of(item, number) for number, item in enumerate(items, start=1)}
+    return {
+        item.root_and_key: record_of(item, number) for number, item in enumerate(items, start=1)
+    }
 
 
 def test_stamp_is_size_time_and_sha256(tmp_path):
@@ -33,19 +35,19 @@ def test_stamp_is_size_time_and_sha256(tmp_path):
     path.write_bytes(b"x" * 3_000_000)  # more than is read at once
     os.utime(path, ns=(5, 123_456_789))
     sha256 = hashlib.sha256(b"x" * 3_000_000).hexdigest()
-    assert file_stamp(path) == FileStamp(3_000_000, 123_456_789, sha256)
+    assert file_signature(path) == FileSignature(3_000_000, 123_456_789, sha256)
 
 
 def test_everything_is_new_to_an_empty_catalogue(items):
-    changes = find_changes(items, {})
-    assert changes.examine == items
-    assert (changes.unchanged, changes.missing) == ([], [])
+    diff = compute_diff(items, {})
+    assert diff.examine == items
+    assert (diff.unchanged, diff.missing) == ([], [])
 
 
 def test_same_size_and_time_is_unchanged(items, records):
-    changes = find_changes(items, records)
-    assert changes.unchanged == [(item, records[item.place]) for item in items]
-    assert (changes.examine, changes.missing) == ([], [])
+    diff = compute_diff(items, records)
+    assert diff.unchanged == [(item, records[item.root_and_key]) for item in items]
+    assert (diff.examine, diff.missing) == ([], [])
 
 
 def test_other_size_or_other_time_is_examined(items, records):
@@ -53,28 +55,28 @@ def test_other_size_or_other_time_is_examined(items, records):
     items[0].path.write_text("longer than before")
     os.utime(items[0].path, ns=(status.st_atime_ns, status.st_mtime_ns))
     os.utime(items[1].path, ns=(0, 0))
-    assert find_changes(items, records).examine == items
+    assert compute_diff(items, records).examine == items
 
 
 def test_check_content_examines_everything(items, records):
-    changes = find_changes(items, records, check_content=True)
-    assert (changes.examine, changes.unchanged) == (items, [])
+    diff = compute_diff(items, records, check_content=True)
+    assert (diff.examine, diff.unchanged) == (items, [])
 
 
 def test_retry_failed_examines_what_failed_and_nothing_else(items, records):
     records["", "b.mp4"] = record_of(items[1], 2, outcome="failed")
-    assert find_changes(items, records).examine == []
-    changes = find_changes(items, records, retry_failed=True)
-    assert (changes.examine, changes.unchanged) == ([items[1]], [(items[0], records["", "a.mp4"])])
+    assert compute_diff(items, records).examine == []
+    diff = compute_diff(items, records, retry_failed=True)
+    assert (diff.examine, diff.unchanged) == ([items[1]], [(items[0], records["", "a.mp4"])])
 
 
 def test_listed_but_not_on_disk_is_missing(items, records):
     items[0].path.unlink()
-    changes = find_changes(items, records)
-    assert changes.missing == [(items[0], "no such file")]
-    assert changes.unchanged == [(items[1], records["", "b.mp4"])]
+    diff = compute_diff(items, records)
+    assert diff.missing == [(items[0], "no such file")]
+    assert diff.unchanged == [(items[1], records["", "b.mp4"])]
 
 
 def test_same_key_of_another_root_is_another_video(items, records):
     elsewhere = [replace(item, root="other") for item in items]
-    assert find_changes(elsewhere, records).examine == elsewhere
+    assert compute_diff(elsewhere, records).examine == elsewhere

@@ -3,15 +3,15 @@ import itertools
 import numpy as np
 import pytest
 
-from ranking import align_events, align_events_in_videos
+from ranking import align_steps, align_steps_in_videos
 
 
 def by_brute_force(scores, spans):
     """The greatest mean over all choices of segments of which each starts when the one before it
     has ended; None where there is none."""
-    num_events, num_segments = scores.shape
+    num_steps, num_segments = scores.shape
     best = None
-    for chosen in itertools.permutations(range(num_segments), num_events):
+    for chosen in itertools.permutations(range(num_segments), num_steps):
         if all(spans[a][1] <= spans[b][0] for a, b in itertools.pairwise(chosen)):
             mean = np.mean([scores[event, segment] for event, segment in enumerate(chosen)])
             best = mean if best is None else max(best, mean)
@@ -31,16 +31,16 @@ def random_spans(random, num_segments):
 @pytest.mark.parametrize("seed", range(60))
 def test_match_is_the_best_of_all_there_are(seed):
     random = np.random.default_rng(seed)
-    num_events, num_segments = random.integers(1, 4), random.integers(1, 8)
-    scores = random.normal(size=(num_events, num_segments))
+    num_steps, num_segments = random.integers(1, 4), random.integers(1, 8)
+    scores = random.normal(size=(num_steps, num_segments))
     spans = random_spans(random, num_segments) if seed % 2 else adjacent(num_segments)
-    match = align_events(scores, spans)
+    match = align_steps(scores, spans)
     expected = by_brute_force(scores, spans)
     if expected is None:
         assert match is None
         return
     assert match.ordered == pytest.approx(expected)
-    assert match.ordered == pytest.approx(scores[np.arange(num_events), match.segments].mean())
+    assert match.ordered == pytest.approx(scores[np.arange(num_steps), match.segments].mean())
     assert match.unordered == pytest.approx(scores.max(axis=1).mean())
     assert match.score == pytest.approx(2 * match.ordered - match.unordered)
     assert (match.spans == spans[match.segments]).all()
@@ -49,26 +49,26 @@ def test_match_is_the_best_of_all_there_are(seed):
 
 def test_order_decides_and_is_paid_for():
     scores = np.array([[0.9, 0.1, 0.2], [0.1, 0.2, 0.8]])
-    forward = align_events(scores, adjacent(3))
-    backward = align_events(scores[:, ::-1], adjacent(3))
+    forward = align_steps(scores, adjacent(3))
+    backward = align_steps(scores[:, ::-1], adjacent(3))
     assert forward.segments.tolist() == [0, 2]
     assert forward.score == forward.ordered == forward.unordered == pytest.approx(0.85)
     assert backward.unordered == forward.unordered
     assert backward.score < backward.ordered < 0.3
-    free = align_events(scores[:, ::-1], adjacent(3), order_weight=0)
+    free = align_steps(scores[:, ::-1], adjacent(3), order_weight=0)
     assert free.score == free.ordered == backward.ordered
 
 
 def test_two_events_are_not_one_segment():
     scores = np.array([[0.1, 0.9, 0.1], [0.1, 0.9, 0.2]])
-    assert align_events(scores, adjacent(3)).segments.tolist() == [1, 2]
+    assert align_steps(scores, adjacent(3)).segments.tolist() == [1, 2]
 
 
 def test_video_without_room_for_all_events_has_no_match():
-    assert align_events(np.ones((2, 1)), adjacent(1)) is None
+    assert align_steps(np.ones((2, 1)), adjacent(1)) is None
     overlapping = np.array([[0.0, 6.0], [3.0, 9.0]])
-    assert align_events(np.ones((2, 2)), overlapping) is None
-    assert align_events(np.ones((2, 2)), np.zeros((2, 2)) + 1).segments.tolist() == [0, 1]
+    assert align_steps(np.ones((2, 2)), overlapping) is None
+    assert align_steps(np.ones((2, 2)), np.zeros((2, 2)) + 1).segments.tolist() == [0, 1]
 
 
 def test_many_videos_are_each_as_alone():
@@ -76,10 +76,10 @@ def test_many_videos_are_each_as_alone():
     counts = [3, 1, 6, 2]
     scores = random.normal(size=(2, sum(counts)))
     spans = np.concatenate([adjacent(count) for count in counts])
-    matches = align_events_in_videos(scores, spans, counts=counts)
+    matches = align_steps_in_videos(scores, spans, counts=counts)
     ends = np.cumsum(counts)
     for match, count, end in zip(matches, counts, ends, strict=True):
-        alone = align_events(scores[:, end - count : end], adjacent(count))
+        alone = align_steps(scores[:, end - count : end], adjacent(count))
         assert (match is None) == (alone is None) == (count < 2)
         if match is not None:
             assert match.score == alone.score
@@ -98,9 +98,9 @@ def test_many_videos_are_each_as_alone():
 )
 def test_what_does_not_fit_is_refused(scores, spans, options, message):
     with pytest.raises(ValueError, match=message):
-        align_events(scores, spans, **options)
+        align_steps(scores, spans, **options)
 
 
 def test_counts_that_do_not_add_up_are_refused():
     with pytest.raises(ValueError, match="counts add up to 3: must be 2"):
-        align_events_in_videos(np.ones((1, 2)), adjacent(2), counts=[1, 2])
+        align_steps_in_videos(np.ones((1, 2)), adjacent(2), counts=[1, 2])

@@ -43,7 +43,7 @@ class IndexReader:
         self._log_queries = log_queries
         self._refreshing = threading.Lock()
         self._entries_checked = False
-        self._stamp = _stamp(folder)
+        self._signature = _signature(folder)
         self._latest = open_generation(folder, None)
         self._held = threading.local()
         if not self.manifest.num_videos:
@@ -141,11 +141,11 @@ class IndexReader:
         """The segments of these videos, as far as they are there."""
         return self._generation.segments(video_ids)
 
-    def frames(self, video_ids: Sequence[int], *, at_most: int) -> dict[int, np.ndarray]:
+    def frames(self, video_ids: Sequence[int], *, max_frames: int) -> dict[int, np.ndarray]:
         """`(T, D)` float32, the embeddings of frames of these videos, evenly spread where a video
         has more than so many; without the videos that none are kept of."""
         records = self.records(video_ids)
-        return self._generation.frames(list(records.values()), at_most)
+        return self._generation.frames(list(records.values()), max_frames)
 
     def whole(self, video_ids: Sequence[int]) -> dict[int, np.ndarray]:
         """`(D,)` float32 each, the embeddings of whole videos, as far as they are there."""
@@ -193,14 +193,14 @@ class IndexReader:
         return query_log.read(self._folder, query_log.SENTENCES, embedding_dim=dim)
 
     @property
-    def has_words(self) -> bool:
+    def has_lexical_index(self) -> bool:
         """Whether the words of the videos' texts can be searched."""
         return self._generation.lexical is not None
 
     @property
     def skipped(self) -> str:
         """Why words cannot be searched, with the remedy; empty where they can."""
-        if self.has_words:
+        if self.has_lexical_index:
             return ""
         if not documents.is_installed():
             return "texts are not searched by their words: pip install 'reelseek[lexical]'"
@@ -219,7 +219,7 @@ class IndexReader:
         where: str | None = None,
         level: str = "video",
     ) -> list[LexicalHit]:
-        """The videos whose texts have these words, best first; none where `has_words` is false.
+        """Returns the videos whose texts have these words, best first; [] without a lexical index.
 
         Args:
             words: as `text.segmentation.words` gives them; any of them may be lacking in a hit.
@@ -238,24 +238,24 @@ class IndexReader:
         only = None if where is None else self._matching(where)
         if generation.lexical is None:
             return []
-        wanted, unwanted = documents.stems(words), documents.stems(excluded)
+        any_of, none_of = documents.stems(words), documents.stems(excluded)
         more, lexical = documents.stems(also), generation.lexical
 
         def find(num: int) -> tuple[list[Match], dict[int, VideoRecord]]:
             while True:
                 found = lexical.search(
-                    wanted, k=num, also=more, excluded=unwanted, only=only, level=level
+                    any_of, k=num, also=more, excluded=none_of, only=only, level=level
                 )
                 records = self._records([match.video_id for match in found], generation)
                 if records is not None:
                     return found, records
 
         found, records = find_distinct(find, k)
-        return [_lexical_hit(match, records[match.video_id], wanted) for match in found]
+        return [_lexical_hit(match, records[match.video_id], any_of) for match in found]
 
     def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
         """The words of titles, captions and tags, and the tags themselves, casefolded: with the
-        number of videos that have each; nothing where `has_words` is false.
+        number of videos that have each; nothing where `has_lexical_index` is false.
 
         They are those of the generation that the latest search has answered from, and are to be
         left as they are.
@@ -293,15 +293,15 @@ class IndexReader:
             ValueError: entries are lacking though nothing was deleted.
         """
         records = self.records(video_ids)
-        gone = [video_id for video_id in video_ids if video_id not in records]
-        if not gone:
+        removed = [video_id for video_id in video_ids if video_id not in records]
+        if not removed:
             return records
         if self._catalogue.counter("revision") == generation.manifest.revision:
             raise ValueError(
-                f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {gone[0]}; run "
+                f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {removed[0]}; run "
                 "python -m indexing.repair index=DIR"
             )
-        generation.forget(gone)
+        generation.mask_deleted(removed)
         return None
 
     def _matching(self, where: str) -> np.ndarray:
@@ -314,17 +314,17 @@ class IndexReader:
 
     def _refresh(self) -> None:
         """Goes over to a newer generation, if there is one; stays where it cannot be opened."""
-        stamp = _stamp(self._folder)
-        if stamp == self._stamp or self._held_generation is not None:
+        signature = _signature(self._folder)
+        if signature == self._signature or self._held_generation is not None:
             return
         with self._refreshing:
-            if stamp == self._stamp:
+            if signature == self._signature:
                 return
             try:
                 self._latest = open_generation(self._folder, self._latest)
             except ValueError as error:
                 logger.warning("answers come from an earlier state of the index: %s", error)
-            self._stamp = stamp
+            self._signature = signature
 
     def _log(self, query: np.ndarray) -> None:
         try:
@@ -335,7 +335,7 @@ class IndexReader:
 
 
 def _hit(rank: int, found: Found, record: VideoRecord, also_as: tuple[Copy, ...]) -> SearchHit:
-    date, date_source = date_of(record.metadata, record.stamp.modified_ns)
+    date, date_source = date_of(record.metadata, record.signature.modified_ns)
     return SearchHit(
         rank=rank,
         id=record.public_id,
@@ -376,7 +376,7 @@ def _check(k: int, level: str) -> None:
         raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
 
 
-def _stamp(folder: Path) -> tuple[int, int, int] | None:
+def _signature(folder: Path) -> tuple[int, int, int] | None:
     """What changes with each published generation."""
     try:
         status = os.stat(Manifest.path(folder))

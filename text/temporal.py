@@ -72,7 +72,7 @@ _EVENTS_EN = regex.compile(
     r",?\s*\bfollowed by\s+",
     regex.IGNORECASE,
 )
-_LEADING_EN = regex.compile(
+_PREFIX_EN = regex.compile(
     r"^(?:first(?:ly)?(?: of all)?,?\s+(?!\w+ of\b)|at first,?\s+|to begin with,?\s+)",
     regex.IGNORECASE,
 )
@@ -97,7 +97,7 @@ _BETWEEN = {
     "vi": r"\s*[,;.]?\s*\b(?:và )?(?:sau đó|tiếp theo|tiếp đó|kế đến)\b(?: là)?(?: thì)?,?\s+|"
     r",?\s+(?<!\b(?:đã|xong|lâu|trước|tuần|tháng|mệt)\s)rồi\s+(?=\S+\s+\S|\S+ \S+)",
 }
-_LEADING = {
+_PREFIX = {
     "zh": r"^(?:首先|起初|先)(?!生)",
     "ja": r"^(?:最初に|まず|初めに),?\s*",
     "ko": r"^(?:먼저|우선|처음에)\s+",
@@ -122,7 +122,7 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
     return regex.compile(pattern, regex.IGNORECASE)
 
 
-def ordered_events(text: str, *, language: str = "en") -> tuple[str, ...]:
+def temporal_steps(text: str, *, language: str = "en") -> tuple[str, ...]:
     """The events of a normalised sentence, first things first; none where it tells of one only.
 
     Args:
@@ -132,16 +132,16 @@ def ordered_events(text: str, *, language: str = "en") -> tuple[str, ...]:
     if not text:
         return ()
     split = _of_other_language if language in _BETWEEN else _of_english
-    events = [event.strip(_EDGES) for event in split(text, language)]
-    return tuple(events) if len(events) > 1 and all(map(_says_something, events)) else ()
+    steps = [step.strip(_EDGES) for step in split(text, language)]
+    return tuple(steps) if len(steps) > 1 and all(map(_says_something, steps)) else ()
 
 
 def _of_english(text: str, _: str) -> list[str]:
     if text[:3].casefold() == "if ":  # "if it rains, then it pours"
         return [text]
     parts = [part for part in _EVENTS_EN.split(text) if part]
-    parts[0] = _LEADING_EN.sub("", parts[0]) if len(parts) > 1 else parts[0]
-    return [event for part in parts for event in _around_before_and_after(part)]
+    parts[0] = _PREFIX_EN.sub("", parts[0]) if len(parts) > 1 else parts[0]
+    return [step for part in parts for step in _around_before_and_after(part)]
 
 
 def _around_before_and_after(part: str) -> list[str]:
@@ -159,9 +159,9 @@ def _of_other_language(text: str, language: str) -> list[str]:
     patterns = [table[language] for table in (_BETWEEN, _BEFORE) if language in table]
     parts = [part for part in _compiled("|".join(patterns)).split(text) if part]
     if len(parts) > 1:
-        parts[0] = _compiled(_LEADING[language]).sub("", parts[0])
+        parts[0] = _compiled(_PREFIX[language]).sub("", parts[0])
     return parts
 
 
-def _says_something(event: str) -> bool:
-    return len(event) >= 2
+def _says_something(step: str) -> bool:
+    return len(step) >= 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexing.catalogue import FileStamp, VideoRecord
+from indexing.catalogue import FileSignature, VideoRecord
 from indexing.killable import map_killably
 from indexing.sources import VideoItem
 from indexing.walking import special_kind
@@ -14,7 +14,7 @@ from vision import read_content
 
 
 @dataclass
-class Changes:
+class Diff:
     """What differs.
 
     Attributes:
@@ -32,14 +32,14 @@ class Changes:
     unusable: list[tuple[VideoItem, str]] = field(default_factory=list)
 
 
-def find_changes(
+def compute_diff(
     items: Sequence[VideoItem],
     records: Mapping[tuple[str, str], VideoRecord],
     *,
     check_content: bool = False,
     retry_failed: bool = False,
     timeout_seconds: float = 120.0,
-) -> Changes:
+) -> Diff:
     """Compares.
 
     Args:
@@ -49,7 +49,7 @@ def find_changes(
         retry_failed: examine files that failed before, though they look the same.
         timeout_seconds: after which a file that does not answer is missing.
     """
-    changes = Changes()
+    diff = Diff()
     statuses = map_killably(os.stat, [item.path for item in items], timeout_seconds=timeout_seconds)
     for item, status in zip(items, statuses, strict=True):
         try:
@@ -57,35 +57,35 @@ def find_changes(
                 raise status
             str(item.path).encode("utf-8")
         except UnicodeEncodeError:
-            changes.unusable.append((item, "its path is not UTF-8: rename it"))
+            diff.unusable.append((item, "its path is not UTF-8: rename it"))
             continue
         except ValueError:  # what no path can hold, such as \0
-            changes.unusable.append((item, "no such file"))
+            diff.unusable.append((item, "no such file"))
             continue
         except (FileNotFoundError, NotADirectoryError):
-            changes.missing.append((item, "no such file"))
+            diff.missing.append((item, "no such file"))
             continue
         except OSError as error:
-            changes.missing.append((item, f"cannot be read ({error.strerror})"))
+            diff.missing.append((item, f"cannot be read ({error.strerror})"))
             continue
         if not stat.S_ISREG(status.st_mode):
             kind = special_kind(status.st_mode) or "folder"
-            changes.unusable.append((item, f"is a {kind}, not a file"))
+            diff.unusable.append((item, f"is a {kind}, not a file"))
             continue
-        record = records.get(item.place)
+        record = records.get(item.root_and_key)
         looks_the_same = record is not None and (
-            (record.stamp.size_bytes, record.stamp.modified_ns)
+            (record.signature.size_bytes, record.signature.modified_ns)
             == (status.st_size, status.st_mtime_ns)
         )
         again = check_content or (retry_failed and record is not None and record.location is None)
         if record is not None and looks_the_same and not again:
-            changes.unchanged.append((item, record))
+            diff.unchanged.append((item, record))
         else:
-            changes.examine.append(item)
-    return changes
+            diff.examine.append(item)
+    return diff
 
 
-def file_stamp(path: Path) -> FileStamp:
+def file_signature(path: Path) -> FileSignature:
     """Reads the whole file.
 
     Raises:
@@ -93,4 +93,4 @@ def file_stamp(path: Path) -> FileStamp:
         OSError: it cannot be read.
     """
     content = read_content(path)
-    return FileStamp(content.size_bytes, content.modified_ns, content.sha256)
+    return FileSignature(content.size_bytes, content.modified_ns, content.sha256)

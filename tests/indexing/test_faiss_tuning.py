@@ -2,8 +2,8 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing import kinds
-from indexing.kinds import NEIGHBOURS
+from indexing import faiss_tuning
+from indexing.faiss_tuning import NEIGHBOURS
 from indexing.shards import search_parameters
 from tests.indexing.small_index import unit
 
@@ -26,12 +26,12 @@ def block_of(rows):
 
 
 def build(kind, rows):
-    return kinds.build(kind, len(rows), block_of(rows), embedding_dim=rows.shape[1])
+    return faiss_tuning.build(kind, len(rows), block_of(rows), embedding_dim=rows.shape[1])
 
 
 def probes_of(rows, *, num_queries=64):
-    queries = {"stored": kinds.probe_queries(rows, num_queries)}
-    return kinds.make_probes(queries, np.arange(len(rows)), block_of(rows), len(rows))
+    queries = {"stored": faiss_tuning.probe_queries(rows, num_queries)}
+    return faiss_tuning.make_probes(queries, np.arange(len(rows)), block_of(rows), len(rows))
 
 
 # Finding the true nearest
@@ -40,9 +40,9 @@ def probes_of(rows, *, num_queries=64):
 @pytest.mark.parametrize("count", [1, 3, NEIGHBOURS, NEIGHBOURS + 1, 1000])
 @pytest.mark.parametrize("block_rows", [4, 65_536])
 def test_exact_neighbours_equal_brute_force(monkeypatch, count, block_rows):
-    monkeypatch.setattr(kinds, "_BLOCK", block_rows)
+    monkeypatch.setattr(faiss_tuning, "_BLOCK", block_rows)
     rows, queries = random_rows(count), random_rows(20, seed=1)
-    found = kinds.exact_neighbours(queries, count, block_of(rows))
+    found = faiss_tuning.exact_neighbours(queries, count, block_of(rows))
     assert found.shape == (20, NEIGHBOURS)
     for xq, positions in zip(queries, found, strict=True):
         expected = np.argsort(-rows @ xq)[:NEIGHBOURS]
@@ -50,31 +50,33 @@ def test_exact_neighbours_equal_brute_force(monkeypatch, count, block_rows):
         assert (positions[len(expected) :] == -1).all()
 
 
-@pytest.mark.parametrize("num_alive", [4, 300, 500])
-def test_true_nearest_of_probes_are_positions_of_the_living(num_alive):
+@pytest.mark.parametrize("num_live", [4, 300, 500])
+def test_true_nearest_of_probes_are_positions_of_the_living(num_live):
     rows = random_rows(500)
-    alive = np.sort(np.random.default_rng(2).choice(500, num_alive, replace=False))
+    live = np.sort(np.random.default_rng(2).choice(500, num_live, replace=False))
     queries = {"stored": random_rows(8, seed=1), "logged": random_rows(3, seed=2)}
-    probes = kinds.make_probes(queries, alive, block_of(rows[alive]), 500)
-    for name, asked in queries.items():
-        np.testing.assert_array_equal(probes.queries[name], asked)
-        for xq, truth in zip(asked, probes.truth[name], strict=True):
-            expected = alive[np.argsort(-rows[alive] @ xq)[:NEIGHBOURS]]
+    probes = faiss_tuning.make_probes(queries, live, block_of(rows[live]), 500)
+    for name, sample_queries in queries.items():
+        np.testing.assert_array_equal(probes.queries[name], sample_queries)
+        for xq, truth in zip(sample_queries, probes.truth[name], strict=True):
+            expected = live[np.argsort(-rows[live] @ xq)[:NEIGHBOURS]]
             np.testing.assert_array_equal(truth[: len(expected)], expected)
             assert (truth[len(expected) :] == -1).all()
-    if num_alive == 500:
+    if num_live == 500:
         assert probes.allowed is None
     else:
         bits = np.unpackbits(probes.allowed, count=500, bitorder="little")
-        np.testing.assert_array_equal(np.flatnonzero(bits), alive)
+        np.testing.assert_array_equal(np.flatnonzero(bits), live)
 
 
 def test_dead_rows_count_neither_as_found_nor_as_missed():
     rows = random_rows(600)
-    alive = np.arange(600)[::3]
+    live = np.arange(600)[::3]
     index = build("Flat", rows)
-    probes = kinds.make_probes({"a": random_rows(16, seed=1)}, alive, block_of(rows[alive]), 600)
-    assert kinds.found_shares(index, probes, {}) == {"a": 1.0}
+    probes = faiss_tuning.make_probes(
+        {"a": random_rows(16, seed=1)}, live, block_of(rows[live]), 600
+    )
+    assert faiss_tuning.measure_recall(index, probes, {}) == {"a": 1.0}
 
 
 @pytest.mark.parametrize("kind", ["IVF16,SQ8", "HNSW32,SQ8", "PCA8,IVF16,SQ8"])
@@ -88,20 +90,20 @@ def test_found_share_equals_one_counted_by_hand(kind, tuning):
         k = NEIGHBOURS * tuning.get("candidates", 1)
         _, found = index.search(xq[None], k, params=parameters)
         hits += len(set(found[0].tolist()) & set(truth.tolist()))
-    share = kinds.found_shares(index, probes, tuning)["stored"]
-    assert share == pytest.approx(hits / (64 * NEIGHBOURS))
+    fraction = faiss_tuning.measure_recall(index, probes, tuning)["stored"]
+    assert fraction == pytest.approx(hits / (64 * NEIGHBOURS))
 
 
 def test_probe_queries_are_normalised_and_always_the_same():
     rows = random_rows(50)
-    queries = kinds.probe_queries(rows)
+    queries = faiss_tuning.probe_queries(rows)
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(queries, kinds.probe_queries(rows))
+    np.testing.assert_array_equal(queries, faiss_tuning.probe_queries(rows))
 
 
 def test_probe_queries_of_opposite_rows_are_finite():
     rows = np.concatenate([np.eye(D)[:1], -np.eye(D)[:1]]).astype(np.float32)
-    assert np.isfinite(kinds.probe_queries(rows)).all()
+    assert np.isfinite(faiss_tuning.probe_queries(rows)).all()
 
 
 # Building
@@ -111,7 +113,7 @@ def test_probe_queries_of_opposite_rows_are_finite():
     "kind", ["Flat", "HNSW32,SQ8", "IVF16,SQ8", "IVF16,RaBitQ2", "IVF16,RaBitQ", "PCA8,IVF16,SQ8"]
 )
 def test_position_i_is_vector_i(monkeypatch, kind):
-    monkeypatch.setattr(kinds, "_BLOCK", 100)
+    monkeypatch.setattr(faiss_tuning, "_BLOCK", 100)
     rows = random_rows(777)
     index = build(kind, rows)
     assert (index.ntotal, index.d, index.metric_type) == (777, D, faiss.METRIC_INNER_PRODUCT)
@@ -129,7 +131,7 @@ def test_index_of_nothing():
 def test_more_can_be_added():
     rows = random_rows(300)
     index = build("IVF4,SQ8", rows[:200])
-    kinds.add(index, 100, block_of(rows[200:]))
+    faiss_tuning.add(index, 100, block_of(rows[200:]))
     _, found = index.search(rows[250:251], 1, params=search_parameters(index, {"nprobe": 4}))
     assert (index.ntotal, found.tolist()) == (300, [[250]])
 
@@ -164,42 +166,47 @@ def test_kind_that_cannot_be_made_is_one_line(kind, count):
     ("count", "lists"), [(1, 4), (1000, 128), (10_000, 512), (1_000_000, 4096), (0, 1)]
 )
 def test_number_of_lists_is_a_power_of_two_near_four_square_roots(count, lists):
-    assert kinds.num_lists(count) == lists
+    assert faiss_tuning.num_lists(count) == lists
 
 
 @pytest.mark.parametrize("count", [10_000, 300_000, 300_001, 10_000_000])
 def test_each_kind_in_question_can_be_made(count):
-    for name in kinds.factory_kinds(count):
+    for name in faiss_tuning.candidate_factories(count):
         index = faiss.index_factory(512, name, faiss.METRIC_INNER_PRODUCT)
-        assert faiss.try_extract_index_ivf(index).nlist == kinds.num_lists(count)
+        assert faiss.try_extract_index_ivf(index).nlist == faiss_tuning.num_lists(count)
 
 
 def test_exact_search_is_chosen_while_it_is_fast():
     rows = random_rows(500)
-    chosen = kinds.choose_kind(500, block_of(rows), recall=0.95, memory_bytes=0)
-    assert chosen == kinds.FLAT
+    chosen = faiss_tuning.choose_factory(500, block_of(rows), recall=0.95, memory_bytes=0)
+    assert chosen == faiss_tuning.FLAT
 
 
 @pytest.fixture
 def slow_exact_search(monkeypatch):
-    monkeypatch.setattr(kinds, "_EXACT_SECONDS", 0.0)
+    monkeypatch.setattr(faiss_tuning, "_EXACT_SECONDS", 0.0)
 
 
 def test_chosen_kind_finds_what_it_should(slow_exact_search):
     rows = clustered_rows(2000)
-    chosen = kinds.choose_kind(2000, block_of(rows), recall=0.9, memory_bytes=0)
-    assert chosen in kinds.factory_kinds(2000)
+    chosen = faiss_tuning.choose_factory(2000, block_of(rows), recall=0.9, memory_bytes=0)
+    assert chosen in faiss_tuning.candidate_factories(2000)
     index, probes = build(chosen, rows), probes_of(rows)
-    tuning = kinds.tune(index, probes, recall=0.9)
-    assert kinds.found_shares(index, probes, tuning)["stored"] >= 0.9
+    tuning = faiss_tuning.tune(index, probes, recall=0.9)
+    assert faiss_tuning.measure_recall(index, probes, tuning)["stored"] >= 0.9
 
 
 def test_memory_is_kept_to_where_exact_search_would_be_fast():
     rows = clustered_rows(2000)
     exact = 2000 * D * 4
-    assert kinds.choose_kind(2000, block_of(rows), recall=0.9, memory_bytes=exact) == kinds.FLAT
-    chosen = kinds.choose_kind(2000, block_of(rows), recall=0.9, memory_bytes=exact - 2000)
-    assert chosen != kinds.FLAT
+    assert (
+        faiss_tuning.choose_factory(2000, block_of(rows), recall=0.9, memory_bytes=exact)
+        == faiss_tuning.FLAT
+    )
+    chosen = faiss_tuning.choose_factory(
+        2000, block_of(rows), recall=0.9, memory_bytes=exact - 2000
+    )
+    assert chosen != faiss_tuning.FLAT
     size = len(faiss.serialize_index(build(chosen, rows)))
     assert size <= 1.02 * (exact - 2000)
 
@@ -208,7 +215,7 @@ def test_memory_that_nothing_fits_is_refused_in_one_line():
     rows = clustered_rows(2000)
     message = r"index.memory_mb=\d+: 2000 vectors need at least \d+"
     with pytest.raises(ValueError, match=message) as raised:
-        kinds.choose_kind(2000, block_of(rows), recall=0.9, memory_bytes=2000)
+        faiss_tuning.choose_factory(2000, block_of(rows), recall=0.9, memory_bytes=2000)
     assert "\n" not in str(raised.value)
 
 
@@ -222,15 +229,15 @@ def test_memory_that_nothing_fits_is_refused_in_one_line():
 )
 def test_least_memory_in_the_refusal_is_enough(slow_exact_search, monkeypatch, count):
     """What the message says in MiB can be given, and is then accepted."""
-    smallest = f"IVF{kinds.num_lists(count)},RaBitQ"
-    monkeypatch.setattr(kinds, "factory_kinds", lambda count: [smallest])
+    smallest = f"IVF{faiss_tuning.num_lists(count)},RaBitQ"
+    monkeypatch.setattr(faiss_tuning, "candidate_factories", lambda count: [smallest])
     rows = unit(np.random.default_rng(0).normal(size=(count, 512)))
     with pytest.raises(ValueError) as raised:
-        kinds.choose_kind(count, block_of(rows), recall=0.5, memory_bytes=1 << 10)
-    least = float(str(raised.value).rpartition(" ")[2])
-    assert least > 0
-    memory_bytes = int(least * 2**20)
-    kind = kinds.choose_kind(count, block_of(rows), recall=0.5, memory_bytes=memory_bytes)
+        faiss_tuning.choose_factory(count, block_of(rows), recall=0.5, memory_bytes=1 << 10)
+    min_bytes = float(str(raised.value).rpartition(" ")[2])
+    assert min_bytes > 0
+    memory_bytes = int(min_bytes * 2**20)
+    kind = faiss_tuning.choose_factory(count, block_of(rows), recall=0.5, memory_bytes=memory_bytes)
     assert kind == smallest
 
 
@@ -242,31 +249,31 @@ def test_least_memory_in_the_refusal_is_enough(slow_exact_search, monkeypatch, c
 def test_tuning_finds_what_it_should(kind, recall):
     rows = clustered_rows(3000)
     index, probes = build(kind, rows), probes_of(rows)
-    tuning = kinds.tune(index, probes, recall=recall)
-    assert kinds.found_shares(index, probes, tuning)["stored"] >= recall
+    tuning = faiss_tuning.tune(index, probes, recall=recall)
+    assert faiss_tuning.measure_recall(index, probes, tuning)["stored"] >= recall
 
 
 def test_tuning_heeds_each_sort_of_query():
     rows = clustered_rows(2000)
     queries = {"stored": rows[:32], "logged": random_rows(32, seed=5)}
-    probes = kinds.make_probes(queries, np.arange(2000), block_of(rows), 2000)
+    probes = faiss_tuning.make_probes(queries, np.arange(2000), block_of(rows), 2000)
     index = build("IVF64,SQ8", rows)
-    tuning = kinds.tune(index, probes, recall=0.95)
-    assert min(kinds.found_shares(index, probes, tuning).values()) >= 0.95
+    tuning = faiss_tuning.tune(index, probes, recall=0.95)
+    assert min(faiss_tuning.measure_recall(index, probes, tuning).values()) >= 0.95
 
 
 def test_best_there_is_where_nothing_finds_enough():
     rows = random_rows(2000)
     index, probes = build("IVF16,RaBitQ", rows), probes_of(rows)
-    tuning = kinds.tune(index, probes, recall=1.01)
-    found = kinds.found_shares(index, probes, tuning)["stored"]
-    most = {"nprobe": 16, "candidates": max(kinds._CANDIDATES)}
-    assert found >= kinds.found_shares(index, probes, most)["stored"] - 1e-9
+    tuning = faiss_tuning.tune(index, probes, recall=1.01)
+    found = faiss_tuning.measure_recall(index, probes, tuning)["stored"]
+    best = {"nprobe": 16, "candidates": max(faiss_tuning._CANDIDATES)}
+    assert found >= faiss_tuning.measure_recall(index, probes, best)["stored"] - 1e-9
 
 
 def test_exact_index_needs_no_tuning():
     rows = random_rows(100)
     index, probes = build("Flat", rows), probes_of(rows)
-    tuning = kinds.tune(index, probes, recall=1.0)
+    tuning = faiss_tuning.tune(index, probes, recall=1.0)
     assert tuning == {"candidates": 1}
-    assert kinds.found_shares(index, probes, tuning) == {"stored": 1.0}
+    assert faiss_tuning.measure_recall(index, probes, tuning) == {"stored": 1.0}

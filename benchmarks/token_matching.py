@@ -1,6 +1,6 @@
 """Late interaction as a reranker of the first 50 videos: recall of a caption's own video.
 
-    python benchmarks/late_interaction.py index=DIR [train=DIR] [model=mini] [epochs=6]
+    python benchmarks/token_matching.py index=DIR [train=DIR] [model=mini] [epochs=6]
 
 `dot` are the videos by their embedding. `equal` reorders the first 50 by late interaction of tokens
 and at most 12 frames with equal weights; `learned` with weights trained on the captions of `train`,
@@ -19,13 +19,13 @@ import numpy as np
 
 from benchmarks.indexed import interval, open_model, read_indexes
 from benchmarks.options import parse_options
-from ranking import late_interaction_with_videos
-from ranking.interaction_training import train_interaction
-from ranking.late_interaction import MAX_FRAMES
+from ranking import match_tokens_in_videos
 from ranking.reranking import RERANKED, combined
+from ranking.token_matching import MAX_FRAMES
+from ranking.token_matching_training import train_token_matching
 from text import TextEncoder
 from text.token_encoding import TokenEncoder
-from vision.sampling import thin_out
+from vision.sampling import subsample
 
 
 class Captioned(NamedTuple):
@@ -43,7 +43,7 @@ def read(folder: str) -> Captioned:
     pairs = [(n, caption) for n, each in enumerate(indexed.captions) for caption in each]
     return Captioned(
         indexed.videos,
-        [thin_out(each, MAX_FRAMES) for each in frames],
+        [subsample(each, MAX_FRAMES) for each in frames],
         [caption for _, caption in pairs],
         np.array([n for n, _ in pairs]),
     )
@@ -57,7 +57,7 @@ def main() -> None:
     if options["train"]:
         pairs = read(options["train"])
         started = time.perf_counter()
-        learned = train_interaction(
+        learned = train_token_matching(
             [each.numpy() for each in encode_tokens(pairs.captions)],
             [pairs.frames[n] for n in pairs.own],
             video_ids=pairs.own.tolist(),
@@ -77,14 +77,14 @@ def main() -> None:
         first = np.argsort(-dot, kind="stable")[:RERANKED]
         frames, of_each = np.concatenate([asked.frames[n] for n in first]), counts[first]
         scores = {"dot": dot[first]}
-        scores["equal"] = late_interaction_with_videos(words.numpy(), frames, counts=of_each)
+        scores["equal"] = match_tokens_in_videos(words.numpy(), frames, counts=of_each)
         if learned is not None:
             scores["learned"] = learned.scores(words.numpy(), frames, counts=of_each)
         for name in list(scores)[1:]:
             scores[f"dot + {name}"] = combined(scores["dot"], scores[name])
         for name, each in scores.items():
-            place = np.flatnonzero(first == own)
-            rank = float((each >= each[place[0]]).sum()) if len(place) else np.inf
+            index = np.flatnonzero(first == own)
+            rank = float((each >= each[index[0]]).sum()) if len(index) else np.inf
             ranks.setdefault(name, []).append(rank)
     print(f"{len(queries)} queries, {len(asked.videos)} videos")
     print(f"{'':16}{'R@1':>18}{'R@5':>8}{'R@10':>8}")

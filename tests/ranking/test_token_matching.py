@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from ranking import (
-    InteractionHead,
-    InteractionWeights,
-    late_interaction,
-    late_interaction_with_videos,
+    TokenMatchingHead,
+    TokenMatchingWeights,
+    match_tokens,
+    match_tokens_in_videos,
 )
-from ranking.interaction_training import train_interaction
+from ranking.token_matching_training import train_token_matching
 
 
 def unit(random, *shape):
@@ -37,7 +37,7 @@ def random():
 
 def heads(random, dim=6, hidden=4):
     return [
-        InteractionHead(
+        TokenMatchingHead(
             *(random.normal(size=s).astype(np.float32) for s in ((hidden, dim), hidden, hidden))
         )
         for _ in range(2)
@@ -48,28 +48,28 @@ def test_score_is_that_of_the_definition(random):
     for _ in range(10):
         tokens, frames = unit(random, 4, 6), unit(random, 7, 6)
         weights = random.uniform(size=4), random.uniform(size=7)
-        assert late_interaction(
+        assert match_tokens(
             tokens, frames, token_weights=weights[0], frame_weights=weights[1]
         ) == pytest.approx(by_definition(tokens, frames, *weights), abs=1e-6)
-        assert late_interaction(tokens, frames) == pytest.approx(
+        assert match_tokens(tokens, frames) == pytest.approx(
             by_definition(tokens, frames, [1] * 4, [1] * 7), abs=1e-6
         )
 
 
 def test_one_token_and_one_frame_are_their_cosine():
-    assert late_interaction(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]])) == pytest.approx(0.6)
+    assert match_tokens(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]])) == pytest.approx(0.6)
 
 
 def test_many_videos_are_each_as_alone(random):
     tokens, counts = unit(random, 3, 6), [1, 5, 2, 9]
     frames = unit(random, sum(counts), 6)
-    weights = InteractionWeights(*heads(random))
-    plain = late_interaction_with_videos(tokens, frames, counts=counts)
+    weights = TokenMatchingWeights(*heads(random))
+    plain = match_tokens_in_videos(tokens, frames, counts=counts)
     learned = weights.scores(tokens, frames, counts=counts)
     ends = np.cumsum(counts)
     for n, (count, end) in enumerate(zip(counts, ends, strict=True)):
         own = frames[end - count : end]
-        assert plain[n] == pytest.approx(late_interaction(tokens, own), abs=1e-6)
+        assert plain[n] == pytest.approx(match_tokens(tokens, own), abs=1e-6)
         assert learned[n] == pytest.approx(
             by_definition(tokens, own, weights.token.weights(tokens), weights.frame.weights(own)),
             abs=1e-6,
@@ -87,9 +87,9 @@ def test_weights_are_shares_of_the_exponentials(random):
 
 
 def test_saved_weights_come_back(random, tmp_path):
-    weights = InteractionWeights(*heads(random), fingerprint="abc")
+    weights = TokenMatchingWeights(*heads(random), fingerprint="abc")
     weights.save(tmp_path / "new" / "folder")
-    again = InteractionWeights.load(tmp_path / "new" / "folder", fingerprint="abc")
+    again = TokenMatchingWeights.load(tmp_path / "new" / "folder", fingerprint="abc")
     assert again.fingerprint == "abc"
     for side in ("token", "frame"):
         for name in ("hidden", "bias", "score"):
@@ -98,13 +98,13 @@ def test_saved_weights_come_back(random, tmp_path):
 
 
 def test_weights_of_another_model_are_refused(random, tmp_path):
-    InteractionWeights(*heads(random), fingerprint="abcdefghij").save(tmp_path)
+    TokenMatchingWeights(*heads(random), fingerprint="abcdefghij").save(tmp_path)
     with pytest.raises(ValueError, match=r"another model's embeddings \(fingerprint abcdefgh, not"):
-        InteractionWeights.load(tmp_path, fingerprint="other")
+        TokenMatchingWeights.load(tmp_path, fingerprint="other")
 
 
 def test_damaged_weights_are_refused_in_one_line(random, tmp_path):
-    InteractionWeights(*heads(random)).save(tmp_path)
+    TokenMatchingWeights(*heads(random)).save(tmp_path)
     path, config = tmp_path / "interaction.safetensors", tmp_path / "interaction.json"
     good, described = path.read_bytes(), config.read_text()
     entry = json.loads(described)
@@ -121,11 +121,11 @@ def test_damaged_weights_are_refused_in_one_line(random, tmp_path):
         path.write_bytes(content)
         config.write_text(text)
         with pytest.raises(ValueError, match="holds no interaction weights") as caught:
-            InteractionWeights.load(tmp_path)
+            TokenMatchingWeights.load(tmp_path)
         assert "\n" not in str(caught.value)
     path.unlink()
     with pytest.raises(ValueError, match="No such file"):
-        InteractionWeights.load(tmp_path)
+        TokenMatchingWeights.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_damaged_weights_are_refused_in_one_line(random, tmp_path):
 )
 def test_what_does_not_fit_is_refused(tokens, frames, options, message):
     with pytest.raises(ValueError, match=message):
-        late_interaction(tokens, frames, **options)
+        match_tokens(tokens, frames, **options)
 
 
 @pytest.mark.parametrize("counts", [[1, 1], [3, 0], [4]])
 def test_counts_that_do_not_add_up_are_refused(counts):
     with pytest.raises(ValueError, match="counts must be at least 1 each and add up to 3"):
-        late_interaction_with_videos(np.ones((1, 2)), np.ones((3, 2)), counts=counts)
+        match_tokens_in_videos(np.ones((1, 2)), np.ones((3, 2)), counts=counts)
 
 
 def noisy_pairs(random, count):
@@ -161,8 +161,8 @@ def noisy_pairs(random, count):
 def test_training_learns_what_counts_and_finds_more():
     random = np.random.default_rng(3)
     tokens, frames = noisy_pairs(random, 32)
-    weights = train_interaction(tokens, frames, hidden_dim=32, num_epochs=40, lr=1e-2)
-    again = train_interaction(tokens, frames, hidden_dim=32, num_epochs=40, lr=1e-2)
+    weights = train_token_matching(tokens, frames, hidden_dim=32, num_epochs=40, lr=1e-2)
+    again = train_token_matching(tokens, frames, hidden_dim=32, num_epochs=40, lr=1e-2)
     np.testing.assert_array_equal(weights.token.score, again.token.score)
     for head, each in ((weights.token, tokens), (weights.frame, frames)):
         assert np.mean([head.weights(rows)[0] for rows in each]) > 0.65
@@ -171,14 +171,14 @@ def test_training_learns_what_counts_and_finds_more():
         return np.mean([score(n, n) - score(n, (n + 1) % 32) for n in range(32)])
 
     learned = margin(lambda n, m: weights.scores(tokens[n], frames[m], counts=[4])[0])
-    equal = margin(lambda n, m: late_interaction(tokens[n], frames[m]))
+    equal = margin(lambda n, m: match_tokens(tokens[n], frames[m]))
     assert learned > 1.5 * equal
 
 
 def test_untrained_weights_are_equal():
     random = np.random.default_rng(0)
     tokens, frames = noisy_pairs(random, 4)
-    weights = train_interaction(tokens, frames, num_epochs=1, lr=1e-12)
+    weights = train_token_matching(tokens, frames, num_epochs=1, lr=1e-12)
     np.testing.assert_allclose(weights.token.weights(tokens[0]), np.full(3, 1 / 3), atol=1e-6)
 
 
@@ -188,4 +188,4 @@ def test_untrained_weights_are_equal():
 def test_training_options_out_of_range_are_refused(options):
     tokens, frames = noisy_pairs(np.random.default_rng(0), 3)
     with pytest.raises(ValueError, match="must be"):
-        train_interaction(tokens, frames, **options)
+        train_token_matching(tokens, frames, **options)

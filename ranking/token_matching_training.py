@@ -2,7 +2,7 @@
 
 The towers stay as they are: what is learned is how much each token and each frame counts, by
 InfoNCE (CLIP's symmetric loss, Radford et al. 2021, section 2.3) over the scores of
-`ranking.late_interaction`.
+`ranking.token_matching`.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from ranking.late_interaction import InteractionHead, InteractionWeights
+from ranking.token_matching import TokenMatchingHead, TokenMatchingWeights
 
 _FIRST_LOGIT_SCALE = 20.0
 
 
-def train_interaction(
+def train_token_matching(
     token_embeddings: Sequence[np.ndarray],
     frame_embeddings: Sequence[np.ndarray],
     *,
@@ -32,7 +32,7 @@ def train_interaction(
     seed: int = 0,
     fingerprint: str = "",
     show_progress: bool = False,
-) -> InteractionWeights:
+) -> TokenMatchingWeights:
     """Learns weights, starting from equal ones. The same data and seed give the same weights.
 
     Args:
@@ -86,7 +86,7 @@ def train_interaction(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return InteractionWeights(network.token.head(), network.frame.head(), fingerprint)
+    return TokenMatchingWeights(network.token.head(), network.frame.head(), fingerprint)
 
 
 class _Head(nn.Module):
@@ -102,8 +102,8 @@ class _Head(nn.Module):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         return torch.tanh(embeddings @ self.hidden.T + self.bias) @ self.score
 
-    def head(self) -> InteractionHead:
-        return InteractionHead(
+    def head(self) -> TokenMatchingHead:
+        return TokenMatchingHead(
             *(each.detach().numpy().copy() for each in (self.hidden, self.bias, self.score))
         )
 

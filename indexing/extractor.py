@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from indexing.catalogue import VideoRecord
-from indexing.changes import file_stamp
+from indexing.diff import file_signature
 from indexing.timed_texts import TimedText
 from vision import VideoDecodeError
 
@@ -45,11 +45,11 @@ def why_not_the_same(record: VideoRecord) -> str:
     try:
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (
-            record.stamp.size_bytes,
-            record.stamp.modified_ns,
+            record.signature.size_bytes,
+            record.signature.modified_ns,
         ):
             return ""
-        is_same = file_stamp(path).content_sha256 == record.stamp.content_sha256
+        is_same = file_signature(path).content_sha256 == record.signature.content_sha256
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     except VideoDecodeError as error:

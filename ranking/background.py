@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from indexing.reading import IndexReader
+from indexing.reader import IndexReader
 from ranking.confidence import Background
 
 _SAMPLE_VIDEOS = 256
-_LEAST_SENTENCES = 32  # below which a background says little
-_LEAST_VIDEOS = 8  # below which a spread does
-_LEAST_SPREAD = 1e-6
+_MIN_SENTENCES = 32  # below which a background says little
+_MIN_VIDEOS = 8  # below which a spread does
+_MIN_SPREAD = 1e-6
 
 
-class UsualScores:
+class BackgroundScores:
     """Scores in a few hundred videos drawn at random from an index; those of another generation
     are worked out anew.
 
@@ -34,9 +34,9 @@ class UsualScores:
         """`(n, D)` -> `(n,)`, the standard deviation of each query's scores of whole videos; 1 for
         all where there are too few to tell."""
         items = self._reader.sample(_SAMPLE_VIDEOS).whole
-        if len(items) < _LEAST_VIDEOS:
+        if len(items) < _MIN_VIDEOS:
             return np.ones(len(queries))
-        return np.maximum((queries @ items.T).std(axis=1, dtype=np.float64), _LEAST_SPREAD)
+        return np.maximum((queries @ items.T).std(axis=1, dtype=np.float64), _MIN_SPREAD)
 
     def background(self, level: str) -> Background | None:
         """What everyday sentences score at a level, `video` or `moment`; None where the index keeps
@@ -52,7 +52,7 @@ class UsualScores:
 
     def _measured(self, level: str) -> Background | None:
         sentences = self._reader.sentences()
-        if len(sentences) < _LEAST_SENTENCES:
+        if len(sentences) < _MIN_SENTENCES:
             return None
         sample = self._reader.sample(_SAMPLE_VIDEOS)
         if not len(sample.counts):

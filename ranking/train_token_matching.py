@@ -1,4 +1,4 @@
-"""`python -m ranking.interaction index=DIR output=DIR`: learns what each token and frame counts."""
+"""`python -m ranking.train_token_matching index=DIR output=DIR`: learns token and frame weights."""
 
 from contextlib import closing
 from itertools import product
@@ -8,25 +8,25 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from configs import command_line
-from configs.schema import InteractionConfig
+from configs.schema import TokenMatchingConfig
 from indexing import IndexReader
 from indexing.atomic import check_can_write_folder
 from indexing.documents import texts_of
-from ranking.late_interaction import MAX_FRAMES
 from ranking.reranking import RERANKED, combined
+from ranking.token_matching import MAX_FRAMES
 
-_LEAST_VIDEOS = 4
+_MIN_VIDEOS = 4
 
-USAGE = """usage: python -m ranking.interaction index=DIR output=DIR [name=value ...]
+USAGE = """usage: python -m ranking.train_token_matching index=DIR output=DIR [name=value ...]
 
-Trains the weights of late interaction on the captions of an index; a search with reranker=DIR then
-reorders its best videos by them. The last line on stdout is a JSON object: R@1 and R@10 of captions
-of videos that were not trained on, among these, with and without."""
+Trains the weights of token matching on the captions of an index; a search with token_matching=DIR
+then reorders its best videos by them. The last line on stdout is a JSON object: R@1 and
+R@10 of captions of videos that were not trained on, among these, with and without."""
 
 
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
-    assert isinstance(config, InteractionConfig)
+    assert isinstance(config, TokenMatchingConfig)
 
     check_can_write_folder("output", Path(config.output))
     with closing(IndexReader(Path(config.index))) as reader:
@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> None:
         }
         videos = [video_id for video_id, some in captions.items() if some]
         _require_enough(videos, config)  # before frames are read, for which PyTorch is loaded
-        frames = reader.frames(videos, at_most=MAX_FRAMES)
+        frames = reader.frames(videos, max_frames=MAX_FRAMES)
         videos = [video_id for video_id in videos if video_id in frames]
         _require_enough(videos, config)
         videos = np.random.default_rng(config.seed).permutation(videos).tolist()
@@ -45,16 +45,16 @@ def main(cfg: DictConfig) -> None:
     sentences = [caption for video_id in videos for caption in captions[video_id]]
     own = np.repeat(np.arange(len(videos)), [len(captions[video_id]) for video_id in videos])
 
-    from ranking.interaction_training import train_interaction
+    from ranking.token_matching_training import train_token_matching
     from search import Searcher
 
     with Searcher.open(config.index, device=config.device) as searcher:
         tokens = searcher.encoder.tokens(sentences)
         queries = searcher.encoder.sentences(sentences)
-    num_tested = int(config.test_share * len(videos))
+    num_tested = int(config.test_fraction * len(videos))
     tested, trained = np.flatnonzero(own < num_tested), np.flatnonzero(own >= num_tested)
     shown = [frames[video_id] for video_id in videos]
-    weights = train_interaction(
+    weights = train_token_matching(
         [tokens[row] for row in trained],
         [shown[own[row]] for row in trained],
         video_ids=own[trained].tolist(),
@@ -69,24 +69,24 @@ def main(cfg: DictConfig) -> None:
         best, scores = _best(queries[row], whole[:num_tested])
         late = weights.scores(
             tokens[row],
-            np.concatenate([shown[place] for place in best]),
-            counts=[len(shown[place]) for place in best],
+            np.concatenate([shown[index] for index in best]),
+            counts=[len(shown[index]) for index in best],
         )
         reordered = best[np.argsort(-combined(scores.tolist(), late), kind="stable")]
         for name, order in (("", reordered), ("_without", best)):
             ranks[name].append([*order.tolist(), own[row]].index(own[row]) + 1)
     summary: dict[str, float | None] = {"captions": len(trained), "tested": len(tested)}
     for k, (name, found) in product((1, 10), ranks.items()):
-        share = 100 * float(np.mean(np.array(found) <= k)) if found else None
-        summary[f"R@{k}{name}"] = None if share is None else round(share, 1)
+        fraction = 100 * float(np.mean(np.array(found) <= k)) if found else None
+        summary[f"R@{k}{name}"] = None if fraction is None else round(fraction, 1)
     command_line.print_json(summary)
 
 
-def _require_enough(videos: list[int], config: InteractionConfig) -> None:
-    if len(videos) < _LEAST_VIDEOS:
+def _require_enough(videos: list[int], config: TokenMatchingConfig) -> None:
+    if len(videos) < _MIN_VIDEOS:
         raise ValueError(
             f"index={config.index}: {len(videos)} of its videos have captions to learn from, and "
-            f"at least {_LEAST_VIDEOS} are needed"
+            f"at least {_MIN_VIDEOS} are needed"
         )
 
 
@@ -98,4 +98,4 @@ def _best(query: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 if __name__ == "__main__":
-    command_line.run(main, config_name="interaction", usage=USAGE)
+    command_line.run(main, config_name="token_matching", usage=USAGE)

@@ -63,7 +63,7 @@ class Probes:
     allowed: np.ndarray | None
 
 
-def factory_kinds(count: int) -> list[str]:
+def candidate_factories(count: int) -> list[str]:
     """The kinds that come into question for so many vectors, the better known first."""
     lists = num_lists(count)
     return [f"IVF{lists},SQ8", f"IVF{lists},RaBitQ2", f"IVF{lists},RaBitQ"]
@@ -75,13 +75,13 @@ def num_lists(count: int) -> int:
     return int(2 ** np.round(np.log2(max(1.0, 4 * np.sqrt(count)))))
 
 
-def choose_kind(
+def choose_factory(
     count: int,
     block: Block,
     *,
     recall: float,
     memory_bytes: int,
-    asked: Mapping[str, np.ndarray] = MappingProxyType({}),
+    sample_queries: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> str:
     """The fastest kind that keeps to the memory and finds what it should, on a sample.
 
@@ -90,14 +90,14 @@ def choose_kind(
         block: gives them.
         recall: to be reached.
         memory_bytes: for all of them; 0 for no limit.
-        asked: queries of each sort that should find it, `(q, D)` float32, besides stored vectors.
+        sample_queries: `(q, D)` float32 of each type, besides stored vectors.
 
     Raises:
         ValueError: not even the smallest kind fits.
     """
     sample = _sample(count, block, _SAMPLE)
     known = make_probes(
-        {"stored": probe_queries(sample), **asked},
+        {"stored": probe_queries(sample), **sample_queries},
         np.arange(len(sample)),
         lambda first, last: sample[first:last],
         len(sample),
@@ -108,14 +108,15 @@ def choose_kind(
     ):
         return FLAT
     measured = [
-        _measure(kind, sample, known, recall=recall, count=count) for kind in factory_kinds(count)
+        _measure(kind, sample, known, recall=recall, count=count)
+        for kind in candidate_factories(count)
     ]
     fitting = [kind for kind in measured if kind.bytes_each <= limit]
     if not fitting:
-        least = min(kind.bytes_each for kind in measured)
+        min_bytes = min(kind.bytes_each for kind in measured)
         raise ValueError(
             f"index.memory_mb={memory_bytes / 2**20:.0f}: {count} vectors need at least "
-            f"{math.ceil(least * count / 2**20)}"
+            f"{math.ceil(min_bytes * count / 2**20)}"
         )
     good = [kind for kind in fitting if kind.recall >= recall]
     if not good:
@@ -123,7 +124,7 @@ def choose_kind(
     return min(good, key=lambda kind: kind.seconds).kind
 
 
-def check_kind(kind: str) -> None:
+def check_factory(kind: str) -> None:
     """Raises a ValueError where FAISS knows no such kind, before there are vectors to index."""
     if kind.lower() in ("auto", "flat"):
         return
@@ -148,11 +149,11 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
         index = faiss.index_factory(embedding_dim, kind, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
             ivf = faiss.try_extract_index_ivf(index)
-            wanted = _VECTORS_A_LIST * (ivf.nlist if ivf is not None else 256)
+            num_wanted = _VECTORS_A_LIST * (ivf.nlist if ivf is not None else 256)
             if ivf is not None:
                 ivf.cp.min_points_per_centroid = 1  # short lists are no reason to complain
                 ivf.cp.spherical = True  # lists by direction, since queries are directions
-            index.train(_sample(count, block, min(count, wanted, _VECTORS_TRAINED)))
+            index.train(_sample(count, block, min(count, num_wanted, _VECTORS_TRAINED)))
         add(index, count, block)
     except RuntimeError as error:
         reason = str(error).partition("Error: ")[2] or str(error)
@@ -167,24 +168,24 @@ def add(index: faiss.Index, count: int, block: Block) -> None:
 
 
 def make_probes(
-    queries: dict[str, np.ndarray], alive: np.ndarray, block: Block, count: int
+    queries: dict[str, np.ndarray], live: np.ndarray, block: Block, count: int
 ) -> Probes:
     """Finds the true nearest of queries of several sorts, in one pass.
 
     Args:
         queries: of each sort, `(q, D)` float32.
-        alive: positions of the vectors that count, ascending.
+        live: positions of the vectors that count, ascending.
         block: gives those vectors.
         count: positions there are.
     """
-    nearest = exact_neighbours(np.concatenate(list(queries.values())), len(alive), block)
-    truth = np.where(nearest >= 0, alive[nearest], -1)
+    nearest = exact_neighbours(np.concatenate(list(queries.values())), len(live), block)
+    truth = np.where(nearest >= 0, live[nearest], -1)
     ends = np.cumsum([len(some) for some in queries.values()])[:-1]
     allowed = None
-    if len(alive) < count:
-        is_alive = np.zeros(count, dtype=bool)
-        is_alive[alive] = True
-        allowed = np.packbits(is_alive, bitorder="little")
+    if len(live) < count:
+        is_live = np.zeros(count, dtype=bool)
+        is_live[live] = True
+        allowed = np.packbits(is_live, bitorder="little")
     return Probes(queries, dict(zip(queries, np.split(truth, ends), strict=True)), allowed)
 
 
@@ -192,41 +193,46 @@ def tune(index: faiss.Index, probes: Probes, *, recall: float) -> dict:
     """The fastest values of a search's parameters with which each sort of query finds what it
     should; the best there are where none does."""
     fastest: tuple[float, dict] | None = None
-    most: tuple[float, dict] = (-1.0, {})
+    best: tuple[float, dict] = (-1.0, {})
     some_queries = list(probes.queries.values())[-1]  # those that are most like what is asked
     for candidates in _CANDIDATES:
         for effort in _efforts(index):
             tuning = effort | {"candidates": candidates}
-            shares = found_shares(index, probes, tuning)
-            found = min(shares.values())
-            if found > most[0]:
-                most = (found, tuning)
-            if all(share >= _target(shares, sort, recall) for sort, share in shares.items()):
+            recalls = measure_recall(index, probes, tuning)
+            found = min(recalls.values())
+            if found > best[0]:
+                best = (found, tuning)
+            if all(
+                fraction >= _target(recalls, query_type, recall)
+                for query_type, fraction in recalls.items()
+            ):
                 seconds = _seconds_each(index, some_queries, tuning, probes.allowed)
                 seconds += _SECONDS_A_CANDIDATE * NEIGHBOURS * candidates
                 if fastest is None or seconds < fastest[0]:
                     fastest = (seconds, tuning)
                 break
-    return most[1] if fastest is None else fastest[1]
+    return best[1] if fastest is None else fastest[1]
 
 
-def _target(sorts: Collection[str], sort: str, recall: float) -> float:
+def _target(query_types: Collection[str], query_type: str, recall: float) -> float:
     """Everyday sentences are found a little more easily than what is asked, and so are stored
     vectors, even the means of two, which stand in where there are no sentences."""
-    is_for_questions = sort == "sentences" or (sort == "stored" and len(sorts) == 1)
+    is_for_questions = query_type == "sentences" or (
+        query_type == "stored" and len(query_types) == 1
+    )
     return (1 + recall) / 2 if is_for_questions else recall
 
 
-def found_shares(index: faiss.Index, probes: Probes, tuning: dict) -> dict[str, float]:
+def measure_recall(index: faiss.Index, probes: Probes, tuning: dict) -> dict[str, float]:
     """The recall of each sort of query: the share of the true nearest among the candidates."""
     parameters = search_parameters(index, tuning, allowed=probes.allowed)
-    wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
-    shares = {}
+    num_wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
+    recalls = {}
     for name, truth in probes.truth.items():
-        _, found = index.search(probes.queries[name], wanted, params=parameters)
+        _, found = index.search(probes.queries[name], num_wanted, params=parameters)
         hits = (found[:, :, None] == truth[:, None, :]).any(axis=1)
-        shares[name] = float(hits[truth >= 0].mean())
-    return shares
+        recalls[name] = float(hits[truth >= 0].mean())
+    return recalls
 
 
 def exact_neighbours(queries: np.ndarray, count: int, block: Block) -> np.ndarray:
@@ -285,18 +291,18 @@ def _measure(
 
     index = build(small, len(sample), block, embedding_dim=sample.shape[1])
     tuning = tune(index, known, recall=recall)
-    found = min(found_shares(index, known, tuning).values())
+    found = min(measure_recall(index, known, tuning).values())
     bytes_each = len(faiss.serialize_index(index)) / len(sample)
     seconds = _seconds_each(index, list(known.queries.values())[-1], tuning)
     return Measured(kind, seconds, bytes_each, found)
 
 
-def _sample(count: int, block: Block, wanted: int) -> np.ndarray:
+def _sample(count: int, block: Block, num_wanted: int) -> np.ndarray:
     """Vectors in stretches that are spread evenly over all."""
-    if wanted >= count:
+    if num_wanted >= count:
         return block(0, count)
     stretches = 256
-    each = max(1, wanted // stretches)
+    each = max(1, num_wanted // stretches)
     starts = np.linspace(0, count - each, stretches).astype(int)
     return np.concatenate([block(first, first + each) for first in starts.tolist()])
 
@@ -314,11 +320,11 @@ def _seconds_each(
     """Median of queries that come one at a time."""
     faiss.omp_set_num_threads(1)
     parameters = search_parameters(index, tuning, allowed=allowed)
-    wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
+    num_wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
     seconds = []
     for query in queries[:32]:
         started = time.perf_counter()
-        index.search(query[None], wanted, params=parameters)
+        index.search(query[None], num_wanted, params=parameters)
         seconds.append(time.perf_counter() - started)
     faiss.omp_set_num_threads(os.cpu_count() or 1)
     return float(np.median(seconds))

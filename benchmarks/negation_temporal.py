@@ -1,11 +1,12 @@
 """Whether "X without Y" and "X, then Y" mean anything: on films joined from captioned clips.
 
-    python benchmarks/negation_events.py index=DIR [model=mini] [pairs=1000] [seed=0]
+    python benchmarks/negation_temporal.py index=DIR [model=mini] [pairs=1000] [seed=0]
 
 Negation: clips A and B drawn at random; X and Y are their captions. `A above A+B`: the clip alone
 stands above the film of both. `A+C above A+B`: C is a third clip, so that both films are as long
 and show X for as long. R@10: A among all clips and the film A+B. `string` embeds "X without Y";
-`wanted` X alone; `X - Y` is the difference of the embeddings; `excluding` is what ranking does.
+`query_embedding` X alone; `X - Y` is the difference of the embeddings; `penalize_negatives` is what
+ranking does.
 
 Events: the film A+B, against B+A, for "X, then Y": which is above, and ties. `string` is the best
 segment for the embedding of "X, then Y" (the order of segments has no part in it), `align` what
@@ -24,7 +25,7 @@ import numpy as np
 
 from benchmarks.indexed import Indexed, interval, open_model, read_indexes
 from benchmarks.options import parse_options
-from ranking import align_events, excluding
+from ranking import align_steps, penalize_negatives
 
 
 class Clips(NamedTuple):
@@ -59,10 +60,14 @@ def cell(values: np.ndarray) -> str:
     return f"{100 * values.mean():.1f} ({low:.0f}-{high:.0f})"
 
 
-def negation(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.ndarray) -> None:
-    """`wanted` are the captions' embeddings `(N, D)`, `string` those of "X without Y"."""
+def negation(
+    clips: Clips, triples: np.ndarray, *, query_embedding: np.ndarray, string: np.ndarray
+) -> None:
+    """`query_embedding` are the captions' embeddings `(N, D)`, `string` those of "X without Y"."""
     videos = np.stack([pooled(frames) for frames in clips.frames])
-    best_frame = np.stack([(wanted @ frames.T).max(axis=1) for frames in clips.frames], axis=1)
+    best_frame = np.stack(
+        [(query_embedding @ frames.T).max(axis=1) for frames in clips.frames], axis=1
+    )
     found: dict[str, list[tuple[float, float, float]]] = {}
     for (a, b, c), text in zip(triples.tolist(), string, strict=True):
         films = [
@@ -70,14 +75,14 @@ def negation(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: n
             *(np.concatenate([clips.frames[a], clips.frames[n]]) for n in (b, c)),
         ]
         items = np.concatenate([videos, [pooled(film) for film in films]])
-        unwanted = np.append(best_frame[b], [(film @ wanted[b]).max() for film in films])
-        positive = items @ wanted[a]
-        difference = wanted[a] - wanted[b]
+        negatives = np.append(best_frame[b], [(film @ query_embedding[b]).max() for film in films])
+        positive = items @ query_embedding[a]
+        difference = query_embedding[a] - query_embedding[b]
         scores = {
             "string": items @ text,
             "wanted": positive,
             "X - Y": items @ difference,
-            "excluding": excluding(positive, unwanted[None]),
+            "excluding": penalize_negatives(positive, negatives[None]),
         }
         for name, each in scores.items():
             alone, both, with_other = each[-3:]
@@ -97,8 +102,10 @@ def film_of(clips: Clips, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([clips.segments[n] for n in numbers]), np.concatenate(spans)
 
 
-def events(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.ndarray) -> None:
-    usual = (wanted @ np.concatenate(clips.segments).T).mean(axis=1)
+def events(
+    clips: Clips, triples: np.ndarray, *, query_embedding: np.ndarray, string: np.ndarray
+) -> None:
+    usual = (query_embedding @ np.concatenate(clips.segments).T).mean(axis=1)
     pairs = triples[:, :2].tolist()
     films = [film_of(clips, [*order]) for a, b in pairs for order in ((a, b), (b, a))]
     forward: dict[str, list[tuple[bool, bool]]] = {"string": [], "align": []}
@@ -107,8 +114,8 @@ def events(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.
         as_string = [float((segments @ text).max()) for segments, _ in both]
         aligned = []
         for segments, spans in both:
-            match = align_events(
-                wanted[[a, b]] @ segments.T - usual[[a, b], None], spans, order_weight=1.0
+            match = align_steps(
+                query_embedding[[a, b]] @ segments.T - usual[[a, b], None], spans, order_weight=1.0
             )
             assert match is not None  # each clip has a segment
             aligned.append(match.score)
@@ -119,28 +126,28 @@ def events(clips: Clips, triples: np.ndarray, *, wanted: np.ndarray, string: np.
         columns = np.array(outcomes, dtype=float).T
         print(f"{name:14}" + "".join(f"{cell(column):>18}" for column in columns))
 
-    asked = range(0, len(pairs), max(1, len(pairs) // 200))
-    print(f"\nR@1 of the forward film among {len(films)} films, {len(asked)} queries")
+    queries = range(0, len(pairs), max(1, len(pairs) // 200))
+    print(f"\nR@1 of the forward film among {len(films)} films, {len(queries)} queries")
     lengths = np.array([len(segments) for segments, _ in films])
     everything = np.concatenate([segments for segments, _ in films])
     ends = np.cumsum(lengths)
     as_strings = np.maximum.reduceat(string @ everything.T, ends - lengths, axis=1)
-    ranks = [as_strings[n] >= as_strings[n, 2 * n] for n in asked]
+    ranks = [as_strings[n] >= as_strings[n, 2 * n] for n in queries]
     print(f"{'string':14}{cell(np.array([r.sum() == 1 for r in ranks], dtype=float)):>18}")
     for weight in (0.0, 1.0):
-        is_first = []
-        for number in asked:
-            chosen = wanted[pairs[number]]
+        is_main_process = []
+        for number in queries:
+            chosen = query_embedding[pairs[number]]
             scores = chosen @ everything.T - usual[pairs[number], None]
             totals = [
                 match.score if match is not None else -np.inf
                 for match in (
-                    align_events(scores[:, end - n : end], spans, order_weight=weight)
+                    align_steps(scores[:, end - n : end], spans, order_weight=weight)
                     for end, n, (_, spans) in zip(ends, lengths, films, strict=True)
                 )
             ]
-            is_first.append((np.array(totals) >= totals[2 * number]).sum() == 1)
-        print(f"align, {weight:<7}{cell(np.array(is_first, dtype=float)):>18}")
+            is_main_process.append((np.array(totals) >= totals[2 * number]).sum() == 1)
+        print(f"align, {weight:<7}{cell(np.array(is_main_process, dtype=float)):>18}")
 
 
 def main() -> None:
@@ -155,10 +162,10 @@ def main() -> None:
     model, tokenizer = open_model(options["model"])
     encode = TextEncoder(model.clip, tokenizer).encode
     captions = [each[0] for each in indexed.captions]
-    wanted = encode(captions).numpy()
+    query_embedding = encode(captions).numpy()
     for word, measure in ((" without ", negation), (", then ", events)):
         joined = [f"{captions[a]}{word}{captions[b]}" for a, b, _ in triples]
-        measure(clips, triples, wanted=wanted, string=encode(joined).numpy())
+        measure(clips, triples, query_embedding=query_embedding, string=encode(joined).numpy())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _WEIGHTS_NAME = "interaction.safetensors"
 _CONFIG_NAME = "interaction.json"
 
 
-def late_interaction(
+def match_tokens(
     token_embeddings: np.ndarray,
     frame_embeddings: np.ndarray,
     *,
@@ -39,7 +39,7 @@ def late_interaction(
         ValueError: shapes that do not fit, nothing on a side, weights below 0 or all 0.
     """
     frames = np.asarray(frame_embeddings)
-    scores = late_interaction_with_videos(
+    scores = match_tokens_in_videos(
         token_embeddings,
         frames,
         counts=[len(frames)],
@@ -49,7 +49,7 @@ def late_interaction(
     return float(scores[0])
 
 
-def late_interaction_with_videos(
+def match_tokens_in_videos(
     token_embeddings: np.ndarray,
     frame_embeddings: np.ndarray,
     *,
@@ -57,7 +57,7 @@ def late_interaction_with_videos(
     token_weights: np.ndarray | None = None,
     frame_weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`late_interaction` of one query with many videos, whose frames follow each other.
+    """`match_tokens` of one query with many videos, whose frames follow each other.
 
     Args:
         token_embeddings: `(L, D)`, L2-normalised.
@@ -70,14 +70,14 @@ def late_interaction_with_videos(
         `(N,)` float32.
 
     Raises:
-        ValueError: as `late_interaction`; counts below 1 or that do not add up to T.
+        ValueError: as `match_tokens`; counts below 1 or that do not add up to T.
     """
     tokens, frames = np.asarray(token_embeddings), np.asarray(frame_embeddings)
     counts = np.asarray(counts, dtype=np.int64)
     _check_shapes(tokens, frames, counts)
     starts = np.cumsum(counts) - counts
-    by_token = _shares("token_weights", token_weights, np.array([len(tokens)]))
-    by_frame = _shares("frame_weights", frame_weights, counts)
+    by_token = _fractions("token_weights", token_weights, np.array([len(tokens)]))
+    by_frame = _fractions("frame_weights", frame_weights, counts)
     similarity = tokens @ frames.T  # (L, T)
     of_tokens = by_token @ np.maximum.reduceat(similarity, starts, axis=1)  # (N,)
     of_frames = np.add.reduceat(by_frame * similarity.max(axis=0), starts)
@@ -85,7 +85,7 @@ def late_interaction_with_videos(
 
 
 @dataclass(frozen=True, eq=False)
-class InteractionHead:
+class TokenMatchingHead:
     """A network that says how much a token, or a frame, counts: `score @ tanh(hidden @ x + bias)`,
     of which the softmax over a sentence, or a video, is taken.
 
@@ -108,8 +108,8 @@ class InteractionHead:
 
 
 @dataclass(frozen=True, eq=False)
-class InteractionWeights:
-    """What `ranking.interaction_training` learns.
+class TokenMatchingWeights:
+    """What `ranking.token_matching_training` learns.
 
     Attributes:
         token: weighs tokens.
@@ -117,8 +117,8 @@ class InteractionWeights:
         fingerprint: of the model whose embeddings it was trained on; empty where not said.
     """
 
-    token: InteractionHead
-    frame: InteractionHead
+    token: TokenMatchingHead
+    frame: TokenMatchingHead
     fingerprint: str = ""
 
     def scores(
@@ -128,10 +128,10 @@ class InteractionWeights:
         *,
         counts: Sequence[int] | np.ndarray,
     ) -> np.ndarray:
-        """`late_interaction_with_videos` with the learned weights, `(N,)`."""
+        """`match_tokens_in_videos` with the learned weights, `(N,)`."""
         counts = np.asarray(counts, dtype=np.int64)
         _check_shapes(np.asarray(token_embeddings), np.asarray(frame_embeddings), counts)
-        return late_interaction_with_videos(
+        return match_tokens_in_videos(
             token_embeddings,
             frame_embeddings,
             counts=counts,
@@ -162,7 +162,7 @@ class InteractionWeights:
         (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, *, fingerprint: str = "") -> "InteractionWeights":
+    def load(cls, folder: Path, *, fingerprint: str = "") -> "TokenMatchingWeights":
         """Reads what `save` wrote.
 
         Args:
@@ -184,25 +184,25 @@ class InteractionWeights:
             token, frame = _head(tensors, "token", dim), _head(tensors, "frame", dim)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"reranker={folder}: holds no interaction weights that can be read "
+                f"token_matching={folder}: holds no interaction weights that can be read "
                 f"({_reason(error)}); train them again"
             ) from error
         if fingerprint and of_model and fingerprint != of_model:
             raise ValueError(
-                f"reranker={folder}: its weights were trained on another model's embeddings "
+                f"token_matching={folder}: its weights were trained on another model's embeddings "
                 f"(fingerprint {of_model[:8]}, not {fingerprint[:8]}); train them again with this "
                 "model"
             )
         return cls(token, frame, of_model)
 
 
-def _head(tensors: dict[str, np.ndarray], side: str, dim: int) -> InteractionHead:
+def _head(tensors: dict[str, np.ndarray], side: str, dim: int) -> TokenMatchingHead:
     hidden, bias, score = (tensors[f"{side}.{name}"] for name in ("hidden", "bias", "score"))
     if hidden.shape != (len(bias), dim) or bias.shape != score.shape or bias.ndim != 1:
         raise ValueError(f"its {side} weights do not fit each other")
     if not all(np.isfinite(tensor).all() for tensor in (hidden, bias, score)):
         raise ValueError(f"its {side} weights are not finite")
-    return InteractionHead(hidden, bias, score)
+    return TokenMatchingHead(hidden, bias, score)
 
 
 def _reason(error: Exception) -> str:
@@ -226,7 +226,7 @@ def _check_shapes(tokens: np.ndarray, frames: np.ndarray, counts: np.ndarray) ->
         )
 
 
-def _shares(name: str, weights: np.ndarray | None, counts: np.ndarray) -> np.ndarray:
+def _fractions(name: str, weights: np.ndarray | None, counts: np.ndarray) -> np.ndarray:
     """Weights as shares, with a sum of 1 in each run of `counts` entries."""
     total = int(counts.sum())
     if weights is None:

@@ -11,7 +11,7 @@ _TOLERANCE_SECONDS = 1e-6  # of borders that are the same time, computed in two 
 
 
 @dataclass(frozen=True, eq=False)
-class EventMatch:
+class TemporalMatch:
     """The best places of a sequence of events in a video.
 
     Attributes:
@@ -29,9 +29,9 @@ class EventMatch:
     spans: np.ndarray
 
 
-def align_events(
+def align_steps(
     scores: np.ndarray, spans: np.ndarray, *, order_weight: float = _ORDER_WEIGHT
-) -> EventMatch | None:
+) -> TemporalMatch | None:
     """Places each event in a segment of its own, one after the other, for the greatest mean score.
 
     Dynamic programming over the segments in order of their ends: an event's best total at a
@@ -55,46 +55,46 @@ def align_events(
         ValueError: shapes that do not fit, scores that are not finite, a weight out of range.
     """
     scores, spans = _checked(scores, spans, order_weight)
-    num_events, num_segments = scores.shape
-    if num_segments < num_events:
+    num_steps, num_segments = scores.shape
+    if num_segments < num_steps:
         return None
     by_end = np.argsort(spans[:, 1], kind="stable")
     # Of each segment, how many of `by_end` have ended by its start.
     num_before = np.searchsorted(spans[by_end, 1], spans[:, 0] + _TOLERANCE_SECONDS, side="right")
     # A segment shorter than the tolerance has not ended before itself.
-    place = np.empty(num_segments, np.int64)
-    place[by_end] = np.arange(num_segments)
-    num_before = np.minimum(num_before, place)
+    rank_by_end = np.empty(num_segments, np.int64)
+    rank_by_end[by_end] = np.arange(num_segments)
+    num_before = np.minimum(num_before, rank_by_end)
 
     total = scores[0].astype(np.float64)
-    came_from = np.full((num_events, num_segments), -1)
-    for event in range(1, num_events):
-        best_place = _running_argmax(total[by_end])
+    came_from = np.full((num_steps, num_segments), -1)
+    for step in range(1, num_steps):
+        best_index = _running_argmax(total[by_end])
         possible = num_before > 0
-        source = by_end[best_place[num_before - 1]]
-        came_from[event] = source
-        total = np.where(possible, total[source], -np.inf) + scores[event]
+        source = by_end[best_index[num_before - 1]]
+        came_from[step] = source
+        total = np.where(possible, total[source], -np.inf) + scores[step]
     last = int(total.argmax())
     if total[last] == -np.inf:
         return None
     segments = [last]
-    for event in range(num_events - 1, 0, -1):
-        segments.append(int(came_from[event, segments[-1]]))
+    for step in range(num_steps - 1, 0, -1):
+        segments.append(int(came_from[step, segments[-1]]))
     chosen = np.array(segments[::-1])
-    ordered = float(total[last]) / num_events
+    ordered = float(total[last]) / num_steps
     unordered = float(scores.max(axis=1).mean(dtype=np.float64))
     score = ordered - order_weight * (unordered - ordered)
-    return EventMatch(score, ordered, unordered, chosen, spans[chosen])
+    return TemporalMatch(score, ordered, unordered, chosen, spans[chosen])
 
 
-def align_events_in_videos(
+def align_steps_in_videos(
     scores: np.ndarray,
     spans: np.ndarray,
     *,
     counts: Sequence[int] | np.ndarray,
     order_weight: float = _ORDER_WEIGHT,
-) -> list[EventMatch | None]:
-    """`align_events` for many videos, whose segments follow each other.
+) -> list[TemporalMatch | None]:
+    """`align_steps` for many videos, whose segments follow each other.
 
     Args:
         scores: `(E, S)`, of all segments.
@@ -106,7 +106,7 @@ def align_events_in_videos(
         A match for each video; its `segments` count from the video's first.
 
     Raises:
-        ValueError: as `align_events`, or counts that do not add up to S.
+        ValueError: as `align_steps`, or counts that do not add up to S.
     """
     scores, spans = _checked(scores, spans, order_weight)
     ends = np.cumsum(np.asarray(counts, dtype=np.int64))
@@ -115,7 +115,7 @@ def align_events_in_videos(
         raise ValueError(f"counts add up to {total}: must be {len(spans)}, the number of segments")
     starts = np.concatenate([[0], ends[:-1]])
     return [
-        align_events(scores[:, start:end], spans[start:end], order_weight=order_weight)
+        align_steps(scores[:, start:end], spans[start:end], order_weight=order_weight)
         for start, end in zip(starts, ends, strict=True)
     ]
 

@@ -133,13 +133,13 @@ def test_few_moments_are_the_best_of_the_nearest_segments_and_videos(tmp_path, k
                 for key, (video, rows) in oracle.held.items()
             }
             nearest = sorted(scores, key=lambda key: -scores[key].max())[: int(1.5 * k)]
-            least = np.sort(np.concatenate(list(scores.values())))[-5 * k]
+            min_score = np.sort(np.concatenate(list(scores.values())))[-5 * k]
             all_scores = {entry[1:]: entry[0] for entry in every}
             for score, *what in found:
                 np.testing.assert_allclose(score, all_scores[tuple(what)], atol=1e-5)
             for score, key, start, end in every:
                 inside = scores[key][int(start) // 2 : int(end) // 2].max()
-                if score > found[-1][0] + 1e-4 and key in nearest and inside > least:
+                if score > found[-1][0] + 1e-4 and key in nearest and inside > min_score:
                     assert (key, start, end) in [tuple(what) for _, *what in found]
 
 
@@ -412,7 +412,7 @@ def test_damaged_list_of_the_dead_is_named_in_one_line_when_opening(tmp_path, le
     with IndexWriter(folder) as writer:
         writer.delete(["3.mp4"])
         writer.publish()
-    path = damaged_file(folder, f"{level}-dead-*.npy")
+    path = damaged_file(folder, f"{level}-deleted-*.npy")
     with pytest.raises(ValueError, match=f"{path.name} is damaged: run .*repair") as raised:
         IndexReader(folder)
     assert "\n" not in str(raised.value)
