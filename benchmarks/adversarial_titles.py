@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
 from benchmarks.source_table import HEADER, print_rows  # noqa: E402
-from indexing import collect_videos  # noqa: E402
-from text import content_words, words  # noqa: E402
+from reelseek.indexing import collect_videos  # noqa: E402
+from reelseek.text import content_words, words  # noqa: E402
 
 _PLACES = "Lisbon Oslo Kyoto Naples Zermatt Reykjavik Havana Tallinn Quito Porto".split()
 # Titles without a content word that a caption could share, but for places.

@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.indexed import interval, open_model, read_indexes
 from benchmarks.options import parse_options
-from ranking import compose
-from text import TextEncoder
+from reelseek.ranking import compose
+from reelseek.text import TextEncoder
 
 OTHERS = 20
 SAMPLE = 256

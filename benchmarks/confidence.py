@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.indexed import open_model, read_indexes
 from benchmarks.options import parse_options
-from ranking.confidence import (
+from reelseek.ranking.confidence import (
     DEFAULT_CALIBRATION,
     SUGGESTED_MIN_CONFIDENCE,
     Background,
@@ -34,7 +34,7 @@ from ranking.confidence import (
     expected_calibration_error,
     reliability,
 )
-from text import everyday_queries
+from reelseek.text import everyday_queries
 
 QUERIES = Path(__file__).with_name("confidence_queries.tsv")
 SHOWN = ("object", "household", "scene")
@@ -69,7 +69,7 @@ def best_hits(background: Background, queries: np.ndarray, items: np.ndarray) ->
 
 
 def measure(folders: list[Path], model_name: str) -> Measured:
-    from text import TextEncoder
+    from reelseek.text import TextEncoder
 
     indexed = read_indexes(folders)
     model, tokenizer = open_model(model_name)

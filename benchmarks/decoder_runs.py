@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from indexing import collect_videos  # noqa: E402
-from indexing.pipeline import EncodedVideo, encode_videos  # noqa: E402
-from vision import (  # noqa: E402
+from reelseek.indexing import collect_videos  # noqa: E402
+from reelseek.indexing.pipeline import EncodedVideo, encode_videos  # noqa: E402
+from reelseek.vision import (  # noqa: E402
     DecodePool,
     FrameEncoder,
     Frames,

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
-from indexing import collect_videos  # noqa: E402
-from vision import (  # noqa: E402
+from reelseek.indexing import collect_videos  # noqa: E402
+from reelseek.vision import (  # noqa: E402
     IntervalSampler,
     KeyFrameSampler,
     Preprocessing,
@@ -34,7 +34,7 @@ from vision import (  # noqa: E402
     UniformSampler,
     VideoDecodeError,
 )
-from vision.pyav_reader import PyAVReader  # noqa: E402
+from reelseek.vision.decoding.pyav_reader import PyAVReader  # noqa: E402
 
 PREPROCESSING = Preprocessing(
     size=(224, 224), mean=(0.0,) * 3, std=(1.0,) * 3, resize_mode="squash"

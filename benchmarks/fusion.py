@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
 from benchmarks.source_table import HEADER, print_rows  # noqa: E402
-from indexing import collect_videos  # noqa: E402
+from reelseek.indexing import collect_videos  # noqa: E402
 
 
 def titles(captions: list[str], draws: random.Random) -> list[str]:

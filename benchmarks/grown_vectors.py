@@ -11,8 +11,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from indexing import collect_videos
-from indexing.pipeline import encode_videos
+from reelseek.indexing import collect_videos
+from reelseek.indexing.pipeline import encode_videos
 
 _BLOCK = 100_000
 _NEIGHBOURS = 10
@@ -25,9 +25,9 @@ def real_embeddings(lists: list[str], cache: Path) -> dict[str, np.ndarray]:
     `captions` `(C, D)` of captioned videos, and `everyday` `(E, D)`, the sentences that an index
     without captions is tuned for."""
     if not cache.is_file():
-        from configs.command_line import load_model_config
-        from text import TextEncoder, Tokenizer, everyday_queries
-        from vision import (
+        from reelseek.configs.command_line import load_model_config
+        from reelseek.text import TextEncoder, Tokenizer, everyday_queries
+        from reelseek.vision import (
             DecodePool,
             FrameEncoder,
             FrameSettings,

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from indexing.catalogue import Catalogue, VideoRecord
-from indexing.embeddings import EmbeddingParts
-from indexing.manifest import Manifest
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.manifest import Manifest
 
 
 class Indexed(NamedTuple):
@@ -74,9 +74,9 @@ def interval(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
 
 def open_model(name: str) -> tuple[Any, Any]:
     """A model, and its tokenizer as `TextEncoder` and `TokenEncoder` take it."""
-    from configs.command_line import load_model_config
-    from text import Tokenizer
-    from vision import load_model
+    from reelseek.configs.command_line import load_model_config
+    from reelseek.text import Tokenizer
+    from reelseek.vision import load_model
 
     model = load_model(load_model_config(name).spec())
     return model, Tokenizer(model.tokenize, context_length=model.context_length)

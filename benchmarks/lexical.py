@@ -21,10 +21,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.options import parse_options
-from indexing import IndexReader, IndexSettings, Manifest, documents, lexical_publishing
-from indexing.catalogue import Catalogue, FileSignature, NewVideo
-from indexing.lexical import LexicalIndex
-from indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing import IndexReader, IndexSettings, Manifest
+from reelseek.indexing.lexical import documents
+from reelseek.indexing.lexical import publishing as lexical_publishing
+from reelseek.indexing.lexical.index import LexicalIndex
+from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo
 
 _K = 10
 _NUM_CHANGED = 100

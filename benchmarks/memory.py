@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
-from indexing import collect_videos  # noqa: E402
+from reelseek.indexing import collect_videos  # noqa: E402
 
 
 def make_copies(items: list[Path], folder: Path, num_videos: int) -> None:

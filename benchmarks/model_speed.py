@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
-from configs.command_line import load_model_config, preset_names  # noqa: E402
-from vision import DualEncoder, FrameEncoder, Preprocessing, load_model  # noqa: E402
+from reelseek.configs.command_line import load_model_config, preset_names  # noqa: E402
+from reelseek.vision import DualEncoder, FrameEncoder, Preprocessing, load_model  # noqa: E402
 
 
 def random_model(name: str) -> DualEncoder:

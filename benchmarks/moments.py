@@ -20,19 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks.options import parse_options
-from indexing import collect_videos
-from indexing.catalogue import FileSignature, NewVideo
-from indexing.manifest import IndexSettings
-from indexing.pipeline import encode_videos
-from indexing.reader import IndexReader
-from indexing.writer import IndexWriter
-from vision import (
-    cut_scenes,
-    frame_spread,
-    frames_in_span,
-    scene_spans,
-    segment_spans,
-)
+from reelseek.indexing import collect_videos
+from reelseek.indexing.pipeline import encode_videos
+from reelseek.indexing.reader import IndexReader
+from reelseek.indexing.store.catalogue import FileSignature, NewVideo
+from reelseek.indexing.store.manifest import IndexSettings
+from reelseek.indexing.writer import IndexWriter
+from reelseek.vision import cut_scenes, frame_spread, frames_in_span, scene_spans, segment_spans
 
 K = 5
 WINDOW_SECONDS = 10.0
@@ -67,9 +61,9 @@ def read_clips(data: str, path: Path) -> Clips:
 
 def encode_clips(data: str) -> dict[str, np.ndarray]:
     """By what indexes too, with the built-in model; the first clip of each caption."""
-    from configs.command_line import load_model_config
-    from text import TextEncoder, Tokenizer
-    from vision import DecodePool, FrameEncoder, FrameSettings, IntervalSampler, load_model
+    from reelseek.configs.command_line import load_model_config
+    from reelseek.text import TextEncoder, Tokenizer
+    from reelseek.vision import DecodePool, FrameEncoder, FrameSettings, IntervalSampler, load_model
 
     items = list({i.metadata["captions"][0]: i for i in reversed(collect_videos(data))}.values())
     model = load_model(load_model_config("mini").spec())

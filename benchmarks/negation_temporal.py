@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.indexed import Indexed, interval, open_model, read_indexes
 from benchmarks.options import parse_options
-from ranking import align_steps, penalize_negatives
+from reelseek.ranking import align_steps, penalize_negatives
 
 
 class Clips(NamedTuple):
@@ -151,7 +151,7 @@ def events(
 
 
 def main() -> None:
-    from text import TextEncoder
+    from reelseek.text import TextEncoder
 
     options = parse_options(__doc__, index=None, model="mini", pairs="1000", seed="0")
     indexed = read_indexes([Path(options["index"])])

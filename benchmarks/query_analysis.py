@@ -19,34 +19,40 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
+from reelseek.text import QueryAnalyzer, Vocabulary  # noqa: E402
 from tests.text.query_table import CATALOGUE, ENTITIES, NOW, TABLE, TAGS  # noqa: E402
-from text import QueryAnalyzer, Vocabulary  # noqa: E402
 
 # Each part's first use, after what it stands on is there.
 PARTS = {
     "patterns of filters, negations, events": (
-        "from text import QueryAnalyzer; analyzer = QueryAnalyzer(spelling=False, entities=False)",
+        "from reelseek.text import QueryAnalyzer; "
+        "analyzer = QueryAnalyzer(spelling=False, entities=False)",
         "analyzer.analyze('cats under 9 seconds from last week without dogs')",
     ),
-    "rjieba (Chinese words)": ("from text import words", "words('海滩上的狗')"),
-    "fugashi (Japanese words)": ("from text import words", "words('ビーチの犬')"),
-    "fugashi, python-mecab-ko-dic (Korean words)": ("from text import words", "words('해변의 개')"),
-    "icu4py (Thai words)": ("from text import words", "words('ชายหาด')"),
-    "pyvi (Vietnamese words)": ("from text import words", "words('bãi biển đẹp')"),
+    "rjieba (Chinese words)": ("from reelseek.text import words", "words('海滩上的狗')"),
+    "fugashi (Japanese words)": ("from reelseek.text import words", "words('ビーチの犬')"),
+    "fugashi, python-mecab-ko-dic (Korean words)": (
+        "from reelseek.text import words",
+        "words('해변의 개')",
+    ),
+    "icu4py (Thai words)": ("from reelseek.text import words", "words('ชายหาด')"),
+    "pyvi (Vietnamese words)": ("from reelseek.text import words", "words('bãi biển đẹp')"),
     "wordfreq and symspellpy (spelling)": (
-        "from text.spelling import SpellChecker; checker = SpellChecker({}, languages=['en'])",
+        "from reelseek.text.query.spelling import SpellChecker; "
+        "checker = SpellChecker({}, languages=['en'])",
         "checker.correct('a girafe', language='en')",
     ),
     "lingua (English or Spanish)": (
-        "from text.languages import LanguageDetector; detector = LanguageDetector(['en', 'es'])",
+        "from reelseek.text.languages import LanguageDetector; "
+        "detector = LanguageDetector(['en', 'es'])",
         "detector.language_of('a dog on a beach')",
     ),
     "spacy (English names)": (
-        "from text.entities import EntityFinder; finder = EntityFinder({})",
+        "from reelseek.text.query.entities import EntityFinder; finder = EntityFinder({})",
         "finder.find('Paris at night', language='en')",
     ),
     "jieba (Chinese names)": (
-        "from text.entities import EntityFinder; finder = EntityFinder({})",
+        "from reelseek.text.query.entities import EntityFinder; finder = EntityFinder({})",
         "finder.find('姚明在北京', language='zh')",
     ),
 }

@@ -34,9 +34,9 @@ import numpy as np
 
 from benchmarks.indexed import interval
 from benchmarks.options import parse_options
-from indexing import SearchHit
-from ranking import ndcg
-from search import Searcher
+from reelseek.indexing import SearchHit
+from reelseek.ranking import ndcg
+from reelseek.ranking.searcher import Searcher
 
 ROOT = Path(__file__).resolve().parent.parent
 GRADES = (0.2, 0.35, 0.5)

@@ -18,11 +18,12 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks.options import parse_options  # noqa: E402
-from configs.command_line import load_model_config  # noqa: E402
-from indexing import collect_videos, retrieval_metrics  # noqa: E402
-from indexing.pipeline import encode_videos  # noqa: E402
-from text import TextEncoder, Tokenizer  # noqa: E402
-from vision import (  # noqa: E402
+from reelseek.configs.command_line import load_model_config  # noqa: E402
+from reelseek.indexing import collect_videos  # noqa: E402
+from reelseek.indexing.pipeline import encode_videos  # noqa: E402
+from reelseek.ranking.metrics import retrieval_metrics  # noqa: E402
+from reelseek.text import TextEncoder, Tokenizer  # noqa: E402
+from reelseek.vision import (  # noqa: E402
     DecodePool,
     FrameEncoder,
     FrameSettings,

@@ -34,11 +34,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.grown_vectors import Grower, Grown, real_embeddings  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from indexing.catalogue import FileSignature, NewVideo  # noqa: E402
-from indexing.faiss_tuning import exact_neighbours  # noqa: E402
-from indexing.manifest import FaissOptions, IndexSettings  # noqa: E402
-from indexing.reader import IndexReader  # noqa: E402
-from indexing.writer import IndexWriter  # noqa: E402
+from reelseek.indexing.reader import IndexReader  # noqa: E402
+from reelseek.indexing.store.catalogue import FileSignature, NewVideo  # noqa: E402
+from reelseek.indexing.store.manifest import FaissOptions, IndexSettings  # noqa: E402
+from reelseek.indexing.vectors.tuning import exact_neighbours  # noqa: E402
+from reelseek.indexing.writer import IndexWriter  # noqa: E402
 
 K = 10
 SEGMENTS = 10  # of a video
@@ -51,7 +51,7 @@ started = time.perf_counter()
 from pathlib import Path
 from typing import Any
 import numpy as np
-from indexing.reader import IndexReader
+from reelseek.indexing.reader import IndexReader
 imported = time.perf_counter()
 reader = IndexReader(Path(sys.argv[1]))
 reader.search(np.load(sys.argv[2])[0], k=10, level="moment")

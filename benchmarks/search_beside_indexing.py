@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks.options import parse_options
-from search import Searcher
+from reelseek.ranking.searcher import Searcher
 
 PAUSE_SECONDS = 0.02
 SUBJECTS = ("a dog", "two children", "a red car", "an old man", "a woman", "a robot", "a cat")

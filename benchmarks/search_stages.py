@@ -23,15 +23,15 @@ import numpy as np
 
 from benchmarks.grown_vectors import Grower, real_embeddings
 from benchmarks.options import parse_options
-from configs.command_line import load_model_config
-from indexing import IndexReader, IndexSettings, collect_videos
-from indexing.catalogue import FileSignature, NewVideo
-from indexing.page import write_page
-from indexing.timed_texts import TimedText
-from indexing.writer import IndexWriter
-from ranking.learned import LearnedRanker
-from search import Searcher
-from vision import load_model
+from reelseek.configs.command_line import load_model_config
+from reelseek.indexing import IndexReader, IndexSettings, collect_videos
+from reelseek.indexing.page import write_page
+from reelseek.indexing.store.catalogue import FileSignature, NewVideo
+from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.learning.ranker import LearnedRanker
+from reelseek.ranking.searcher import Searcher
+from reelseek.vision import load_model
 
 SEGMENTS = 10  # of a video
 SECONDS = 4.0  # of a segment

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from indexing import VideoItem
+from reelseek.indexing import VideoItem
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "| titles | source | R@1 | R@5 | R@10 | MdR |\n|---|---|---|---|---|---|"

@@ -19,13 +19,13 @@ import numpy as np
 
 from benchmarks.indexed import interval, open_model, read_indexes
 from benchmarks.options import parse_options
-from ranking import match_tokens_in_videos
-from ranking.reranking import RERANKED, combined
-from ranking.token_matching import MAX_FRAMES
-from ranking.token_matching_training import train_token_matching
-from text import TextEncoder
-from text.token_encoding import TokenEncoder
-from vision.sampling import subsample
+from reelseek.ranking import match_tokens_in_videos
+from reelseek.ranking.token_matching.matching import MAX_FRAMES
+from reelseek.ranking.token_matching.reranker import RERANKED, combined
+from reelseek.ranking.token_matching.training import train_token_matching
+from reelseek.text import TextEncoder
+from reelseek.text.token_encoding import TokenEncoder
+from reelseek.vision.sampling import subsample
 
 
 class Captioned(NamedTuple):

@@ -25,19 +25,19 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from indexing import StopRequest, VideoItem, collect_videos  # noqa: E402
-from training.batches import CaptionedPairs, EpochBatches  # noqa: E402
-from training.checkpoints import Checkpoints  # noqa: E402
-from training.curves import EventLog  # noqa: E402
-from training.frame_cache import FrameCache  # noqa: E402
-from training.network import Network, TowerPlan  # noqa: E402
-from training.objective import MultiPositiveClipLoss  # noqa: E402
-from training.optimizer import make_optimizer  # noqa: E402
-from training.processes import Processes  # noqa: E402
-from training.progress import StepProgress  # noqa: E402
-from training.texts import prepare_texts  # noqa: E402
-from training.trainer import LoopSettings, Trainer  # noqa: E402
-from vision import (  # noqa: E402
+from reelseek.indexing import StopRequest, VideoItem, collect_videos  # noqa: E402
+from reelseek.training.batches import CaptionedPairs, EpochBatches  # noqa: E402
+from reelseek.training.checkpoints import Checkpoints  # noqa: E402
+from reelseek.training.curves import EventLog  # noqa: E402
+from reelseek.training.frame_cache import FrameCache  # noqa: E402
+from reelseek.training.network import Network, TowerPlan  # noqa: E402
+from reelseek.training.objective import MultiPositiveClipLoss  # noqa: E402
+from reelseek.training.optimizer import make_optimizer  # noqa: E402
+from reelseek.training.processes import Processes  # noqa: E402
+from reelseek.training.progress import StepProgress  # noqa: E402
+from reelseek.training.texts import prepare_texts  # noqa: E402
+from reelseek.training.trainer import LoopSettings, Trainer  # noqa: E402
+from reelseek.vision import (  # noqa: E402
     DecodePool,
     DualEncoder,
     FrameEncoder,

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from configs.options import (
+from reelseek.configs.options import (
     GROUPS,
     RECIPES,
     SCHEMAS,
@@ -18,7 +18,7 @@ from configs.options import (
     preset_names,
     without_none,
 )
-from configs.paths import escape_interpolation
+from reelseek.configs.paths import escape_interpolation
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # An item of a list that stands in quotes, up to the comma behind it.

@@ -19,24 +19,14 @@ from typing import NoReturn
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from configs import schema
-from configs.arguments import prepare_arguments
-from configs.options import GROUPS, RECIPES, SCHEMAS, option_rows, preset_names
-from configs.paths import expand_paths
-from text import strict_json
-from text.terminal import printable
+from reelseek.configs import schema
+from reelseek.configs.arguments import prepare_arguments
+from reelseek.configs.options import GROUPS, RECIPES, SCHEMAS, option_rows, preset_names
+from reelseek.configs.paths import expand_paths
+from reelseek.text import strict_json
+from reelseek.text.terminal import printable
 
-_OWN_PACKAGES = {
-    "configs",
-    "indexing",
-    "ranking",
-    "text",
-    "training",
-    "vision",
-    "search",
-    "train",
-    "__main__",
-}
+_OWN_PACKAGES = {"reelseek", "__main__"}
 
 # Full, over the quota, too large a file, read-only, forbidden, failing: for the user to mend.
 _OF_THE_DISK = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
@@ -106,7 +96,9 @@ def _run(main: Callable[[DictConfig], None], config_name: str, usage: str) -> No
         except Exception as error:  # Hydra would print a line of its own before passing it on
             failures.append(error)
 
-    hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)(task)()
+    hydra.main(version_base="1.3", config_path="pkg://reelseek.configs", config_name=config_name)(
+        task
+    )()
     if failures:
         raise failures[0]
 
@@ -186,7 +178,7 @@ def load_model_config(name: str) -> schema.ModelConfig:
     """A model by preset, open_clip name or folder, as `model=NAME` means it on a command line."""
     if name not in preset_names("model"):
         return schema.ModelConfig(name=name)
-    path = files("configs").joinpath("model").joinpath(f"{name}.yaml")
+    path = files("reelseek.configs").joinpath("model").joinpath(f"{name}.yaml")
     values = typing.cast(DictConfig, OmegaConf.load(str(path)))
     fields_only = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
     merged = OmegaConf.merge(OmegaConf.structured(schema.ModelConfig), fields_only)
@@ -195,7 +187,7 @@ def load_model_config(name: str) -> schema.ModelConfig:
 
 def load_decoding_config() -> schema.DecodingConfig:
     """The decoding options' own values."""
-    path = files("configs").joinpath("decoding").joinpath("default.yaml")
+    path = files("reelseek.configs").joinpath("decoding").joinpath("default.yaml")
     values = typing.cast(DictConfig, OmegaConf.load(str(path)))
     fields_only = OmegaConf.masked_copy(values, [str(key) for key in values if key != "defaults"])
     merged = OmegaConf.merge(OmegaConf.structured(schema.DecodingConfig), fields_only)
@@ -223,7 +215,7 @@ def help_text(config_name: str, usage: str) -> str:
     """The options with their defaults and meanings, from the schema and the YAML."""
     from hydra import compose, initialize_config_module
 
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("reelseek.configs", version_base="1.3"):
         values = compose(config_name)
     lines = [usage, "", "options (name=value, or --name value):"]
     for name, text, default in option_rows(SCHEMAS[config_name], values):

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from omegaconf import DictConfig, OmegaConf
 
-from configs import schema, train_schema
+from reelseek.configs import schema, train_schema
 
 GROUPS = {"model": schema.ModelConfig, "sampling": None}
 # A whole run's options in one file; others on the command line go before it.
@@ -43,7 +43,7 @@ _RENAMED = {
 
 def preset_names(group: str) -> list[str]:
     """The YAML files of a group, such as the models in `configs/model/`."""
-    folder = files("configs").joinpath(group)
+    folder = files("reelseek.configs").joinpath(group)
     return sorted(
         entry.name.removesuffix(".yaml")
         for entry in folder.iterdir()

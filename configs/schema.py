@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 if TYPE_CHECKING:
-    from vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
+    from reelseek.vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
 
 
 def option(
@@ -57,7 +57,7 @@ class ModelConfig:
     )
 
     def spec(self) -> "ModelSpec":
-        from vision import ModelSpec
+        from reelseek.vision import ModelSpec
 
         return ModelSpec(self.name, pretrained=self.pretrained, scripts=tuple(self.scripts))
 
@@ -95,7 +95,7 @@ class UniformSampling(SamplingConfig):
         require(self.num_frames >= 1, "sampling.num_frames", self.num_frames, "at least 1")
 
     def sampler(self) -> "Sampler":
-        from vision import UniformSampler
+        from reelseek.vision import UniformSampler
 
         return UniformSampler(self.num_frames)
 
@@ -119,7 +119,7 @@ class IntervalSampling(SamplingConfig):
         )
 
     def sampler(self) -> "Sampler":
-        from vision import IntervalSampler
+        from reelseek.vision import IntervalSampler
 
         return IntervalSampler(
             every_seconds=self.every_seconds,
@@ -138,7 +138,7 @@ class KeyFrameSampling(SamplingConfig):
         require(self.max_frames >= 1, "sampling.max_frames", self.max_frames, "at least 1")
 
     def sampler(self) -> "Sampler":
-        from vision import KeyFrameSampler
+        from reelseek.vision import KeyFrameSampler
 
         return KeyFrameSampler(self.max_frames)
 
@@ -169,7 +169,7 @@ class ShotSampling(SamplingConfig):
         require(self.max_frames >= 1, "sampling.max_frames", self.max_frames, "at least 1")
 
     def sampler(self) -> "Sampler":
-        from vision import ShotSampler
+        from reelseek.vision import ShotSampler
 
         return ShotSampler(
             frames_per_shot=self.frames_per_shot,
@@ -224,7 +224,7 @@ class DecodingConfig:
         )
 
     def pool(self, sampling: SamplingConfig, preprocessing: "Preprocessing") -> "DecodePool":
-        from vision import FrameSettings
+        from reelseek.vision import FrameSettings
 
         return self.pool_of(
             FrameSettings(
@@ -233,7 +233,7 @@ class DecodingConfig:
         )
 
     def pool_of(self, settings: "FrameSettings") -> "DecodePool":
-        from vision import DECODERS, DecodePool, WorkerLimits
+        from reelseek.vision import DECODERS, DecodePool, WorkerLimits
 
         return DecodePool(
             settings,

@@ -5,10 +5,10 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import DecodingConfig, ModelConfig, option, path_option, require
+from reelseek.configs.schema import DecodingConfig, ModelConfig, option, path_option, require
 
 if TYPE_CHECKING:
-    from training.network import TowerPlan
+    from reelseek.training.network import TowerPlan
 
 
 class Loss(Enum):
@@ -81,7 +81,7 @@ class TrainableConfig:
 
     def plans(self) -> "tuple[TowerPlan, TowerPlan]":
         """Of the image tower and of the text tower."""
-        from training.network import TowerPlan
+        from reelseek.training.network import TowerPlan
 
         image, text = (
             TowerPlan(what.value, num_blocks=self.num_blocks, lora_rank=self.lora_rank)

@@ -14,9 +14,10 @@ from demo_media import FilmPart, join_clips, make_clips
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from indexing.hits import SearchHit  # noqa: E402
-from indexing.page import write_page  # noqa: E402
-from search import Searcher, table  # noqa: E402
+from reelseek import Searcher  # noqa: E402
+from reelseek.indexing.hits import SearchHit  # noqa: E402
+from reelseek.indexing.page import write_page  # noqa: E402
+from reelseek.ranking.command import table  # noqa: E402
 
 DEMO = ROOT / "demo"
 

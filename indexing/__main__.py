@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from configs import command_line
-from configs.schema import IndexConfig, as_plain, sampling_from_dict
+from reelseek.configs import command_line
+from reelseek.configs.schema import IndexConfig, as_plain, sampling_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from indexing.sources import Source
-    from vision import DualEncoder
+    from reelseek.indexing.sources.collection import Source
+    from reelseek.vision import DualEncoder
 
 USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
 
@@ -43,11 +43,11 @@ def main(cfg: DictConfig) -> None:
     given = _given_options()
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
-    from indexing.faiss_tuning import check_factory
-    from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_layout
-    from indexing.sources import passed_over
-    from indexing.writer import check_can_be_written
-    from vision import check_model_name
+    from reelseek.indexing.sources.collection import passed_over
+    from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_layout
+    from reelseek.indexing.vectors.tuning import check_factory
+    from reelseek.indexing.writer import check_can_be_written
+    from reelseek.vision import check_model_name
 
     folder = Path(config.index.folder)
     check_can_be_written(folder)
@@ -89,10 +89,10 @@ def main(cfg: DictConfig) -> None:
         )
     check_factory(faiss_options.kind)
 
-    from indexing.atomic import write_atomically
-    from indexing.indexer import update_index
-    from indexing.shutdown import stop_on_signals
-    from vision import FrameEncoder, load_model, start_decode_server
+    from reelseek.indexing.indexer import update_index
+    from reelseek.indexing.shutdown import stop_on_signals
+    from reelseek.indexing.store.atomic import write_atomically
+    from reelseek.vision import FrameEncoder, load_model, start_decode_server
 
     start_decode_server()  # it loads its libraries while the model is loaded here
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
@@ -142,8 +142,8 @@ def main(cfg: DictConfig) -> None:
 
 def _read_sources(config: IndexConfig) -> "list[Source]":
     """What `videos` names, also where it lies on a network drive that is away."""
-    from indexing.killable import map_killably
-    from indexing.sources import Source, read_source
+    from reelseek.indexing.sources.collection import Source, read_source
+    from reelseek.indexing.sources.killable import map_killably
 
     read = partial(read_source, images=config.images)
     sources = []
@@ -163,7 +163,7 @@ def _read_sources(config: IndexConfig) -> "list[Source]":
 
 def _say_failures(folder: Path, *, num_failed: int) -> None:
     """Lists the first videos that failed with the reasons, and where the others are."""
-    from indexing.report import failures
+    from reelseek.indexing.store.report import failures
 
     listed = failures(folder, max_num=_LISTED_FAILURES)
     for line in listed:
@@ -174,10 +174,10 @@ def _say_failures(folder: Path, *, num_failed: int) -> None:
 
 def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
     """Raises where nothing of what is asked for is there, nor known to the index."""
-    from indexing.catalogue import Catalogue
-    from indexing.manifest import Manifest
-    from indexing.publishing import CATALOGUE_NAME
-    from indexing.roots import collect
+    from reelseek.indexing.publishing import CATALOGUE_NAME
+    from reelseek.indexing.sources.roots import collect
+    from reelseek.indexing.store.catalogue import Catalogue
+    from reelseek.indexing.store.manifest import Manifest
 
     records = []
     if Manifest.exists(folder):
@@ -189,7 +189,7 @@ def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":
     """`(n, D)`, of everyday sentences: FAISS is tuned for them, and hits are seen against them."""
-    from text import TextEncoder, Tokenizer, everyday_queries
+    from reelseek.text import TextEncoder, Tokenizer, everyday_queries
 
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
     return TextEncoder(model.clip, tokenizer, device=device).encode(everyday_queries()).numpy()

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from indexing.catalogue import Catalogue, VideoRecord
-from indexing.hits import Copy
+from reelseek.indexing.hits import Copy
+from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
 
 
 class _OfVideo(Protocol):

@@ -15,9 +15,9 @@ SQL. A single word needs no quotes (`tag=cat`): the right side is always a value
 
 Fields: `path`, `key` and `outcome`; `duration` in seconds (`90`, `30s`, `5min`, `1h30m`); `date`,
 the metadata's own where it has one (ISO 8601 text, or a year), else when the file says that it was
-recorded (`indexing.dates`), else when it was last modified, in UTC; `tag` or `tags`; and all that
-the metadata holds, by its name, nested ones with dots (`camera.model`). `metadata.outcome` is the
-metadata's where a name means something else.
+recorded (`indexing.store.dates`), else when it was last modified, in UTC; `tag` or `tags`; and all
+that the metadata holds, by its name, nested ones with dots (`camera.model`). `metadata.outcome` is
+the metadata's where a name means something else.
 
 - A list matches where any of its elements does. An object matches nothing.
 - `!=` and `not in`, `not like`, `not contains` ask that the field is there and that the positive
@@ -40,7 +40,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from indexing.dates import CAPTURED
+from reelseek.indexing.store.dates import CAPTURED
 
 BUILT_IN_FIELDS = ("path", "key", "duration", "date", "outcome", "tag", "tags")
 MAX_LENGTH = 10_000  # characters

@@ -105,7 +105,7 @@ class SearchResults(list[SearchHit]):
         return f"[{lines}]"
 
     def _repr_html_(self) -> str:
-        from indexing.page import hits_html  # which needs what decodes
+        from reelseek.indexing.page import hits_html  # which needs what decodes
 
         return hits_html(self)
 

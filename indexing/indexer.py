@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from indexing.catalogue import FileSignature, NewVideo, VideoRecord
-from indexing.dates import with_capture_date, with_known_date
-from indexing.diff import Diff, compute_diff
-from indexing.manifest import FaissOptions, IndexSettings
-from indexing.mounts import SilentMounts
-from indexing.pipeline import EncodedVideo, encode_videos, finished_video
-from indexing.progress import progress_bar
-from indexing.report import Report, ReportLine
-from indexing.roots import Collection, collect
-from indexing.shutdown import StopRequest
-from indexing.sources import Source, VideoItem
-from indexing.unfinished import UnfinishedVideo
-from indexing.writer import IndexWriter
-from vision import (
+from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
+from reelseek.indexing.progress import progress_bar
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.indexing.sources.collection import Source, VideoItem
+from reelseek.indexing.sources.diff import Diff, compute_diff
+from reelseek.indexing.sources.mounts import SilentMounts
+from reelseek.indexing.sources.roots import Collection, collect
+from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.store.dates import with_capture_date, with_known_date
+from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
+from reelseek.indexing.store.report import Report, ReportLine
+from reelseek.indexing.store.unfinished import UnfinishedVideo
+from reelseek.indexing.writer import IndexWriter
+from reelseek.vision import (
     DEFAULT_SPREAD,
     DecodePool,
     FileContent,
@@ -98,7 +98,7 @@ def update_index(
 
     Args:
         folder: of the index.
-        sources: the folders, files and lists, see `indexing.sources.read_source`.
+        sources: the folders, files and lists, see `indexing.sources.collection.read_source`.
         settings: what the index is, or is to be, built with.
         encoder: of the model that `settings` names.
         pool: decodes, with the sampling that `settings` names.

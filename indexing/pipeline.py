@@ -3,7 +3,7 @@
 Frames of many videos are packed into full batches, so that short videos fill the model's batches
 too. Both sides wait for each other through queues of a fixed length, and a core that one of them
 does not use is the other's. A frame that is encoded is kept at once in the video's file of
-`indexing.unfinished`, where there is one.
+`indexing.store.unfinished`, where there is one.
 """
 
 import threading
@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from indexing.unfinished import FinishedVideo, UnfinishedVideo
-from vision import (
+from reelseek.indexing.store.unfinished import FinishedVideo, UnfinishedVideo
+from reelseek.vision import (
     DecodePool,
     FailedVideo,
     FileContent,
@@ -28,7 +28,7 @@ from vision import (
     ResumePoint,
     VideoEnd,
 )
-from vision.capture_date import CaptureDate
+from reelseek.vision.decoding.capture_date import CaptureDate
 
 _QUEUED_CHUNKS = 16  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
 _PATIENCE_SECONDS = 0.5  # without a frame from the decoders, after which a batch goes as it is

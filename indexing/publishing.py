@@ -13,12 +13,14 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from indexing import faiss_tuning, lexical_publishing, query_log
-from indexing.catalogue import Catalogue, VideoRecord
-from indexing.embeddings import EmbeddingParts
-from indexing.hits import LEVELS
-from indexing.manifest import FaissOptions, LevelInfo, Manifest
-from indexing.shards import (
+from reelseek.indexing.hits import LEVELS
+from reelseek.indexing.lexical import publishing as lexical_publishing
+from reelseek.indexing.store import query_log
+from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.manifest import FaissOptions, LevelInfo, Manifest
+from reelseek.indexing.vectors import tuning as faiss_tuning
+from reelseek.indexing.vectors.shard import (
     TABLE_DTYPE,
     Shard,
     ShardInfo,

@@ -13,16 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing import documents, query_log
-from indexing.catalogue import Catalogue, VideoRecord
-from indexing.copies import copies_of, find_distinct
-from indexing.dates import date_of
-from indexing.filters import Filter, check_fields, metadata_fields, parse_filter
-from indexing.generation import Found, Generation, VideoSample, VideoSegments, open_generation
-from indexing.hits import LEVELS, Copy, LexicalHit, SearchHit
-from indexing.lexical import Match
-from indexing.manifest import Manifest
-from indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.copies import copies_of, find_distinct
+from reelseek.indexing.filters import Filter, check_fields, metadata_fields, parse_filter
+from reelseek.indexing.hits import LEVELS, Copy, LexicalHit, SearchHit
+from reelseek.indexing.lexical import documents
+from reelseek.indexing.lexical.index import Match
+from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.snapshot import (
+    Found,
+    Generation,
+    VideoSample,
+    VideoSegments,
+    open_generation,
+)
+from reelseek.indexing.store import query_log
+from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.dates import date_of
+from reelseek.indexing.store.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from indexing import query_log
-from indexing.atomic import check_can_write_folder, make_folder
-from indexing.catalogue import Catalogue, FileSignature, NewVideo, VideoRecord
-from indexing.embeddings import EmbeddingParts
-from indexing.journal import Journal
-from indexing.manifest import FaissOptions, IndexSettings, Manifest, check_settings
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
-from indexing.unfinished import UnfinishedVideos
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+from reelseek.indexing.store import query_log
+from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
+from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.journal import Journal
+from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_settings
+from reelseek.indexing.store.unfinished import UnfinishedVideos
 
 _SAVE_EVERY_SECONDS = 20.0
 _SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved

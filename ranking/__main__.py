@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from configs import command_line
-from configs.schema import RankerConfig
-from indexing import IndexReader
-from indexing.atomic import check_can_write_folder
-from ranking.judgements import Judgement, read_judgements
-from ranking.learned import ndcg, require_lightgbm, train_ranker
+from reelseek.configs import command_line
+from reelseek.configs.schema import RankerConfig
+from reelseek.indexing import IndexReader
+from reelseek.indexing.store.atomic import check_can_write_folder
+from reelseek.ranking.learning.judgements import Judgement, read_judgements
+from reelseek.ranking.learning.ranker import ndcg, require_lightgbm, train_ranker
 
 USAGE = """usage: python -m ranking judgements=FILE.jsonl index=DIR output=DIR [name=value ...]
 
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
             f"judgements={config.judgements}: none of its videos is in index={config.index}"
         )
 
-    from search import Searcher
+    from reelseek.ranking.searcher import Searcher
 
     searcher = Searcher.open(config.index, device=config.device, entities=True)
     try:

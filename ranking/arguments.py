@@ -7,10 +7,10 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from indexing.filters import parse_filter
-from indexing.hits import LEVELS
-from ranking.request import SOURCES, check_sources
-from vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from reelseek.indexing.filters import parse_filter
+from reelseek.indexing.hits import LEVELS
+from reelseek.ranking.request import SOURCES, check_sources
+from reelseek.vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

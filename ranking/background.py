@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from indexing.reader import IndexReader
-from ranking.confidence import Background
+from reelseek.indexing.reader import IndexReader
+from reelseek.ranking.confidence import Background
 
 _SAMPLE_VIDEOS = 256
 _MIN_SENTENCES = 32  # below which a background says little

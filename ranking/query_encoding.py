@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 
-from ranking.composition import compose
+from reelseek.ranking.composition import compose
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from text.token_encoding import TokenEncoder
-    from vision import DualEncoder, FrameEncoder
+    from reelseek.text.token_encoding import TokenEncoder
+    from reelseek.vision import DualEncoder, FrameEncoder
 
 _QUERY_FRAMES = 12  # of a video that is searched by
 
@@ -33,8 +33,8 @@ class QueryEncoder:
     """
 
     def __init__(self, model: "DualEncoder", *, device: str = "auto") -> None:
-        from text import TextEncoder, Tokenizer
-        from vision import choose_device
+        from reelseek.text import TextEncoder, Tokenizer
+        from reelseek.vision import choose_device
 
         self._model = model
         self._device = choose_device(device)
@@ -61,7 +61,7 @@ class QueryEncoder:
         Raises:
             ValueError: the model's text tower is of a kind whose tokens are not known.
         """
-        from text.token_encoding import TokenEncoder
+        from reelseek.text.token_encoding import TokenEncoder
 
         with self._making:
             if self._token_encoder is None:
@@ -100,7 +100,7 @@ class QueryEncoder:
     def _image(self, query: "Path | Image.Image") -> np.ndarray:
         import torch
 
-        from vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
+        from reelseek.vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
 
         with self._making:
             if self._frame_encoder is None:

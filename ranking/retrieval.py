@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from indexing.generation import VideoSegments
-from indexing.hits import LEVELS, SearchHit
-from indexing.reader import IndexReader
-from ranking.background import BackgroundScores
-from ranking.candidates import describe_candidates
-from ranking.composition import penalize_negatives
-from ranking.confidence import DEFAULT_CALIBRATION, Calibration
-from ranking.evidence import Evidence
-from ranking.fusion import fuse_reciprocal_ranks
-from ranking.learned import LearnedRanker
-from ranking.request import LEXICAL, VISUAL, Request
-from ranking.reranking import Reranker
-from ranking.temporal import align_steps_in_videos
-from ranking.texts import FoundText, find_texts, hits_from_texts, texts_beside_frames
-from text.function_words import content_words
+from reelseek.indexing.hits import LEVELS, SearchHit
+from reelseek.indexing.reader import IndexReader
+from reelseek.indexing.snapshot import VideoSegments
+from reelseek.ranking.background import BackgroundScores
+from reelseek.ranking.composition import penalize_negatives
+from reelseek.ranking.confidence import DEFAULT_CALIBRATION, Calibration
+from reelseek.ranking.evidence import Evidence
+from reelseek.ranking.fusion import fuse_reciprocal_ranks
+from reelseek.ranking.learning.candidates import describe_candidates
+from reelseek.ranking.learning.ranker import LearnedRanker
+from reelseek.ranking.request import LEXICAL, VISUAL, Request
+from reelseek.ranking.temporal import align_steps_in_videos
+from reelseek.ranking.texts import FoundText, find_texts, hits_from_texts, texts_beside_frames
+from reelseek.ranking.token_matching.reranker import Reranker
+from reelseek.text.query.function_words import content_words
 
 WITHOUT, TEMPORAL, LEARNED = "without", "temporal_order", "learned"
 

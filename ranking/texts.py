@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from indexing.documents import stems, words_of
-from indexing.hits import LexicalHit, SearchHit
-from indexing.reader import IndexReader
-from ranking.evidence import Evidence
-from ranking.fusion import score_cutoff
-from ranking.request import LEXICAL, VISUAL, Request
-from text.function_words import content_words
+from reelseek.indexing.hits import LexicalHit, SearchHit
+from reelseek.indexing.lexical.documents import stems, words_of
+from reelseek.indexing.reader import IndexReader
+from reelseek.ranking.evidence import Evidence
+from reelseek.ranking.fusion import score_cutoff
+from reelseek.ranking.request import LEXICAL, VISUAL, Request
+from reelseek.text.query.function_words import content_words
 
 _MIN_TEXTS = 50  # that are looked for
 # Of what is asked, in a text that counts beside pictures: a quarter if that is two words, but a

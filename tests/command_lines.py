@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from configs import command_line
+from reelseek.configs import command_line
 
 PROJECT = Path(__file__).resolve().parents[1]
 

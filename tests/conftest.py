@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import vision.frames
-from vision import (
+import reelseek.vision.decoding.frames
+from reelseek.vision import (
     DualEncoder,
     FailedVideo,
     FileContent,
@@ -30,7 +30,7 @@ from vision import (
     load_model,
     read_content,
 )
-from vision.file_content import why_unreadable
+from reelseek.vision.decoding.file_content import why_unreadable
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -159,7 +159,7 @@ class InProcessPool:
         self,
         settings: FrameSettings,
         *,
-        iter_frames: Callable[..., Iterator[Frames]] = vision.frames.iter_frames,
+        iter_frames: Callable[..., Iterator[Frames]] = reelseek.vision.decoding.frames.iter_frames,
     ) -> None:
         self.settings = settings
         self.iter_frames = iter_frames

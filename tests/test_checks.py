@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import indexing.__main__
-import search
-import vision
-from configs import command_line
-from indexing.writer import IndexWriter
-from search import Searcher
+import reelseek
+import reelseek.indexing.__main__
+from reelseek import vision
+from reelseek.configs import command_line
+from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.searcher import Searcher
 from tests.command_lines import run_in_this_process
 from tests.indexing.small_index import SETTINGS, video_of
 
@@ -84,7 +84,7 @@ def say(monkeypatch):
 def test_search(say, index, tmp_path, arguments, line):
     os.mkfifo(tmp_path / "pipe.mp4")
     filled = [argument.replace("TMP", str(tmp_path)) for argument in arguments]
-    assert say("search", "search", f"index={index}", *filled).startswith(
+    assert say("reelseek.ranking.command", "search", f"index={index}", *filled).startswith(
         line.replace("TMP", str(tmp_path))
     )
 
@@ -111,7 +111,9 @@ def test_indexing(say, index, tmp_path, arguments, part):
     for argument in arguments:
         name, _, value = argument.partition("=")
         given[name] = value.replace("TMP", str(tmp_path))
-    line = say("indexing.__main__", "index", *(f"{name}={value}" for name, value in given.items()))
+    line = say(
+        "reelseek.indexing.__main__", "index", *(f"{name}={value}" for name, value in given.items())
+    )
     assert part.replace("TMP", str(tmp_path)) in line
 
 
@@ -120,10 +122,13 @@ def test_locked_index(say, index, tmp_path):
     with IndexWriter(index):
         expected = f"index={index}: another process is writing it; wait until it has finished"
         given = f"index={index}"
-        assert say("indexing.__main__", "index", f"videos={tmp_path}/a.mp4", given) == expected
-        assert say("indexing.enrich", "enrich", given, "ocr=true") == expected
-        assert say("indexing.delete", "delete", given, "keys=1.mp4") == expected
-        assert say("indexing.repair", "repair", given) == expected
+        assert (
+            say("reelseek.indexing.__main__", "index", f"videos={tmp_path}/a.mp4", given)
+            == expected
+        )
+        assert say("reelseek.indexing.enrich.__main__", "enrich", given, "ocr=true") == expected
+        assert say("reelseek.indexing.tools.delete", "delete", given, "keys=1.mp4") == expected
+        assert say("reelseek.indexing.tools.repair", "repair", given) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_folder_that_is_no_index(say, tmp_path, name, arguments):
 def test_sources_that_are_no_indexes(say, index, tmp_path):
     for name, found in (("none", "no such folder"), (".", "is not an index")):
         given = f"sources=[{index},{tmp_path / name}]"
-        line = say("indexing.merge", "merge", f"index={tmp_path}/all", given)
+        line = say("reelseek.indexing.tools.merge", "merge", f"index={tmp_path}/all", given)
         assert line.startswith(f"sources={tmp_path / name}: {found}")
 
 
@@ -157,9 +162,9 @@ def test_folder_that_cannot_be_written(say, index, tmp_path):
     judgements = tmp_path / "j.jsonl"
     judgements.write_text(json.dumps({"query": "a", "video": "1.mp4", "relevance": 1}))
     for program, name, more in [
-        ("indexing.export", "export", []),
-        ("ranking.train_token_matching", "token_matching", []),
-        ("ranking.__main__", "ranker", [f"judgements={judgements}"]),
+        ("reelseek.indexing.tools.export", "export", []),
+        ("reelseek.ranking.token_matching.__main__", "token_matching", []),
+        ("reelseek.ranking.__main__", "ranker", [f"judgements={judgements}"]),
     ]:
         line = say(program, name, f"index={index}", output, *more)
         assert line == f"{output}: {tmp_path}/file is not a folder; name another"
@@ -167,11 +172,11 @@ def test_folder_that_cannot_be_written(say, index, tmp_path):
 
 def test_what_is_to_be_learned_from(say, index, tmp_path):
     where = [f"index={index}", f"output={tmp_path}/o"]
-    line = say("ranking.train_token_matching", "token_matching", *where)
+    line = say("reelseek.ranking.token_matching.__main__", "token_matching", *where)
     assert line.startswith(f"index={index}: 0 of its videos have captions")
     judgements = tmp_path / "j.jsonl"
     judgements.write_text(json.dumps({"query": "a", "video": "none.mp4", "relevance": 1}))
-    line = say("ranking.__main__", "ranker", *where, f"judgements={judgements}")
+    line = say("reelseek.ranking.__main__", "ranker", *where, f"judgements={judgements}")
     assert line == f"judgements={judgements}: none of its videos is in index={index}"
     assert not (tmp_path / "o").exists()
 
@@ -179,7 +184,7 @@ def test_what_is_to_be_learned_from(say, index, tmp_path):
 def test_speech_model_that_is_not_there(say, index, tmp_path):
     pytest.importorskip("faster_whisper")
     given = [f"index={index}", "speech=true", f"speech_model={tmp_path}/none"]
-    line = say("indexing.enrich", "enrich", *given)
+    line = say("reelseek.indexing.enrich.__main__", "enrich", *given)
     assert line.startswith(f"speech_model={tmp_path}/none: no such folder")
 
 
@@ -205,9 +210,9 @@ def test_wrong_type_of_what_is_opened(options, message):
 def test_questions_are_checked_before_the_index_is_opened(monkeypatch):
     monkeypatch.setattr(Searcher, "open", None)
     with pytest.raises(ValueError, match="k=0: must be at least 1"):
-        search.search("red", index="none", k=0)
+        reelseek.search("red", index="none", k=0)
     with pytest.raises(TypeError, match="query must be a sentence"):
-        search.search(5, index="none")
+        reelseek.search(5, index="none")
 
 
 def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index, tmp_path):
@@ -221,7 +226,7 @@ def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index,
     monkeypatch.setattr(os, "nice", lambda increment: 0)
     monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
     (tmp_path / "a.mp4").write_bytes(b"a")
-    main = import_module("indexing.__main__").main
+    main = import_module("reelseek.indexing.__main__").main
     for folder, is_hinted in ((tmp_path / "new", True), (index, False)):
         given = [f"videos={tmp_path}/a.mp4", f"index={folder}"]
         monkeypatch.setattr(sys, "argv", ["indexing", *given])
@@ -238,7 +243,7 @@ def test_place_that_is_not_there_is_named_beside_others(index, tmp_path):
     places = f"videos=[{tmp_path}/videos,{tmp_path}/none]"
     # What the index was not made with ends the run before a model is loaded.
     done = run_in_this_process(
-        indexing.__main__, "index", places, f"index={index}", "sampling.every_seconds=7"
+        reelseek.indexing.__main__, "index", places, f"index={index}", "sampling.every_seconds=7"
     )
     passed_over, error = done.stderr.splitlines()
     assert passed_over == f"passed over: videos={tmp_path}/none: no such file or folder"

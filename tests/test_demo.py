@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from text import words
+from reelseek.text import words
 
 
 def test_names_of_clips_have_no_word_of_a_question(monkeypatch):

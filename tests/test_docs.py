@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import command_line
+from reelseek.configs import command_line
 from tests.conftest import COLOURS
 
 pytestmark = pytest.mark.long

@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import indexing.__main__
-import search
+import reelseek.indexing.__main__
 import tests.conftest
-from indexing import IndexReader, IndexSettings, SearchHit, documents, update_index
-from indexing.manifest import Manifest
-from indexing.sources import read_source
-from ranking.evidence import Evidence
-from search import Searcher, table
+from reelseek import Searcher
+from reelseek.indexing import IndexReader, IndexSettings, SearchHit, update_index
+from reelseek.indexing.lexical import documents
+from reelseek.indexing.sources.collection import read_source
+from reelseek.indexing.store.manifest import Manifest
+from reelseek.ranking import command as search
+from reelseek.ranking.command import table
+from reelseek.ranking.evidence import Evidence
+from reelseek.text.query.analyzer import QueryAnalyzer
+from reelseek.vision import FrameSettings, IntervalSampler, VideoDecodeError
 from tests.command_lines import assert_user_error, run_in_this_process, run_program
 from tests.conftest import COLOURS, InProcessPool
-from text.analysis import QueryAnalyzer
-from vision import FrameSettings, IntervalSampler, VideoDecodeError
 
 pytestmark = pytest.mark.long
 
@@ -407,7 +409,7 @@ def test_what_is_not_an_index_says_how_to_make_one(tmp_path, name):
 
 def test_indexing_a_folder_without_videos_is_one_line(tmp_path):
     process = run_in_this_process(
-        indexing.__main__, "index", f"videos={tmp_path}", f"index={tmp_path}/index"
+        reelseek.indexing.__main__, "index", f"videos={tmp_path}", f"index={tmp_path}/index"
     )
     assert_user_error(process, f"videos={tmp_path}", "holds no video")
     assert not (tmp_path / "index").exists()
@@ -415,7 +417,11 @@ def test_indexing_a_folder_without_videos_is_one_line(tmp_path):
 
 def test_indexing_with_an_unknown_model_gives_near_names(clips, tmp_path):
     process = run_in_this_process(
-        indexing.__main__, "index", f"videos={clips}", f"index={tmp_path}/index", "model=minni"
+        reelseek.indexing.__main__,
+        "index",
+        f"videos={clips}",
+        f"index={tmp_path}/index",
+        "model=minni",
     )
     assert_user_error(process, "model=minni", "near names: mini")
     assert not (tmp_path / "index").exists()
@@ -426,7 +432,7 @@ def test_indexing_nothing_but_broken_videos_is_a_failure(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"no video" * 100)
     process = run_in_this_process(
-        indexing.__main__, "index", f"videos={tmp_path}/videos", f"index={tmp_path}/index"
+        reelseek.indexing.__main__, "index", f"videos={tmp_path}/videos", f"index={tmp_path}/index"
     )
     assert process.returncode == 1
     assert json.loads(process.stdout.splitlines()[-1])["failed"] == 1

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexing import IndexReader, IndexSettings
-from indexing.writer import IndexWriter
-from search import Searcher
+from reelseek.indexing import IndexReader, IndexSettings
+from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.searcher import Searcher
+from reelseek.text import TextEncoder, Tokenizer, everyday_queries
 from tests.indexing.small_index import video_of
-from text import TextEncoder, Tokenizer, everyday_queries
 
 pytestmark = pytest.mark.long
 

@@ -12,12 +12,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tests.conftest
-from indexing import VideoItem, encode_captioned, retrieval_metrics
+from reelseek.indexing import VideoItem
+from reelseek.ranking.metrics import retrieval_metrics
+from reelseek.text import TextEncoder, Tokenizer
+from reelseek.training.retrieval import encode_captioned
+from reelseek.vision import FrameSettings, UniformSampler
 from tests.command_lines import PROJECT, assert_user_error
 from tests.conftest import COLOURS, InProcessPool, tokenize_colours
 from tests.training.test_run import NUM_STEPS, Collection, last_state, losses, recalls, run_here
-from text import TextEncoder, Tokenizer
-from vision import FrameSettings, UniformSampler
 
 pytestmark = pytest.mark.long
 

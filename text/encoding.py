@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from text.scripts import scripts_of
-from text.tokenizer import Tokenizer
+from reelseek.text.scripts import scripts_of
+from reelseek.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

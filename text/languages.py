@@ -11,7 +11,7 @@ from typing import Any
 
 import regex
 
-from text.scripts import script_counts
+from reelseek.text.scripts import script_counts
 
 UNKNOWN = "und"  # ISO 639-3: undetermined
 

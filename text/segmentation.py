@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 
 import regex
 
-from text.languages import is_japanese, is_vietnamese_word
-from text.normalization import normalized
+from reelseek.text.languages import is_japanese, is_vietnamese_word
+from reelseek.text.normalization import normalized
 
 Segmenter: TypeAlias = Callable[[str], list[str]]
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from text.encoding import strip_padding
-from text.tokenizer import Tokenizer
+from reelseek.text.encoding import strip_padding
+from reelseek.text.tokenizer import Tokenizer
 
 _BATCH_SENTENCES = 64
 

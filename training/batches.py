@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from training.frame_cache import CachedVideo
+from reelseek.training.frame_cache import CachedVideo
 
 
 @dataclass(frozen=True)

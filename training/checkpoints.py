@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from indexing.atomic import publish_file
+from reelseek.indexing.store.atomic import publish_file
 
 Made = TypeVar("Made")
 

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from configs.train_schema import PoolingKind, TrainConfig, TrainMode
-from indexing.atomic import nearest_existing, write_failure
-from indexing.sources import VideoItem
-from training.lists import Failure, RunLists, are_too_many, check_failed, missing_files
-from vision import embedding_dim_of
+from reelseek.configs.train_schema import PoolingKind, TrainConfig, TrainMode
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.indexing.store.atomic import nearest_existing, write_failure
+from reelseek.training.lists import Failure, RunLists, are_too_many, check_failed, missing_files
+from reelseek.vision import embedding_dim_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from indexing.atomic import publish_file
+from reelseek.indexing.store.atomic import publish_file
 
 logger = logging.getLogger(__name__)
 

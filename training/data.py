@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexing.sources import VideoItem
-from training.frame_cache import CachedVideo
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.training.frame_cache import CachedVideo
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from configs.train_schema import TrainConfig
-from indexing.evaluation import CaptionedVideos
-from indexing.pipeline import EncodedVideo
-from indexing.shutdown import StopRequest
-from training.frame_cache import CachedVideo
-from training.frames import CachedFrames
-from training.lists import CaptionedList, cache_folder, warn_of_failed
-from training.texts import TextFeatures
-from training.towers import split_image_tower, split_text_tower
-from vision import DualEncoder, FrameEncoder, choose_device
+from reelseek.configs.train_schema import TrainConfig
+from reelseek.indexing.pipeline import EncodedVideo
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.training.frame_cache import CachedVideo
+from reelseek.training.frames import CachedFrames
+from reelseek.training.lists import CaptionedList, cache_folder, warn_of_failed
+from reelseek.training.retrieval import CaptionedVideos
+from reelseek.training.texts import TextFeatures
+from reelseek.training.towers import split_image_tower, split_text_tower
+from reelseek.vision import DualEncoder, FrameEncoder, choose_device
 
 MAX_BANK = 2000
 

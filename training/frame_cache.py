@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from indexing.diff import file_signature
-from indexing.pipeline import encode_videos
-from indexing.progress import progress_bar
-from indexing.shutdown import StopRequest
-from indexing.sources import VideoItem
-from training.lists import why_missing
-from training.row_store import NamedRows, PartWriter, RowStore
-from vision import DecodePool, FrameEncoder, Preprocessing
+from reelseek.indexing.pipeline import encode_videos
+from reelseek.indexing.progress import progress_bar
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.indexing.sources.diff import file_signature
+from reelseek.training.lists import why_missing
+from reelseek.training.row_store import NamedRows, PartWriter, RowStore
+from reelseek.vision import DecodePool, FrameEncoder, Preprocessing
 
 logger = logging.getLogger(__name__)
 

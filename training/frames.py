@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from configs.train_schema import TrainConfig
-from indexing.shutdown import StopRequest
-from indexing.sources import VideoItem
-from training.frame_cache import CacheContents, FrameCache, PixelEncoder
-from training.lists import cache_folder
-from training.towers import trunk_fingerprint
-from vision import DualEncoder, FrameEncoder
+from reelseek.configs.train_schema import TrainConfig
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.training.frame_cache import CacheContents, FrameCache, PixelEncoder
+from reelseek.training.lists import cache_folder
+from reelseek.training.towers import trunk_fingerprint
+from reelseek.vision import DualEncoder, FrameEncoder
 
 
 class CachedFrames:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.batches import Batch
-from training.objective import Objective
+from reelseek.training.batches import Batch
+from reelseek.training.objective import Objective
 
 Seeder = Callable[[int], None]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.train_schema import DataConfig
-from indexing.atomic import write_atomically
-from indexing.captions import unique
-from indexing.sources import VideoItem
-from training.datasets import read_captioned
-from vision import default_cache_folder
+from reelseek.configs.train_schema import DataConfig
+from reelseek.indexing.sources.captions import unique
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.indexing.store.atomic import write_atomically
+from reelseek.training.datasets import read_captioned
+from reelseek.vision import default_cache_folder
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from text import strip_padding
-from training.batches import Batch
-from training.lora import add_lora, merged
-from training.towers import split_image_tower, split_text_tower, trunk_layers
-from vision import DualEncoder, Pooling, model_fingerprint
+from reelseek.text import strip_padding
+from reelseek.training.batches import Batch
+from reelseek.training.lora import add_lora, merged
+from reelseek.training.towers import split_image_tower, split_text_tower, trunk_layers
+from reelseek.vision import DualEncoder, Pooling, model_fingerprint
 
 WHAT_TRAINS = ("frozen", "heads", "blocks", "lora", "all")
 _MAX_LOG_SCALE = math.log(100)  # as in CLIP (Radford et al. 2021, section 2.5)

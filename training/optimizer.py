@@ -5,8 +5,8 @@ import math
 import torch
 from torch import nn
 
-from training.network import Network, Tower
-from training.towers import trunk_layers
+from reelseek.training.network import Network, Tower
+from reelseek.training.towers import trunk_layers
 
 
 def make_optimizer(

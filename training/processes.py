@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from vision import choose_device
+from reelseek.vision import choose_device
 
 Value = TypeVar("Value")
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from indexing.progress import progress_bar
-from training.curves import Record
+from reelseek.indexing.progress import progress_bar
+from reelseek.training.curves import Record
 
 
 class StepProgress:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from indexing.atomic import publish_file, write_atomically
+from reelseek.indexing.store.atomic import publish_file, write_atomically
 
 _PART_BYTES = 256 << 20
 _SAVE_EVERY_SECONDS = 20.0

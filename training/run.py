@@ -10,30 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.train_schema import Loss, TrainConfig
-from indexing.shutdown import StopRequest
-from training.batches import CaptionedPairs, EpochBatches
-from training.checkpoints import Checkpoints, RunState
-from training.checks import plain_options, require_same_run
-from training.curves import EventLog, draw_curves
-from training.data import assemble
-from training.frame_cache import CacheContents, CachedVideo
-from training.frames import CachedFrames
-from training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
-from training.network import Network
-from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
-from training.optimizer import make_optimizer
-from training.processes import Processes
-from training.progress import StepProgress
-from training.texts import TextFeatures, tokenize
-from training.trainer import LoopSettings, Trainer
-from training.validation import Validation
-from vision import (
-    DualEncoder,
-    choose_precision,
-    make_pooling,
-    save_model,
-)
+from reelseek.configs.train_schema import Loss, TrainConfig
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.training.batches import CaptionedPairs, EpochBatches
+from reelseek.training.checkpoints import Checkpoints, RunState
+from reelseek.training.checks import plain_options, require_same_run
+from reelseek.training.curves import EventLog, draw_curves
+from reelseek.training.data import assemble
+from reelseek.training.frame_cache import CacheContents, CachedVideo
+from reelseek.training.frames import CachedFrames
+from reelseek.training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
+from reelseek.training.network import Network
+from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
+from reelseek.training.optimizer import make_optimizer
+from reelseek.training.processes import Processes
+from reelseek.training.progress import StepProgress
+from reelseek.training.texts import TextFeatures, tokenize
+from reelseek.training.trainer import LoopSettings, Trainer
+from reelseek.training.validation import Validation
+from reelseek.vision import DualEncoder, choose_precision, make_pooling, save_model
 
 logger = logging.getLogger(__name__)
 

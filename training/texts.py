@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from indexing.progress import progress_bar
-from indexing.shutdown import StopRequest
-from text import strip_padding
-from training.network import Network
-from training.row_store import NamedRows, PartWriter, RowStore
-from training.towers import trunk_fingerprint
-from vision import DualEncoder
+from reelseek.indexing.progress import progress_bar
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.text import strip_padding
+from reelseek.training.network import Network
+from reelseek.training.row_store import NamedRows, PartWriter, RowStore
+from reelseek.training.towers import trunk_fingerprint
+from reelseek.vision import DualEncoder
 
 _BATCH_SENTENCES = 256
 

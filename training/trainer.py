@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from indexing.shutdown import StopRequest
-from training import grad_cache
-from training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
-from training.checkpoints import Checkpoints, RunState
-from training.curves import EventLog, Record
-from training.network import Network
-from training.objective import Objective, gather_ids
-from training.optimizer import set_learning_rates
-from training.processes import Processes
-from training.progress import StepProgress
-from training.validation import Validation, as_record, mean_recall
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.training import grad_cache
+from reelseek.training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
+from reelseek.training.checkpoints import Checkpoints, RunState
+from reelseek.training.curves import EventLog, Record
+from reelseek.training.network import Network
+from reelseek.training.objective import Objective, gather_ids
+from reelseek.training.optimizer import set_learning_rates
+from reelseek.training.processes import Processes
+from reelseek.training.progress import StepProgress
+from reelseek.training.validation import Validation, as_record, mean_recall
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from indexing.metrics import retrieval_metrics
-from training.batches import collate
-from training.data import CaptionedCollection
-from training.network import Network
+from reelseek.ranking.metrics import retrieval_metrics
+from reelseek.training.batches import collate
+from reelseek.training.data import CaptionedCollection
+from reelseek.training.network import Network
 
 _BATCH_FRAMES = 512
 

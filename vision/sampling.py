@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from vision.decoding import Timeline, VideoReader
+from reelseek.vision.decoding.reader import Timeline, VideoReader
 
 # Two decoders, and two ways to write a number, may differ by less than this in a frame's time.
 ROUNDING_SECONDS = 0.0005

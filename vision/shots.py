@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from vision.decoding import VideoReader
-from vision.sampling import Samples, frame_indices_at, subsample
+from reelseek.vision.decoding.reader import VideoReader
+from reelseek.vision.sampling import Samples, frame_indices_at, subsample
 
 _LOOKED_AT_PIXELS = 256  # of a frame's longer side: enough to see a cut
 

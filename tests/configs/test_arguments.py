@@ -3,7 +3,7 @@ import random
 import pytest
 from omegaconf import OmegaConf
 
-from configs.arguments import list_items, prepare_arguments
+from reelseek.configs.arguments import list_items, prepare_arguments
 from tests.indexing.in_process import _config
 
 

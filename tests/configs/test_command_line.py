@@ -12,9 +12,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs import command_line, schema, train_schema
-from configs.arguments import quote
-from configs.command_line import (
+from reelseek.configs import command_line, schema, train_schema
+from reelseek.configs.arguments import quote
+from reelseek.configs.command_line import (
     load_model_config,
     one_line,
     prepare_arguments,
@@ -22,7 +22,7 @@ from configs.command_line import (
 )
 from tests.vision.conftest import FakeReader
 
-REPOSITORY = Path(command_line.__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 YAML_FILES = sorted(
     str(path.relative_to(REPOSITORY / "configs").with_suffix(""))
     for path in (REPOSITORY / "configs").rglob("*.yaml")
@@ -61,7 +61,7 @@ PIECES = [
 @pytest.fixture(scope="module", autouse=True)
 def hydra_configuration():
     command_line.register_schemas()
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("reelseek.configs", version_base="1.3"):
         yield
 
 
@@ -398,7 +398,7 @@ def test_decoding_takes_its_options(config_name):
     ("decoder", "order"), [("pyav", ("pyav", "decord")), ("decord", ("decord", "pyav"))]
 )
 def test_pool_is_made_of_what_was_configured(monkeypatch, decoder, order):
-    import vision
+    from reelseek import vision
 
     made = []
     monkeypatch.setattr(
@@ -452,7 +452,7 @@ def test_names_in_messages_cannot_steer_the_terminal(capsys, monkeypatch):
 
     monkeypatch.setattr(logging.root, "handlers", [])
     command_line._show_only_own_warnings()
-    logging.getLogger("indexing.anything").warning("%s: is damaged\nor not", name)
+    logging.getLogger("reelseek.indexing.anything").warning("%s: is damaged\nor not", name)
     assert capsys.readouterr().err == f"WARNING: {shown}: is damaged\\nor not\n"
 
 

@@ -4,8 +4,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from configs import command_line
-from configs.paths import expand_path, expand_paths
+from reelseek.configs import command_line
+from reelseek.configs.paths import expand_path, expand_paths
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def composed(config_name, *arguments):
     """What `main` gets to see of these arguments."""
     command_line.register_schemas()
     overrides = command_line.prepare_arguments(arguments, config_name=config_name)
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("reelseek.configs", version_base="1.3"):
         config = compose(config_name, overrides=overrides)
     expand_paths(config)
     return config

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from configs import command_line
+from reelseek.configs import command_line
 from tests.command_lines import PROJECT
 
 PROGRAM = """
-from configs import command_line
+from reelseek.configs import command_line
 command_line.run(lambda cfg: print(cfg.index), config_name="repair", usage="usage")
 """
 

@@ -4,8 +4,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from configs import command_line
-from configs.train_schema import (
+from reelseek.configs import command_line
+from reelseek.configs.train_schema import (
     DataConfig,
     Loss,
     PoolingConfig,
@@ -14,8 +14,8 @@ from configs.train_schema import (
     TrainConfig,
     TrainMode,
 )
-from training.network import TowerPlan
-from vision import POOLING_KINDS, make_pooling
+from reelseek.training.network import TowerPlan
+from reelseek.vision import POOLING_KINDS, make_pooling
 
 RECIPES = command_line.preset_names("experiment")
 NEEDED = ["data.train=t.jsonl", "output=o"]
@@ -24,7 +24,7 @@ NEEDED = ["data.train=t.jsonl", "output=o"]
 @pytest.fixture(scope="module", autouse=True)
 def hydra_configuration():
     command_line.register_schemas()
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("reelseek.configs", version_base="1.3"):
         yield
 
 

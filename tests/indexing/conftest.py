@@ -10,13 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-import indexing.pipeline
-import vision.frames
-from indexing import IndexReader, IndexSettings, IndexSummary, update_index
-from indexing.hits import SearchHit
-from indexing.sources import read_source
+import reelseek.indexing.pipeline
+import reelseek.vision.decoding.frames
+from reelseek.indexing import IndexReader, IndexSettings, IndexSummary, update_index
+from reelseek.indexing.hits import SearchHit
+from reelseek.indexing.sources.collection import read_source
+from reelseek.vision import (
+    DualEncoder,
+    FrameEncoder,
+    Frames,
+    FrameSettings,
+    IntervalSampler,
+    Sampler,
+)
 from tests.conftest import COLOURS, InProcessPool
-from vision import DualEncoder, FrameEncoder, Frames, FrameSettings, IntervalSampler, Sampler
 
 SAMPLER = IntervalSampler(every_seconds=0.5, min_frames=1)
 
@@ -36,7 +43,7 @@ class WatchedEncoder(FrameEncoder):
 
 def encode_video_by_video(monkeypatch: pytest.MonkeyPatch) -> None:
     """A video's last frames are sent to the encoder, and waited for, before the next one's."""
-    add = indexing.pipeline._Packer.add
+    add = reelseek.indexing.pipeline._Packer.add
 
     def add_alone(packer, video, item):
         add(packer, video, item)
@@ -44,7 +51,7 @@ def encode_video_by_video(monkeypatch: pytest.MonkeyPatch) -> None:
             packer.flush()
             packer.wait()
 
-    monkeypatch.setattr(indexing.pipeline._Packer, "add", add_alone)
+    monkeypatch.setattr(reelseek.indexing.pipeline._Packer, "add", add_alone)
 
 
 @dataclass
@@ -59,7 +66,7 @@ class ColourIndex:
     folder: Path
     settings: IndexSettings
     encoder: WatchedEncoder
-    iter_frames: Callable[..., Iterator[Frames]] = vision.frames.iter_frames
+    iter_frames: Callable[..., Iterator[Frames]] = reelseek.vision.decoding.frames.iter_frames
     decoded: list[str] = field(default_factory=list)
 
     def pool(self, sampler: Sampler = SAMPLER) -> InProcessPool:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from indexing.manifest import Manifest
-from indexing.reader import IndexReader
-from indexing.writer import IndexWriter
+from reelseek.indexing.reader import IndexReader
+from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.writer import IndexWriter
 from tests.indexing.store_worker import (
     ALL,
     Line,

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from indexing import IndexReader
-from indexing.catalogue import Catalogue
-from indexing.embeddings import EmbeddingParts
-from indexing.manifest import FaissOptions, Manifest, _checksum
-from indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from indexing.reader import LEVELS
-from indexing.timed_texts import TimedText
-from indexing.verify import find_problems
-from indexing.writer import IndexWriter
+from reelseek.indexing import IndexReader
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from reelseek.indexing.reader import LEVELS
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.manifest import FaissOptions, Manifest, _checksum
+from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.tools.verify import find_problems
+from reelseek.indexing.writer import IndexWriter
 from tests.indexing.small_index import (
     D,
     Oracle,

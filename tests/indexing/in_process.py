@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs import command_line
+from reelseek.configs import command_line
 from tests.command_lines import PROJECT
 
 
@@ -21,7 +21,9 @@ def run_tool(name: str, *arguments: object) -> CompletedProcess[str]:
 
     What would be a traceback is raised.
     """
-    program = import_module(f"indexing.{name}")
+    program = import_module(
+        f"reelseek.indexing.{'enrich.__main__' if name == 'enrich' else f'tools.{name}'}"
+    )
     stdout, stderr = io.StringIO(), io.StringIO()
     code = 0
     with redirect_stdout(stdout), redirect_stderr(stderr):

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-import indexing.indexer
-import indexing.pipeline
-from indexing import IndexSettings, update_index
-from indexing.catalogue import Catalogue
-from indexing.embeddings import EmbeddingParts
-from indexing.publishing import CATALOGUE_NAME
-from indexing.sources import read_source
+import reelseek.indexing.indexer
+import reelseek.indexing.pipeline
+from reelseek.indexing import IndexSettings, update_index
+from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.sources.collection import read_source
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.vision import DualEncoder, FrameEncoder, FrameSettings, ModelSpec, Preprocessing
 from tests.conftest import ColourClip, InProcessPool, tokenize_colours
 from tests.indexing.conftest import SAMPLER
-from vision import DualEncoder, FrameEncoder, FrameSettings, ModelSpec, Preprocessing
 
 _NUM_PARALLEL = 3  # videos that are decoded at a time
 _BATCH_SECONDS = 0.01
@@ -152,9 +152,13 @@ def _note_to(path: Path) -> None:
         note("count", list(taken))
         taken.clear()
 
-    before(indexing.pipeline._Packer, "flush", note_batch)
-    before(indexing.indexer._Run, "_take", lambda _, video: taken.append(video[0].tag.item.key))
-    before(indexing.indexer._Run, "_count", note_counted)
+    before(reelseek.indexing.pipeline._Packer, "flush", note_batch)
+    before(
+        reelseek.indexing.indexer._Run,
+        "_take",
+        lambda _, video: taken.append(video[0].tag.item.key),
+    )
+    before(reelseek.indexing.indexer._Run, "_count", note_counted)
 
 
 def _encoded(entries: list[list], *, since: float = 0.0) -> Counter[str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing import IndexReader, IndexSettings, SearchHit
-from indexing.catalogue import FileSignature, NewVideo
-from indexing.moments import merge_moments
-from indexing.writer import IndexWriter
+from reelseek.indexing import IndexReader, IndexSettings, SearchHit
+from reelseek.indexing.moments import merge_moments
+from reelseek.indexing.store.catalogue import FileSignature, NewVideo
+from reelseek.indexing.writer import IndexWriter
 
 D = 8
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from indexing.catalogue import NewVideo
-from indexing.diff import file_signature
+from reelseek.indexing.sources.diff import file_signature
+from reelseek.indexing.store.catalogue import NewVideo
 from tests.indexing.small_index import D, make_index, unit
 
 RATE = 16_000

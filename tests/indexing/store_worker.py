@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from indexing import faiss_tuning, publishing, writer
-from indexing.catalogue import FileSignature, NewVideo, VideoRecord
-from indexing.manifest import FaissOptions, IndexSettings
-from indexing.moments import merge_moments
-from indexing.reader import IndexReader
-from indexing.writer import IndexWriter
+from reelseek.indexing import publishing, writer
+from reelseek.indexing.moments import merge_moments
+from reelseek.indexing.reader import IndexReader
+from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
+from reelseek.indexing.vectors import tuning as faiss_tuning
+from reelseek.indexing.writer import IndexWriter
 
 DIM = 16
 KINDS = ("IVF4,SQ8", "HNSW8,SQ8", "IVF8,SQ8")

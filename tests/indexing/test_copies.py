@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from indexing import IndexReader, documents
-from indexing.catalogue import FileSignature
-from ranking.request import Request
-from ranking.retrieval import Retriever
-from search import table
+from reelseek.indexing import IndexReader
+from reelseek.indexing.lexical import documents
+from reelseek.indexing.store.catalogue import FileSignature
+from reelseek.ranking.command import table
+from reelseek.ranking.request import Request
+from reelseek.ranking.retrieval import Retriever
 from tests.indexing.small_index import make_index, queries, random_video, unit
 
 needs_words = pytest.mark.skipif(not documents.is_installed(), reason="needs tantivy")
@@ -131,7 +132,7 @@ def test_events_find_a_video_and_its_copies_once(tmp_path):
     make_index(tmp_path / "index", [*with_copies(video, rows, 4), *random_videos(5, seed=9)])
     with closing(IndexReader(tmp_path / "index")) as reader:
         hits = Retriever(reader).search(
-            Request(first, events=np.stack([first, second])), k=10, level="video"
+            Request(first, steps=np.stack([first, second])), k=10, level="video"
         )
     assert hits[0].key.endswith("a.mp4")
     assert sum(hit.key.endswith("a.mp4") for hit in hits) == 1

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexing.writer import IndexWriter
+from reelseek.indexing.writer import IndexWriter
 from tests.conftest import COLOURS
 from tests.indexing.crashes import (
     Reported,
@@ -65,7 +65,8 @@ def report(request):
 @pytest.fixture
 def small_limits(monkeypatch):
     """Puts back afterwards what `make_limits_small` sets."""
-    from indexing import faiss_tuning, publishing, writer
+    from reelseek.indexing import publishing, writer
+    from reelseek.indexing.vectors import tuning as faiss_tuning
 
     for module in (faiss_tuning, publishing, writer):
         for name in [name for name in vars(module) if name.startswith("_") and name.isupper()]:

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from indexing.filters import (
+from reelseek.indexing.filters import (
     MAX_DEPTH,
     MAX_LENGTH,
     MAX_METADATA_FIELDS,

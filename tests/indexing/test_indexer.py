@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import indexing.generation
-import indexing.writer
-from indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
-from indexing.catalogue import Catalogue
-from indexing.journal import Journal
-from indexing.publishing import CATALOGUE_NAME, level_tables
+import reelseek.indexing.snapshot
+import reelseek.indexing.writer
+from reelseek.indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
+from reelseek.indexing.publishing import CATALOGUE_NAME, level_tables
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.journal import Journal
+from reelseek.vision import UniformSampler, VideoDecodeError, iter_frames
 from tests.conftest import COLOURS
 from tests.indexing.conftest import encode_video_by_video
-from vision import UniformSampler, VideoDecodeError, iter_frames
 
 RED, GREEN, BLUE = COLOURS.values()
 PROJECT = Path(__file__).resolve().parents[2]
@@ -464,7 +464,7 @@ def test_index_that_is_a_file_is_refused(colour_index, videos):
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "garbage"])
 def test_run_rebuilds_faiss_files_that_have_suffered(colour_index, videos, monkeypatch, damage):
-    monkeypatch.setattr(indexing.generation, "_OPEN_ATTEMPTS", 2)
+    monkeypatch.setattr(reelseek.indexing.snapshot, "_OPEN_ATTEMPTS", 2)
     colour_index.update(videos)
     (path,) = colour_index.folder.glob("moment-*.faiss")
     if damage == "missing":
@@ -586,7 +586,7 @@ def test_stopped_run_deletes_nothing(colour_index, videos, colour_film):
 
 
 def test_what_is_done_is_saved_while_the_run_goes_on(colour_index, videos, monkeypatch):
-    monkeypatch.setattr(indexing.writer, "_SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(reelseek.indexing.writer, "_SAVE_EVERY_SECONDS", 0.0)
     encode_video_by_video(monkeypatch)
     colour_index.encoder.batch_frames = 1000  # a video a batch
     saved = []
@@ -604,12 +604,12 @@ _KILLED_RUNS = """
 import json, os, signal, sys, time
 import torch
 torch.set_num_threads(1)
-import indexing.pipeline, indexing.writer
-from indexing import IndexSettings, update_index
-from indexing.sources import read_source
+import reelseek.indexing.pipeline, reelseek.indexing.writer
+from reelseek.indexing import IndexSettings, update_index
+from reelseek.indexing.sources.collection import read_source
 from tests.conftest import ColourClip, InProcessPool, tokenize_colours
 from tests.indexing.conftest import SAMPLER, WatchedEncoder, encode_video_by_video
-from vision import DualEncoder, FrameSettings, ModelSpec, Preprocessing
+from reelseek.vision import DualEncoder, FrameSettings, ModelSpec, Preprocessing
 import pytest
 from pathlib import Path
 
@@ -618,7 +618,7 @@ settings = IndexSettings(**settings)
 preprocessing = Preprocessing((16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 model = DualEncoder(ModelSpec("colours"), ColourClip().eval(), tokenize_colours, 8, 3,
                     preprocessing, settings.fingerprint)
-indexing.writer._SAVE_EVERY_SECONDS = 0.0
+reelseek.indexing.writer._SAVE_EVERY_SECONDS = 0.0
 encode_video_by_video(pytest.MonkeyPatch())
 for delay in delays:
     child = os.fork()

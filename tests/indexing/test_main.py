@@ -11,9 +11,9 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from indexing import IndexReader
-from indexing.__main__ import _say_failures
-from indexing.report import ReportLine, write_report
+from reelseek.indexing import IndexReader
+from reelseek.indexing.__main__ import _say_failures
+from reelseek.indexing.store.report import ReportLine, write_report
 from tests.command_lines import PROJECT
 from tests.conftest import COLOURS
 

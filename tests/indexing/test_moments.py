@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from indexing.moments import Moment, merge_moments
-from vision import segment_spans
+from reelseek.indexing.moments import Moment, merge_moments
+from reelseek.vision import segment_spans
 
 
 def adjacent_spans(num_segments):

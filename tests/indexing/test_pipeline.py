@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import indexing.pipeline
-from indexing.pipeline import encode_videos
-from tests.conftest import COLOURS, InProcessPool
-from tests.indexing.conftest import SAMPLER, WatchedEncoder
-from vision import (
+import reelseek.indexing.pipeline
+from reelseek.indexing.pipeline import encode_videos
+from reelseek.vision import (
     DECODERS,
     DecodePool,
     FrameEncoder,
@@ -18,6 +16,8 @@ from vision import (
     VideoEnd,
     iter_frames,
 )
+from tests.conftest import COLOURS, InProcessPool
+from tests.indexing.conftest import SAMPLER, WatchedEncoder
 
 RED, GREEN, BLUE = COLOURS.values()
 
@@ -186,7 +186,7 @@ def watched_encoder(colour_model):
 
 
 def test_frames_of_many_videos_fill_the_batches(paths, watched_encoder, monkeypatch):
-    monkeypatch.setattr(indexing.pipeline, "_PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(reelseek.indexing.pipeline, "_PATIENCE_SECONDS", 60)
     watched_encoder.batch_frames = 8
     sizes = []
     watched_encoder.before_encoding = lambda pixels: sizes.append(len(pixels))

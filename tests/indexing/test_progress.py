@@ -1,6 +1,6 @@
 import pytest
 
-from indexing.progress import progress_bar
+from reelseek.indexing.progress import progress_bar
 
 
 @pytest.fixture

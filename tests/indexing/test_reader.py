@@ -5,11 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from indexing import IndexReader, Manifest, generation
-from indexing.catalogue import Catalogue
-from indexing.manifest import FaissOptions
-from indexing.publishing import CATALOGUE_NAME
-from indexing.writer import IndexWriter
+from reelseek.indexing import IndexReader, Manifest
+from reelseek.indexing import snapshot as generation
+from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.manifest import FaissOptions
+from reelseek.indexing.writer import IndexWriter
 from tests.conftest import COLOURS
 from tests.indexing import small_index
 from tests.indexing.conftest import QUERIES

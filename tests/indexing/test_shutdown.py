@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from indexing import stop_on_signals
+from reelseek.indexing import stop_on_signals
 from tests.command_lines import PROJECT
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -43,7 +43,7 @@ def test_first_signal_is_a_request_that_says_what_it_does(number, capsys):
 
 BLOCKED = """
 import ctypes
-from indexing.shutdown import stop_on_signals
+from reelseek.indexing.shutdown import stop_on_signals
 
 libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
 libc.pthread_mutex_lock(mutex)
@@ -55,7 +55,7 @@ with stop_on_signals():
 """
 WAITING = """
 import time
-from indexing.shutdown import stop_on_signals
+from reelseek.indexing.shutdown import stop_on_signals
 
 with stop_on_signals() as stop:
     print("ready", flush=True)

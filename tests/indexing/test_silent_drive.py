@@ -11,13 +11,9 @@ from dataclasses import asdict
 
 import pytest
 
-from indexing.diff import compute_diff
-from indexing.sources import collect_videos
-from tests.command_lines import PROJECT
-from tests.conftest import COLOURS
-from tests.indexing.conftest import SAMPLER
-from tests.indexing.silent_drive import silent_drive
-from vision import (
+from reelseek.indexing.sources.collection import collect_videos
+from reelseek.indexing.sources.diff import compute_diff
+from reelseek.vision import (
     DecodePool,
     FailedVideo,
     FrameSettings,
@@ -25,17 +21,28 @@ from vision import (
     WorkerLimits,
     read_content,
 )
+from tests.command_lines import PROJECT
+from tests.conftest import COLOURS
+from tests.indexing.conftest import SAMPLER
+from tests.indexing.silent_drive import silent_drive
 
 # Indexes what it is told by JSON, in a process of its own, which must come to its end.
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from indexing import IndexSettings, update_index
-from indexing.sources import read_source
+from reelseek.indexing import IndexSettings, update_index
+from reelseek.indexing.sources.collection import read_source
 from tests.conftest import ColourClip, tokenize_colours
 from tests.indexing.conftest import SAMPLER
-from vision import (DecodePool, DualEncoder, FrameEncoder, FrameSettings, ModelSpec, Preprocessing,
-                    WorkerLimits)
+from reelseek.vision import (
+    DecodePool,
+    DualEncoder,
+    FrameEncoder,
+    FrameSettings,
+    ModelSpec,
+    Preprocessing,
+    WorkerLimits,
+)
 
 if __name__ == "__main__":
     videos, folder, settings = json.loads(sys.stdin.read())

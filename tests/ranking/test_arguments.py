@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ranking.arguments import check_search, hint_at_paths
+from reelseek.ranking.arguments import check_search, hint_at_paths
 
 DEFAULTS = {
     **{"k": 10, "level": "video", "where": None, "min_confidence": 0.0},
@@ -48,8 +48,8 @@ def test_wrong_type_says_what_is_taken(query, given, message):
         ({"level": "shot"}, "level=shot: must be one of video, moment"),
         ({"min_confidence": float("nan")}, "min_confidence=nan: must be 0 to 1"),
         ({"min_confidence": -0.1}, "min_confidence=-0.1: must be 0 to 1"),
-        ({"sources": ["pictures"]}, "sources=pictures: must be one or more of picture, words"),
-        ({"sources": []}, "sources=: must be one or more of picture, words"),
+        ({"sources": ["pictures"]}, "sources=pictures: must be one or more of visual, lexical"),
+        ({"sources": []}, "sources=: must be one or more of visual, lexical"),
         ({"where": "duration <"}, "where=duration <: expected a value"),
     ],
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ranking import compose, penalize_negatives
+from reelseek.ranking import compose, penalize_negatives
 
 
 def test_sum_is_weighted_and_normalised():

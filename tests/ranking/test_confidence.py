@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ranking.confidence import (
+from reelseek.ranking.confidence import (
     DEFAULT_CALIBRATION,
     FEATURE_NAMES,
     SUGGESTED_MIN_CONFIDENCE,
@@ -10,7 +10,7 @@ from ranking.confidence import (
     expected_calibration_error,
     reliability,
 )
-from text import everyday_queries
+from reelseek.text import everyday_queries
 
 
 def unit(random, *shape):

@@ -1,4 +1,4 @@
-from ranking import Evidence, explain
+from reelseek.ranking import Evidence, explain
 
 
 def test_evidence_reads_in_one_line():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ranking import Fused, fuse_reciprocal_ranks, score_cutoff
+from reelseek.ranking import Fused, fuse_reciprocal_ranks, score_cutoff
 
 
 def test_scores_worked_out_by_hand():

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-import ranking.__main__
-import search
-from configs.schema import RankerConfig
-from indexing import IndexReader
-from indexing.catalogue import FileSignature
-from indexing.timed_texts import TimedText
-from indexing.writer import IndexWriter
-from ranking import FEATURE_NAMES, LearnedRanker
-from ranking.__main__ import _by_query
-from ranking.candidates import describe_candidates
-from ranking.judgements import Judgement
-from ranking.request import Request
-from ranking.retrieval import Retriever
+import reelseek.ranking.__main__
+from reelseek.configs.schema import RankerConfig
+from reelseek.indexing import IndexReader
+from reelseek.indexing.store.catalogue import FileSignature
+from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking import FEATURE_NAMES, LearnedRanker
+from reelseek.ranking import command as search
+from reelseek.ranking.__main__ import _by_query
+from reelseek.ranking.learning.candidates import describe_candidates
+from reelseek.ranking.learning.judgements import Judgement
+from reelseek.ranking.request import Request
+from reelseek.ranking.retrieval import Retriever
 from tests.indexing.small_index import (
     SETTINGS,
     D,
@@ -87,7 +87,7 @@ def train(index, lines, monkeypatch, capsys, **options):
     values = {"test_fraction": 0.25, "seed": 0, "device": "cpu", **options}
     output = index.parent / "ranker"
     config = RankerConfig(judgements=str(path), index=str(index), output=str(output), **values)
-    ranking.__main__.main(OmegaConf.structured(config))
+    reelseek.ranking.__main__.main(OmegaConf.structured(config))
     printed = capsys.readouterr()
     return json.loads(printed.out.splitlines()[-1]), printed.err, output
 

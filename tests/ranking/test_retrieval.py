@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from indexing import IndexReader
-from indexing.timed_texts import TimedText
-from indexing.writer import IndexWriter
-from ranking.confidence import Calibration
-from ranking.request import LEXICAL, VISUAL, Request
-from ranking.retrieval import Retriever
+from reelseek.indexing import IndexReader
+from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.confidence import Calibration
+from reelseek.ranking.request import LEXICAL, VISUAL, Request
+from reelseek.ranking.retrieval import Retriever
+from reelseek.text.segmentation import words
 from tests.indexing.small_index import (
     SETTINGS,
     D,
@@ -25,7 +26,6 @@ from tests.indexing.small_index import (
     unit,
     video_of,
 )
-from text.segmentation import words
 
 pytest.importorskip("tantivy")
 
@@ -313,7 +313,7 @@ def test_events_are_found_in_their_order(make, rng):
     assert found[0].key == "forward.mp4"
     assert (found[0].start_seconds, found[0].end_seconds) == (0, 6)
     assert found[0].best_seconds == 1
-    assert sources(found[0]) == {"events"}
+    assert sources(found[0]) == {"temporal_order"}
     other = Request(unit(DOG + CAT), steps=np.stack([CAT, DOG]))
     assert keys(retriever.search(other, k=1, level="moment")) == ["reversed.mp4"]
     whole = retriever.search(request, k=1, level="video")[0]
@@ -454,5 +454,5 @@ def test_wrong_values_are_named(make, rng, values, part):
 
 @pytest.mark.parametrize("chosen", [(), ("visual", "sound")])
 def test_unknown_source_is_refused(chosen):
-    with pytest.raises(ValueError, match=r"sources=.*picture, words"):
+    with pytest.raises(ValueError, match=r"sources=.*visual, lexical"):
         Request(DOG, sources=chosen)

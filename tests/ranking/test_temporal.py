@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ranking import align_steps, align_steps_in_videos
+from reelseek.ranking import align_steps, align_steps_in_videos
 
 
 def by_brute_force(scores, spans):

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from reelseek.text import languages, segmentation
+from reelseek.text.query import constraints, entities, spelling
+from reelseek.text.query.analyzer import QueryAnalyzer
+from reelseek.text.query.vocabulary import Vocabulary
 from tests.text.query_table import CATALOGUE, ENTITIES, NOW, TAGS
-from text import constraints, entities, languages, segmentation, spelling
-from text.analysis import QueryAnalyzer
-from text.vocabulary import Vocabulary
 
 LOADERS = (
     constraints._dateparser,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reelseek.text.query.analyzer import AnalyzedQuery
 from tests.text.query_table import Expected
-from text.analysis import AnalyzedQuery
 
 
 @dataclass

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from reelseek.text import TextEncoder, Tokenizer
 from tests.conftest import tokenize_colours
-from text import TextEncoder, Tokenizer
 
 
 @pytest.fixture

@@ -63,9 +63,9 @@ def test_language_and_dates_without_lingua_and_dateparser(build_analyzer, withou
 
 def test_importing_loads_nothing_heavy_and_encoding_no_analysis():
     program = (
-        "import sys, text\nfrom text import TextEncoder\n"
-        "print(*{name for name in sys.modules if name.startswith('text.')})\n"
-        "from text import QueryAnalyzer, words\nQueryAnalyzer()\n"
+        "import sys, text\nfrom reelseek.text import TextEncoder\n"
+        "print(*{name for name in sys.modules if name.startswith('reelseek.text.')})\n"
+        "from reelseek.text import QueryAnalyzer, words\nQueryAnalyzer()\n"
         f"print(*set({QUERY_EXTRA!r}) & sys.modules.keys())"
     )
     done = subprocess.run(
@@ -73,5 +73,7 @@ def test_importing_loads_nothing_heavy_and_encoding_no_analysis():
     )
     assert done.returncode == 0, done.stderr
     encoding, heavy = done.stdout.splitlines()
-    assert set(encoding.split()) == {"text.encoding", "text.scripts", "text.tokenizer"}
+    assert set(encoding.split()) == {
+        f"reelseek.text.{name}" for name in ("encoding", "scripts", "tokenizer")
+    }
     assert heavy == ""

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from indexing.filters import parse_filter
+from reelseek.indexing.filters import parse_filter
 from tests.text.held_out import HELD_OUT
 from tests.text.query_table import TABLE
 from tests.text.scores import scores_of, table_of

@@ -1,6 +1,6 @@
 import pytest
 
-from text import scripts_of
+from reelseek.text import scripts_of
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from text.segmentation import missing_segmenters, words
+from reelseek.text.segmentation import missing_segmenters, words
 
 
 def needs(*names):

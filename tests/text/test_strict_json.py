@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from text import strict_json
+from reelseek.text import strict_json
 
 NAN, INFINITY = float("nan"), float("inf")
 

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from text.terminal import printable, printable_lines
+from reelseek.text.terminal import printable, printable_lines
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from text import TextEncoder, Tokenizer
-from text.token_encoding import TokenEncoder
+from reelseek.text import TextEncoder, Tokenizer
+from reelseek.text.token_encoding import TokenEncoder
 
 TEXT_CFG = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 VISION_CFG = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}

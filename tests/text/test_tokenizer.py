@@ -2,7 +2,7 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from text import Tokenizer
+from reelseek.text import Tokenizer
 
 
 def simple_tokenizer():

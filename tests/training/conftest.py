@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from reelseek.training.frame_cache import CachedVideo
+from reelseek.training.network import Network
+from reelseek.vision import DualEncoder
 from tests.command_lines import run_program
 from tests.training import tiny_run
-from training.frame_cache import CachedVideo
-from training.network import Network
-from vision import DualEncoder
 
 
 @pytest.fixture(autouse=True)

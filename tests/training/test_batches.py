@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from reelseek.training.batches import CaptionedPairs, EpochBatches, collate, load_batches, step_seed
+from reelseek.training.frame_cache import CachedVideo
 from tests.training import tiny_run
-from training.batches import CaptionedPairs, EpochBatches, collate, load_batches, step_seed
-from training.frame_cache import CachedVideo
 
 
 def make_pairs(videos=None, **options):

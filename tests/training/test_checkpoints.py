@@ -4,9 +4,9 @@ import pickle
 import pytest
 import torch
 
+from reelseek.training.checkpoints import Checkpoints, RunState
+from reelseek.training.checks import differing_options
 from tests.training import tiny_run
-from training.checkpoints import Checkpoints, RunState
-from training.checks import differing_options
 
 
 def make_state(step=3):

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from indexing import VideoItem
+from reelseek.indexing import VideoItem
+from reelseek.training.lists import missing_files
 from tests.command_lines import PROJECT
 from tests.training.test_run import COLOURS, Collection, assert_mistake, run_here, write_list
-from training.lists import missing_files
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def nothing_is_loaded(short_run, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a model is loaded, and the mistake was there to see")
 
-    monkeypatch.setattr("vision.model.load_model", fail)
-    monkeypatch.setattr("vision.decode_worker.start_decode_server", fail)
+    monkeypatch.setattr("vision.models.dual_encoder.load_model", fail)
+    monkeypatch.setattr("vision.decoding.worker.start_decode_server", fail)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_mistakes_are_found_without_pytorch(collection, tmp_path):
     """Whose import takes seconds."""
     program = """
 import sys, train
-from configs import command_line
+from reelseek.configs import command_line
 try:
     command_line.run(train.main, config_name="train", usage=train.USAGE)
 finally:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.curves import EventLog, draw_curves
+from reelseek.training.curves import EventLog, draw_curves
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("matplotlib")

@@ -4,10 +4,10 @@ import logging
 import numpy as np
 import pytest
 
-from indexing import VideoItem
-from training.data import assemble
-from training.frame_cache import CachedVideo
-from training.lists import check_failed, read_lists, warn_of_overlap
+from reelseek.indexing import VideoItem
+from reelseek.training.data import assemble
+from reelseek.training.frame_cache import CachedVideo
+from reelseek.training.lists import check_failed, read_lists, warn_of_overlap
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from training.evaluation import MAX_BANK, sample_bank
+from reelseek.training.evaluation import MAX_BANK, sample_bank
 
 
 def test_a_small_bank_is_whole():

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-import training.row_store
-import vision.frames
-from indexing import VideoItem
-from indexing.shutdown import StopRequest
+import reelseek.training.row_store
+import reelseek.vision.decoding.frames
+from reelseek.indexing import VideoItem
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.training.frame_cache import FrameCache, PixelEncoder
+from reelseek.training.towers import split_image_tower
+from reelseek.vision import FrameEncoder, FrameSettings, UniformSampler, VideoDecodeError
 from tests.conftest import COLOURS, InProcessPool
 from tests.training import tiny_run
-from training.frame_cache import FrameCache, PixelEncoder
-from training.towers import split_image_tower
-from vision import FrameEncoder, FrameSettings, UniformSampler, VideoDecodeError
 
 RED, GREEN, BLUE = COLOURS.values()
 PREPROCESSING = tiny_run.make_model().preprocessing
@@ -35,7 +35,7 @@ class CountingPool(InProcessPool):
         if len(self.decoded) == self.fails_at:
             raise MemoryError("as if the process was killed here")
         self.decoded.append(path.name)
-        return vision.frames.iter_frames(path, settings, **options)
+        return reelseek.vision.decoding.frames.iter_frames(path, settings, **options)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def fill(tmp_path):
 def decoded_pixels(path, *, num_frames=3):
     """The oracle: what comes of a video without a cache."""
     settings = FrameSettings(UniformSampler(num_frames), PREPROCESSING)
-    parts = list(vision.frames.iter_frames(path, settings, decoders=("pyav",)))
+    parts = list(reelseek.vision.decoding.frames.iter_frames(path, settings, decoders=("pyav",)))
     pixels = torch.cat([part.pixels for part in parts])
     return pixels[torch.from_numpy(np.concatenate([part.rows for part in parts]))].numpy()
 
@@ -198,7 +198,9 @@ def test_changed_video_is_decoded_anew(fill, items, write_video):
 
 @pytest.mark.parametrize("num_done", [1, 2])
 def test_what_was_saved_before_a_crash_is_kept(fill, items, monkeypatch, num_done):
-    monkeypatch.setattr(training.row_store, "_PART_BYTES", 0)  # each video is saved at once
+    monkeypatch.setattr(
+        reelseek.training.row_store, "_PART_BYTES", 0
+    )  # each video is saved at once
     with pytest.raises(MemoryError, match="killed here"):
         fill(items, pool=CountingPool(fails_at=num_done))
     cache, contents, decoded = fill(items)
@@ -215,7 +217,7 @@ def test_part_that_the_list_does_not_name_is_made_anew(fill, items, monkeypatch)
         raise MemoryError("as if the process was killed here")
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(training.row_store, "write_atomically", die)
+        patch.setattr(reelseek.training.row_store, "write_atomically", die)
         fill(items)
     cache = FrameCache(fill(items[:1])[0].folder.parent, DESCRIPTION)
     assert len(list(cache.folder.glob("part-*.npy"))) == 2
@@ -272,8 +274,12 @@ def test_failed_video_is_tried_again(fill, items):
 def test_partial_video_is_kept_with_a_warning(fill, items, caplog):
     class Partial(CountingPool):
         def watch(self, path, settings, **options):
-            frames = next(iter(vision.frames.iter_frames(path, settings, **options)))
-            yield vision.frames.Frames(frames.pixels, frames.times_seconds, frames.rows)
+            frames = next(
+                iter(reelseek.vision.decoding.frames.iter_frames(path, settings, **options))
+            )
+            yield reelseek.vision.decoding.frames.Frames(
+                frames.pixels, frames.times_seconds, frames.rows
+            )
             raise VideoDecodeError("the rest is lost")
 
     cache, contents, _ = fill(items, pool=Partial())
@@ -346,7 +352,9 @@ def test_times_are_kept_with_the_frames(fill, items):
     for own in items:
         video = cache.videos(contents.contents)[own.key]
         settings = FrameSettings(UniformSampler(3), PREPROCESSING)
-        parts = list(vision.frames.iter_frames(own.path, settings, decoders=("pyav",)))
+        parts = list(
+            reelseek.vision.decoding.frames.iter_frames(own.path, settings, decoders=("pyav",))
+        )
         times = np.concatenate([part.times_seconds for part in parts])
         rows = np.concatenate([part.rows for part in parts])
         assert video.times_seconds.tolist() == times[rows].tolist()

@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reelseek.training import grad_cache
+from reelseek.training.batches import Batch, collate
+from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss
 from tests.training import tiny_run
-from training import grad_cache
-from training.batches import Batch, collate
-from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss
 
 LOSSES = {"infonce": MultiPositiveClipLoss(), "sigmoid": MultiPositiveSigLipLoss()}
 

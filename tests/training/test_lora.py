@@ -8,9 +8,9 @@ import timm
 import torch
 from torch import nn
 
+from reelseek.training.lora import add_lora, merged
+from reelseek.training.towers import split_image_tower, split_text_tower
 from tests.training.test_towers import coca, first, pictures, sentences, small_clip
-from training.lora import add_lora, merged
-from training.towers import split_image_tower, split_text_tower
 
 IMAGE_TOWERS = (
     *("vit", "resnet", "timm mlp", "timm linear", "timm classifier", "eva"),

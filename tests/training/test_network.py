@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reelseek.training.batches import Batch
+from reelseek.training.network import Network, TowerPlan
+from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling, model_fingerprint
 from tests.training.test_towers import EMBED_DIM, sentences, small_clip
-from training.batches import Batch
-from training.network import Network, TowerPlan
-from vision import DualEncoder, ModelSpec, Preprocessing, make_pooling, model_fingerprint
 
 FROZEN, HEADS, LORA, ALL = (TowerPlan(what) for what in ("frozen", "heads", "lora", "all"))
 BLOCKS = TowerPlan("blocks", num_blocks=2)

@@ -5,7 +5,7 @@ import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch.nn import functional as F
 
-from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, positives_of
+from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, positives_of
 
 SCALE, BIAS = torch.tensor(7.0), torch.tensor(-3.0)
 # Of four pairs. None alike; the last is of the first one's video; has the first one's caption.

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
+from reelseek.training.optimizer import make_optimizer, set_learning_rates
+from reelseek.vision import make_pooling
 from tests.training import tiny_run
-from training.optimizer import make_optimizer, set_learning_rates
-from vision import make_pooling
 
 LR, TRUNK_LR, DECAY, WEIGHT_DECAY = 0.1, 0.01, 0.5, 0.2
 

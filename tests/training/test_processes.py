@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from reelseek.training.processes import Processes, join_processes
 from tests.training import tiny_run
-from training.processes import Processes, join_processes
 
 
 def test_process_without_torchrun_is_alone(monkeypatch):

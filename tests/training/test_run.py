@@ -15,16 +15,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import indexing.__main__
-import search
+import reelseek.indexing.__main__
+import reelseek.training.frame_cache
+import reelseek.training.run
 import tests.conftest
-import train
-import training.frame_cache
-import training.run
+from reelseek.ranking import command as search
+from reelseek.training import command as train
+from reelseek.training.checkpoints import Checkpoints
+from reelseek.training.progress import StepProgress
+from reelseek.vision import ModelSpec, load_model, save_model
 from tests.command_lines import Done, run_in_this_process
-from training.checkpoints import Checkpoints
-from training.progress import StepProgress
-from vision import ModelSpec, load_model, save_model
 
 pytestmark = pytest.mark.long
 
@@ -183,7 +183,7 @@ def at_step(monkeypatch):
                 if record["step"] == step:
                     action()
 
-        monkeypatch.setattr(training.run, "StepProgress", Watch)
+        monkeypatch.setattr(reelseek.training.run, "StepProgress", Watch)
 
     return watch
 
@@ -260,7 +260,7 @@ def test_folder_with_a_pooling_of_its_own_is_indexed_and_searched(collection, tm
     assert done.metrics["t2v"]["R@1"] == 100.0
     assert (output / "pooling.safetensors").is_file()
     asked = [f"videos={collection.val}", f"index={index}", "decoding.workers=1"]
-    indexed = run_here(*asked, f"model={output}", program=indexing.__main__, name="index")
+    indexed = run_here(*asked, f"model={output}", program=reelseek.indexing.__main__, name="index")
     assert indexed.metrics["indexed"] == len(COLOURS)
     question = ["query=a red wall", f"index={index}", "json=true", "k=3"]
     found = run_here(*question, program=search, name="search")
@@ -268,7 +268,9 @@ def test_folder_with_a_pooling_of_its_own_is_indexed_and_searched(collection, tm
     assert json.loads(found.stdout)[0]["key"] == "red-2.mp4"
     other = run_here(*question, f"model={collection.model}", program=search, name="search")
     assert_mistake(other, f"index={index}", str(output), str(collection.model))
-    other = run_here(*asked, f"model={collection.model}", program=indexing.__main__, name="index")
+    other = run_here(
+        *asked, f"model={collection.model}", program=reelseek.indexing.__main__, name="index"
+    )
     assert_mistake(other, str(index))
 
 
@@ -363,7 +365,7 @@ def test_second_run_decodes_nothing_to_train_on(collection, whole_run, tmp_path,
         assert list(videos) == []
         return iter(())
 
-    monkeypatch.setattr("training.frame_cache.encode_videos", fail)
+    monkeypatch.setattr("reelseek.training.frame_cache.encode_videos", fail)
     some = ["loop.epochs=1", "data.val=MISSING"]
     assert run_here(*collection.arguments(tmp_path / "output", *some)).metrics == {}
 
@@ -388,7 +390,7 @@ def test_stopped_run_goes_on_to_the_same_end(collection, whole_run, tmp_path, at
 
 
 def test_run_that_is_stopped_while_it_decodes_goes_on(collection, whole_run, tmp_path, monkeypatch):
-    encode_videos = training.frame_cache.encode_videos
+    encode_videos = reelseek.training.frame_cache.encode_videos
     encoded = []
 
     def stop_after_three(videos, **options):
@@ -398,7 +400,7 @@ def test_run_that_is_stopped_while_it_decodes_goes_on(collection, whole_run, tmp
                 os.kill(os.getpid(), signal.SIGTERM)
             yield video
 
-    monkeypatch.setattr("training.frame_cache.encode_videos", stop_after_three)
+    monkeypatch.setattr("reelseek.training.frame_cache.encode_videos", stop_after_three)
     arguments = collection.arguments(tmp_path / "output", f"data.cache={tmp_path / 'frames'}")
     assert run_here(*arguments).returncode == 128 + signal.SIGTERM
     num_encoded = len(encoded)
@@ -635,7 +637,7 @@ def test_evaluation_decodes_nothing_that_training_has_cached(
         assert list(videos) == []
         return iter(())
 
-    monkeypatch.setattr("training.frame_cache.encode_videos", fail)
+    monkeypatch.setattr("reelseek.training.frame_cache.encode_videos", fail)
     asked = [f"model={output}", f"data.val={collection.val}", f"data.train={collection.train}"]
     again = run_here(*collection.evaluation(*asked, some[0]))
     assert again.metrics == done.metrics

@@ -5,13 +5,13 @@ import pytest
 import torch
 from transformers import BertConfig
 
-import training.texts
-from indexing.shutdown import StopRequest
+import reelseek.training.texts
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.training.network import Network, TowerPlan
+from reelseek.training.texts import TextFeatures, prepare_texts
+from reelseek.training.towers import split_text_tower
 from tests.training.test_network import FROZEN, HEADS, small_model
 from tests.training.test_towers import BERT_SIZE, hf_clip
-from training.network import Network, TowerPlan
-from training.texts import TextFeatures, prepare_texts
-from training.towers import split_text_tower
 
 CPU = torch.device("cpu")
 # Of very different lengths, in no order, and one of them twice.
@@ -24,7 +24,7 @@ SENTENCES = [
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Several batches, the last of which is not full."""
-    monkeypatch.setattr(training.texts, "_BATCH_SENTENCES", 4)
+    monkeypatch.setattr(reelseek.training.texts, "_BATCH_SENTENCES", 4)
 
 
 def make(model, text):

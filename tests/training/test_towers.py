@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, RobertaConfig
 
-from text import strip_padding
-from training.towers import (
+from reelseek.text import strip_padding
+from reelseek.training.towers import (
     split_image_tower,
     split_text_tower,
     trunk_fingerprint,

@@ -4,11 +4,11 @@ import math
 import pytest
 import torch
 
+from reelseek.training.batches import EpochBatches, collate
+from reelseek.training.checkpoints import Checkpoints
+from reelseek.training.trainer import NonFiniteLossError
 from tests.training import tiny_run
 from tests.training.tiny_run import losses_of, make_trainer, resume, run
-from training.batches import EpochBatches, collate
-from training.checkpoints import Checkpoints
-from training.trainer import NonFiniteLossError
 
 pytestmark = pytest.mark.long
 

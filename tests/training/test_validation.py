@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-import training.validation
-from indexing.metrics import retrieval_metrics
+import reelseek.training.validation
+from reelseek.ranking.metrics import retrieval_metrics
+from reelseek.training.data import CaptionedCollection
+from reelseek.training.texts import prepare_texts
+from reelseek.training.validation import Validation, as_record, mean_recall
 from tests.training import tiny_run
-from training.data import CaptionedCollection
-from training.texts import prepare_texts
-from training.validation import Validation, as_record, mean_recall
 
 NUM_VIDEOS = 12
 
@@ -38,14 +38,14 @@ def embeddings_by_hand(clip, videos, captions, *, pixels):
 @pytest.mark.parametrize("batch_frames", [512, 10, 1])
 @pytest.mark.parametrize("pixels", [False, True])
 def test_metrics_are_those_of_embeddings_made_one_by_one(monkeypatch, pixels, batch_frames):
-    monkeypatch.setattr(training.validation, "_BATCH_FRAMES", batch_frames)
+    monkeypatch.setattr(reelseek.training.validation, "_BATCH_FRAMES", batch_frames)
     seen = []
 
     def watched(similarity, caption_video):
         seen.append(similarity)
         return retrieval_metrics(similarity, caption_video)
 
-    monkeypatch.setattr(training.validation, "retrieval_metrics", watched)
+    monkeypatch.setattr(reelseek.training.validation, "retrieval_metrics", watched)
     model = tiny_run.make_model()
     network = tiny_run.make_network(model, trains="all" if pixels else "heads")
     collection = collection_of(tiny_run.make_videos(NUM_VIDEOS, pixels=pixels))

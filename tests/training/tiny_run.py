@@ -13,19 +13,19 @@ import numpy as np
 import open_clip
 import torch
 
-from indexing.shutdown import StopRequest
-from training.batches import CaptionedPairs, EpochBatches
-from training.checkpoints import Checkpoints
-from training.curves import EventLog
-from training.frame_cache import CachedVideo
-from training.network import Network, TowerPlan
-from training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss
-from training.optimizer import make_optimizer
-from training.processes import Processes, join_processes
-from training.progress import StepProgress
-from training.texts import prepare_texts
-from training.trainer import LoopSettings, NonFiniteLossError, Trainer
-from vision import DualEncoder, ModelSpec, Preprocessing, make_pooling
+from reelseek.indexing.shutdown import StopRequest
+from reelseek.training.batches import CaptionedPairs, EpochBatches
+from reelseek.training.checkpoints import Checkpoints
+from reelseek.training.curves import EventLog
+from reelseek.training.frame_cache import CachedVideo
+from reelseek.training.network import Network, TowerPlan
+from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss
+from reelseek.training.optimizer import make_optimizer
+from reelseek.training.processes import Processes, join_processes
+from reelseek.training.progress import StepProgress
+from reelseek.training.texts import prepare_texts
+from reelseek.training.trainer import LoopSettings, NonFiniteLossError, Trainer
+from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling
 
 WIDTH, EMBEDDING_DIM, CONTEXT_LENGTH, VOCABULARY = 16, 12, 8, 32
 NUM_VIDEOS, BATCH_SIZE = 20, 10  # and twice as many captions: 4 batches an epoch

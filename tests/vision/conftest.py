@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vision import VideoDecodeError
-from vision.orientation import square
+from reelseek.vision import VideoDecodeError
+from reelseek.vision.decoding.orientation import square
 
 TINY_CFG = {
     "embed_dim": 16,

@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 import torch
 
-from vision import VideoDecodeError, VideoReader
-from vision.decoding import Resize
-from vision.orientation import square
+from reelseek.vision import VideoDecodeError, VideoReader
+from reelseek.vision.decoding.orientation import square
+from reelseek.vision.decoding.reader import Resize
 
 NUM_FRAMES = 100
 FPS = 10

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from vision import (
+from reelseek.vision import (
     IntervalSampler,
     KeyFrameSampler,
     MomentSampler,
@@ -12,7 +12,7 @@ from vision import (
     frames_in_span,
     segment_spans,
 )
-from vision.sampling import subsample
+from reelseek.vision.sampling import subsample
 
 
 @dataclass

@@ -3,10 +3,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from reelseek.vision import FrameSettings, Preprocessing, ShotSampler, iter_frames
+from reelseek.vision.decoding.pyav_reader import PyAVReader
+from reelseek.vision.shots import find_cuts, shot_spans
 from tests.vision.conftest import FakeReader, textured_pictures
-from vision import FrameSettings, Preprocessing, ShotSampler, iter_frames
-from vision.pyav_reader import PyAVReader
-from vision.shots import find_cuts, shot_spans
 
 PREPROCESSING = Preprocessing(size=(24, 24), mean=(0.0,) * 3, std=(1.0,) * 3)
 

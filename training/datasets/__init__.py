@@ -1,5 +1,5 @@
 """The published caption files of video retrieval -> captioned videos."""
 
-from training.datasets.captioned import read_captioned
+from reelseek.training.datasets.captioned import read_captioned
 
 __all__ = ["read_captioned"]

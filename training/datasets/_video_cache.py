@@ -8,7 +8,7 @@ from typing import IO
 
 from filelock import FileLock
 
-from indexing.atomic import publish_file
+from reelseek.indexing.store.atomic import publish_file
 
 _PROBE_BYTES = 64 * 1024
 

@@ -4,8 +4,8 @@ import logging
 import os
 from pathlib import Path
 
-from indexing import VideoItem
-from vision import VIDEO_SUFFIXES
+from reelseek.indexing import VideoItem
+from reelseek.vision import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

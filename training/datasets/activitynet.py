@@ -9,7 +9,7 @@ section 4.1, and its `dataloader_activitynet_retrieval.py`).
 
 from pathlib import Path
 
-from indexing.captions import CaptionReader
+from reelseek.indexing.sources.captions import CaptionReader
 
 
 def is_activitynet(value: object) -> bool:

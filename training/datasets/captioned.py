@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from indexing import VideoItem, collect_videos
-from indexing.captions import unique
-from training.datasets import activitynet, didemo, msrvtt, msvd, webdataset
-from training.datasets._files import iter_lines, read_json
-from training.datasets._video_folder import VideoFolder
+from reelseek.indexing import VideoItem, collect_videos
+from reelseek.indexing.sources.captions import unique
+from reelseek.training.datasets import activitynet, didemo, msrvtt, msvd, webdataset
+from reelseek.training.datasets._files import iter_lines, read_json
+from reelseek.training.datasets._video_folder import VideoFolder
 
 FORMATS = """a .jsonl with `video` and `captions` a line; MSR-VTT's .csv lists or \
 MSRVTT_data.json:SPLIT; a .txt list of video ids, as MSVD's; DiDeMo's *_data.json; ActivityNet \

@@ -8,8 +8,8 @@ https://arxiv.org/abs/2104.08860, section 4.1, and its `dataloader_didemo_retrie
 
 from pathlib import Path
 
-from indexing.captions import CaptionReader
-from training.datasets._files import field
+from reelseek.indexing.sources.captions import CaptionReader
+from reelseek.training.datasets._files import field
 
 
 def is_didemo(value: object) -> bool:

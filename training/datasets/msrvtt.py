@@ -11,8 +11,8 @@ import csv
 import io
 from pathlib import Path
 
-from indexing.captions import CaptionReader
-from training.datasets._files import field, read_text
+from reelseek.indexing.sources.captions import CaptionReader
+from reelseek.training.datasets._files import field, read_text
 
 
 def is_msrvtt(value: object) -> bool:

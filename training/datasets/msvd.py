@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-from indexing.captions import CaptionReader
-from training.datasets._files import iter_lines
+from reelseek.indexing.sources.captions import CaptionReader
+from reelseek.training.datasets._files import iter_lines
 
 _VIDEO_ID = re.compile(r".+_\d+_\d+")
 

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from indexing import VideoItem
-from indexing.captions import CaptionReader, unique
-from training.datasets._video_cache import VideoCache
-from vision import VIDEO_SUFFIXES
+from reelseek.indexing import VideoItem
+from reelseek.indexing.sources.captions import CaptionReader, unique
+from reelseek.training.datasets._video_cache import VideoCache
+from reelseek.vision import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

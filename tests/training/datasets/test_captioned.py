@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from reelseek.training.datasets import read_captioned
 from tests.training.datasets.published import ACTIVITYNET, touch, write_json, write_text
-from training.datasets import read_captioned
 
 
 def test_jsonl_is_read_as_everywhere(tmp_path):

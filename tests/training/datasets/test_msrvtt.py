@@ -1,5 +1,6 @@
 import pytest
 
+from reelseek.training.datasets import read_captioned
 from tests.training.datasets.published import (
     MSRVTT,
     captions_by_key,
@@ -7,7 +8,6 @@ from tests.training.datasets.published import (
     write_json,
     write_text,
 )
-from training.datasets import read_captioned
 
 
 @pytest.fixture

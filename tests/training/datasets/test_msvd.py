@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+from reelseek.training.datasets import read_captioned
 from tests.training.datasets.published import (
     MSVD_DESCRIPTIONS,
     MSVD_PICKLE,
@@ -11,7 +12,6 @@ from tests.training.datasets.published import (
     touch,
     write_text,
 )
-from training.datasets import read_captioned
 
 
 @pytest.fixture

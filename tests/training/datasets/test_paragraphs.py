@@ -2,6 +2,7 @@
 
 import pytest
 
+from reelseek.training.datasets import read_captioned
 from tests.training.datasets.published import (
     ACTIVITYNET,
     DIDEMO,
@@ -10,7 +11,6 @@ from tests.training.datasets.published import (
     write_json,
     write_text,
 )
-from training.datasets import read_captioned
 
 MAN, BABY, DOG = dict.fromkeys(entry["video"] for entry in DIDEMO)
 

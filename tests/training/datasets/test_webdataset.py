@@ -5,9 +5,9 @@ import tarfile
 
 import pytest
 
+from reelseek.training.datasets import read_captioned
+from reelseek.training.datasets.webdataset import expand_ranges
 from tests.training.datasets.published import captions_by_key
-from training.datasets import read_captioned
-from training.datasets.webdataset import expand_ranges
 
 
 def write_shard(path, files, *, links=()):

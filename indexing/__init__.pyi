@@ -1,0 +1,13 @@
+from .hits import LexicalHit as LexicalHit
+from .hits import SearchHit as SearchHit
+from .hits import SearchResults as SearchResults
+from .indexer import IndexSummary as IndexSummary
+from .indexer import update_index as update_index
+from .reader import IndexReader as IndexReader
+from .shutdown import StopRequest as StopRequest
+from .shutdown import stop_on_signals as stop_on_signals
+from .sources.collection import VideoItem as VideoItem
+from .sources.collection import collect_videos as collect_videos
+from .store.manifest import IndexMismatchError as IndexMismatchError
+from .store.manifest import IndexSettings as IndexSettings
+from .store.manifest import Manifest as Manifest

@@ -1,0 +1,57 @@
+"""What all who read or hear videos have in common: indexed videos in, their texts out."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from reelseek.indexing.sources.diff import file_signature
+from reelseek.indexing.store.catalogue import VideoRecord
+from reelseek.indexing.store.texts import TimedText
+from reelseek.vision import VideoDecodeError
+
+
+class ReadVideo(NamedTuple):
+    """A video that has been looked at.
+
+    Attributes:
+        texts: what was found; None where it could not be looked at, for this
+        reason, for people; empty where all went well.
+    """
+
+    record: VideoRecord
+    texts: list[TimedText] | None
+    reason: str = ""
+
+
+class TextReader(Protocol):
+    """Finds the texts of one source.
+
+    Attributes:
+        source: `ocr` or `speech`.
+        engine: its name, version and model: what is kept beside the texts.
+    """
+
+    source: str
+    engine: str
+
+    def read(self, records: Iterable[VideoRecord]) -> Iterator[ReadVideo]:
+        """Looks at videos, each taken when there is time for it; in the order of their ends."""
+        ...
+
+
+def why_not_the_same(record: VideoRecord) -> str:
+    """Why a video's file is not what was indexed; empty where it is."""
+    path = Path(record.path)
+    try:
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (
+            record.signature.size_bytes,
+            record.signature.modified_ns,
+        ):
+            return ""
+        is_same = file_signature(path).content_sha256 == record.signature.content_sha256
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    except VideoDecodeError as error:
+        return str(error)
+    return "" if is_same else "it has changed since it was indexed: run python -m indexing first"

@@ -1,0 +1,229 @@
+"""What `videos=` names -> the videos of each source, each with its key and its metadata.
+
+A source is a folder, a file, a glob or a list. A key is a path relative to the source's root: the
+folder, that of the file or the list, or the glob's fixed part.
+"""
+
+import glob
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from reelseek.indexing.sources.captions import CaptionReader, unique
+from reelseek.indexing.sources.walking import PassedOver, Walk, walk_folder
+from reelseek.text import strict_json
+from reelseek.vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+_LIST_SUFFIXES = (".jsonl", ".txt")
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """A video that is asked for.
+
+    Attributes:
+        key: its path relative to its root.
+        path: where it lies, absolute.
+        metadata: what the `.jsonl` says beside `video`: captions, title, tags, anything.
+        root: what the index calls its root; empty before that is known.
+        is_described: whether a `.jsonl` says what its metadata is, if only that there is none.
+    """
+
+    key: str
+    path: Path
+    metadata: dict = field(default_factory=dict)
+    root: str = ""
+    is_described: bool = False
+
+    @property
+    def root_and_key(self) -> tuple[str, str]:
+        """Root and key, which no other video has."""
+        return self.root, self.key
+
+    @property
+    def captions(self) -> list[str]:
+        """The sentences that its list gives it."""
+        return self.metadata.get("captions", [])
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of the things that `videos=` names.
+
+    Attributes:
+        name: as it was given.
+        root: what the keys are relative to, absolute.
+        items: its videos.
+        problem: why there are none, such as `no such file or folder`; empty where there are.
+        walk: of a folder, what it holds; None for what is no folder.
+        scope: the folder or file below which it speaks for all videos, also those that it does not
+            list; None for a list.
+        is_silent: whether it lies on a file system that does not answer.
+    """
+
+    name: str
+    root: Path
+    items: list[VideoItem] = field(default_factory=list)
+    problem: str = ""
+    walk: Walk | None = None
+    scope: Path | None = None
+    is_silent: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.walk is not None
+
+
+def collect_videos(videos: str) -> list[VideoItem]:
+    """Lists the videos of one source; see `read_source`.
+
+    Raises:
+        ValueError: nothing is there, the list is malformed (its line is named), or it holds no
+            video.
+    """
+    source = read_source(videos)
+    if source.problem:
+        raise ValueError(f"videos={videos}: {source.problem}")
+    return source.items
+
+
+def read_source(videos: str, *, images: bool = False) -> Source:
+    """Lists one source; where there is no video, the source says why.
+
+    Args:
+        videos: a folder (searched recursively for files with a video's suffix, hidden ones passed
+            over), a video or image file, a glob, a `.txt` with a path a line, or a `.jsonl` with
+            an object a line: `video` (or `image`), optional `captions`, and any further metadata.
+            Paths inside a list are relative to the list.
+        images: take the photos of a folder too.
+
+    Raises:
+        ValueError: the list is malformed (its line is named).
+    """
+    if not videos:
+        raise ValueError("videos is empty: name a folder, a file, a glob, a .txt or a .jsonl")
+    path = Path(videos)
+    absolute = Path(os.path.abspath(path))
+    is_list = path.suffix.lower() in _LIST_SUFFIXES
+    scope = absolute.parent if is_list else absolute  # a list that is away speaks for its folder
+    source = Source(videos, absolute.parent, problem="no such file or folder", scope=scope)
+    try:
+        if path.is_dir():
+            suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
+            walk = walk_folder(absolute, suffixes)
+            items = [VideoItem(key, absolute / key) for key in walk.files]
+            source = Source(videos, absolute, items, walk.problem, walk, absolute)
+        elif path.exists():
+            items = _without_repeats(_from_file(path))
+            source = Source(videos, absolute.parent, items, scope=None if is_list else absolute)
+        elif glob.has_magic(videos):
+            source = _from_glob(videos)
+    except OSError as error:
+        return replace(source, problem=f"cannot be read ({error.strerror})")
+    if not source.items and not source.problem:
+        return replace(source, problem="holds no video")
+    return source
+
+
+def merge_metadata(first: VideoItem, second: VideoItem) -> VideoItem:
+    """One of two that are the same video, with what is said of both; their captions come together,
+    as MSR-VTT's lists need."""
+    if not second.is_described:
+        return first
+    if not first.is_described:
+        return replace(first, metadata=second.metadata, is_described=True)
+    captions = unique([*first.captions, *second.captions])
+    metadata = {**first.metadata, "captions": captions} if captions else first.metadata
+    return replace(first, metadata=metadata)
+
+
+def passed_over(sources: Sequence[Source]) -> PassedOver:
+    """What the folders hold besides videos."""
+    found = PassedOver()
+    for source in sources:
+        if source.walk is not None:
+            found.update(source.walk.passed_over)
+    return found
+
+
+def _from_file(path: Path) -> list[VideoItem]:
+    suffix = path.suffix.lower() if path.is_file() else ""  # a FIFO would be waited for
+    if suffix == ".jsonl":
+        return _from_jsonl(path)
+    if suffix == ".txt":
+        lines = [line.strip() for line in _read_lines(path)]
+        return [_listed(path, line) for line in lines if line and not line.startswith("#")]
+    return [VideoItem(path.name, Path(os.path.abspath(path)))]
+
+
+def _from_glob(pattern: str) -> Source:
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    found = [
+        Path(match)
+        for match in sorted(glob.glob(pattern, recursive=True))
+        if Path(match).suffix.lower() in suffixes and Path(match).is_file()
+    ]
+    items = [
+        VideoItem(path.relative_to(root).as_posix(), Path(os.path.abspath(path))) for path in found
+    ]
+    absolute = Path(os.path.abspath(root))
+    return Source(pattern, absolute, items, scope=absolute)
+
+
+def _from_jsonl(path: Path) -> list[VideoItem]:
+    items = []
+    reader = CaptionReader(path)
+    for number, line in enumerate(_read_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            record = strict_json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: is not JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{where}: must be an object with `video`, is {line.strip()[:60]!r}")
+        name = record.pop("video", None) or record.pop("image", None)
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{where}: the key `video` is missing or is not a path")
+        captions = unique(reader.read(record.pop("captions", None), f"line {number}"))
+        if captions:
+            record["captions"] = captions
+        items.append(_listed(path, name, record))
+    reader.report()
+    return items
+
+
+def _listed(list_path: Path, name: str, metadata: dict | None = None) -> VideoItem:
+    if name.startswith(("~", "$")) and not os.path.lexists(list_path.parent / name):
+        name = os.path.expanduser(os.path.expandvars(name))
+    path = Path(os.path.abspath(list_path.parent / name))
+    key = Path(os.path.normpath(name)).as_posix()
+    return VideoItem(key, path, metadata or {}, is_described=metadata is not None)
+
+
+def _without_repeats(items: list[VideoItem]) -> list[VideoItem]:
+    """One item a key."""
+    by_key: dict[str, VideoItem] = {}
+    for item in items:
+        first = by_key.setdefault(item.key, item)
+        if first is not item:
+            by_key[item.key] = merge_metadata(first, item)
+    if len(by_key) < len(items):
+        logger.info("%d videos are listed more than once", len(items) - len(by_key))
+    return list(by_key.values())
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        # Not `splitlines`, which also cuts at characters that JSON allows inside a string.
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text (byte {error.start})") from error

@@ -1,0 +1,96 @@
+"""A collection and a catalogue -> what differs, judged by file size and time alone."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.indexing.sources.killable import map_killably
+from reelseek.indexing.sources.walking import special_kind
+from reelseek.indexing.store.catalogue import FileSignature, VideoRecord
+from reelseek.vision import read_content
+
+
+@dataclass
+class Diff:
+    """What differs.
+
+    Attributes:
+        unchanged: videos whose file has the size and the time it had.
+        examine: videos that are new, or whose file looks different, or that are to be tried again;
+            their content decides.
+        missing: videos that are not on disk, or cannot be looked at, with the reason.
+        unusable: videos that cannot be taken as they are, with the reason: a path that is not
+            UTF-8, which no decoder or catalogue could take, or something that is no file.
+    """
+
+    unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
+    examine: list[VideoItem] = field(default_factory=list)
+    missing: list[tuple[VideoItem, str]] = field(default_factory=list)
+    unusable: list[tuple[VideoItem, str]] = field(default_factory=list)
+
+
+def compute_diff(
+    items: Sequence[VideoItem],
+    records: Mapping[tuple[str, str], VideoRecord],
+    *,
+    check_content: bool = False,
+    retry_failed: bool = False,
+    timeout_seconds: float = 120.0,
+) -> Diff:
+    """Compares.
+
+    Args:
+        items: the collection.
+        records: the catalogue's videos by root and key.
+        check_content: examine every file, for those who keep old times on new contents.
+        retry_failed: examine files that failed before, though they look the same.
+        timeout_seconds: after which a file that does not answer is missing.
+    """
+    diff = Diff()
+    statuses = map_killably(os.stat, [item.path for item in items], timeout_seconds=timeout_seconds)
+    for item, status in zip(items, statuses, strict=True):
+        try:
+            if isinstance(status, Exception):
+                raise status
+            str(item.path).encode("utf-8")
+        except UnicodeEncodeError:
+            diff.unusable.append((item, "its path is not UTF-8: rename it"))
+            continue
+        except ValueError:  # what no path can hold, such as \0
+            diff.unusable.append((item, "no such file"))
+            continue
+        except (FileNotFoundError, NotADirectoryError):
+            diff.missing.append((item, "no such file"))
+            continue
+        except OSError as error:
+            diff.missing.append((item, f"cannot be read ({error.strerror})"))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            kind = special_kind(status.st_mode) or "folder"
+            diff.unusable.append((item, f"is a {kind}, not a file"))
+            continue
+        record = records.get(item.root_and_key)
+        looks_the_same = record is not None and (
+            (record.signature.size_bytes, record.signature.modified_ns)
+            == (status.st_size, status.st_mtime_ns)
+        )
+        again = check_content or (retry_failed and record is not None and record.location is None)
+        if record is not None and looks_the_same and not again:
+            diff.unchanged.append((item, record))
+        else:
+            diff.examine.append(item)
+    return diff
+
+
+def file_signature(path: Path) -> FileSignature:
+    """Reads the whole file.
+
+    Raises:
+        VideoDecodeError: it is not a regular file.
+        OSError: it cannot be read.
+    """
+    content = read_content(path)
+    return FileSignature(content.size_bytes, content.modified_ns, content.sha256)

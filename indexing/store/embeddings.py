@@ -1,0 +1,184 @@
+"""Embeddings on disk: numbered files of float16 rows that are written once and never changed.
+
+They are the truth of an index; whatever FAISS holds is derived from them. A row is known by the
+number of its part and its place in it, and carries a checksum of its bytes and of that address, so
+that a row that has suffered, or stands in another's place, is noticed whenever it is read.
+"""
+
+import zlib
+from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
+
+import numpy as np
+
+from reelseek.indexing.store.atomic import make_folder, publish_file
+
+_ADDRESS_FACTOR = 0x9E3779B1  # spreads the parts' numbers over the checksum's start values
+
+
+class EmbeddingParts:
+    """The folder of parts.
+
+    Args:
+        folder: made if missing.
+        embedding_dim: D.
+    """
+
+    def __init__(self, folder: Path, *, embedding_dim: int) -> None:
+        self.embedding_dim = embedding_dim
+        self._folder = folder
+        self._dtype = np.dtype([("embedding", "<f2", (embedding_dim,)), ("checksum", "<u4")])
+        self._open_parts: dict[int, np.ndarray] = {}
+
+    @property
+    def row_bytes(self) -> int:
+        return self._dtype.itemsize
+
+    def append(self, embeddings: np.ndarray, *, part: int) -> None:
+        """Writes `(n, D)`, finite, as a part of this number, which there is none of, durably."""
+        assert not self._path(part).exists()
+        assert np.isfinite(embeddings).all()
+        rows = np.empty(len(embeddings), self._dtype)
+        rows["embedding"] = embeddings
+        rows["checksum"] = _checksums(rows, np.full(len(rows), part), np.arange(len(rows)))
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.save(file, rows, allow_pickle=False)
+
+        make_folder(self._folder)
+        self._open_parts.pop(part, None)
+        publish_file(self._path(part), write)
+
+    def num_rows(self, part: int) -> int:
+        """Rows that a part holds.
+
+        Raises:
+            ValueError: it is missing or damaged.
+        """
+        return len(self._part(part))
+
+    def open(self, parts: np.ndarray) -> None:
+        """Maps these parts, so that they can be read even when the writer deletes them.
+
+        Raises:
+            ValueError: a part is missing or damaged.
+        """
+        for part in np.unique(parts).tolist():
+            self._part(part)
+
+    def read(self, locations: np.ndarray) -> np.ndarray:
+        """Gathers rows.
+
+        Args:
+            locations: `(n, 2)` int of part and row.
+
+        Returns:
+            `(n, D)` float32.
+
+        Raises:
+            ValueError: a part is missing, or a row is damaged.
+        """
+        gathered = np.empty(len(locations), self._dtype)
+        parts, rows = locations[:, 0], locations[:, 1]
+        for part in np.unique(parts).tolist():
+            here = np.flatnonzero(parts == part)
+            whole, part_rows = self._part(part), rows[here]
+            if part_rows.max() >= len(whole):
+                raise ValueError(self._damaged(part, part_rows.max()))
+            gathered[here] = whole[part_rows]
+        return self._checked(gathered, parts, rows)
+
+    def read_run(self, part: int, first: int, count: int) -> np.ndarray:
+        """Rows that follow each other, as `(count, D)` float32.
+
+        Raises:
+            ValueError: a part is missing, or a row is damaged.
+        """
+        rows = self._part(part)[first : first + count]
+        if len(rows) < count:
+            raise ValueError(self._damaged(part, first + len(rows)))
+        return self._checked(rows, np.full(count, part), np.arange(first, first + count))
+
+    def damaged_rows(self, part: int, num_rows: int) -> np.ndarray:
+        """Which of a part's first rows are not what was written; all, where it cannot be read."""
+        everything = np.arange(num_rows)
+        try:
+            rows = self._part(part)[:num_rows]
+        except ValueError:
+            return everything
+        numbers = np.arange(len(rows))
+        wrong = rows["checksum"] != _checksums(rows, np.full(len(rows), part), numbers)
+        return np.concatenate([np.flatnonzero(wrong), everything[len(rows) :]])
+
+    def numbers(self) -> set[int]:
+        """The parts that have a file."""
+        return {int(path.stem.removeprefix("part-")) for path in self._folder.glob("part-*.npy")}
+
+    def keep_only(self, parts: set[int]) -> None:
+        """Deletes the files of all other parts, and what a killed run has left half-written."""
+        self._open_parts.clear()
+        kept = {self._path(part) for part in parts}
+        for path in self._folder.glob("part-*.npy*"):
+            if path not in kept and not path.is_dir():
+                path.unlink()
+
+    def _checked(self, rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """The embeddings of rows that were read from these addresses, as float32."""
+        wrong = np.flatnonzero(rows["checksum"] != _checksums(rows, parts, numbers))
+        if len(wrong):
+            raise ValueError(self._damaged(parts[wrong[0]], numbers[wrong[0]]))
+        return half_to_single(rows["embedding"])
+
+    def _part(self, part: int) -> np.ndarray:
+        if part not in self._open_parts:
+            path = self._path(part)
+            try:
+                rows = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError, BadZipFile, TokenError) as error:
+                raise ValueError(
+                    f"{path} is missing or damaged; run python -m indexing.repair index=DIR"
+                ) from error
+            if not isinstance(rows, np.ndarray) or rows.dtype != self._dtype or rows.ndim != 1:
+                raise ValueError(
+                    f"{path} is damaged: it does not hold rows of float16; run "
+                    "python -m indexing.repair index=DIR"
+                )
+            self._open_parts[part] = rows.view(np.ndarray)  # its slices are made faster
+        return self._open_parts[part]
+
+    def _damaged(self, part: int, row: int) -> str:
+        return (
+            f"{self._path(part)} is damaged at row {row}; run python -m indexing.repair index=DIR"
+        )
+
+    def _path(self, part: int) -> Path:
+        return self._folder / f"part-{part:08d}.npy"
+
+
+def half_to_single(halves: np.ndarray) -> np.ndarray:
+    """Finite float16 as float32, exactly, five times as fast as `astype`.
+
+    Sign, exponent and mantissa are moved to where float32 has them; multiplying by 2^112 makes up
+    for the exponents' different biases (127 and 15), for subnormal numbers too.
+    """
+    bits = halves.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(~0x7000_0000)  # copies of the sign
+    single = bits.view(np.float32)
+    single *= np.float32(2.0**112)
+    return single
+
+
+def _checksums(rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row's embedding, started with the row's address."""
+    size = rows.dtype["embedding"].itemsize
+    step = rows.dtype.itemsize
+    data = np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data
+    starts = (parts.astype(np.uint64) * _ADDRESS_FACTOR + numbers.astype(np.uint64)) & 0xFFFFFFFF
+    values = [
+        zlib.crc32(data[offset : offset + size], start)
+        for offset, start in zip(range(0, len(data), step), starts.tolist(), strict=True)
+    ]
+    return np.array(values, dtype=np.uint32)

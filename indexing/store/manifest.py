@@ -1,0 +1,242 @@
+"""The one small file that says what an index is: `manifest.json`.
+
+Whoever opens an index reads it first; whoever publishes one replaces it last, atomically, so that
+it always names files that are complete.
+"""
+
+import json
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from reelseek.indexing.lexical.files import LexicalInfo
+from reelseek.indexing.store.atomic import write_atomically
+from reelseek.indexing.vectors.shard import ShardInfo
+from reelseek.text import strict_json
+
+FORMAT_VERSION = 5
+_READS = (4, 5)
+# Fields that format 5 has renamed, and what format 4 called them.
+_RENAMED_LEVEL = {"dead": "deleted", "dead_checksum": "deleted_checksum"}
+_RENAMED_SAMPLING = {"skip_similar": "dedup_threshold", "frames_a_shot": "frames_per_shot"}
+_FILE_NAME = "manifest.json"
+
+
+class IndexMismatchError(ValueError):
+    """An index and what is asked of it do not fit: another model, sampling or format."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What may not change while an index lives, since old and new embeddings must compare.
+
+    Attributes:
+        model: the fields of the `ModelSpec`.
+        fingerprint: of the model's weights, preprocessing and tokenizer.
+        embedding_dim: D.
+        sampling: the sampling's kind and numbers.
+        segments: their `kind`, and the windows' `seconds` and `overlap_seconds`.
+    """
+
+    model: dict
+    fingerprint: str
+    embedding_dim: int
+    sampling: dict
+    segments: dict
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_values(cls, values: dict) -> "IndexSettings":
+        """Reads what `to_json` wrote, in this format or the one before."""
+        return cls(**values | {"sampling": _renamed(values["sampling"], _RENAMED_SAMPLING)})
+
+
+@dataclass(frozen=True)
+class FaissOptions:
+    """What the FAISS indexes are to be like; may change at any time, without decoding.
+
+    Attributes:
+        kind: `auto`, `flat`, or what FAISS's `index_factory` takes.
+        recall: the share of the true ten nearest that a search should find.
+        memory_bytes: that FAISS may use for segments; 0 for no limit.
+    """
+
+    kind: str = "auto"
+    recall: float = 0.95
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """The FAISS indexes of a level; see `indexing.vectors.shard`.
+
+    Attributes:
+        main: of a kind that suits its size; None while the index is small or new.
+        delta: exact, of what came after the main shard was made.
+        deleted: name of the file that says which positions of the main shard are deleted, or empty.
+        deleted_checksum: CRC-32 of it.
+    """
+
+    main: ShardInfo | None = None
+    delta: ShardInfo | None = None
+    deleted: str = ""
+    deleted_checksum: int = 0
+
+    def files(self, folder: Path) -> set[Path]:
+        """All that this level consists of."""
+        shards = [shard for shard in (self.main, self.delta) if shard is not None]
+        paths = {path for shard in shards for path in shard.files(folder)}
+        return paths | ({folder / self.deleted} if self.deleted else set())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One published state of an index.
+
+    Attributes:
+        generation: 0 before anything was published, then counting up; names the FAISS files.
+        revision: the catalogue's count of changes that this generation holds.
+        num_videos: searchable videos.
+        num_segments: searchable segments.
+        frame_spread: how far apart frames of different videos lie (`vision.frame_spread`); 0
+            until it has been measured.
+        faiss: what the FAISS indexes are to be like.
+        levels: `video` and `moment`.
+        recall: of the moments' FAISS indexes, as measured when this was published: a share of the
+            true ten nearest for each kind of query, `stored` and `logged`; empty where exact.
+        rebuild: why the main shards should be rebuilt by the next writer; empty where all is well.
+        lexical: the words of the videos' texts; None where they were not indexed.
+    """
+
+    settings: IndexSettings
+    generation: int = 0
+    revision: int = 0
+    num_videos: int = 0
+    num_segments: int = 0
+    frame_spread: float = 0.0
+    faiss: FaissOptions = FaissOptions()
+    levels: dict[str, LevelInfo] = field(default_factory=dict)
+    recall: dict[str, float] = field(default_factory=dict)
+    rebuild: str = ""
+    lexical: LexicalInfo | None = None
+
+    def write(self, folder: Path) -> None:
+        values = strict_json.finite({"format": FORMAT_VERSION} | asdict(self))
+        values["checksum"] = _checksum(values)
+        write_atomically(folder / _FILE_NAME, (json.dumps(values, indent=2) + "\n").encode())
+
+    @staticmethod
+    def path(folder: Path) -> Path:
+        return folder / _FILE_NAME
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        return (folder / _FILE_NAME).is_file()
+
+    @staticmethod
+    def is_unfinished(path: Path) -> bool:
+        """Whether this is a manifest that a killed run was about to publish."""
+        return path.name.startswith(f"{_FILE_NAME}.") and path.suffix == ".tmp"
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Reads the manifest of an index, of this format or the one before.
+
+        Raises:
+            ValueError: the folder is missing or is not an index, or the manifest is damaged.
+            IndexMismatchError: the index was written by another version of the format.
+        """
+        if not folder.is_dir():
+            found = "is a file, not an index" if folder.exists() else "no such folder"
+            raise ValueError(f"index={folder}: {found}; make one with python -m indexing")
+        if not cls.exists(folder):
+            raise ValueError(
+                f"index={folder}: is not an index (it has no {_FILE_NAME}); make one with "
+                "python -m indexing"
+            )
+        try:
+            values = json.loads((folder / _FILE_NAME).read_bytes())
+            found = values["format"]
+            checksum = values.pop("checksum", None)  # the first formats had none
+            if (found in _READS or checksum) and checksum != _checksum(values):
+                raise ValueError("its checksum is another")
+            if found in _READS:  # another may well have other fields
+                return cls._from_json(values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); run "
+                f"python -m indexing.repair index={folder}"
+            ) from error
+        raise IndexMismatchError(
+            f"index={folder}: has format {found}, this version of reelseek reads "
+            f"{FORMAT_VERSION}; index again into a new folder"
+        )
+
+    @classmethod
+    def _from_json(cls, values: dict) -> "Manifest":
+        del values["format"]
+        values["settings"] = IndexSettings.from_values(values["settings"])
+        values["faiss"] = FaissOptions(**values["faiss"])
+        for name, level in values["levels"].items():
+            level = _renamed(level, _RENAMED_LEVEL)
+            for shard in ("main", "delta"):
+                if level[shard] is not None:
+                    level[shard] = ShardInfo(**level[shard])
+                    _require_plain(level[shard].name)
+                    _require_plain(level[shard].table)
+            _require_plain(level["deleted"])
+            values["levels"][name] = LevelInfo(**level)
+        if values.get("lexical") is not None:  # which older versions did not write
+            values["lexical"] = LexicalInfo(**values["lexical"])
+            for file in (values["lexical"].name, *values["lexical"].files):
+                _require_plain(file)
+        return cls(**values)
+
+
+def _renamed(values: dict, names: dict[str, str]) -> dict:
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def _require_plain(name: str) -> None:
+    """Raises where a name in the manifest would lead out of the index's folder."""
+    if Path(name).name != name or name == ".." or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of a file")
+
+
+def _checksum(values: dict) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def check_settings(requested: IndexSettings, has: IndexSettings, folder: Path) -> None:
+    """Refuses to mix embeddings that do not compare.
+
+    Raises:
+        IndexMismatchError: names the first difference.
+    """
+    if requested.fingerprint != has.fingerprint:
+        raise IndexMismatchError(
+            f"index={folder}: was built with model={_name(has)} (fingerprint "
+            f"{has.fingerprint[:8]}), not model={_name(requested)} ({requested.fingerprint[:8]}); "
+            "use that model, or index into another folder"
+        )
+    check_layout(has, folder, sampling=requested.sampling, segments=requested.segments)
+
+
+def check_layout(has: IndexSettings, folder: Path, **requested: dict) -> None:
+    """Refuses another `sampling` or other `segments` than the index was built with.
+
+    Raises:
+        IndexMismatchError: names the first difference.
+    """
+    for part, values in requested.items():
+        if values != getattr(has, part):
+            raise IndexMismatchError(
+                f"index={folder}: was built with {part} {getattr(has, part)}, not {values}; leave "
+                f"{part} out, or index into another folder"
+            )
+
+
+def _name(settings: IndexSettings) -> str:
+    return str(settings.model.get("name"))

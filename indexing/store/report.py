@@ -1,0 +1,101 @@
+"""The outcome of every video of a run, a JSON object a line: `report.jsonl`."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.indexing.store.atomic import write_atomically
+from reelseek.text import strict_json
+
+logger = logging.getLogger(__name__)
+
+_FILE_NAME = "report.jsonl"
+_NUM_REASONS = 3  # that the line about what is missing gives
+
+
+@dataclass(frozen=True)
+class ReportLine:
+    """One video.
+
+    Attributes:
+        key: its path below its root.
+        video: its path.
+        action: `indexed`, `unchanged`, `moved`, `failed`, `missing` or `deleted`, in this run.
+        outcome: `ok`, `partial` or `failed`, when it was last decoded; `missing` where it is away;
+            empty where deleted.
+        reason: for people; empty for `ok`.
+        decoder: that has decoded it: `pyav`, `decord`, or `pillow` for a still image.
+        num_frames: that were encoded.
+        duration_seconds: of the whole video.
+        id: what hits call it; empty where the index does not hold it.
+    """
+
+    key: str
+    video: str
+    action: str
+    outcome: str
+    reason: str
+    decoder: str
+    num_frames: int
+    duration_seconds: float
+    id: str = ""
+
+
+class Report:
+    """The lines of a run, as they come."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[tuple[str, str], ReportLine]] = []
+
+    def add(self, root_and_key: tuple[str, str], line: ReportLine) -> None:
+        """Adds a line of the video with this root and key."""
+        self._lines.append((root_and_key, line))
+
+    def write(
+        self, folder: Path, items: Iterable[VideoItem], ids: Mapping[tuple[str, str], str]
+    ) -> None:
+        """Writes all lines, whole or not at all, in place of the last run's.
+
+        Args:
+            items: in whose order the lines are to stand; others go before them.
+            ids: of all videos that the index holds by now.
+        """
+        order = {item.root_and_key: number for number, item in enumerate(items)}
+        lines = sorted(self._lines, key=lambda each: order.get(each[0], -1))
+        named = (replace(line, id=ids.get(root_and_key, line.id)) for root_and_key, line in lines)
+        write_report(folder, named)
+
+    def warn_of_missing(self) -> None:
+        """Says in one line what is away, and that nothing is lost."""
+        reasons = Counter(line.reason for _, line in self._lines if line.outcome == "missing")
+        if reasons:
+            shown = [f"{reason} ({count})" for reason, count in reasons.most_common(_NUM_REASONS)]
+            logger.warning(
+                "%d %s missing; what the index holds of them is kept and searched: %s%s",
+                reasons.total(),
+                "video is" if reasons.total() == 1 else "videos are",
+                "; ".join(shown),
+                "; ..." if len(reasons) > _NUM_REASONS else "",
+            )
+
+
+def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
+    """Writes the report of a run, whole or not at all, in place of the last run's."""
+    text = "".join(strict_json.dumps(asdict(line)) + "\n" for line in lines)
+    write_atomically(folder / _FILE_NAME, text.encode())
+
+
+def failures(folder: Path, *, max_num: int) -> list[ReportLine]:
+    """The first videos that failed in the last run, at most so many; none where the report cannot
+    be read."""
+    found: list[ReportLine] = []
+    with suppress(OSError, ValueError, TypeError), (folder / _FILE_NAME).open("rb") as file:
+        for text in file:
+            line = ReportLine(**strict_json.loads(text))
+            if line.action == "failed" and len(found) < max_num:
+                found.append(line)
+    return found

@@ -1,0 +1,201 @@
+"""Frames that are encoded, of videos that are not in the index yet: a file each, by content.
+
+A video is added when its last frame is encoded and its scenes can be cut, which may take hours; a
+frame stands here as soon as it is encoded, so that a killed run costs none of them. Embeddings are
+kept in float32, so that a video that is taken up again gives what it would have given in one go.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reelseek.indexing.store.atomic import make_folder, sync_new_folder
+from reelseek.indexing.store.catalogue import FileSignature
+from reelseek.indexing.store.records import Record, RecordFile
+
+_MARK = b"rsf1"
+_SUFFIX = ".frames"
+_KEPT_SECONDS = 60 * 86_400.0  # after which frames of a video that never came back are deleted
+
+# The numbers of the records: the first of a file, some of its frames, and the last.
+_HEAD, _FRAMES, _END = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class FinishedVideo:
+    """What is known of a video when its last frame is encoded.
+
+    Attributes:
+        outcome: `ok` or `partial`, with its reason.
+        shot_spans: pairs of seconds, where the sampler finds shots.
+        captured: the fields of the `CaptureDate`, where there is one.
+    """
+
+    duration_seconds: float
+    outcome: str
+    reason: str
+    decoder: str
+    shot_spans: list[list[float]] | None = None
+    captured: dict[str, str] | None = None
+
+
+class UnfinishedVideo:
+    """The encoded frames of one video, kept in a file.
+
+    Attributes:
+        times_seconds: of the frames that were looked at.
+        rows: for each of these, which of the encoded frames it shows.
+        embeddings: `(R, D)` float32, of the encoded frames, as the file held them when opened.
+        finished: None while frames are to come.
+    """
+
+    def __init__(self, path: Path, *, head: dict, embedding_dim: int) -> None:
+        self._file = RecordFile(path, mark=_MARK)
+        self._head = json.dumps(head, sort_keys=True).encode()
+        self._embedding_dim = embedding_dim
+        self.times_seconds: list[float] = []
+        self.rows: list[int] = []
+        self.embeddings = np.empty((0, embedding_dim), np.float32)
+        self.finished: FinishedVideo | None = None
+        self._is_new = not self._read()
+        if self._is_new:
+            self._file.clear()
+
+    def append(
+        self,
+        embeddings: np.ndarray,
+        times_seconds: Sequence[float],
+        rows: Sequence[int],
+        *,
+        first_row: int,
+        first_frame: int,
+    ) -> None:
+        """Keeps encoded frames; what the file holds from these on is out of date.
+
+        Args:
+            embeddings: `(n, D)` float32, of the encoded frames from `first_row` on.
+            times_seconds: of the frames from `first_frame` on,
+            rows: and which of the encoded frames they show.
+        """
+        values = {
+            "row": first_row,
+            "frame": first_frame,
+            "times": list(times_seconds),
+            "rows": list(rows),
+        }
+        data = np.ascontiguousarray(embeddings, dtype=np.float32).tobytes()
+        self._write(Record(_FRAMES, json.dumps(values).encode(), data))
+
+    def finish(self, finished: FinishedVideo) -> None:
+        """Keeps what is known at the end; the last frames stand before it."""
+        self._write(Record(_END, json.dumps(asdict(finished)).encode(), b""))
+        self.finished = finished
+
+    @property
+    def file_name(self) -> str:
+        """Empty as long as nothing is kept."""
+        return "" if self._is_new else self._file.path.name
+
+    def close(self) -> None:
+        self._file.close()
+
+    def delete(self) -> None:
+        self._file.clear()
+
+    def _write(self, record: Record) -> None:
+        if self._is_new:
+            make_folder(self._file.path.parent)
+            self._file.append(Record(_HEAD, self._head, b""))
+            self._is_new = False
+        self._file.append(record)
+
+    def _read(self) -> bool:
+        """Reads the file; False where it is of other settings or there is none."""
+        embeddings: list[np.ndarray] = [self.embeddings]
+        num_rows = 0
+        for position, record in enumerate(self._file.read()):
+            if (record.number == _HEAD) != (position == 0):
+                return False
+            values = json.loads(record.text)
+            if record.number == _HEAD and record.text != self._head:
+                return False
+            if record.number == _FRAMES:
+                row, frame = values["row"], values["frame"]
+                new = np.frombuffer(record.data, np.float32).reshape(-1, self._embedding_dim)
+                if row < num_rows:
+                    embeddings = [np.concatenate(embeddings)[:row]]
+                embeddings.append(new)
+                num_rows = row + len(new)
+                self.times_seconds[frame:] = values["times"]
+                self.rows[frame:] = values["rows"]
+                self.finished = None
+            elif record.number == _END:
+                self.finished = FinishedVideo(**values)
+        self.embeddings = np.concatenate(embeddings)
+        return len(self.embeddings) > 0
+
+
+class UnfinishedVideos:
+    """The folder of an index in which the files lie; one process at a time.
+
+    Args:
+        folder: made when first written.
+        settings: what the frames were encoded with; files of others are not taken up.
+        embedding_dim: D.
+    """
+
+    def __init__(self, folder: Path, *, settings: str, embedding_dim: int) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._embedding_dim = embedding_dim
+        self._open: dict[str, UnfinishedVideo] = {}
+        self._added: list[UnfinishedVideo] = []
+
+    def open(self, signature: FileSignature) -> UnfinishedVideo:
+        """What is kept of the video with this content, or a new file for it."""
+        content = signature.content_sha256
+        head = {"content_sha256": content, "settings": self._settings}
+        path = self._folder / f"{content[:32]}{_SUFFIX}"
+        video = UnfinishedVideo(path, head=head, embedding_dim=self._embedding_dim)
+        self._open[content] = video
+        return video
+
+    def add(self, signature: FileSignature) -> None:
+        """The video is in the index: its file goes when that is saved."""
+        video = self._open.pop(signature.content_sha256, None)
+        if video is not None:
+            video.close()
+            self._added.append(video)
+
+    def save(self) -> None:
+        """Makes what is kept stay after a power loss, and deletes what was added."""
+        for video in self._added:
+            video.delete()
+        self._added = []
+        names = [video.file_name for video in list(self._open.values())]
+        if any(names):
+            sync_new_folder(self._folder, filter(None, names))
+
+    def close(self) -> None:
+        for video in list(self._open.values()):
+            video.close()
+
+    def contents(self) -> list[str]:
+        """The beginnings of the contents' hashes."""
+        return sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}"))
+
+    def drop(self, content: str) -> None:
+        """Deletes the file of a content, by the beginning of its hash."""
+        (self._folder / f"{content}{_SUFFIX}").unlink(missing_ok=True)
+
+    def drop_old(self) -> None:
+        """Deletes what no run has come back to for weeks."""
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+                    path.unlink()

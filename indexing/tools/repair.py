@@ -1,0 +1,119 @@
+"""`python -m indexing.repair index=DIR`: drops what is damaged, and says what to index again."""
+
+import json
+import logging
+from contextlib import closing
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from reelseek.configs import command_line
+from reelseek.configs.schema import RepairConfig
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from reelseek.indexing.store.catalogue import Catalogue, VideoRecord, rebuild_catalogue
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.manifest import IndexMismatchError, IndexSettings, Manifest
+from reelseek.indexing.tools.verify import damaged_embeddings
+from reelseek.indexing.writer import IndexWriter, only_writer
+
+logger = logging.getLogger(__name__)
+
+USAGE = """usage: python -m indexing.repair index=DIR
+
+Drops the videos whose entries or embeddings are damaged, rebuilds the FAISS indexes where they are,
+and names on a line each the videos that python -m indexing must index again. The last line on
+stdout is a JSON object."""
+
+
+def repair_index(folder: Path) -> tuple[list[str], int]:
+    """Repairs an index in place. Damaged texts are dropped too, and are named in a warning.
+
+    Returns:
+        The keys of the videos that were dropped (`video ID` where the key itself was damaged), and
+        how many are left.
+
+    Raises:
+        ValueError: the folder is not an index, another process is writing it, or the manifest is
+            lost and with it what the index was built with.
+    """
+    catalogue_path = folder / CATALOGUE_NAME
+    if not catalogue_path.is_file():
+        Manifest.read(folder)  # says it where this is no index at all
+        raise ValueError(f"{catalogue_path} is missing: index again into a new folder")
+    with only_writer(folder):
+        dropped = _repair_catalogue(folder)
+        try:
+            revision = Manifest.read(folder).revision
+        except IndexMismatchError:
+            raise
+        except ValueError:
+            revision = -1
+            _recover_manifest(folder)
+        with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
+            for key in catalogue.drop_damaged_texts():
+                logger.warning("texts of %s are lost: run python -m indexing.enrich again", key)
+            used = [record.location[0] for record in catalogue.scan() if record.location]
+            catalogue.raise_counters(revision=revision + 1, next_part=max(used, default=0) + 1)
+    with IndexWriter(folder) as writer:
+        by_part: dict[int, list[VideoRecord]] = {}
+        for record in writer.catalogue.scan():
+            if record.location is not None:
+                by_part.setdefault(record.location[0], []).append(record)
+        damaged = [
+            record
+            for part, users in sorted(by_part.items())
+            for record, _ in damaged_embeddings(part, users, writer.parts)
+        ]
+        writer.delete_videos(damaged)
+        manifest = writer.publish()
+    return [*dropped, *(record.key for record in damaged)], manifest.num_videos
+
+
+def _repair_catalogue(folder: Path) -> list[str]:
+    """Returns the keys of the entries that were dropped."""
+    path = folder / CATALOGUE_NAME
+    try:
+        with closing(Catalogue(path)) as catalogue:
+            return catalogue.drop_damaged()
+    except ValueError:
+        parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=1).numbers()
+        rebuild_catalogue(path, next_part=max(parts, default=0) + 1)
+    with closing(Catalogue(path)) as catalogue:
+        return ["entries that could not be read", *catalogue.drop_damaged()]
+
+
+def _recover_manifest(folder: Path) -> None:
+    """Makes a manifest of what the catalogue knows; what is searchable is published again."""
+    with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
+        settings, spread = (
+            catalogue.index_metadata("settings"),
+            catalogue.index_metadata("frame_spread"),
+        )
+    if settings is None:
+        raise ValueError(
+            f"index={folder}: neither manifest.json nor the catalogue says any more what it was "
+            "built with; index again into a new folder"
+        )
+    numbers = [path.stem.rpartition("-")[2] for path in folder.glob("*-*-*.faiss")]
+    try:
+        recovered = Manifest(
+            IndexSettings.from_values(json.loads(settings)),
+            generation=max((int(number) for number in numbers if number.isdecimal()), default=0),
+            revision=-1,
+            frame_spread=float(spread or 0),
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"index={folder}: neither manifest.json nor the catalogue says any more what it was "
+            f"built with ({type(error).__name__}); index again into a new folder"
+        ) from error
+    recovered.write(folder)
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, RepairConfig)
+    dropped, left = repair_index(Path(config.index))
+    for key in dropped:
+        print(f"dropped {command_line.printable(key)}")
+    command_line.print_json({"dropped": len(dropped), "searchable": left})

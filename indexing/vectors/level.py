@@ -1,0 +1,128 @@
+"""A level of an index, videos or segments -> the ones nearest to an embedding."""
+
+from pathlib import Path
+
+import numpy as np
+
+from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.manifest import LevelInfo
+from reelseek.indexing.vectors.shard import TABLE_DTYPE, Shard, file_checksum, locations
+
+# Vectors that a filter leaves, up to which all are compared instead of asking FAISS.
+_COMPARE_ALL = 10_000
+
+
+class LevelSearcher:
+    """The shards of a level, and which of their positions may be found."""
+
+    def __init__(
+        self, folder: Path, info: LevelInfo, parts: EmbeddingParts, before: "LevelSearcher | None"
+    ) -> None:
+        self._parts = parts
+        opened = {} if before is None else {shard.info.identity: shard for shard in before._shards}
+        self._shards: list[Shard] = []
+        self._live: list[np.ndarray | None] = []  # bits, the lowest first; None for all
+        for shard_info in (info.main, info.delta):
+            if shard_info is None or not shard_info.count:
+                continue
+            shard = opened.get(shard_info.identity) or Shard(
+                folder, shard_info, embedding_dim=parts.embedding_dim
+            )
+            self._shards.append(shard.tuned(shard_info))
+            self._live.append(None)
+            used = np.unique(shard.table["part"])
+            parts.open(used[used >= 0])
+        if info.deleted and self._shards:
+            self._live[0] = ~_read_deleted(folder / info.deleted, info.deleted_checksum)
+
+    def rows_of(self, video_id: int) -> np.ndarray:
+        """The table's rows of a video; none where it is not there."""
+        for shard in self._shards:
+            rows = shard.table[shard.of_video(video_id)]
+            if len(rows):
+                return rows
+        return np.empty(0, TABLE_DTYPE)
+
+    def video_ids(self) -> np.ndarray:
+        """`(n,)`, of the videos in it that are not deleted."""
+        every = [
+            shard.table["video"][_unpacked(live, shard.info.count)]
+            for shard, live in zip(self._shards, self._live, strict=True)
+        ]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *every]))
+
+    def mask_deleted(self, video_ids: list[int]) -> None:
+        for number, shard in enumerate(self._shards):
+            deleted = np.zeros(shard.info.count, dtype=bool)
+            for video_id in video_ids:
+                deleted[shard.of_video(video_id)] = True
+            if deleted.any():
+                live = ~np.packbits(deleted, bitorder="little")
+                before = self._live[number]
+                self._live[number] = live if before is None else live & before
+
+    def nearest(
+        self, query: np.ndarray, *, k: int, min_candidates: int = 0, only: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest, by their exact scores.
+
+        Args:
+            min_candidates: to return; those beyond the k nearest are less surely the next ones.
+            only: ids of the videos that may be found, ascending; None for all.
+
+        Returns:
+            `(n,)` rows of the table and `(n,)` float32 scores, best first.
+        """
+        tables, scores = [], []
+        for shard, live in zip(self._shards, self._live, strict=True):
+            positions = self._positions(shard, live, query, k, min_candidates, only)
+            rows = shard.table[positions]
+            tables.append(rows)
+            scores.append(self._parts.read(locations(rows)) @ query)
+        if not tables:
+            return np.empty(0, TABLE_DTYPE), np.empty(0, np.float32)
+        every_row, every_score = np.concatenate(tables), np.concatenate(scores)
+        best = np.argsort(-every_score, kind="stable")[: max(k, min_candidates)]
+        return every_row[best], every_score[best]
+
+    def _positions(
+        self,
+        shard: Shard,
+        live: np.ndarray | None,
+        query: np.ndarray,
+        k: int,
+        min_candidates: int,
+        only: np.ndarray | None,
+    ) -> np.ndarray:
+        allowed, num_allowed = live, shard.info.count
+        num_candidates = max(k, min_candidates)
+        if only is not None:
+            inside = np.isin(shard.table["video"], only) & _unpacked(live, num_allowed)
+            num_allowed = int(inside.sum())
+            if num_allowed <= max(_COMPARE_ALL, num_candidates):
+                return np.flatnonzero(inside)
+            allowed = np.packbits(inside, bitorder="little")
+        elif num_candidates >= num_allowed:
+            return np.flatnonzero(_unpacked(live, num_allowed))
+        found = shard.nearest(query, k=k, min_candidates=min_candidates, allowed=allowed)
+        if len(found) < min(
+            num_candidates, num_allowed
+        ):  # too few in the lists that were looked at
+            found = shard.nearest(
+                query, k=k, min_candidates=min_candidates, allowed=allowed, exhaustive=True
+            )
+        if only is not None and len(found) < min(num_candidates, num_allowed):
+            return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
+        return found
+
+
+def _unpacked(live: np.ndarray | None, count: int) -> np.ndarray:
+    if live is None:
+        return np.ones(count, dtype=bool)
+    return np.unpackbits(live, count=count, bitorder="little").view(bool)
+
+
+def _read_deleted(path: Path, checksum: int) -> np.ndarray:
+    if file_checksum(path) != checksum:
+        raise ValueError(f"{path} is damaged: run python -m indexing.repair index=DIR")
+    return np.load(path, allow_pickle=False)

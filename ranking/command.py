@@ -1,0 +1,128 @@
+"""`reelseek search`, also `python search.py index=DIR query="..."`: prints the best matches."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from reelseek.configs import command_line
+from reelseek.configs.schema import SearchConfig, as_plain
+from reelseek.indexing.hits import Copy, SearchHit, clock
+from reelseek.ranking.searcher import Searcher
+from reelseek.text.terminal import printable
+
+USAGE = """usage: python search.py index=DIR query="..." [k=10] [level=video|moment] [json=true]
+       [where="..."] [min_confidence=0.5] [explain=true] [page=FILE.html] [name=value ...]
+
+Searches an index by words (query=), by an image (image=FILE), by a video (video=FILE), or by words
+and one of these."""
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, SearchConfig)
+    _check_before_loading(config)
+    parts: list = [Path(path) for path in (config.image, config.video) if path is not None]
+    if config.query is not None:
+        parts.insert(0, config.query)
+
+    searcher = Searcher._open(
+        Path(config.index),
+        config.model,
+        device=config.device,
+        log_queries=config.log_queries,
+        ranker=config.ranker,
+        token_matching=config.token_matching,
+        entities=config.explain,
+        where=config.where,
+    )
+
+    from reelseek.vision import VideoDecodeError
+
+    try:
+        if config.explain:
+            _explain_query(searcher, config)
+        hits = searcher.search(
+            parts[0] if len(parts) == 1 else parts,
+            k=config.k,
+            level=config.level.value,
+            where=config.where,
+            min_confidence=config.min_confidence,
+            sources=config.sources or None,
+            analyze=config.analyze,
+        )
+    except VideoDecodeError as error:
+        raise ValueError(f"{parts[-1]}: {error}") from error
+    finally:
+        searcher.close()
+    if config.page is not None:
+        from reelseek.indexing.page import write_page
+
+        write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
+        print(f"page written to {printable(config.page)}", file=sys.stderr)
+    if config.json:
+        command_line.print_json([as_plain(hit) for hit in hits])
+    elif hits:
+        print(table(hits, explained=config.explain))
+    if not hits:  # where only JSON may stand, beside it
+        print(printable(hits.why_empty), file=sys.stderr if config.json else sys.stdout)
+
+
+def _check_before_loading(config: SearchConfig) -> None:
+    """Says at once what no index and no model are needed to find wrong.
+
+    Raises:
+        ValueError: an empty query, an image or video that cannot be read, or a page that cannot be
+            written.
+    """
+    from reelseek.indexing.store.atomic import check_can_write_file
+
+    if config.query is not None and not config.query.strip():
+        raise ValueError("query is empty: say in a few words what the video should show")
+    for option, name in (("image", config.image), ("video", config.video)):
+        if name is None:
+            continue
+        path = Path(name)
+        if not path.is_file():  # nor a pipe, which would never end
+            found = "is not a file" if path.exists() else "no such file"
+            raise ValueError(f"{option}={name}: {found}; name an image or a video")
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{option}={name}: cannot be read ({error.strerror})") from error
+    if config.page is not None:
+        check_can_write_file("page", Path(config.page))
+
+
+def _explain_query(searcher: Searcher, config: SearchConfig) -> None:
+    """Says on stderr, where it is in no one's way, what a sentence is taken to mean."""
+    if config.query is not None and config.analyze:
+        print(searcher.analyze(config.query), file=sys.stderr)
+    if searcher.skipped:
+        print(f"{'skipped':<10} {printable(searcher.skipped)}", file=sys.stderr)
+
+
+def table(hits: Sequence[SearchHit], *, explained: bool = False) -> str:
+    """The hits as lines of text: rank, probability of a match, time, what found it, file; and, if
+    explained, the score that they are ordered by and what put them there."""
+    from reelseek.ranking.evidence import explain, found_by
+
+    lines = [f"{'#':>3}  {'match':>5}  {'time':<15}  {'found by':<15}  video"]
+    for hit in hits:
+        span = f"{clock(hit.start_seconds)}-{clock(hit.end_seconds)}"
+        found = found_by(hit.evidence)
+        lines.append(
+            f"{hit.rank:>3}  {hit.match:>5}  {span:<15}  {found:<15}  {printable(hit.key)}"
+        )
+        if hit.also_as:
+            lines.append(f"{'':>5}also as {printable(_names(hit.also_as))}")
+        if explained:
+            lines.append(f"{'':>5}score {hit.score:.3f}: {printable(explain(hit.evidence))}")
+    return "\n".join(lines)
+
+
+def _names(copies: Sequence[Copy]) -> str:
+    """The first few copies' paths, and how many more there are."""
+    shown = ", ".join(copy.video for copy in copies[:3])
+    return shown if len(copies) <= 3 else f"{shown} and {len(copies) - 3} more"

@@ -1,0 +1,15 @@
+from .encoding import TextEncoder as TextEncoder
+from .encoding import strip_padding as strip_padding
+from .query.analyzer import AnalyzedQuery as AnalyzedQuery
+from .query.analyzer import QueryAnalyzer as QueryAnalyzer
+from .query.constraints import Constraint as Constraint
+from .query.entities import Entity as Entity
+from .query.everyday import everyday_queries as everyday_queries
+from .query.function_words import content_words as content_words
+from .query.spelling import Correction as Correction
+from .query.vocabulary import Vocabulary as Vocabulary
+from .scripts import scripts_of as scripts_of
+from .segmentation import missing_segmenters as missing_segmenters
+from .segmentation import words as words
+from .token_encoding import TokenEncoder as TokenEncoder
+from .tokenizer import Tokenizer as Tokenizer

@@ -1,0 +1,150 @@
+"""`python train.py data.train=A.jsonl data.val=B.jsonl model=NAME output=DIR`: contrastive training
+of a dual encoder on captioned videos, and its evaluation."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reelseek.configs import command_line
+from reelseek.configs.train_schema import TrainConfig
+
+if TYPE_CHECKING:
+    from reelseek.training.lists import RunLists
+
+logger = logging.getLogger(__name__)
+
+USAGE = """usage: python train.py data.train=A.jsonl data.val=B.jsonl model=NAME output=DIR
+       [experiment=RECIPE] [name=value ...]
+       python train.py eval_only=true data.val=B.jsonl model=NAME [output=DIR] [name=value ...]
+       torchrun --nproc_per_node N train.py ...
+
+Trains a model on captioned videos; model=DIR then names it to train, index and search. A run that
+was stopped goes on with the same command. With eval_only=true, evaluates text-to-video and
+video-to-text retrieval. The last line on stdout is a JSON object of metrics."""
+
+
+def main(cfg: DictConfig) -> None:
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, TrainConfig)
+    lists = check(config)
+    output = None if config.output is None else Path(config.output)
+
+    def save_config() -> None:
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+
+    if config.eval_only:
+        save_config()
+    else:
+        if not train(config, lists, save_config):
+            return
+        # Measured on the folder as it was written, by what measures every model.
+        config.model = command_line.load_model_config(str(output))
+    metrics: dict[str, Any] = evaluate(config, lists) if config.data.val else {}
+    if output is not None:
+        from reelseek.indexing.store.atomic import write_atomically
+        from reelseek.text import strict_json
+
+        write_atomically(
+            output / "metrics.json", (strict_json.dumps(metrics, indent=2) + "\n").encode()
+        )
+    command_line.print_json(metrics)
+
+
+def check(config: TrainConfig) -> "RunLists":
+    """Reads the lists, and refuses what shows before a model is loaded or a frame decoded.
+
+    Raises:
+        ValueError: names the option or the list's line.
+    """
+    from reelseek.training import checks
+    from reelseek.training.lists import cache_folder, read_run_lists
+    from reelseek.vision import check_model_name
+
+    check_model_name(config.model.name, known_names=command_line.preset_names("model"))
+    if config.output is not None:
+        checks.check_folder("output", Path(config.output))
+        _check_other_run(config, Path(config.output))
+    checks.check_folder("data.cache", cache_folder(config.data))
+    if not config.eval_only:
+        checks.check_options(config, world_size=int(os.environ.get("WORLD_SIZE", 1)))
+    lists = read_run_lists(config.data)
+    check_lists = checks.check_evaluated if config.eval_only else checks.check_lists
+    check_lists(config, lists)
+    return lists
+
+
+def _check_other_run(config: TrainConfig, output: Path) -> None:
+    """Refuses a folder in which another run has left its checkpoints."""
+    from reelseek.training import checks
+
+    if not (output / "checkpoints").exists():
+        return
+    if config.eval_only:
+        raise ValueError(
+            f"output={output}: holds a trained model with its own metrics; name another folder"
+        )
+    if (output / "config.yaml").is_file():
+        saved: Any = OmegaConf.to_container(OmegaConf.load(output / "config.yaml"))
+        theirs = checks.comparable_options(saved)
+        checks.require_same_run(checks.plain_options(config), theirs, output)
+
+
+def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]) -> bool:
+    """Trains; returns whether this process is the one that evaluates what came out."""
+    from reelseek.indexing.shutdown import stop_on_signals
+    from reelseek.training.processes import join_processes
+    from reelseek.training.run import train as run
+    from reelseek.vision import load_model, start_decode_server
+
+    with join_processes(config.device) as processes, stop_on_signals() as stop:
+        if processes.is_main_process:
+            start_decode_server()  # it loads its libraries while the model is loaded here
+        model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
+        finished = run(
+            config, model, lists, processes=processes, stop=stop, on_accepted=save_config
+        )
+        if not finished:
+            if processes.is_main_process:
+                print("stopped; the same command goes on", file=sys.stderr)
+            sys.exit(128 + (stop.signal_number or signal.SIGTERM))
+        return processes.is_main_process
+
+
+def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
+    """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
+    from reelseek.ranking.searcher import Searcher
+    from reelseek.text import everyday_queries
+    from reelseek.training.evaluation import Evaluator, sample_bank
+    from reelseek.training.retrieval import measure
+    from reelseek.training.source_evaluation import measure_sources
+    from reelseek.vision import load_model, start_decode_server
+
+    start_decode_server()  # it loads its libraries while the model is loaded here
+    model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
+    evaluator = Evaluator(config, model)
+    videos = evaluator.embed_videos(lists.val)
+    bank = sample_bank(lists.train.captions)
+    embeddings = evaluator.embed_texts([*videos.captions, *bank])
+    similarity = (embeddings @ videos.embeddings.T).numpy()
+    num_queries = len(videos.captions)
+    metrics = measure(
+        similarity[:num_queries],
+        videos.caption_video,
+        temperature=(-model.clip.logit_scale.detach()).exp().item(),
+        bank_similarity=similarity[num_queries:] if bank else None,
+        num_bootstrap=config.num_bootstrap,
+    )
+    metrics["sources"] = measure_sources(
+        videos,
+        open_searcher=lambda reader: Searcher(reader, model, device=config.device),
+        sentences=evaluator.embed_texts(everyday_queries()).numpy(),
+    )
+    return metrics | {"num_failed": len(videos.failed), "fingerprint": model.fingerprint}

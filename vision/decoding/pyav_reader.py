@@ -1,0 +1,155 @@
+"""A video file read by PyAV, whose wheel carries a current FFmpeg."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from av import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from reelseek.vision.decoding.container import StrayTimesError, decode, open_container, why_no_frame
+from reelseek.vision.decoding.frame_list import list_decoded, list_packets
+from reelseek.vision.decoding.orientation import display_matrix, square, turn
+from reelseek.vision.decoding.reader import Resize
+from reelseek.vision.errors import VideoDecodeError
+
+_NEVER = np.iinfo(np.int64).max
+_START = np.iinfo(np.int64).min  # of the file
+
+
+class PyAVReader:
+    """The frames of a file, at their own size, upright; one thread a file.
+
+    A frame is known by its presentation time as the decoder gives it, so that none can stand in
+    for another.
+
+    Args:
+        trust_packets: list the frames without decoding them, where the file allows.
+
+    Raises:
+        VideoDecodeError: FFmpeg cannot read the file, or it holds no frame that decodes.
+    """
+
+    decoder = "pyav"
+    knows_times = True
+
+    def __init__(self, path: Path, *, trust_packets: bool = True) -> None:
+        self._path = path
+        self._container, self._stream = open_container(path)
+        listed = list_packets(self._container, self._stream) if trust_packets else None
+        self._list = list_decoded(path) if listed is None else listed
+        if not len(self._list.keys):
+            raise VideoDecodeError(why_no_frame(path))
+        self.times_seconds = self._list.times_seconds
+        self.duration_seconds = self._list.duration_seconds
+        self.is_key_frame = self._list.is_key_frame
+        self.num_lost_frames = self._list.num_lost
+        self._reformatter = VideoReformatter()  # a new one for each frame is six times slower
+        self._can_seek = self._list.has_times
+        self._needed_pts: set[int] = set()
+        self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
+        self._position = _NEVER  # frames with lower keys have gone by
+
+    def frames(
+        self, frame_indices: Sequence[int], resize: Resize = square
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        indices = sorted(set(frame_indices))
+        keys = self._list.keys[indices].tolist()
+        self._needed_pts = set(keys)
+        self._position = _NEVER  # what was decoded ahead may lack frames that are wanted now
+        for index, key in zip(indices, keys, strict=True):
+            frame = self._find(key)
+            if frame is not None:
+                yield index, self._pixels(frame, resize)
+
+    def _find(self, key: int) -> VideoFrame | None:
+        """Decodes until this frame comes, from an ever earlier place where decoding began too late
+        for it; None where it does not come, or only damaged."""
+        is_damaged = False
+        for start_pts in self._start_pts_before(key):
+            if start_pts == _START and is_damaged:
+                break
+            try:
+                if start_pts is not None:
+                    self._go_to(start_pts)
+                frame, has_come_past = self._decode_until(key)
+            except StrayTimesError:
+                self._can_seek = False
+                return self._find(key)
+            if frame is not None:
+                if not frame.is_corrupt or self._list.only_damaged:
+                    return frame
+                is_damaged = True
+            elif has_come_past and not is_damaged:
+                break
+        return None
+
+    def _decode_until(self, key: int) -> tuple[VideoFrame | None, bool]:
+        """The frame, or None where a later one comes; and whether an earlier one came before, so
+        that this one's time has gone by."""
+        has_come_past = False
+        for frame_key, frame in self._frames:
+            self._position = frame_key + 1
+            if frame_key >= key:
+                return (frame if frame_key == key else None), has_come_past
+            has_come_past = True
+        self._position = _NEVER
+        return None, has_come_past
+
+    def _start_pts_before(self, key: int) -> Iterator[int | None]:
+        """Where decoding may begin to reach a frame: None is where it stands, others are times to
+        seek."""
+        is_ahead = self._position <= key
+        if not self._can_seek:
+            if is_ahead:
+                yield None
+            yield _START
+            return
+        nearest = int(np.searchsorted(self._list.seek_points, key, side="right")) - 1
+        points = self._list.seek_points[max(0, nearest - 1) : nearest + 1].tolist()
+        if is_ahead and (not points or self._position >= points[-1]):
+            yield None
+        yield from reversed(points)
+        yield _START
+
+    def _go_to(self, start_pts: int) -> None:
+        has_sought = start_pts != _START and self._seek(start_pts)
+        if not has_sought:
+            self._container.close()
+            self._container, self._stream = open_container(self._path)
+        self._frames = self._decode(self._list.packet_sizes if has_sought else None)
+        self._position = int(self._list.keys[0])
+
+    def _seek(self, key: int) -> bool:
+        try:
+            self._container.seek(key, stream=self._stream, backward=True)
+        except FFmpegError:  # a file without an index
+            return False
+        return True
+
+    def _decode(self, packet_sizes: dict[int, int] | None) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames with their keys, from where the container stands."""
+        if not self._list.has_times:
+            yield from enumerate(decode(self._container, self._stream))
+            return
+        frames = decode(
+            self._container, self._stream, needed_pts=self._needed_pts, packet_sizes=packet_sizes
+        )
+        for frame in frames:
+            if frame.pts is not None:
+                yield frame.pts, frame
+
+    def _pixels(self, frame: VideoFrame, resize: Resize) -> torch.Tensor:
+        try:
+            converted = self._reformatter.reformat(frame, format="rgb24")
+            stored = torch.from_numpy(converted.to_ndarray()).permute(2, 0, 1)
+        except (FFmpegError, ValueError, MemoryError) as error:
+            raise VideoDecodeError(
+                f"its frames of {frame.width} x {frame.height} pixels cannot be converted"
+            ) from error
+        pixels, pixel_aspect = turn(
+            stored, matrix=display_matrix(frame), pixel_aspect=self._stream.sample_aspect_ratio
+        )
+        return resize(pixels, pixel_aspect)

@@ -1,0 +1,212 @@
+"""Frames at the model's size -> frame embeddings, in the precision that suits the machine."""
+
+import copy
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from reelseek.vision.models.dual_encoder import DualEncoder
+
+if TYPE_CHECKING:
+    from reelseek.vision.models.openvino_tower import OpenVinoTower
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+# Frames encoded together. On a CPU a small batch stays in the caches: compiled, `mini` does 151
+# frames/s by fours and 93 by thirty-twos (2 cores).
+_BATCH_FRAMES = {"cpu": 4, "cuda": 256}
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device} is not to be had here; use auto or cpu") from error
+    return chosen
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 where the device computes in it natively, else fp32.
+
+    On a processor that means AMX or AVX-512 BF16 instructions; elsewhere bf16 is emulated and
+    slower than fp32.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+class FrameEncoder:
+    """The image tower of a model, ready on a device.
+
+    Args:
+        model: supplies the tower and the preprocessing.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: `auto`, `fp32` (the reference) or `bf16` (a copy of the tower's weights in bf16;
+            autocast would cast them anew for each batch, and is 14 times slower on a ViT-B/32).
+        compiled: on a CPU, and unless fp32 is asked for, let OpenVINO compile the tower where it
+            is installed: for many frames, since the first use of a model takes seconds more.
+        trunk: a part of the image tower, `(T, 3, H, W)` normalised frames to `(T, F)` features, to
+            be used in its place: `encode` then returns these, which are not normalised.
+
+    Attributes:
+        embedding_dim: D, or F where a trunk is given.
+        batch_frames: how many frames are best encoded together. Halved where memory runs out.
+        num_parallel: how many batches are encoded at once.
+        engine: `torch` or `openvino`.
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        compiled: bool = False,
+        trunk: nn.Module | None = None,
+    ) -> None:
+        self.preprocessing = model.preprocessing
+        self._pooling = model.pooling
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        is_cpu = self.device.type == "cpu"
+        self.batch_frames = _BATCH_FRAMES.get(self.device.type, 32)
+        # On a CPU each core takes batches of its own. Cores that share a batch wait for each other
+        # at every layer: as fast on an idle machine, and a tenth of it where anything else runs.
+        self.num_parallel = torch.get_num_threads() if is_cpu else 1
+        self._executor = ThreadPoolExecutor(
+            self.num_parallel,
+            thread_name_prefix="encode",
+            initializer=_use_one_core if is_cpu else None,
+        )
+        self.embedding_dim = model.embedding_dim
+        if trunk is not None:
+            height, width = self.preprocessing.size
+            with torch.inference_mode():
+                self.embedding_dim = _features(trunk, torch.zeros(1, 3, height, width)).shape[-1]
+        self.engine = "torch"
+        if is_cpu and compiled and precision != "fp32":
+            tower = self._compile(model, trunk)
+            if tower is not None:
+                self._tower: Callable[[torch.Tensor], torch.Tensor] = tower
+                self.engine = "openvino"
+                return
+        self._tower = _EmbeddingTower(model, dtype=self.dtype, trunk=trunk).to(self.device)
+
+    def _compile(self, model: DualEncoder, trunk: nn.Module | None) -> "OpenVinoTower | None":
+        from reelseek.vision.models.openvino_tower import OpenVinoTower
+
+        height, width = self.preprocessing.size
+        try:
+            return OpenVinoTower(
+                _EmbeddingTower(model, dtype=torch.float32, trunk=trunk),
+                torch.zeros((2, 3, height, width), dtype=torch.uint8),
+                dtype=self.dtype,
+                num_streams=self.num_parallel,
+                cache_key=model.fingerprint + ("" if trunk is None else " trunk"),
+            )
+        except ImportError:
+            return None
+        except RuntimeError as error:
+            logger.warning("OpenVINO cannot compile this model, PyTorch runs it: %s", error)
+            return None
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embeds frames.
+
+        Args:
+            pixels: `(T, 3, height, width)` uint8, as `Preprocessing.resize` returns them.
+
+        Returns:
+            `(T, D)` float32 on the CPU, L2-normalised.
+        """
+        futures = [self.submit(batch) for batch in pixels.split(self.batch_frames)]
+        return torch.cat([future.result() for future in futures])
+
+    @torch.inference_mode()
+    def pool(self, frame_embeddings: torch.Tensor) -> torch.Tensor:
+        """Embeds a stretch of video: its frame embeddings `(T, D)` to `(D,)`, L2-normalised."""
+        return self._pooling(frame_embeddings.unsqueeze(0)).squeeze(0)
+
+    def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
+        """Embeds at most `batch_frames` frames in another thread."""
+        return self._executor.submit(self._encode_batch, pixels)
+
+    @torch.inference_mode()
+    def _encode_batch(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A batch; in halves where it does not fit into memory, and then all later ones too."""
+        size = min(self.batch_frames, len(pixels))
+        try:
+            return torch.cat(
+                [self._tower(part.to(self.device)).float().cpu() for part in pixels.split(size)]
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) or size == 1:
+                raise
+        self.batch_frames = min(self.batch_frames, size // 2)  # another thread may have halved it
+        logger.warning("out of memory: batches of %d frames from here on", self.batch_frames)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._encode_batch(pixels)
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)  # of the calling thread
+
+
+class _EmbeddingTower(nn.Module):
+    """Frames `(T, 3, H, W)` uint8 -> embeddings `(T, D)`, normalised before and after; or a
+    trunk's features."""
+
+    def __init__(
+        self, model: DualEncoder, *, dtype: torch.dtype, trunk: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        tower: Any = model.clip.visual if trunk is None else trunk
+        if dtype is not torch.float32:
+            tower = copy.deepcopy(tower)
+        # Channels-last is the layout that the convolution kernels compute in.
+        self._tower = tower.to(dtype=dtype, memory_format=torch.channels_last)
+        self._normalize = model.preprocessing.normalize
+        self._dtype = dtype
+        self._is_trunk = trunk is not None
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        frames = self._normalize(pixels).to(self._dtype)
+        features = _features(self._tower, frames.contiguous(memory_format=torch.channels_last))
+        return features.float() if self._is_trunk else F.normalize(features.float(), dim=-1)
+
+
+def _features(tower: nn.Module, frames: torch.Tensor) -> torch.Tensor:
+    features = tower(frames)
+    # CoCa's tower gives its patches' features besides.
+    return features[0] if isinstance(features, tuple) else features
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch (on either device) or OpenVINO could not allocate."""
+    known = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        text in str(error) for text in known
+    )
