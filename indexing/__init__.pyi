@@ -1,4 +1,3 @@
-from .hits import LexicalHit as LexicalHit
 from .hits import SearchHit as SearchHit
 from .hits import SearchResults as SearchResults
 from .indexer import IndexSummary as IndexSummary

@@ -33,7 +33,6 @@ class SearchHit:
         duration_seconds: of the whole video.
         key: the video's path below its root.
         metadata: what the collection says of it: captions, title, tags, ...
-        video_id: of the catalogue of this index, as long as the video's content stays.
         confidence: probability that it matches; None where that was not worked out.
         evidence: what put it there, see `ranking.evidence`; empty where nothing but the picture
             was looked at.
@@ -53,22 +52,11 @@ class SearchHit:
     duration_seconds: float
     key: str
     metadata: dict = field(default_factory=dict)
-    video_id: int = -1
     confidence: float | None = None
     evidence: tuple[Any, ...] = ()
     date: str = ""
     date_source: str = ""
     also_as: tuple[Copy, ...] = ()
-
-    @property
-    def content(self) -> str:
-        """The same for all videos of one content."""
-        return min((self.id, *(copy.id for copy in self.also_as)))
-
-    @property
-    def dedup_key(self) -> tuple[str, float, float]:
-        """What makes two hits the same one: the content and the seconds."""
-        return self.content, self.start_seconds, self.end_seconds
 
     @property
     def match(self) -> str:
@@ -108,30 +96,6 @@ class SearchResults(list[SearchHit]):
         from reelseek.indexing.page import hits_html  # which needs what decodes
 
         return hits_html(self)
-
-
-@dataclass(frozen=True)
-class LexicalHit:
-    """A video whose texts have words that were asked for.
-
-    Attributes:
-        video_id: of the catalogue.
-        key: the video's identity in the index.
-        score: BM25, which compares within one answer only.
-        source: of the text that matches best: `title`, `captions`, `tags` or `name` of the video,
-            or `ocr` or `speech` at a time in it.
-        start_seconds: of a timed text; None where the text is about the whole video.
-        end_seconds: likewise.
-        text: the text that matches best, or its beginning.
-    """
-
-    video_id: int
-    key: str
-    score: float
-    source: str
-    start_seconds: float | None
-    end_seconds: float | None
-    text: str
 
 
 def clock(seconds: float) -> str:

@@ -1,34 +1,33 @@
-"""An index on disk -> the videos or moments nearest to an embedding.
+"""An index on disk -> the candidates for a search, with all that scoring needs of them.
 
-A reader answers from one published generation, and goes over to the next when there is one. What
-has been deleted since is left out at once: each hit's entry is looked up in the catalogue.
+A reader answers from one published snapshot, and goes over to the next when there is one. It leaves
+out what has been deleted since at once: each candidate's entry is looked up in the catalogue.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing.copies import copies_of, find_distinct
-from reelseek.indexing.filters import Filter, check_fields, metadata_fields, parse_filter
-from reelseek.indexing.hits import LEVELS, Copy, LexicalHit, SearchHit
+from reelseek.indexing import filters
+from reelseek.indexing.candidates import (
+    CandidateSet,
+    CandidateVideo,
+    CollectionStatistics,
+    GatherRequest,
+    TextMatch,
+)
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.index import Match
+from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.snapshot import (
-    Found,
-    Generation,
-    VideoSample,
-    VideoSegments,
-    open_generation,
-)
+from reelseek.indexing.snapshot import Snapshot, open_snapshot
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
-from reelseek.indexing.store.dates import date_of
 from reelseek.indexing.store.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -51,8 +50,9 @@ class IndexReader:
         self._refreshing = threading.Lock()
         self._entries_checked = False
         self._signature = _signature(folder)
-        self._latest = open_generation(folder, None)
+        self._latest = open_snapshot(folder, None)
         self._held = threading.local()
+        self._statistics: tuple[int, CollectionStatistics] | None = None  # of a generation
         if not self.manifest.num_videos:
             raise ValueError(
                 f"index={folder}: nothing in it can be searched yet; run python -m indexing again"
@@ -65,144 +65,132 @@ class IndexReader:
 
     @property
     def manifest(self) -> Manifest:
-        """Of the generation that the latest search has answered from."""
-        return self._generation.manifest
+        """The manifest of the snapshot that the latest search read."""
+        return self._snapshot.manifest
 
     @contextmanager
     def one_generation(self) -> Iterator[None]:
-        """Within, this thread reads the newest generation and stays with it, so that all that
-        belongs to one answer comes from the same state, whatever other threads go over to."""
-        if self._held_generation is not None:
+        """Keeps this thread on the newest snapshot, so that all parts of one answer come from the
+        same state, whatever other threads go over to."""
+        if self._held_snapshot is not None:
             yield
             return
         self._refresh()
-        self._held.generation = self._latest
+        self._held.snapshot = self._latest
         try:
             yield
         finally:
-            self._held.generation = None
+            self._held.snapshot = None
 
     @property
-    def _held_generation(self) -> Generation | None:
-        return getattr(self._held, "generation", None)
+    def _held_snapshot(self) -> Snapshot | None:
+        return getattr(self._held, "snapshot", None)
 
     @property
-    def _generation(self) -> Generation:
-        return self._held_generation or self._latest
+    def _snapshot(self) -> Snapshot:
+        return self._held_snapshot or self._latest
 
-    def search(
-        self, query: np.ndarray, *, k: int, level: str = "video", where: str | None = None
-    ) -> list[SearchHit]:
-        """The best matches for a query embedding, videos of one content once.
-
-        Args:
-            query: `(D,)` float32, L2-normalised.
-            k: hits to return; fewer come back where there are fewer.
-            level: `video` or `moment`.
-            where: what the videos must be like, see `indexing.filters`.
+    def gather(self, request: GatherRequest) -> CandidateSet:
+        """Gathers the nearest videos of each embedding and the best texts, with what scoring needs
+        of them. Reads each embedding once.
 
         Raises:
-            ValueError: k, level or where is wrong, or a file is damaged.
+            ValueError: the filter is wrong, or a file is damaged.
         """
-        _check(k, level)
         self._refresh()
-        if self._log_queries:
-            self._log(query)
-        only = None if where is None else self._matching(where)
-        generation = self._generation
-
-        def find(num: int) -> tuple[list[Found], dict[int, VideoRecord]]:
-            while True:
-                found = (
-                    generation.videos(query, num, only)
-                    if level == "video"
-                    else generation.moments(query, num, only)
+        for embedding in request.embeddings if self._log_queries else ():
+            self._log(embedding)
+        snapshot = self._snapshot
+        only = None if request.where is None else self._matching(request.where)
+        reads = snapshot.reads()
+        while True:  # until nothing found has been deleted meanwhile
+            nearest = [
+                snapshot.nearest_videos(
+                    embedding, reads, level=request.level, num=request.num_videos, only=only
                 )
-                records = self._records([hit.video_id for hit in found], generation)
-                if records is not None:
-                    return found, records
+                for embedding in request.embeddings
+            ]
+            matches = self._matches(snapshot, request, only)
+            ids = {video_id for some in nearest for video_id in some}
+            records = self._records(ids | {match.video_id for match in matches}, snapshot)
+            if records is not None:
+                break
+        names = {video_id: record.public_id for video_id, record in records.items()}
+        records |= self._named(set(request.ids) - set(names.values()))
+        return CandidateSet(
+            _by_id(snapshot.candidates(records, reads, num_frames=request.num_frames)),
+            [[names[video_id] for video_id in some] for some in nearest],
+            [_text_match(match, records[match.video_id], request.stems) for match in matches],
+        )
 
-        found, records = find_distinct(find, k)
-        return self._hits(found, records)
+    def statistics(self) -> CollectionStatistics:
+        """Returns the statistics of the current snapshot, to be added to those of other shards."""
+        snapshot = self._snapshot
+        generation = snapshot.manifest.generation
+        known = self._statistics
+        if known is None or known[0] != generation:
+            words, tags = ({}, {}) if snapshot.lexical is None else snapshot.lexical.vocabulary
+            known = (
+                generation,
+                CollectionStatistics(
+                    snapshot.manifest.num_videos,
+                    snapshot.sample(self._in_order()),
+                    self._sentences(),
+                    words,
+                    tags,
+                    has_texts=snapshot.lexical is not None,
+                ),
+            )
+            self._statistics = known
+        return known[1]
 
-    def hits_of(
-        self, video_ids: Sequence[int], query: np.ndarray, *, level: str = "video"
-    ) -> list[SearchHit]:
-        """Of these videos all hits there are, best first, as a search that finds them scores them;
-        none of those that have been deleted, and copies each for itself.
+    def term_statistics(self, stems: Sequence[str]) -> dict[str, TermStatistics]:
+        """Returns the statistics of stems by level of texts; none without a lexical index."""
+        lexical = self._snapshot.lexical
+        return {} if lexical is None else lexical.statistics(stems)
 
-        Args:
-            query: `(D,)` float32, L2-normalised.
-            level: `video` gives each video once, `moment` all of its moments.
-        """
-        generation = self._generation
-        records = self.records(video_ids)
-        found = generation.of_videos(query, sorted(records), level)
-        return self._hits(found, records)
-
-    def records(self, video_ids: Sequence[int]) -> dict[int, VideoRecord]:
-        """The catalogue's entries of these videos, as far as they are there."""
-        return self._catalogue.videos(sorted(set(video_ids)))
-
-    def segments(self, video_ids: Sequence[int]) -> dict[int, VideoSegments]:
-        """The segments of these videos, as far as they are there."""
-        return self._generation.segments(video_ids)
-
-    def frames(self, video_ids: Sequence[int], *, max_frames: int) -> dict[int, np.ndarray]:
-        """`(T, D)` float32, the embeddings of frames of these videos, evenly spread where a video
-        has more than so many; without the videos that none are kept of."""
-        records = self.records(video_ids)
-        return self._generation.frames(list(records.values()), max_frames)
-
-    def whole(self, video_ids: Sequence[int]) -> dict[int, np.ndarray]:
-        """`(D,)` float32 each, the embeddings of whole videos, as far as they are there."""
-        return self._generation.whole(video_ids)
-
-    def segments_at(
-        self, places: Sequence[tuple[int, float]]
-    ) -> dict[tuple[int, float], np.ndarray]:
-        """`(D,)` float32 each: of a video the segment whose middle is nearest to a second, as far
-        as the videos are there."""
-        return self._generation.segments_at(places)
-
-    def sample(self, num: int) -> VideoSample:
-        """So many videos drawn at random, the same each time; all where there are fewer."""
-        return self._generation.sample(num)
+    def copies(self, contents: Iterable[str], *, where: str | None = None) -> list[VideoRecord]:
+        """Returns all searchable videos that have one of these contents and pass a filter."""
+        contents = list(contents)
+        if not contents:
+            return []
+        marks = ", ".join("?" * len(contents))
+        sql = f"SELECT id FROM videos WHERE part NOT NULL AND content_sha256 IN ({marks})"
+        with self._catalogue.alone() as connection:
+            ids = [video_id for (video_id,) in connection.execute(sql, contents)]
+        if where is not None:
+            ids = sorted(set(ids) & set(self._matching(where).tolist()))
+        return list(self._catalogue.videos(ids).values())
 
     def count(self, where: str) -> int:
-        """How many videos a filter lets through.
+        """Returns how many videos pass a filter.
 
         Raises:
             ValueError: it cannot be read, or names a field that no video has.
         """
         return len(self._matching(where))
 
-    def video_ids(self) -> list[int]:
-        """The ids of the videos that can be found, in ascending order."""
-        return sorted({each for same in self.ids_by_name().values() for each in same})
+    def video_ids(self) -> list[str]:
+        """Returns the public ids of all searchable videos, in ascending order."""
+        return sorted({name for names in self.ids_by_name().values() for name in names})
 
-    def ids_by_name(self) -> dict[str, list[int]]:
-        """The ids of the videos that can be found, by key, which several roots may share, and by
-        the public id that hits have."""
-        published = set(self._generation.video_ids().tolist())
+    def ids_by_name(self) -> dict[str, list[str]]:
+        """Returns the public ids of all searchable videos, by the public id itself and by key,
+        which several roots may share."""
+        published = set(self._snapshot.video_ids().tolist())
         with self._catalogue.alone() as connection:
             rows = connection.execute("SELECT key, public_id, id FROM videos").fetchall()
-        found: dict[str, list[int]] = {}
+        found: dict[str, list[str]] = {}
         for key, public_id, video_id in rows:
             if video_id in published:
                 for name in (key, public_id):
-                    found.setdefault(name, []).append(video_id)
+                    found.setdefault(name, []).append(public_id)
         return found
-
-    def sentences(self) -> np.ndarray:
-        """`(n, D)` float32, embeddings of everyday sentences that the index keeps; n may be 0."""
-        dim = self.manifest.settings.embedding_dim
-        return query_log.read(self._folder, query_log.SENTENCES, embedding_dim=dim)
 
     @property
     def has_lexical_index(self) -> bool:
         """Whether the words of the videos' texts can be searched."""
-        return self._generation.lexical is not None
+        return self._snapshot.lexical is not None
 
     @property
     def skipped(self) -> str:
@@ -216,103 +204,90 @@ class IndexReader:
             "again"
         )
 
-    def search_words(
-        self,
-        words: Sequence[str],
-        *,
-        k: int,
-        also: Sequence[str] = (),
-        excluded: Sequence[str] = (),
-        where: str | None = None,
-        level: str = "video",
-    ) -> list[LexicalHit]:
-        """Returns the videos whose texts have these words, best first; [] without a lexical index.
-
-        Args:
-            words: as `text.segmentation.words` gives them; any of them may be lacking in a hit.
-            k: hits to return; fewer come back where there are fewer.
-            also: words that count for texts that have others, and find none by themselves.
-            excluded: words of which the text of a hit has none, nor what is said about its video.
-            where: what the videos must be like, see `indexing.filters`.
-            level: `video` gives each video once, for its best text; `moment` gives all texts.
-
-        Raises:
-            ValueError: k, level or where is wrong, or a file is damaged.
-        """
-        _check(k, level)
-        self._refresh()
-        generation = self._generation
-        only = None if where is None else self._matching(where)
-        if generation.lexical is None:
-            return []
-        any_of, none_of = documents.stems(words), documents.stems(excluded)
-        more, lexical = documents.stems(also), generation.lexical
-
-        def find(num: int) -> tuple[list[Match], dict[int, VideoRecord]]:
-            while True:
-                found = lexical.search(
-                    any_of, k=num, also=more, excluded=none_of, only=only, level=level
-                )
-                records = self._records([match.video_id for match in found], generation)
-                if records is not None:
-                    return found, records
-
-        found, records = find_distinct(find, k)
-        return [_lexical_hit(match, records[match.video_id], any_of) for match in found]
-
-    def vocabulary(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The words of titles, captions and tags, and the tags themselves, casefolded: with the
-        number of videos that have each; nothing where `has_lexical_index` is false.
-
-        They are those of the generation that the latest search has answered from, and are to be
-        left as they are.
-        """
-        lexical = self._generation.lexical
-        return ({}, {}) if lexical is None else lexical.vocabulary
-
-    def check_filter(self, where: str) -> Filter:
+    def check_filter(self, where: str) -> filters.Filter:
         """Reads a filter, without searching.
 
         Raises:
             ValueError: it cannot be read, or names a field that no video has.
         """
-        condition = parse_filter(where)
+        condition = filters.parse_filter(where)
         with self._catalogue.alone() as connection:
-            check_fields(condition, metadata_fields(connection))
+            filters.check_fields(condition, filters.metadata_fields(connection))
         return condition
 
     def close(self) -> None:
         self._catalogue.close()
 
-    def _hits(self, found: Sequence[Found], records: Mapping[int, VideoRecord]) -> list[SearchHit]:
-        copies = copies_of([records[hit.video_id] for hit in found], self._catalogue)
-        return [
-            _hit(rank, hit, records[hit.video_id], copies.get(hit.video_id, ()))
-            for rank, hit in enumerate(found, start=1)
-        ]
+    def _matches(
+        self, snapshot: Snapshot, request: GatherRequest, only: np.ndarray | None
+    ) -> list[Match]:
+        if snapshot.lexical is None or not request.num_texts:
+            return []
+        return snapshot.lexical.search(
+            request.stems,
+            num=request.num_texts,
+            terms=request.terms,
+            optional=request.optional_stems,
+            excluded=request.excluded_stems,
+            only=only,
+            level=request.level,
+        )
 
     def _records(
-        self, video_ids: Sequence[int], generation: Generation
+        self, video_ids: Iterable[int], snapshot: Snapshot
     ) -> dict[int, VideoRecord] | None:
-        """The entries of these videos; None where some were deleted since, and are forgotten now.
+        """The entries of these videos; None where some were deleted since, and are masked now.
 
         Raises:
             ValueError: entries are lacking though nothing was deleted.
         """
-        records = self.records(video_ids)
+        video_ids = sorted(video_ids)
+        records = self._catalogue.videos(video_ids)
         removed = [video_id for video_id in video_ids if video_id not in records]
         if not removed:
             return records
-        if self._catalogue.counter("revision") == generation.manifest.revision:
+        if self._catalogue.counter("revision") == snapshot.manifest.revision:
             raise ValueError(
                 f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {removed[0]}; run "
                 "python -m indexing.repair index=DIR"
             )
-        generation.mask_deleted(removed)
+        snapshot.mask_deleted(removed)
         return None
 
+    def _named(self, public_ids: Iterable[str]) -> dict[int, VideoRecord]:
+        """The entries of videos by public id, as far as they are there."""
+        public_ids = sorted(public_ids)
+        ids: list[int] = []
+        for first in range(0, len(public_ids), 500):
+            some = public_ids[first : first + 500]
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT id FROM videos WHERE part NOT NULL AND public_id IN ({marks})"
+            with self._catalogue.alone() as connection:
+                ids += [video_id for (video_id,) in connection.execute(sql, some)]
+        return self._catalogue.videos(ids)
+
+    def _in_order(self) -> Iterator[tuple[str, int]]:
+        """Public id and id of all searchable videos, by public id."""
+        last, num = "", 1000
+        while True:
+            sql = (
+                "SELECT public_id, id FROM videos WHERE part NOT NULL AND public_id > ? "
+                "ORDER BY public_id LIMIT ?"
+            )
+            with self._catalogue.alone() as connection:
+                rows = connection.execute(sql, (last, num)).fetchall()
+            yield from rows
+            if len(rows) < num:
+                return
+            last = rows[-1][0]
+
+    def _sentences(self) -> np.ndarray:
+        """`(n, D)` float32, embeddings of everyday sentences that the index keeps."""
+        dim = self.manifest.settings.embedding_dim
+        return query_log.read(self._folder, query_log.SENTENCES, embedding_dim=dim)
+
     def _matching(self, where: str) -> np.ndarray:
-        """Ids of the videos that a filter lets through, ascending."""
+        """Ids of the videos that pass a filter, ascending."""
         if not self._entries_checked:  # of those that a filter leaves out, nothing else is read
             self._catalogue.check_entries()
             self._entries_checked = True
@@ -320,15 +295,15 @@ class IndexReader:
         return self._catalogue.matching_ids(*condition.condition())
 
     def _refresh(self) -> None:
-        """Goes over to a newer generation, if there is one; stays where it cannot be opened."""
+        """Goes over to a newer snapshot, if there is one; stays where it cannot be opened."""
         signature = _signature(self._folder)
-        if signature == self._signature or self._held_generation is not None:
+        if signature == self._signature or self._held_snapshot is not None:
             return
         with self._refreshing:
             if signature == self._signature:
                 return
             try:
-                self._latest = open_generation(self._folder, self._latest)
+                self._latest = open_snapshot(self._folder, self._latest)
             except ValueError as error:
                 logger.warning("answers come from an earlier state of the index: %s", error)
             self._signature = signature
@@ -341,52 +316,30 @@ class IndexReader:
             logger.warning("queries are not kept: %s", error)
 
 
-def _hit(rank: int, found: Found, record: VideoRecord, also_as: tuple[Copy, ...]) -> SearchHit:
-    date, date_source = date_of(record.metadata, record.signature.modified_ns)
-    return SearchHit(
-        rank=rank,
-        id=record.public_id,
-        video=record.path,
-        score=found.score,
-        start_seconds=found.start,
-        end_seconds=found.end,
-        best_seconds=found.best_seconds,
-        duration_seconds=record.duration_seconds,
-        key=record.key,
-        metadata=record.metadata,
-        video_id=record.id,
-        also_as=also_as,
-        date=date,
-        date_source=date_source,
-    )
+def _by_id(videos: Iterable[CandidateVideo]) -> dict[str, CandidateVideo]:
+    return {video.id: video for video in videos}
 
 
-def _lexical_hit(match: Match, record: VideoRecord, stems: list[str]) -> LexicalHit:
+def _text_match(match: Match, record: VideoRecord, stems: Sequence[str]) -> TextMatch:
     source, text = match.source, match.text
     if not source:
         source, text = documents.best_text(record, stems)
-    return LexicalHit(
-        video_id=match.video_id,
-        key=record.key,
-        score=match.score,
+    return TextMatch(
+        id=record.public_id,
+        level=match.level,
+        counts=match.counts,
+        length=match.length,
         source=source,
+        text=text,
         start_seconds=match.start_seconds,
         end_seconds=match.end_seconds,
-        text=text,
     )
 
 
-def _check(k: int, level: str) -> None:
-    if k < 1:
-        raise ValueError(f"k={k}: must be at least 1")
-    if level not in LEVELS:
-        raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
-
-
-def _signature(folder: Path) -> tuple[int, int, int] | None:
-    """What changes with each published generation."""
+def _signature(folder: Path) -> tuple:
+    """Tells whether the manifest was replaced."""
     try:
-        status = os.stat(Manifest.path(folder))
+        state = os.stat(Manifest.path(folder))
     except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+        return ()
+    return state.st_ino, state.st_size, state.st_mtime_ns

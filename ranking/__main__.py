@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
     )
     ranker.save(Path(config.output))
 
-    def mean_ndcg(order_of: dict[str, list[int]]) -> float | None:
+    def mean_ndcg(order_of: dict[str, list[str]]) -> float | None:
         values = [ndcg([judged[query][video] for video in order_of[query]]) for query in tested]
         known = [value for value in values if not np.isnan(value)]
         return round(float(np.mean(known)), 4) if known else None
@@ -82,15 +82,15 @@ def main(cfg: DictConfig) -> None:
 
 
 def _by_query(
-    judgements: Iterable[Judgement], ids_by_name: dict[str, list[int]]
-) -> tuple[dict[str, dict[int, int]], int]:
+    judgements: Iterable[Judgement], ids_by_name: dict[str, list[str]]
+) -> tuple[dict[str, dict[str, int]], int]:
     """Each query's videos with their grades, the best where one has several; and how many
     judgements are of videos that are not there.
 
     Raises:
         ValueError: a video is called by a key that several roots have.
     """
-    judged: dict[str, dict[int, int]] = {}
+    judged: dict[str, dict[str, int]] = {}
     num_missing = 0
     for judgement in judgements:
         same = ids_by_name.get(judgement.video, [])

@@ -46,13 +46,13 @@ class Searcher:
     ) -> None:
         from reelseek.ranking.query_encoding import QueryEncoder
         from reelseek.ranking.retrieval import Retriever
-        from reelseek.ranking.token_matching.reranker import Reranker
+        from reelseek.ranking.scoring import Scorer
 
         self.reader = reader
         self.encoder = QueryEncoder(model, device=device)
         self._reranks = token_matching is not None
-        reranks = None if token_matching is None else Reranker(reader, token_matching)
-        self.retriever = Retriever(reader, ranker=ranker, reranker=reranks)
+        scorer = Scorer(ranker=ranker, token_matching=token_matching)
+        self.retriever = Retriever(reader, scorer=scorer)
         self._entities = entities or ranker is not None
         self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
         self._lock = threading.Lock()
@@ -274,9 +274,11 @@ class Searcher:
         with self.reader.one_generation(), self._lock:
             generation = self.reader.manifest.generation
             if self._analyzer is None or self._analyzer[0] != generation:
-                words, tags = self.reader.vocabulary()
-                names = dict.fromkeys(tags, "tag")
-                vocabulary = Vocabulary(words, tags=tuple(tags), entities=names)
+                statistics = self.retriever.background().statistics
+                names = dict.fromkeys(statistics.tags, "tag")
+                vocabulary = Vocabulary(
+                    statistics.words, tags=tuple(statistics.tags), entities=names
+                )
                 self._analyzer = (
                     generation,
                     QueryAnalyzer(vocabulary=vocabulary, entities=self._entities),
@@ -297,7 +299,9 @@ class Searcher:
         filters = [] if where is None else [QueryFilter(where)]
         chosen = SOURCES if sources is None else tuple(sources)
         if not isinstance(query, str):
-            query_embedding = self.encoder.encode(query, spreads=self.retriever.usual.spreads)
+            query_embedding = self.encoder.encode(
+                query, spreads=self.retriever.background().spreads
+            )
             return Request(query_embedding, where=where, filters=filters, sources=(VISUAL,))
         from reelseek.text.segmentation import words
 
@@ -345,8 +349,8 @@ class Searcher:
 
         hits = self.retriever.search(request, k=1, level=level) if min_confidence else []
         return why_nothing(
-            self.reader,
             request,
+            count=self.reader.count,
             min_confidence=min_confidence,
             first=hits[0] if hits else None,
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # How often a word of each field counts.
 FIELDS = {"title": 3, "tags": 2, "captions": 1, "name": 1}
 
-_VERSION = 1  # of what this module makes of a text
+_VERSION = 2  # of what this module makes of a text
 # What decides where a word of some languages ends.
 _SEGMENTERS = ("rjieba", "fugashi", "unidic-lite", "python-mecab-ko-dic", "pyvi", "icu4py")
 _NO_WORD = regex.compile(r"[^\p{L}\p{M}\p{N}]+")  # in names, such as underscores
@@ -84,6 +84,9 @@ def schema(level: str) -> "Schema":
     builder = SchemaBuilder()
     builder.add_unsigned_field("video", indexed=True, fast=True)
     builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")  # stems
+    builder.add_unsigned_field("length", fast=True)  # stems in all
+    builder.add_unsigned_field("order", fast=True)  # of the public id, among texts that score alike
+    builder.add_bytes_field("stems", stored=True)  # as in `words`, to be counted
     if level == "video":  # what there is, to compare queries with
         builder.add_text_field("plain", tokenizer_name="whitespace", index_option="basic")
         builder.add_text_field("tag", tokenizer_name="raw", index_option="basic")
@@ -95,16 +98,13 @@ def schema(level: str) -> "Schema":
     return builder.build()
 
 
-def video_document(video_id: int, record: VideoRecord) -> "Document":
+def video_document(record: VideoRecord) -> "Document":
     """Of what is said about a video."""
-    from tantivy import Document
-
-    document = Document()
-    document.add_unsigned("video", video_id)
+    document = _new_document(record)
     texts = texts_of(record)
     found = {field: words_of(some) for field, some in texts.items()}
     weighted = [stem for field, some in found.items() for stem in FIELDS[field] * stems(some)]
-    document.add_text("words", " ".join(weighted))
+    _add_stems(document, weighted)
     said = [word for field, some in found.items() if field != "name" for word in some]
     document.add_text("plain", " ".join(said))
     for tag in texts["tags"]:
@@ -112,18 +112,31 @@ def video_document(video_id: int, record: VideoRecord) -> "Document":
     return document
 
 
-def timed_document(video_id: int, text: TimedText) -> "Document":
+def timed_document(record: VideoRecord, text: TimedText) -> "Document":
     """Of a text at a time in a video."""
-    from tantivy import Document
-
-    document = Document()
-    document.add_unsigned("video", video_id)
-    document.add_text("words", " ".join(stems(words_of([text.text]))))
+    document = _new_document(record)
+    _add_stems(document, stems(words_of([text.text])))
     document.add_float("start", text.start_seconds)
     document.add_float("end", text.end_seconds)
     document.add_bytes("source", text.source.encode())
     document.add_bytes("text", snippet(plain(text.text)).encode())
     return document
+
+
+def _new_document(record: VideoRecord) -> "Document":
+    from tantivy import Document
+
+    document = Document()
+    document.add_unsigned("video", record.id)
+    document.add_unsigned("order", int.from_bytes(record.public_id.encode()[:7], "big"))
+    return document
+
+
+def _add_stems(document: "Document", found: Sequence[str]) -> None:
+    joined = " ".join(found)
+    document.add_text("words", joined)
+    document.add_unsigned("length", len(found))
+    document.add_bytes("stems", joined.encode())
 
 
 def best_text(record: VideoRecord, stems_asked: Iterable[str]) -> tuple[str, str]:

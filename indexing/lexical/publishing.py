@@ -225,11 +225,12 @@ class _Making:
         for some in _few(video_ids):
             ids = some.tolist()
             if level == "video":
-                for video_id, record in sorted(self._catalogue.videos(ids).items()):
-                    yield documents.video_document(video_id, record)
+                for _, record in sorted(self._catalogue.videos(ids).items()):
+                    yield documents.video_document(record)
             else:
-                for video_id, texts in sorted(self._catalogue.texts(ids).items()):
-                    yield from (documents.timed_document(video_id, text) for text in texts)
+                found = self._catalogue.texts(ids)
+                for video_id, record in sorted(self._catalogue.videos(list(found)).items()):
+                    yield from (documents.timed_document(record, each) for each in found[video_id])
 
 
 def _few(values: np.ndarray) -> Iterator[np.ndarray]:

@@ -12,6 +12,43 @@ from reelseek.indexing.vectors.shard import TABLE_DTYPE, Shard, file_checksum, l
 _COMPARE_ALL = 10_000
 
 
+class EmbeddingReads:
+    """Reads embeddings for one query, each row from disk once."""
+
+    def __init__(self, parts: EmbeddingParts) -> None:
+        self._parts = parts
+        self._blocks: list[np.ndarray] = []
+        self._where: dict[int, tuple[int, int]] = {}  # of a row: its block, and its row there
+
+    def read(self, locations: np.ndarray) -> np.ndarray:
+        """`(n, 2)` of part and row -> `(n, D)` float32.
+
+        Raises:
+            ValueError: a part is missing, or a row is damaged.
+        """
+        keys = (locations[:, 0].astype(np.int64) << 32 | locations[:, 1]).tolist()
+        known = [number for number, key in enumerate(keys) if key in self._where]
+        if not known:
+            rows = self._parts.read(locations)
+            self._keep(keys, rows)
+            return rows
+        rows = np.empty((len(keys), self._parts.embedding_dim), np.float32)
+        is_new = np.ones(len(keys), dtype=bool)
+        is_new[known] = False
+        for number in known:
+            block, row = self._where[keys[number]]
+            rows[number] = self._blocks[block][row]
+        if is_new.any():
+            rows[is_new] = self._parts.read(locations[is_new])
+            self._keep([keys[number] for number in np.flatnonzero(is_new)], rows[is_new])
+        return rows
+
+    def _keep(self, keys: list[int], rows: np.ndarray) -> None:
+        for number, key in enumerate(keys):
+            self._where[key] = len(self._blocks), number
+        self._blocks.append(rows)
+
+
 class LevelSearcher:
     """The shards of a level, and which of their positions may be found."""
 
@@ -62,11 +99,18 @@ class LevelSearcher:
                 self._live[number] = live if before is None else live & before
 
     def nearest(
-        self, query: np.ndarray, *, k: int, min_candidates: int = 0, only: np.ndarray | None
+        self,
+        query: np.ndarray,
+        reads: EmbeddingReads,
+        *,
+        k: int,
+        min_candidates: int = 0,
+        only: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest, by their exact scores.
+        """Finds the nearest, by their exact scores.
 
         Args:
+            reads: of the query.
             min_candidates: to return; those beyond the k nearest are less surely the next ones.
             only: ids of the videos that may be found, ascending; None for all.
 
@@ -78,7 +122,7 @@ class LevelSearcher:
             positions = self._positions(shard, live, query, k, min_candidates, only)
             rows = shard.table[positions]
             tables.append(rows)
-            scores.append(self._parts.read(locations(rows)) @ query)
+            scores.append(np.einsum("nd,d->n", reads.read(locations(rows)), query))
         if not tables:
             return np.empty(0, TABLE_DTYPE), np.empty(0, np.float32)
         every_row, every_score = np.concatenate(tables), np.concatenate(scores)

@@ -12,6 +12,7 @@ from reelseek.configs.schema import TokenMatchingConfig
 from reelseek.indexing import IndexReader
 from reelseek.indexing.lexical.documents import texts_of
 from reelseek.indexing.store.atomic import check_can_write_folder
+from reelseek.ranking.retrieval import Retriever
 from reelseek.ranking.token_matching.matching import MAX_FRAMES
 from reelseek.ranking.token_matching.reranker import RERANKED, combined
 
@@ -30,20 +31,19 @@ def main(cfg: DictConfig) -> None:
 
     check_can_write_folder("output", Path(config.output))
     with closing(IndexReader(Path(config.index))) as reader:
-        captions = {
-            video_id: texts_of(record)["captions"]
-            for video_id, record in reader.records(reader.video_ids()).items()
-        }
-        videos = [video_id for video_id, some in captions.items() if some]
+        retriever = Retriever(reader)
+        known = retriever.videos(reader.video_ids())
+        captions = {id: texts_of(video.record)["captions"] for id, video in known.items()}
+        videos = [id for id, some in captions.items() if some]
         _require_enough(videos, config)  # before frames are read, for which PyTorch is loaded
-        frames = reader.frames(videos, max_frames=MAX_FRAMES)
-        videos = [video_id for video_id in videos if video_id in frames]
+        known = retriever.videos(videos, num_frames=MAX_FRAMES)
+        videos = sorted(id for id in videos if len(known[id].frames))
         _require_enough(videos, config)
         videos = np.random.default_rng(config.seed).permutation(videos).tolist()
-        whole = np.stack(list(reader.whole(videos).values()))
+        whole = np.stack([known[id].embeddings[0] for id in videos])
         fingerprint = reader.manifest.settings.fingerprint
-    sentences = [caption for video_id in videos for caption in captions[video_id]]
-    own = np.repeat(np.arange(len(videos)), [len(captions[video_id]) for video_id in videos])
+    sentences = [caption for id in videos for caption in captions[id]]
+    own = np.repeat(np.arange(len(videos)), [len(captions[id]) for id in videos])
 
     from reelseek.ranking.searcher import Searcher
     from reelseek.ranking.token_matching.training import train_token_matching
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
         queries = searcher.encoder.sentences(sentences)
     num_tested = int(config.test_fraction * len(videos))
     tested, trained = np.flatnonzero(own < num_tested), np.flatnonzero(own >= num_tested)
-    shown = [frames[video_id] for video_id in videos]
+    shown = [known[id].frames for id in videos]
     weights = train_token_matching(
         [tokens[row] for row in trained],
         [shown[own[row]] for row in trained],
@@ -82,7 +82,7 @@ def main(cfg: DictConfig) -> None:
     command_line.print_json(summary)
 
 
-def _require_enough(videos: list[int], config: TokenMatchingConfig) -> None:
+def _require_enough(videos: list[str], config: TokenMatchingConfig) -> None:
     if len(videos) < _MIN_VIDEOS:
         raise ValueError(
             f"index={config.index}: {len(videos)} of its videos have captions to learn from, and "

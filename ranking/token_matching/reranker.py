@@ -1,56 +1,46 @@
-"""The best videos of a search -> their order by late interaction too."""
+"""The best videos of a search -> their order by token matching too."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from reelseek.indexing.hits import SearchHit
-from reelseek.indexing.reader import IndexReader
 from reelseek.ranking.evidence import Evidence
-from reelseek.ranking.token_matching.matching import MAX_FRAMES, TokenMatchingWeights
+from reelseek.ranking.token_matching.matching import TokenMatchingWeights
+from reelseek.ranking.visual import Match
 
 TOKENS = "token_matching"
 RERANKED = 50  # videos, at most
 
 
-class Reranker:
-    """Reorders videos by how well a sentence's tokens find their frames.
+def rerank(
+    matches: Sequence[Match], tokens: np.ndarray, weights: TokenMatchingWeights
+) -> list[Match]:
+    """Orders the first 50 videos by the mean of two scores, each in its standard deviations over
+    them: their own, and that of token matching, told in the unit of their own. Videos without
+    frames keep their score.
 
     Args:
-        reader: of an index that keeps frames; videos without them keep their place among the rest.
+        matches: whole videos, best first.
+        tokens: `(L, D)`, L2-normalised.
         weights: of tokens and frames.
     """
-
-    def __init__(self, reader: IndexReader, weights: TokenMatchingWeights) -> None:
-        self._reader = reader
-        self._weights = weights
-
-    def rerank(self, hits: Sequence[SearchHit], tokens: np.ndarray) -> list[SearchHit]:
-        """The hits, the first 50 in the order of the mean of two scores, each in its standard
-        deviations over them: their own, and that of late interaction. It is told in the unit of
-        their own.
-
-        Args:
-            hits: whole videos, best first.
-            tokens: `(L, D)`, L2-normalised.
-        """
-        hits, others = hits[:RERANKED], hits[RERANKED:]
-        frames = self._reader.frames([hit.video_id for hit in hits], max_frames=MAX_FRAMES)
-        shown = [frames[hit.video_id] for hit in hits if hit.video_id in frames]
-        if len(shown) < 2:
-            return [*hits, *others]
-        found = self._weights.scores(
-            tokens, np.concatenate(shown), counts=[len(each) for each in shown]
-        )
-        late = np.full(len(hits), np.nan)
-        late[[hit.video_id in frames for hit in hits]] = found
-        scores = combined([hit.score for hit in hits], late)
-        reranked = []
-        for hit, score, of_tokens in zip(hits, scores.tolist(), late.tolist(), strict=True):
-            evidence = () if np.isnan(of_tokens) else (Evidence(TOKENS, score=of_tokens),)
-            reranked.append(replace(hit, score=score, evidence=(*hit.evidence, *evidence)))
-        return [*sorted(reranked, key=lambda hit: -hit.score), *others]
+    first, others = matches[:RERANKED], matches[RERANKED:]
+    has_frames = np.array([len(match.video.frames) > 0 for match in first], dtype=bool)
+    if has_frames.sum() < 2:
+        return [*first, *others]
+    shown = [match.video.frames for match in first if len(match.video.frames)]
+    late = np.full(len(first), np.nan)
+    late[has_frames] = weights.scores(
+        tokens, np.concatenate(shown), counts=[len(frames) for frames in shown]
+    )
+    reranked = []
+    for match, score, of_tokens in zip(
+        first, combined([match.score for match in first], late), late.tolist(), strict=True
+    ):
+        evidence = () if np.isnan(of_tokens) else (Evidence(TOKENS, score=of_tokens),)
+        reranked.append(replace(match.with_evidence(*evidence), score=float(score)))
+    return [*sorted(reranked, key=lambda match: -match.score), *others]
 
 
 def combined(scores: Sequence[float], others: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from reelseek.vision import (
     Sampler,
 )
 from tests.conftest import COLOURS, InProcessPool
+from tests.indexing.searching import search
 
 SAMPLER = IntervalSampler(every_seconds=0.5, min_frames=1)
 
@@ -101,7 +102,7 @@ class ColourIndex:
     def search(self, colour: str, *, k: int = 100, level: str = "video") -> list[SearchHit]:
         reader = IndexReader(self.folder)
         try:
-            return reader.search(QUERIES[colour], k=k, level=level)
+            return search(reader, QUERIES[colour], k=k, level=level)
         finally:
             reader.close()
 

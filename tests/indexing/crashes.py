@@ -12,6 +12,7 @@ from pathlib import Path
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.writer import IndexWriter
+from tests.indexing.searching import search, search_words
 from tests.indexing.store_worker import (
     ALL,
     Line,
@@ -121,7 +122,7 @@ def reading_problems(folder: Path, reported: Reported) -> list[str]:
         wrong = []
         for level in ("video", "moment"):
             for k in (2, ALL):
-                hits = reader.search(query(0), k=k, level=level)
+                hits = search(reader, query(0), k=k, level=level)
                 wrong += wrong_hits(hits, 0, level)
                 for hit in hits:
                     state = hit.metadata["content"], hit.metadata["note"]
@@ -174,12 +175,12 @@ def answer_problems(folder: Path, known: dict[str, tuple[str, int]]) -> list[str
                     [whole_of(content, seed)] if level == "video" else moments_of(content, seed)
                 )
             }
-            hits = reader.search(query(seed), k=ALL, level=level)
+            hits = search(reader, query(seed), k=ALL, level=level)
             found = [(hit.key, hit.start_seconds, hit.end_seconds) for hit in hits]
             wrong += wrong_hits(hits, seed, level)
             if set(found) != expected:
                 wrong.append(f"{level} answers differ by {set(found) ^ expected}")
-            few = reader.search(query(seed), k=3, level=level)
+            few = search(reader, query(seed), k=3, level=level)
             wrong += wrong_hits(few, seed, level)
             if len(few) != min(3, len(expected)):
                 wrong.append(f"{len(few)} {level} hits, not {min(3, len(expected))}")
@@ -195,11 +196,11 @@ def answer_problems(folder: Path, known: dict[str, tuple[str, int]]) -> list[str
 def word_problems(reader: IndexReader, known: dict[str, tuple[str, int]]) -> list[str]:
     """How the answers to words differ from those of all captions."""
     wrong = []
-    found = [hit.key for hit in reader.search_words(["films"], k=ALL)]
+    found = [hit.key for hit in search_words(reader, ["films"], k=ALL)]
     if sorted(found) != sorted(known):
         wrong.append(f"words find {sorted(found)}, not {sorted(known)}")
     for key, (_, note) in known.items():
-        hits = reader.search_words([f"note{note}"], k=ALL)
+        hits = search_words(reader, [f"note{note}"], k=ALL)
         if [hit.key for hit in hits] != [each for each in known if known[each][1] == note]:
             wrong.append(f"note{note} of {key} finds {hits}")
     return wrong

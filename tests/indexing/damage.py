@@ -22,6 +22,7 @@ from reelseek.indexing.store.manifest import FaissOptions, Manifest, _checksum
 from reelseek.indexing.store.texts import TimedText
 from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.writer import IndexWriter
+from tests.indexing.searching import search, search_words
 from tests.indexing.small_index import (
     D,
     Oracle,
@@ -166,10 +167,10 @@ def hits(folder: Path, *, where: str | None = None) -> list[list[Any]]:
     """Answers to the same questions each time, the last of them in words."""
     with closing(IndexReader(folder)) as reader:
         in_words: list[list[Any]] = [
-            reader.search_words(["film", "8"], k=ALL, where=where, level=level) for level in LEVELS
+            search_words(reader, ["film", "8"], k=ALL, where=where, level=level) for level in LEVELS
         ]
         return [
-            reader.search(query, k=k, level=level, where=where)
+            search(reader, query, k=k, level=level, where=where)
             for query in queries(2)
             for level in LEVELS
             for k in (3, ALL)
@@ -180,9 +181,9 @@ def assert_answers(folder: Path, oracle: Oracle, keys: set[str] | None = None) -
     """An exact index answers as it should, from these videos or from all."""
     with closing(IndexReader(folder)) as reader:
         for query in queries(2):
-            found = answers(reader.search(query, k=ALL), "video")
+            found = answers(search(reader, query, k=ALL), "video")
             assert_same(found, oracle.videos(query, keys), ALL)
-            found = answers(reader.search(query, k=ALL, level="moment"), "moment")
+            found = answers(search(reader, query, k=ALL, level="moment"), "moment")
             assert_same(found, oracle.moments(query, keys), ALL)
 
 

@@ -22,10 +22,11 @@ SETTINGS = IndexSettings(
 )
 
 
-def ids_by_key(reader: IndexReader) -> dict[str, int]:
-    """The videos of an index of one root."""
-    records = reader.records(reader.video_ids())
-    return {record.key: video_id for video_id, record in records.items()}
+def ids_by_key(reader: IndexReader) -> dict[str, str]:
+    """The public ids of the videos of an index of one root."""
+    names = reader.ids_by_name()
+    ids = reader.video_ids()
+    return {name: id for name, (id,) in names.items() if name not in ids}
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

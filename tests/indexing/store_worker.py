@@ -31,6 +31,7 @@ from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoReco
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.writer import IndexWriter
+from tests.indexing.searching import search, search_words
 
 DIM = 16
 KINDS = ("IVF4,SQ8", "HNSW8,SQ8", "IVF8,SQ8")
@@ -371,14 +372,14 @@ def read(folder: Path, log: Path, *, seed: int, stop: Path) -> None:
             k = ALL if number % 8 < 2 else int(random.choice([1, 3, 10]))
             number = int(random.integers(50))
             start_ns = time.monotonic_ns()
-            hits = reader.search(query(number), k=k, level=level)
+            hits = search(reader, query(number), k=k, level=level)
             end_ns = time.monotonic_ns()
             found = [[hit.key, hit.metadata["content"], hit.metadata["note"]] for hit in hits]
             report(json.dumps([level, k, start_ns, end_ns, found]))
             for text in wrong_hits(hits, number, level):
                 report(json.dumps({"wrong": text}))
             if reader.has_lexical_index:
-                found = [hit.key for hit in reader.search_words(["films"], k=k)]
+                found = [hit.key for hit in search_words(reader, ["films"], k=k)]
                 if len(set(found)) < len(found) or (not found and hits):
                     report(json.dumps({"wrong": f"words find {found}"}))
         reader.close()

@@ -12,6 +12,7 @@ from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.ranking.command import table
 from reelseek.ranking.request import Request
 from reelseek.ranking.retrieval import Retriever
+from tests.indexing.searching import search, search_words
 from tests.indexing.small_index import make_index, queries, random_video, unit
 
 needs_words = pytest.mark.skipif(not documents.is_installed(), reason="needs tantivy")
@@ -55,7 +56,7 @@ def test_index_with_copies_answers_as_one_without(tmp_path, videos, copied, leve
     make_index(tmp_path / "plain", videos)
     with closing(IndexReader(copied)) as reader, closing(IndexReader(tmp_path / "plain")) as plain:
         for query in queries(4):
-            found = reader.search(query, k=k, level=level)
+            found = search(reader, query, k=k, level=level)
             expected = plain.search(query, k=k, level=level)
             assert [hit.rank for hit in found] == list(range(1, len(expected) + 1))
             contents = [(hit.key.rpartition("/")[2], hit.start_seconds) for hit in found]
@@ -68,8 +69,8 @@ def test_index_with_copies_answers_as_one_without(tmp_path, videos, copied, leve
 @pytest.mark.parametrize("level", ["video", "moment"])
 def test_hit_names_its_copies(copied, level):
     with closing(IndexReader(copied)) as reader:
-        hits = reader.search(queries(1)[0], k=100, level=level)
-        every = {record.path: record for record in reader.records(range(1, 100)).values()}
+        hits = search(reader, queries(1)[0], k=100, level=level)
+        every = {record.path: record for record in reader._catalogue.videos(range(1, 100)).values()}
     assert {len(hit.also_as) for hit in hits} == {70, 5, 0}
     for hit in hits:
         for copy in hit.also_as:
@@ -80,7 +81,7 @@ def test_hit_names_its_copies(copied, level):
 
 def test_table_names_the_first_copies(copied):
     with closing(IndexReader(copied)) as reader:
-        hits = reader.search(queries(1)[0], k=2)
+        hits = search(reader, queries(1)[0], k=2)
     lines = table(hits).splitlines()
     assert lines[2].strip() == (
         f"also as {', '.join(copy.video for copy in hits[0].also_as[:3])} and 67 more"
@@ -89,7 +90,7 @@ def test_table_names_the_first_copies(copied):
 
 def test_filter_that_leaves_one_copy_finds_it(copied):
     with closing(IndexReader(copied)) as reader:
-        (hit,) = reader.search(queries(1)[0], k=5, where="path like '/copies/69/%'")
+        (hit,) = search(reader, queries(1)[0], k=5, where="path like '/copies/69/%'")
     assert hit.video.startswith("/copies/69/")
     assert len(hit.also_as) == 70
 
@@ -119,7 +120,7 @@ def test_many_copies_of_a_text_hide_no_other(tmp_path, videos):
     last = replace(last, metadata={"title": "zebra"}, duration_seconds=last.duration_seconds)
     make_index(tmp_path / "index", [*with_copies(video, rows, 60), (last, last_rows)])
     with closing(IndexReader(tmp_path / "index")) as reader:
-        found = reader.search_words(["zebra", "crossing"], k=2)
+        found = search_words(reader, ["zebra", "crossing"], k=2)
     assert len(found) == 2
     assert found[1].key == last.key or found[0].key == last.key
 
@@ -141,8 +142,10 @@ def test_events_find_a_video_and_its_copies_once(tmp_path):
 def test_order_of_videos_counts_copies_as_what_they_are_of(copied, videos):
     query = queries(1)[0]
     with closing(IndexReader(copied)) as reader:
-        copy = next(r for r in reader.records(range(1, 100)).values() if r.key.startswith("69/"))
-        others = [r for r in reader.records(range(1, 100)).values() if "/" not in r.key]
+        copy = next(
+            r for r in reader._catalogue.videos(range(1, 100)).values() if r.key.startswith("69/")
+        )
+        others = [r for r in reader._catalogue.videos(range(1, 100)).values() if "/" not in r.key]
         nearest = copy.signature.content_sha256
         ids = [r.id for r in others if r.signature.content_sha256 != nearest]
         assert Retriever(reader).order(Request(query), [*ids, copy.id])[0] == copy.id
@@ -155,5 +158,5 @@ def test_same_stamp_of_failed_videos_makes_no_copies(tmp_path, videos):
     video = replace(video, signature=FileSignature(1, 2, "sha"))
     make_index(tmp_path / "index", [(broken, np.empty((0, 8), np.float32)), (video, rows)])
     with closing(IndexReader(tmp_path / "index")) as reader:
-        (hit,) = reader.search(rows[0], k=5)
+        (hit,) = search(reader, rows[0], k=5)
     assert hit.also_as == ()

@@ -14,6 +14,7 @@ from reelseek.indexing.writer import IndexWriter
 from tests.conftest import COLOURS
 from tests.indexing import small_index
 from tests.indexing.conftest import QUERIES
+from tests.indexing.searching import search
 from tests.indexing.small_index import (
     answers,
     assert_same,
@@ -117,7 +118,7 @@ def test_moments_equal_those_of_all_segments_of_all_videos(tmp_path):
     oracle = make_index(tmp_path / "index", long_videos(40))
     with closing(IndexReader(tmp_path / "index")) as reader:
         for query in queries(5):
-            hits = reader.search(query, k=1000, level="moment")
+            hits = search(reader, query, k=1000, level="moment")
             assert_same(answers(hits, "moment"), oracle.moments(query), 1000)
 
 
@@ -126,7 +127,7 @@ def test_few_moments_are_the_best_of_the_nearest_segments_and_videos(tmp_path, k
     oracle = make_index(tmp_path / "index", long_videos(40, seed=k))
     with closing(IndexReader(tmp_path / "index")) as reader:
         for query in queries(5, seed=k):
-            found = answers(reader.search(query, k=k, level="moment"), "moment")
+            found = answers(search(reader, query, k=k, level="moment"), "moment")
             assert len(found) == k
             every = oracle.moments(query)
             scores = {
@@ -148,7 +149,7 @@ def test_videos_equal_brute_force(tmp_path):
     oracle = make_index(tmp_path / "index", long_videos(40))
     with closing(IndexReader(tmp_path / "index")) as reader:
         for query in queries(5):
-            hits = reader.search(query, k=7)
+            hits = search(reader, query, k=7)
             assert_same(answers(hits, "video"), oracle.videos(query), 7)
             for hit in hits:
                 video, rows = oracle.held[hit.key]
@@ -164,7 +165,7 @@ def test_long_video_that_matches_evenly_does_not_crowd_out_the_others(tmp_path):
     others = [video_of(f"{i}.mp4", axes[[0, 0]] + axes[[i]]) for i in (1, 2)]
     make_index(tmp_path / "index", [video_of("long.mp4", near), *others])
     with closing(IndexReader(tmp_path / "index")) as reader:
-        hits = reader.search(axes[0].astype(np.float32), k=3, level="moment")
+        hits = search(reader, axes[0].astype(np.float32), k=3, level="moment")
     assert [(hit.start_seconds, hit.end_seconds) for hit in hits] == [(0, 1800), (0, 4), (0, 4)]
     assert [hit.key for hit in hits][:1] == ["long.mp4"]
     assert sorted(hit.key for hit in hits[1:]) == ["1.mp4", "2.mp4"]
@@ -188,7 +189,7 @@ def test_emptied_index_finds_nothing(tmp_path, level):
         with IndexWriter(tmp_path) as writer:
             writer.delete(list(writer.catalogue.records()))
             writer.publish()
-        assert reader.search(queries(1)[0], k=3, level=level) == []
+        assert search(reader, queries(1)[0], k=3, level=level) == []
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -196,7 +197,7 @@ def test_video_deleted_after_it_was_published_is_not_returned(colour_index, film
     colour_index.update(films)
     with closing(IndexReader(colour_index.folder)) as reader:
         delete(colour_index.folder, "sub/green.mp4")
-        hits = reader.search(QUERIES["green"], k=100, level=level)
+        hits = search(reader, QUERIES["green"], k=100, level=level)
     assert hits[0].key == "film.mp4"
     assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
@@ -212,12 +213,12 @@ def test_search_ends_after_each_of_many_live_deletions(tmp_path, kind, level, k,
     (query,) = queries(1)
     with closing(IndexReader(folder)) as reader:
         while oracle.held:
-            best, *_ = reader.search(query, k=k, level=level, where=where)
+            best, *_ = search(reader, query, k=k, level=level, where=where)
             others = sorted(oracle.held.keys() - {best.key})[:6]
             delete(folder, best.key, *others)
             for key in (best.key, *others):
                 del oracle.held[key]
-            found = answers(reader.search(query, k=k, level=level, where=where), level)
+            found = answers(search(reader, query, k=k, level=level, where=where), level)
             expected = getattr(oracle, f"{level}s")(query)
             if kind == "flat":
                 assert_same(found, expected, k)
@@ -242,7 +243,7 @@ def test_live_deletion_in_the_delta_shard_is_left_out(tmp_path, level, k):
         for key in ("new 1.mp4", "3.mp4", "new 4.mp4"):
             _, rows = oracle.held.pop(key)
             delete(folder, key)
-            hits = reader.search(rows[1], k=k, level=level)
+            hits = search(reader, rows[1], k=k, level=level)
             assert_same(answers(hits, level), getattr(oracle, f"{level}s")(rows[1]), k)
 
 
@@ -262,7 +263,7 @@ def test_video_deleted_before_the_entries_are_looked_up_is_left_out(
 
     with closing(IndexReader(colour_index.folder)) as reader:
         monkeypatch.setattr(Catalogue, "videos", lose_and_look_up)
-        hits = reader.search(QUERIES["green"], k=100, level=level)
+        hits = search(reader, QUERIES["green"], k=100, level=level)
     assert num_calls == 2  # and then again, without it
     assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
@@ -282,9 +283,9 @@ def test_video_deleted_after_the_entries_are_looked_up_does_not_upset_the_search
 
     with closing(IndexReader(colour_index.folder)) as reader:
         monkeypatch.setattr(Catalogue, "videos", look_up_and_lose)
-        keys = {hit.key for hit in reader.search(QUERIES["green"], k=100, level=level)}
+        keys = {hit.key for hit in search(reader, QUERIES["green"], k=100, level=level)}
         assert keys == {"film.mp4", "red.mp4", "sub/green.mp4"}
-        hits = reader.search(QUERIES["green"], k=100, level=level)
+        hits = search(reader, QUERIES["green"], k=100, level=level)
         assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
 
 
@@ -302,7 +303,7 @@ def test_videos_that_go_one_by_one_in_the_middle_of_a_search_leave_nothing(
 
     with closing(IndexReader(tmp_path / "index")) as reader:
         monkeypatch.setattr(Catalogue, "videos", lose_and_look_up)
-        assert reader.search(queries(1)[0], k=3, level=level) == []
+        assert search(reader, queries(1)[0], k=3, level=level) == []
 
 
 def replace_films(colour_index, films, write_video):
@@ -316,7 +317,7 @@ def test_open_reader_goes_over_to_what_replaces_everything(colour_index, films, 
     with closing(IndexReader(colour_index.folder)) as reader:
         assert reader.manifest.generation == 1
         replace_films(colour_index, films, write_video)
-        hits = reader.search(QUERIES["blue"], k=9)
+        hits = search(reader, QUERIES["blue"], k=9)
         assert reader.manifest.generation == 2
     assert {hit.key for hit in hits[:2]} == {"film.mp4", "red.mp4"}
     durations = {hit.key: hit.duration_seconds for hit in hits[:2]}
@@ -332,7 +333,7 @@ def test_open_reader_goes_on_while_everything_is_replaced(
         replace_films(colour_index, films, write_video)
         monkeypatch.setattr(IndexReader, "_refresh", lambda reader: None)  # as if in mid-search
         for level in LEVELS:
-            hits = reader.search(QUERIES["green"], k=9, level=level)
+            hits = search(reader, QUERIES["green"], k=9, level=level)
             assert {hit.key for hit in hits} == {"sub/green.mp4"}
     assert len(colour_index.search("green")) == 3
 
@@ -347,11 +348,11 @@ def test_generation_that_cannot_be_opened_leaves_the_reader_where_it_is(
         path = colour_index.folder / what
         content = path.read_bytes()
         path.write_bytes(b"damaged")
-        assert [hit.key for hit in reader.search(QUERIES["green"], k=9)] == ["sub/green.mp4"]
+        assert [hit.key for hit in search(reader, QUERIES["green"], k=9)] == ["sub/green.mp4"]
         assert "answers come from an earlier state of the index" in caplog.text
         path.write_bytes(content)
         Manifest.read(colour_index.folder).write(colour_index.folder)
-        assert len(reader.search(QUERIES["green"], k=9)) == 3
+        assert len(search(reader, QUERIES["green"], k=9)) == 3
 
 
 def test_manifest_replaced_while_its_files_are_opened_is_read_again(tmp_path, monkeypatch):
@@ -371,7 +372,7 @@ def test_manifest_replaced_while_its_files_are_opened_is_read_again(tmp_path, mo
     monkeypatch.setattr(Manifest, "read", classmethod(read_and_replace))
     with closing(IndexReader(folder)) as reader:
         assert (calls, reader.manifest.generation) == ([1], 2)
-        assert len(reader.search(queries(1)[0], k=99)) == 20
+        assert len(search(reader, queries(1)[0], k=99)) == 20
 
 
 @pytest.mark.parametrize(
@@ -382,7 +383,7 @@ def test_arguments_out_of_range_are_named(colour_index, films, options, message)
     colour_index.update(films)
     reader = IndexReader(colour_index.folder)
     with pytest.raises(ValueError, match=message):
-        reader.search(QUERIES["red"], **options)
+        search(reader, QUERIES["red"], **options)
     reader.close()
 
 

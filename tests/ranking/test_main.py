@@ -22,6 +22,7 @@ from reelseek.ranking.learning.candidates import describe_candidates
 from reelseek.ranking.learning.judgements import Judgement
 from reelseek.ranking.request import Request
 from reelseek.ranking.retrieval import Retriever
+from tests.indexing.searching import search
 from tests.indexing.small_index import (
     SETTINGS,
     D,
@@ -213,7 +214,7 @@ def test_age_and_names_of_candidates(tmp_path):
 def test_videos_of_an_index_by_key(reader):
     ids = reader.ids_by_name()
     assert ids.keys() > {f"{i}.mp4" for i in range(NUM_VIDEOS)}
-    hit = reader.search(query_embedding(1), k=1)[0]
+    hit = search(reader, query_embedding(1), k=1)[0]
     assert ids[hit.key] == ids[hit.id] == [hit.video_id]
 
 
@@ -228,7 +229,7 @@ def test_key_of_several_roots_is_judged_by_the_id_of_a_hit(tmp_path):
         writer.publish()
     judgement = Judgement("red", "one.mp4", 4)
     with closing(IndexReader(folder)) as reader:
-        ids = {hit.video: (hit.id, hit.video_id) for hit in reader.search(unit(np.ones(D)), k=2)}
+        ids = {hit.video: (hit.id, hit.video_id) for hit in search(reader, unit(np.ones(D)), k=2)}
         with pytest.raises(ValueError, match=r"one.mp4 is in several roots"):
             _by_query([judgement], reader.ids_by_name())
         public_id, video_id = ids["/card2/one.mp4"]

@@ -17,6 +17,7 @@ from reelseek.ranking.confidence import Calibration
 from reelseek.ranking.request import LEXICAL, VISUAL, Request
 from reelseek.ranking.retrieval import Retriever
 from reelseek.text.segmentation import words
+from tests.indexing.searching import search
 from tests.indexing.small_index import (
     SETTINGS,
     D,
@@ -92,7 +93,7 @@ def test_pictures_alone_are_what_the_index_finds(tmp_path, level):
     random_index(tmp_path, 40)
     reader = IndexReader(tmp_path)
     for query in queries(5):
-        expected = reader.search(query, k=7, level=level)
+        expected = search(reader, query, k=7, level=level)
         found = Retriever(reader).search(Request(query), k=7, level=level)
         assert [(h.rank, h.key, h.score, h.start_seconds) for h in found] == [
             (h.rank, h.key, h.score, h.start_seconds) for h in expected

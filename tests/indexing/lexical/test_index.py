@@ -20,6 +20,7 @@ from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.vectors.shard import file_checksum
 from reelseek.indexing.writer import IndexWriter
 from tests.indexing.damage import change_catalogue, change_manifest
+from tests.indexing.searching import search, search_words
 from tests.indexing.small_index import SETTINGS, queries, video_of
 
 pytest.importorskip("tantivy")
@@ -80,7 +81,7 @@ def reader(made):
 
 
 def keys(reader, words, **options):
-    hits = reader.search_words(words.split(), **{"k": 10} | options)
+    hits = search_words(reader, words.split(), **{"k": 10} | options)
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert all(score > 0 for score in scores)
@@ -116,28 +117,28 @@ def test_words_are_found_wherever_they_stand(reader, words, expected):
 
 
 def test_hit_says_where_the_words_stand(reader):
-    (hit,) = reader.search_words(["frisbees", "catch"], k=1)
+    (hit,) = search_words(reader, ["frisbees", "catch"], k=1)
     assert (hit.key, hit.source, hit.text) == (DOG, "captions", "A dog catches a frisbee.")
     assert hit.start_seconds is None and hit.end_seconds is None
-    (hit,) = reader.search_words(["holidays"], k=1)
+    (hit,) = search_words(reader, ["holidays"], k=1)
     assert (hit.source, hit.text) == ("title", "Summer Holidays")
-    (hit,) = reader.search_words(["park"], k=1)
+    (hit,) = search_words(reader, ["park"], k=1)
     assert (hit.source, hit.text) == ("name", DOG)
-    (hit,) = reader.search_words(["today"], k=1)
+    (hit,) = search_words(reader, ["today"], k=1)
     assert (hit.source, hit.start_seconds, hit.end_seconds) == ("ocr", 3.0, 4.5)
     assert hit.text == "SALE today"
 
 
 def test_video_comes_once_and_each_of_its_moments_where_they_are_asked_for(reader):
     assert keys(reader, "sale") == ["sign.mp4"]
-    hits = reader.search_words(["sale"], k=10, level="moment")
+    hits = search_words(reader, ["sale"], k=10, level="moment")
     assert {(hit.source, hit.start_seconds) for hit in hits} == {("ocr", 3.0), ("speech", 1.0)}
 
 
 def test_excluded_words_leave_out_texts_and_with_its_own_texts_the_video(reader):
     assert keys(reader, "beach", excluded=["people"]) == ["quiet.mp4"]
     assert keys(reader, "sale", excluded=["today"]) == ["sign.mp4"]
-    hits = reader.search_words(["sale"], k=10, excluded=["today"], level="moment")
+    hits = search_words(reader, ["sale"], k=10, excluded=["today"], level="moment")
     assert [hit.source for hit in hits] == ["speech"]
     assert keys(reader, "sale", excluded=["streets"], level="moment") == []
 
@@ -148,7 +149,7 @@ def test_fields_have_weights(tmp_path):
     others = {f"other{number}.mp4": {"captions": ["a heron"]} for number in range(20)}
     make(tmp_path / "index", videos | others)
     with closing(IndexReader(tmp_path / "index")) as reader:
-        hits = reader.search_words(["owl"], k=10)
+        hits = search_words(reader, ["owl"], k=10)
     assert [hit.source for hit in hits] == ["title", "tags", "captions"]
 
 
@@ -171,11 +172,11 @@ def test_fields_have_weights(tmp_path):
 def test_word_is_no_query_language(reader, word):
     assert set(keys_of(reader, [word])) <= {DOG, "beach.mp4", "quiet.mp4"}
     assert keys_of(reader, [word, "holidays"])[0] in ("beach.mp4", DOG)
-    assert isinstance(reader.search_words(["beach"], k=3, excluded=[word]), list)
+    assert isinstance(search_words(reader, ["beach"], k=3, excluded=[word]), list)
 
 
 def keys_of(reader, words):
-    return [hit.key for hit in reader.search_words(words, k=10)]
+    return [hit.key for hit in search_words(reader, words, k=10)]
 
 
 def test_very_many_words_are_answered(reader):
@@ -255,7 +256,7 @@ def test_scores_are_those_of_bm25(random_texts, words, k):
     folder, captions = random_texts
     expected = bm25(said_of(captions), words.split())
     with closing(IndexReader(folder)) as reader:
-        hits = reader.search_words(words.split(), k=k)
+        hits = search_words(reader, words.split(), k=k)
     assert len(hits) == min(k, int((expected > 0).sum()))
     np.testing.assert_allclose(
         [hit.score for hit in hits], np.sort(expected)[::-1][: len(hits)], rtol=1e-5
@@ -272,8 +273,8 @@ def test_filter_gives_k_hits_where_there_are_k(random_texts, monkeypatch, first_
     folder, captions = random_texts
     scores = bm25(said_of(captions), ["w0", "w9"])
     with closing(IndexReader(folder)) as reader:
-        fits = {int(hit.key[1:4]) for hit in reader.search(queries(1)[0], k=1_000, where=where)}
-        hits = reader.search_words(["w0", "w9"], k=k, where=where)
+        fits = {int(hit.key[1:4]) for hit in search(reader, queries(1)[0], k=1_000, where=where)}
+        hits = search_words(reader, ["w0", "w9"], k=k, where=where)
     expected = sorted((scores[i] for i in fits if scores[i] > 0), reverse=True)[:k]
     assert all(int(hit.key[1:4]) in fits for hit in hits)
     np.testing.assert_allclose([hit.score for hit in hits], expected, rtol=1e-5)
@@ -296,11 +297,11 @@ def test_k_videos_come_back_though_one_has_many_texts(tmp_path, monkeypatch, k):
 
 def test_where_k_and_level_are_checked(reader):
     with pytest.raises(ValueError, match="k=0"):
-        reader.search_words(["dog"], k=0)
+        search_words(reader, ["dog"], k=0)
     with pytest.raises(ValueError, match="level=frame"):
-        reader.search_words(["dog"], k=1, level="frame")
+        search_words(reader, ["dog"], k=1, level="frame")
     with pytest.raises(ValueError, match="colour"):
-        reader.search_words(["dog"], k=1, where="colour = 'red'")
+        search_words(reader, ["dog"], k=1, where="colour = 'red'")
     assert keys(reader, "beach", where="title exists") == ["beach.mp4"]
 
 
@@ -313,11 +314,11 @@ def test_vocabulary_counts_videos(reader):
 
 
 def test_threads_search_at_once(reader):
-    expected, wrong = reader.search_words(["beach", "sale"], k=5), []
+    expected, wrong = search_words(reader, ["beach", "sale"], k=5), []
 
     def search():
         for _ in range(50):
-            if reader.search_words(["beach", "sale"], k=5) != expected:
+            if search_words(reader, ["beach", "sale"], k=5) != expected:
                 wrong.append(1)
 
     threads = [threading.Thread(target=search) for _ in range(4)]
@@ -400,7 +401,7 @@ def test_deleted_video_is_not_found_at_once(folder, level):
 def test_lost_entry_is_not_taken_for_a_deleted_one(folder):
     change_catalogue(folder, "DELETE FROM videos WHERE key = 'sign.mp4'")
     with closing(IndexReader(folder)) as reader, pytest.raises(ValueError, match="damaged"):
-        reader.search_words(["frisbee"], k=5)
+        search_words(reader, ["frisbee"], k=5)
 
 
 def test_small_change_leaves_the_earlier_files_as_they_are_and_shares_them(tmp_path):
@@ -500,8 +501,8 @@ def test_without_tantivy_all_is_published_but_words_and_it_is_said_once(
     assert Manifest.read(tmp_path / "index").lexical is None
     assert not list((tmp_path / "index").glob("lexical-*"))
     with closing(IndexReader(tmp_path / "index")) as reader:
-        assert len(reader.search(queries(1)[0], k=10)) == 4
-        assert reader.search_words(["dog"], k=3) == []
+        assert len(search(reader, queries(1)[0], k=10)) == 4
+        assert search_words(reader, ["dog"], k=3) == []
         assert not reader.has_lexical_index and "pip install 'reelseek[lexical]'" in reader.skipped
         assert reader.vocabulary() == ({}, {})
     assert list(find_problems(tmp_path / "index")) == []
@@ -517,8 +518,8 @@ def test_without_tantivy_nothing_is_said_where_there_are_no_texts(
 
 def test_index_that_has_words_is_searched_without_them(folder, without_tantivy):
     with closing(IndexReader(folder)) as reader:
-        assert len(reader.search(queries(1)[0], k=10)) == 4
-        assert not reader.has_lexical_index and reader.search_words(["dog"], k=3) == []
+        assert len(search(reader, queries(1)[0], k=10)) == 4
+        assert not reader.has_lexical_index and search_words(reader, ["dog"], k=3) == []
     assert list(find_problems(folder)) == []
     before = Manifest.read(folder)
     with IndexWriter(folder) as writer:
@@ -562,8 +563,8 @@ def test_files_of_another_tantivy_are_searched_without_their_words(folder, monke
     change_manifest(folder, lambda values: values["lexical"].update(analysis="1, index_format v6"))
     with closing(IndexReader(folder)) as reader:
         assert "run python -m indexing again" in caplog.text
-        assert len(reader.search(queries(1)[0], k=10)) == 4
-        assert reader.search_words(["dog"], k=3) == [] and "again" in reader.skipped
+        assert len(search(reader, queries(1)[0], k=10)) == 4
+        assert search_words(reader, ["dog"], k=3) == [] and "again" in reader.skipped
     assert list(find_problems(folder)) == []
     with IndexWriter(folder) as writer:
         writer.publish()
@@ -576,7 +577,7 @@ def test_where_nothing_temporary_can_be_written_words_are_skipped(folder, monkey
 
     monkeypatch.setattr("tempfile.mkdtemp", fail)
     with closing(IndexReader(folder)) as reader:
-        assert len(reader.search(queries(1)[0], k=10)) == 4
+        assert len(search(reader, queries(1)[0], k=10)) == 4
         assert not reader.has_lexical_index
     assert "set TMPDIR" in caplog.text
 
@@ -689,7 +690,7 @@ def test_crafted_files_are_refused_in_one_line(folder, monkeypatch, capfd, conte
         )
         try:
             with closing(IndexReader(folder)) as reader:
-                reader.search_words(["frisbee", "sale"], k=5)
+                search_words(reader, ["frisbee", "sale"], k=5)
         except ValueError as error:
             assert "\n" not in str(error)
         path.write_bytes(data)

@@ -9,6 +9,7 @@ from reelseek.indexing import IndexReader
 from reelseek.indexing.store.dates import date_of
 from tests.conftest import COLOURS
 from tests.indexing.conftest import QUERIES
+from tests.indexing.searching import search
 
 RED = COLOURS["red"]
 APPLE = "com.apple.quicktime.creationdate"
@@ -46,7 +47,7 @@ def dates(index):
 
 def matching(index, where):
     with closing(IndexReader(index.folder)) as reader:
-        return sorted(hit.key for hit in reader.search(QUERIES["red"], k=99, where=where))
+        return sorted(hit.key for hit in search(reader, QUERIES["red"], k=99, where=where))
 
 
 def test_folder_has_the_dates_of_its_files(colour_index, tagged, tmp_path):

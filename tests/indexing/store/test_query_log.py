@@ -7,6 +7,7 @@ from reelseek.indexing import IndexReader
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.manifest import FaissOptions
 from reelseek.indexing.writer import IndexWriter
+from tests.indexing.searching import search
 from tests.indexing.small_index import SETTINGS, D, queries, random_video
 
 IVF = FaissOptions(kind="IVF16,SQ8", recall=0.9)
@@ -88,9 +89,9 @@ def test_logged_queries_count_from_the_next_publishing(tmp_path):
     assert fill(tmp_path).recall.keys() == {"stored"}
     reader = IndexReader(tmp_path, log_queries=True)
     for query in queries(31):
-        reader.search(query, k=3)
+        search(reader, query, k=3)
     assert fill(tmp_path, num_videos=1, first=150).recall.keys() == {"stored"}
-    reader.search(queries(1)[0], k=3)
+    search(reader, queries(1)[0], k=3)
     reader.close()
     manifest = fill(tmp_path, num_videos=1, first=151)
     assert manifest.recall.keys() == {"stored", "logged"}
@@ -106,6 +107,6 @@ def test_index_that_cannot_be_written_to_is_searched_without_a_log(tmp_path, mon
     monkeypatch.setattr(query_log, "append", refuse)
     reader = IndexReader(tmp_path, log_queries=True)
     for query in queries(2):
-        assert reader.search(query, k=3)
+        assert search(reader, query, k=3)
     reader.close()
     assert caplog.text.count("queries are not kept") == 1

@@ -30,6 +30,7 @@ from tests.indexing.damage import (
     row_offset,
 )
 from tests.indexing.in_process import run_tool
+from tests.indexing.searching import search
 from tests.indexing.small_index import failed_video, make_index, random_index, random_video
 
 KINDS = ("auto", "IVF4,SQ8", "IVF4,RaBitQ2")
@@ -469,8 +470,8 @@ def test_reader_that_was_open_before_answers_on(tmp_path):
     sound = hits(tmp_path / "index")
     reader = IndexReader(tmp_path / "index")
     query = np.ones(8, np.float32)
-    before = reader.search(query, k=5)
+    before = search(reader, query, k=5)
     overwrite(Manifest.path(tmp_path / "index"), b"garbage")
-    assert reader.search(query, k=5) == before
+    assert search(reader, query, k=5) == before
     reader.close()
     assert sound and problems_of(tmp_path / "index")

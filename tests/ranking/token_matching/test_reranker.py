@@ -14,6 +14,7 @@ from reelseek.ranking.request import VISUAL, Request
 from reelseek.ranking.retrieval import Retriever
 from reelseek.ranking.token_matching import __main__ as command
 from reelseek.ranking.token_matching.reranker import RERANKED, Reranker, combined
+from tests.indexing.searching import search
 from tests.indexing.small_index import (
     SETTINGS,
     D,
@@ -98,7 +99,7 @@ def test_first_fifty_are_reordered_and_the_rest_stays(make):
     rng = np.random.default_rng(1)
     reader = make([random_video(rng, f"{i}.mp4") for i in range(RERANKED + 20)])
     query, tokens = unit(rng.normal(size=D)), unit(rng.normal(size=(3, D)))
-    hits = reader.search(query, k=RERANKED + 20)
+    hits = search(reader, query, k=RERANKED + 20)
     found = Reranker(reader, equal_weights()).rerank(hits, tokens)
     keys = [hit.key for hit in hits]
     assert sorted(hit.key for hit in found[:RERANKED]) == sorted(keys[:RERANKED])

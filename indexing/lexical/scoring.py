@@ -1,0 +1,66 @@
+"""BM25 of a text, from its counts and the statistics of a collection.
+
+Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, section 3.2,
+with the inverse document frequency of equation 3.1 plus 1 under the logarithm, so that it stays
+above 0 for words that most texts have.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_K1, _B = 1.2, 0.75
+
+
+@dataclass(frozen=True)
+class TermStatistics:
+    """What the texts of a collection have, of the stems of a query.
+
+    Attributes:
+        num_texts: texts in all.
+        length: stems of all texts together.
+        frequencies: how many texts have each stem.
+    """
+
+    num_texts: int
+    length: int
+    frequencies: Mapping[str, int]
+
+    @classmethod
+    def merge(cls, shards: Iterable["TermStatistics"]) -> "TermStatistics":
+        """Adds up the statistics of shards."""
+        shards = list(shards)
+        stems = {stem for shard in shards for stem in shard.frequencies}
+        return cls(
+            sum(shard.num_texts for shard in shards),
+            sum(shard.length for shard in shards),
+            {stem: sum(shard.frequencies.get(stem, 0) for shard in shards) for stem in stems},
+        )
+
+    @property
+    def mean_length(self) -> float:
+        return self.length / self.num_texts if self.num_texts else 0.0
+
+    def rarity(self, stem: str) -> float:
+        """The inverse document frequency, above 0."""
+        found = self.frequencies.get(stem, 0)
+        return math.log(1 + (self.num_texts - found + 0.5) / (found + 0.5))
+
+
+def bm25(
+    counts: Mapping[str, int], length: int, *, stems: Iterable[str], terms: TermStatistics
+) -> float:
+    """The score of a text.
+
+    Args:
+        counts: how often the text has each stem.
+        length: its stems in all.
+        stems: of the query, each once.
+        terms: statistics of the collection.
+    """
+    norm = _K1 * (1 - _B + _B * length / terms.mean_length) if terms.mean_length else _K1
+    score = 0.0
+    for stem in stems:
+        if count := counts.get(stem, 0):
+            score += terms.rarity(stem) * count * (_K1 + 1) / (count + norm)
+    return score

@@ -1,0 +1,122 @@
+"""Candidates and a query embedding -> the videos or moments nearest to it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reelseek.indexing.candidates import CandidateVideo
+from reelseek.indexing.hits import SearchHit
+from reelseek.indexing.moments import merge_moments
+from reelseek.indexing.store.dates import date_of
+from reelseek.ranking.evidence import Evidence
+
+_TOLERANCE = 1e-3  # of a score
+# Videos to gather for each moment: a moment's score is drawn towards its video's mean, so the best
+# moments are not just those of the best segments.
+_VIDEOS_PER_MOMENT = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A video or a moment of it that may become a hit; see `SearchHit` for the fields."""
+
+    video: CandidateVideo
+    score: float
+    start_seconds: float
+    end_seconds: float
+    best_seconds: float
+    evidence: tuple[Evidence, ...] = ()
+    confidence: float | None = None
+
+    @property
+    def dedup_key(self) -> tuple[str, float, float]:
+        """The same for two matches of one content at the same seconds."""
+        return self.video.content, self.start_seconds, self.end_seconds
+
+    def with_evidence(self, *evidence: Evidence) -> "Match":
+        return replace(self, evidence=(*self.evidence, *evidence))
+
+    def hit(self, rank: int) -> SearchHit:
+        record = self.video.record
+        date, date_source = date_of(record.metadata, record.signature.modified_ns)
+        return SearchHit(
+            rank=rank,
+            id=record.public_id,
+            video=record.path,
+            score=self.score,
+            start_seconds=self.start_seconds,
+            end_seconds=self.end_seconds,
+            best_seconds=self.best_seconds,
+            duration_seconds=record.duration_seconds,
+            key=record.key,
+            metadata=record.metadata,
+            confidence=self.confidence,
+            evidence=self.evidence,
+            date=date,
+            date_source=date_source,
+        )
+
+
+def num_videos_for(num: int, level: str) -> int:
+    """Returns how many nearest videos to gather for so many matches."""
+    return num if level == "video" else math.ceil(_VIDEOS_PER_MOMENT * num)
+
+
+def nearest(
+    videos: Iterable[CandidateVideo],
+    embedding: np.ndarray,
+    *,
+    num: int,
+    num_gathered: int,
+    level: str,
+) -> tuple[list[Match], bool]:
+    """Finds the best matches among the gathered videos, copies of one content once.
+
+    Args:
+        videos: at least the `num_gathered` nearest videos of the collection, or all.
+        num: matches to return.
+
+    Returns:
+        The matches, best first, and whether gathering more videos could not change them.
+    """
+    scored = [(video, scores) for video in videos for scores in [video.scores(embedding)]]
+    best = {video.id: float(s[0] if level == "video" else s[1:].max()) for video, s in scored}
+    scored.sort(key=lambda each: (-best[each[0].id], each[0].id))
+    scored = scored[:num_gathered]
+    has_all = len(scored) < num_gathered
+    # Videos that were not gathered may hold moments below the last gathered video's best.
+    min_score = -math.inf if has_all or not scored else best[scored[-1][0].id] - _TOLERANCE
+    matches, contents = [], set()
+    for video, scores in scored:
+        if video.content not in contents:
+            contents.add(video.content)
+            if level == "video":
+                matches.append(whole_match(video, scores))
+            else:
+                matches += moment_matches(video, scores, min_score=min_score)
+    matches.sort(key=lambda match: (-match.score, match.video.id, match.start_seconds))
+    return matches[:num], has_all or len(matches) >= num
+
+
+def whole_match(video: CandidateVideo, scores: np.ndarray) -> Match:
+    """The whole video, with the middle of its best segment."""
+    best_seconds = float(video.spans[int(scores[1:].argmax())].mean())
+    return Match(video, float(scores[0]), 0.0, video.record.duration_seconds, best_seconds)
+
+
+def moment_matches(
+    video: CandidateVideo, scores: np.ndarray, *, min_score: float = -math.inf
+) -> list[Match]:
+    """All moments of a video, best first."""
+    return [
+        Match(
+            video,
+            moment.score,
+            moment.start_seconds,
+            moment.end_seconds,
+            float(video.spans[moment.best_segment].mean()),
+        )
+        for moment in merge_moments(scores[1:], video.spans, min_score=min_score)
+    ]
