@@ -98,8 +98,6 @@ class IndexReader:
             ValueError: the filter is wrong, or a file is damaged.
         """
         self._refresh()
-        for embedding in request.embeddings if self._log_queries else ():
-            self._log(embedding)
         snapshot = self._snapshot
         only = None if request.where is None else self._matching(request.where)
         reads = snapshot.reads()
@@ -186,6 +184,16 @@ class IndexReader:
                 for name in (key, public_id):
                     found.setdefault(name, []).append(public_id)
         return found
+
+    def log_queries(self, embeddings: Sequence[np.ndarray]) -> None:
+        """Keeps the embeddings of a query, if that was asked for."""
+        if not self._log_queries:
+            return
+        try:
+            query_log.append(self._folder, query_log.QUERIES, np.stack(embeddings))
+        except OSError as error:
+            self._log_queries = False
+            logger.warning("queries are not kept: %s", error)
 
     @property
     def has_lexical_index(self) -> bool:
@@ -307,13 +315,6 @@ class IndexReader:
             except ValueError as error:
                 logger.warning("answers come from an earlier state of the index: %s", error)
             self._signature = signature
-
-    def _log(self, query: np.ndarray) -> None:
-        try:
-            query_log.append(self._folder, query_log.QUERIES, query[None])
-        except OSError as error:
-            self._log_queries = False
-            logger.warning("queries are not kept: %s", error)
 
 
 def _by_id(videos: Iterable[CandidateVideo]) -> dict[str, CandidateVideo]:

@@ -65,6 +65,8 @@ class Retriever:
         if not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence={min_confidence}: must be 0 to 1")
         with self._one_generation():
+            for reader in self._readers:
+                reader.log_queries([request.query_embedding, *request.steps])
             matches = [
                 match
                 for match in self._matches(request, k=k, level=level)[:k]
@@ -146,19 +148,19 @@ class Retriever:
         is_plain = not (len(request.excluded) or len(request.steps))
         reorders = not is_plain or self._scorer.ranker or self._scorer.token_matching
         num = max(k, POOL) if has_texts or reorders else k
-        num_texts = max(k, POOL)
+        found_by = "moment" if len(request.steps) else level
+        num_videos, num_texts = num_videos_for(num, found_by), num
         if self._scorer.ranker is not None and level == "video":
             num_texts = max(num_texts, RANKER_TEXTS)
-        found_by = "moment" if len(request.steps) else level
         while True:
-            num_gathered = num_videos_for(num, found_by), num_texts
+            num_gathered = num_videos, num_texts
             candidates = self._gather(request, collected, num=num_gathered, level=found_by)
             matches, is_complete = self._scorer.score(
-                request, candidates, collected, k=k, num_gathered=num_gathered, level=level
+                request, candidates, collected, k=k, num=num, num_gathered=num_gathered, level=level
             )
             if is_complete:
                 return matches
-            num, num_texts = _GROWTH * num, _GROWTH * num_texts
+            num_videos, num_texts = _GROWTH * num_videos, _GROWTH * num_texts
 
     def _gather(
         self,

@@ -85,6 +85,7 @@ class Scorer:
         collection: Collected,
         *,
         k: int,
+        num: int,
         num_gathered: tuple[int, int],
         level: str,
     ) -> tuple[list[Match], bool]:
@@ -92,6 +93,7 @@ class Scorer:
 
         Args:
             k: matches that will be shown; more come back where more were found.
+            num: matches of each source to look at, at least k.
             num_gathered: nearest videos of each embedding and best texts that were gathered.
             level: `video` or `moment`.
 
@@ -99,7 +101,7 @@ class Scorer:
             Matches, best first, the first k of them with their probability; and whether gathering
             more could not change them.
         """
-        scoring = _Scoring(self, request, candidates, collection, num_gathered, k, level)
+        scoring = _Scoring(self, request, candidates, collection, num, num_gathered, level)
         matches = scoring.in_order() if len(request.steps) else scoring.by_sources()
         if self.ranker is not None and level == "video" and not len(request.steps):
             matches = scoring.by_ranker(matches)
@@ -147,8 +149,8 @@ class _Scoring:
         request: Request,
         candidates: CandidateSet,
         collection: Collected,
+        num: int,
         num_gathered: tuple[int, int],
-        k: int,
         level: str,
     ) -> None:
         self._scorer = scorer
@@ -156,7 +158,7 @@ class _Scoring:
         self._candidates = candidates
         self._collection = collection
         self._num_videos, self._num_texts = num_gathered
-        self._num = max(k, POOL)
+        self._num = num
         self._level = level
         self.is_complete = True
 

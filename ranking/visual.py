@@ -1,7 +1,7 @@
 """Candidates and a query embedding -> the videos or moments nearest to it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,11 @@ from reelseek.indexing.moments import merge_moments
 from reelseek.indexing.store.dates import date_of
 from reelseek.ranking.evidence import Evidence
 
-_TOLERANCE = 1e-3  # of a score
 # Videos to gather for each moment: a moment's score is drawn towards its video's mean, so the best
 # moments are not just those of the best segments.
 _VIDEOS_PER_MOMENT = 1.5
+# Their best segments, around which moments are looked for.
+_SEGMENTS_PER_MOMENT = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +85,45 @@ def nearest(
     scored = [(video, scores) for video in videos for scores in [video.scores(embedding)]]
     best = {video.id: float(s[0] if level == "video" else s[1:].max()) for video, s in scored}
     scored.sort(key=lambda each: (-best[each[0].id], each[0].id))
-    scored = scored[:num_gathered]
     has_all = len(scored) < num_gathered
-    # Videos that were not gathered may hold moments below the last gathered video's best.
-    min_score = -math.inf if has_all or not scored else best[scored[-1][0].id] - _TOLERANCE
-    matches, contents = [], set()
-    for video, scores in scored:
-        if video.content not in contents:
-            contents.add(video.content)
-            if level == "video":
-                matches.append(whole_match(video, scores))
-            else:
-                matches += moment_matches(video, scores, min_score=min_score)
+    different: dict[str, tuple[CandidateVideo, np.ndarray]] = {}
+    for video, scores in scored[:num_gathered]:
+        different.setdefault(video.content, (video, scores))
+    num_needed = num_videos_for(num, level)
+    chosen = list(different.values())[:num_needed]
+    if level == "video":
+        matches = [whole_match(video, scores) for video, scores in chosen]
+    else:
+        sees_all = has_all and len(different) <= num_needed
+        matches = _best_moments(chosen, num=num, sees_all=sees_all)
     matches.sort(key=lambda match: (-match.score, match.video.id, match.start_seconds))
-    return matches[:num], has_all or len(matches) >= num
+    return matches[:num], has_all or len(different) >= num_needed
+
+
+def _best_moments(
+    chosen: Sequence[tuple[CandidateVideo, np.ndarray]], *, num: int, sees_all: bool
+) -> list[Match]:
+    """Moments around the best segments: other videos may hold better ones than poor segments do.
+
+    Args:
+        chosen: videos with their scores.
+        sees_all: whether there are no other videos.
+    """
+    if not chosen:
+        return []
+    segments = np.sort(np.concatenate([scores[1:] for _, scores in chosen]))
+    num_segments = len(segments) if sees_all else _SEGMENTS_PER_MOMENT * num
+    while True:
+        has_all = num_segments >= len(segments)
+        min_score = -math.inf if has_all else float(segments[-num_segments])
+        matches = [
+            match
+            for video, scores in chosen
+            for match in moment_matches(video, scores, min_score=min_score)
+        ]
+        if has_all or len(matches) >= num:
+            return matches
+        num_segments *= 4  # a long video that matches evenly is many segments and one moment
 
 
 def whole_match(video: CandidateVideo, scores: np.ndarray) -> Match:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from reelseek.indexing import IndexReader
+from reelseek.indexing.hits import LEVELS
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.reader import LEVELS
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import FaissOptions, Manifest, _checksum

@@ -10,9 +10,9 @@ from reelseek.indexing import IndexReader
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.ranking.command import table
-from reelseek.ranking.request import Request
+from reelseek.ranking.request import LEXICAL, Request
 from reelseek.ranking.retrieval import Retriever
-from tests.indexing.searching import search, search_words
+from tests.indexing.searching import search
 from tests.indexing.small_index import make_index, queries, random_video, unit
 
 needs_words = pytest.mark.skipif(not documents.is_installed(), reason="needs tantivy")
@@ -57,7 +57,7 @@ def test_index_with_copies_answers_as_one_without(tmp_path, videos, copied, leve
     with closing(IndexReader(copied)) as reader, closing(IndexReader(tmp_path / "plain")) as plain:
         for query in queries(4):
             found = search(reader, query, k=k, level=level)
-            expected = plain.search(query, k=k, level=level)
+            expected = search(plain, query, k=k, level=level)
             assert [hit.rank for hit in found] == list(range(1, len(expected) + 1))
             contents = [(hit.key.rpartition("/")[2], hit.start_seconds) for hit in found]
             assert contents == [(hit.key, hit.start_seconds) for hit in expected]
@@ -120,7 +120,8 @@ def test_many_copies_of_a_text_hide_no_other(tmp_path, videos):
     last = replace(last, metadata={"title": "zebra"}, duration_seconds=last.duration_seconds)
     make_index(tmp_path / "index", [*with_copies(video, rows, 60), (last, last_rows)])
     with closing(IndexReader(tmp_path / "index")) as reader:
-        found = search_words(reader, ["zebra", "crossing"], k=2)
+        request = Request(rows[0], words=["zebra", "crossing"], sources=(LEXICAL,))
+        found = Retriever(reader).search(request, k=2, level="video")
     assert len(found) == 2
     assert found[1].key == last.key or found[0].key == last.key
 
@@ -147,8 +148,9 @@ def test_order_of_videos_counts_copies_as_what_they_are_of(copied, videos):
         )
         others = [r for r in reader._catalogue.videos(range(1, 100)).values() if "/" not in r.key]
         nearest = copy.signature.content_sha256
-        ids = [r.id for r in others if r.signature.content_sha256 != nearest]
-        assert Retriever(reader).order(Request(query), [*ids, copy.id])[0] == copy.id
+        ids = [r.public_id for r in others if r.signature.content_sha256 != nearest]
+        found = Retriever(reader).order(Request(query), [*ids, copy.public_id])
+        assert found[0] == copy.public_id
 
 
 def test_same_stamp_of_failed_videos_makes_no_copies(tmp_path, videos):

@@ -15,13 +15,13 @@ from reelseek.indexing import IndexReader
 from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.indexing.store.texts import TimedText
 from reelseek.indexing.writer import IndexWriter
-from reelseek.ranking import FEATURE_NAMES, LearnedRanker
-from reelseek.ranking import command as search
+from reelseek.ranking import FEATURE_NAMES, LearnedRanker, searcher
 from reelseek.ranking.__main__ import _by_query
 from reelseek.ranking.learning.candidates import describe_candidates
 from reelseek.ranking.learning.judgements import Judgement
 from reelseek.ranking.request import Request
 from reelseek.ranking.retrieval import Retriever
+from reelseek.ranking.scoring import Scorer
 from tests.indexing.searching import search
 from tests.indexing.small_index import (
     SETTINGS,
@@ -82,7 +82,7 @@ def reader(index):
 
 def train(index, lines, monkeypatch, capsys, **options):
     """What the command line prints, and the folder of the ranker."""
-    monkeypatch.setattr(search.Searcher, "open", lambda *_, **__: GivenSearcher(index))
+    monkeypatch.setattr(searcher.Searcher, "open", lambda *_, **__: GivenSearcher(index))
     path = index.parent / "judgements.jsonl"
     path.write_text("".join(line + "\n" for line in lines))
     values = {"test_fraction": 0.25, "seed": 0, "device": "cpu", **options}
@@ -109,7 +109,7 @@ def test_ranker_learns_what_is_liked(index, monkeypatch, capsys):
     assert errors == ""
     reader = IndexReader(index)
     ranker = LearnedRanker.load(output)
-    found = Retriever(reader, ranker=ranker).search(
+    found = Retriever(reader, scorer=Scorer(ranker=ranker)).search(
         Request(query_embedding(500)), k=10, level="video"
     )
     lengths = [int(hit.key.removesuffix(".mp4")) % 6 for hit in found]
@@ -158,25 +158,25 @@ def test_what_is_known_of_candidates(reader):
     ids = ids_by_key(reader)
     asked = [ids[f"{i}.mp4"] for i in (3, 10, 25)]
     query = query_embedding(7)
-    features = describe_candidates(reader, asked, query_embedding=query, words=("word3",))
+    retriever = Retriever(reader)
+    request = Request(query, words=("word3",))
+    features = retriever.describe(request, asked)
     column = dict(zip(FEATURE_NAMES, features.T, strict=True))
-    videos = reader.segments(asked)
-    expected = [float(videos[i].whole @ query) for i in asked]
+    videos = retriever.videos(asked)
+    expected = [float(videos[i].embeddings[0] @ query) for i in asked]
     np.testing.assert_allclose(column["video_similarity"], expected, rtol=1e-5)
     assert sorted(column["video_rank"]) == [1, 2, 3]
-    best = [float((videos[i].embeddings @ query).max()) for i in asked]
+    best = [float((videos[i].embeddings[1:] @ query).max()) for i in asked]
     np.testing.assert_allclose(column["moment_similarity"], best, rtol=1e-5)
     np.testing.assert_allclose(np.exp(column["log_segments"]), [4, 5, 2], rtol=1e-5)
     np.testing.assert_allclose(np.exp(column["log_duration"]), [8, 10, 4], rtol=1e-5)
     # word3 is in the titles of 3 and 10, not of 25.
     assert np.isnan(column["lexical"]).tolist() == [False, False, True]
     assert (column["lexical_title"][:2] == column["lexical"][:2]).all()
-    with_gone = describe_candidates(
-        reader, [10_000, *asked], query_embedding=query, words=("word3",)
-    )
+    with_gone = retriever.describe(request, ["gone", *asked])
     np.testing.assert_array_equal(with_gone[1:], features)
     assert np.isnan(with_gone[0]).all()
-    alone = describe_candidates(reader, asked, query_embedding=query, words=())
+    alone = retriever.describe(replace(request, words=()), asked)
     assert np.isnan(alone[:, FEATURE_NAMES.index("lexical")]).all()
 
 
@@ -197,11 +197,10 @@ def test_age_and_names_of_candidates(tmp_path):
             writer.add(replace(video, signature=signature), embeddings)
         writer.publish()
     reader = IndexReader(tmp_path)
+    videos = Retriever(reader).videos(reader.video_ids())
     features = describe_candidates(
-        reader,
-        [ids_by_key(reader)[key] for key in metadata],
+        [videos[ids_by_key(reader)[key]] for key in metadata],
         query_embedding=segments[0],
-        words=(),
         names=("Paris", "Ada Lovelace"),
         now=datetime(2026, 11, 25),
     )
@@ -215,7 +214,7 @@ def test_videos_of_an_index_by_key(reader):
     ids = reader.ids_by_name()
     assert ids.keys() > {f"{i}.mp4" for i in range(NUM_VIDEOS)}
     hit = search(reader, query_embedding(1), k=1)[0]
-    assert ids[hit.key] == ids[hit.id] == [hit.video_id]
+    assert ids[hit.key] == ids[hit.id] == [hit.id]
 
 
 def test_key_of_several_roots_is_judged_by_the_id_of_a_hit(tmp_path):
@@ -229,12 +228,12 @@ def test_key_of_several_roots_is_judged_by_the_id_of_a_hit(tmp_path):
         writer.publish()
     judgement = Judgement("red", "one.mp4", 4)
     with closing(IndexReader(folder)) as reader:
-        ids = {hit.video: (hit.id, hit.video_id) for hit in search(reader, unit(np.ones(D)), k=2)}
+        ids = {hit.video: hit.id for hit in search(reader, unit(np.ones(D)), k=2)}
         with pytest.raises(ValueError, match=r"one.mp4 is in several roots"):
             _by_query([judgement], reader.ids_by_name())
-        public_id, video_id = ids["/card2/one.mp4"]
+        public_id = ids["/card2/one.mp4"]
         judged = _by_query([replace(judgement, video=public_id)], reader.ids_by_name())
-        assert judged == ({"red": {video_id: 4}}, 0)
+        assert judged == ({"red": {public_id: 4}}, 0)
 
 
 def test_every_feature_is_known_of_some_candidate_of_a_search(tmp_path):
@@ -265,8 +264,8 @@ def test_every_feature_is_known_of_some_candidate_of_a_search(tmp_path):
     features = retriever.describe(request, found)
     hits = retriever.search(request, k=10, level="video")
     reader.close()
-    assert sorted(found) == sorted(hit.video_id for hit in hits)
+    assert sorted(found) == sorted(hit.id for hit in hits)
     assert [n for n, e in zip(FEATURE_NAMES, features.T, strict=True) if np.isnan(e).all()] == []
     confidence = dict(zip(found, features[:, FEATURE_NAMES.index("confidence")], strict=True))
     for hit in hits:
-        assert confidence[hit.video_id] == pytest.approx(hit.confidence, abs=1e-6)
+        assert confidence[hit.id] == pytest.approx(hit.confidence, abs=1e-6)

@@ -16,12 +16,12 @@ from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.confidence import Calibration
 from reelseek.ranking.request import LEXICAL, VISUAL, Request
 from reelseek.ranking.retrieval import Retriever
+from reelseek.ranking.scoring import Scorer
 from reelseek.text.segmentation import words
 from tests.indexing.searching import search
 from tests.indexing.small_index import (
     SETTINGS,
     D,
-    ids_by_key,
     queries,
     random_index,
     unit,
@@ -218,8 +218,10 @@ def test_what_hardly_matches_is_below_what_surely_does(make, rng, level, name, f
     asked = words("a dog runs in the snow on a beach")
     others = {key: video for key, video in videos.items() if key in ("sure", name)}
     retriever = make(collection(rng, **others), sentences=sentences)
-    retriever._calibration = Calibration((10.0, 0.0, 0.0), -10.0)  # by height alone
-    retriever._weights = {LEXICAL: 100.0}  # by ranks alone, the text would be first
+    retriever._scorer = Scorer(
+        calibration=Calibration((10.0, 0.0, 0.0), -10.0),  # by the score alone
+        weights={LEXICAL: 100.0},  # by ranks alone, the text would be first
+    )
     found = retriever.search(Request(DOG, words=asked), k=30, level=level)
     probable = {hit.key: hit.confidence for hit in found}
     assert probable["sure.mp4"] > 0.5
@@ -378,17 +380,17 @@ def test_index_without_sentences_has_no_probabilities(make, rng):
 
 def test_spreads_are_those_of_the_collection(make, rng):
     retriever = make(collection(rng, **{f"dog{i}": (shows(DOG),) for i in range(12)}))
-    whole = retriever._reader.whole(list(ids_by_key(retriever._reader).values()))
-    whole = np.stack(list(whole.values()))
+    (reader,) = retriever._readers
+    whole = np.stack([v.embeddings[0] for v in retriever.videos(reader.video_ids()).values()])
     queries = np.stack([DOG, CAT])
-    found = retriever.usual.spreads(queries)
+    found = retriever.background().spreads(queries)
     np.testing.assert_allclose(found, (whole @ queries.T).std(axis=0), rtol=1e-5)
     assert found[0] > 2 * found[1]
 
 
 def test_few_videos_tell_no_spread(make, rng):
     retriever = make(collection(rng, num=3, dog=(shows(DOG),)))
-    assert retriever.usual.spreads(np.stack([DOG, CAT])).tolist() == [1, 1]
+    assert retriever.background().spreads(np.stack([DOG, CAT])).tolist() == [1, 1]
 
 
 def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
@@ -415,7 +417,7 @@ def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
     ]
     reader = IndexReader(tmp_path)
     learned = types.SimpleNamespace(score=lambda features: np.nan_to_num(features[:, 0]))
-    retrievers = [Retriever(reader), Retriever(reader, ranker=learned)]
+    retrievers = [Retriever(reader), Retriever(reader, scorer=Scorer(ranker=learned))]
     stopped, answered = threading.Event(), Counter()
 
     def search(seed):
@@ -425,7 +427,8 @@ def test_threads_of_one_reader_answer_while_videos_come_and_go(tmp_path):
             number = draws.randrange(len(requests))
             retriever = draws.choice(retrievers)
             hits = retriever.search(requests[number], k=6, level=level)
-            assert len({hit.dedup_key for hit in hits}) == len(hits)
+            places = {(hit.id, hit.start_seconds, hit.end_seconds) for hit in hits}
+            assert len(places) == len(hits)
             answered[number] += 1
 
     with ThreadPoolExecutor(3) as pool:

@@ -19,6 +19,8 @@ from reelseek.indexing.tools.status import index_status
 from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.vectors.shard import file_checksum
 from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.request import LEXICAL, Request
+from reelseek.ranking.retrieval import Retriever
 from tests.indexing.damage import change_catalogue, change_manifest
 from tests.indexing.searching import search, search_words
 from tests.indexing.small_index import SETTINGS, queries, video_of
@@ -296,21 +298,23 @@ def test_k_videos_come_back_though_one_has_many_texts(tmp_path, monkeypatch, k):
 
 
 def test_where_k_and_level_are_checked(reader):
+    request = Request(queries(1)[0], words=["dog"], sources=(LEXICAL,))
     with pytest.raises(ValueError, match="k=0"):
-        search_words(reader, ["dog"], k=0)
+        Retriever(reader).search(request, k=0, level="video")
     with pytest.raises(ValueError, match="level=frame"):
-        search_words(reader, ["dog"], k=1, level="frame")
+        Retriever(reader).search(request, k=1, level="frame")
     with pytest.raises(ValueError, match="colour"):
         search_words(reader, ["dog"], k=1, where="colour = 'red'")
     assert keys(reader, "beach", where="title exists") == ["beach.mp4"]
 
 
 def test_vocabulary_counts_videos(reader):
-    words, tags = reader.vocabulary()
+    statistics = reader.statistics()
+    words, tags = statistics.words, statistics.tags
     assert words["beach"] == 2 and words["dog"] == 1 and words["holidays"] == 1
     assert tags == {"sea": 2, "empty beach": 1}
     assert "sale" not in words and "park" not in words  # misread, or no word at all
-    assert reader.vocabulary()[0] is words
+    assert reader.statistics().words is words
 
 
 def test_threads_search_at_once(reader):
@@ -424,7 +428,8 @@ def test_small_change_leaves_the_earlier_files_as_they_are_and_shares_them(tmp_p
     after = contents(lexical_folder(folder))
     shared = {inode for _, inode, _ in before.values()} & {inode for _, inode, _ in after.values()}
     assert len(shared) >= 5
-    assert len(opened.search(["w0"], k=1_000)) == sum("w0" in words for words in captions)
+    found = opened.search(["w0"], num=1_000, terms=opened.statistics(["w0"]))
+    assert len(found) == sum("w0" in words for words in captions)
     assert keys_in(folder, "novelty") == {"new.mp4"}
     assert list(find_problems(folder)) == []
 
@@ -504,7 +509,8 @@ def test_without_tantivy_all_is_published_but_words_and_it_is_said_once(
         assert len(search(reader, queries(1)[0], k=10)) == 4
         assert search_words(reader, ["dog"], k=3) == []
         assert not reader.has_lexical_index and "pip install 'reelseek[lexical]'" in reader.skipped
-        assert reader.vocabulary() == ({}, {})
+        statistics = reader.statistics()
+        assert (statistics.words, statistics.tags, statistics.has_texts) == ({}, {}, False)
     assert list(find_problems(tmp_path / "index")) == []
     assert index_status(tmp_path / "index")["words"] is None
 

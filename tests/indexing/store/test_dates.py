@@ -7,6 +7,8 @@ import pytest
 
 from reelseek.indexing import IndexReader
 from reelseek.indexing.store.dates import date_of
+from reelseek.ranking.retrieval import Retriever
+from reelseek.ranking.visual import whole_match
 from tests.conftest import COLOURS
 from tests.indexing.conftest import QUERIES
 from tests.indexing.searching import search
@@ -40,8 +42,9 @@ def tagged(write_video, tmp_path):
 
 def dates(index):
     with closing(IndexReader(index.folder)) as reader:  # copies too, which a search has as one hit
-        ids = reader.video_ids()
-        hits = reader.hits_of(ids, QUERIES["red"])
+        videos = Retriever(reader).videos(reader.video_ids())
+    matches = [whole_match(video, video.scores(QUERIES["red"])) for video in videos.values()]
+    hits = [match.hit(1) for match in matches]
     return {hit.key: (hit.date, hit.date_source) for hit in hits}
 
 

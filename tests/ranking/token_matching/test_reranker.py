@@ -8,13 +8,13 @@ import pytest
 from reelseek.configs.schema import TokenMatchingConfig
 from reelseek.indexing import IndexReader
 from reelseek.indexing.writer import IndexWriter
-from reelseek.ranking import TokenMatchingHead, TokenMatchingWeights, match_tokens
-from reelseek.ranking import command as search
+from reelseek.ranking import TokenMatchingHead, TokenMatchingWeights, match_tokens, searcher
 from reelseek.ranking.request import VISUAL, Request
 from reelseek.ranking.retrieval import Retriever
+from reelseek.ranking.scoring import Scorer
 from reelseek.ranking.token_matching import __main__ as command
-from reelseek.ranking.token_matching.reranker import RERANKED, Reranker, combined
-from tests.indexing.searching import search
+from reelseek.ranking.token_matching.reranker import RERANKED, combined, rerank
+from reelseek.ranking.visual import nearest
 from tests.indexing.small_index import (
     SETTINGS,
     D,
@@ -56,15 +56,19 @@ def test_frames_are_those_that_were_kept(make):
     frames = {f"{n}.mp4": unit(rng.normal(size=(n, D))) for n in (1, 5, 12, 30)}
     reader = make([video_of(key, each[:3], frames=each) for key, each in frames.items()])
     ids = ids_by_key(reader)
-    found = reader.frames([*ids.values(), 10_000], max_frames=12)
+    retriever = Retriever(reader)
+    found = {
+        id: video.frames
+        for id, video in retriever.videos([*ids.values(), "gone"], num_frames=12).items()
+    }
     assert found.keys() == set(ids.values())
     for key in ("1.mp4", "5.mp4", "12.mp4"):
         np.testing.assert_allclose(found[ids[key]], frames[key], atol=1e-3)
-    every = reader.frames([ids["30.mp4"]], max_frames=100)[ids["30.mp4"]]
+    every = retriever.videos([ids["30.mp4"]], num_frames=100)[ids["30.mp4"]].frames
     np.testing.assert_allclose(every, frames["30.mp4"], atol=1e-3)
     middles = [1, 3, 6, 8, 11, 13, 16, 18, 21, 23, 26, 28]  # of twelve equal parts
     np.testing.assert_array_equal(found[ids["30.mp4"]], every[middles])
-    assert reader.frames([], max_frames=3) == {}
+    assert retriever.videos([], num_frames=3) == {}
 
 
 def test_video_whose_frames_show_each_word_comes_first(make):
@@ -81,7 +85,7 @@ def test_video_whose_frames_show_each_word_comes_first(make):
     request = Request(mixture, tokens=AXES[:2])
     plain = Retriever(reader).search(request, k=2, level="video")
     assert [hit.key for hit in plain] == ["mixed.mp4", "both.mp4"]
-    retriever = Retriever(reader, reranker=Reranker(reader, equal_weights()))
+    retriever = Retriever(reader, scorer=Scorer(token_matching=equal_weights()))
     found = retriever.search(request, k=2, level="video")
     assert [hit.key for hit in found] == ["both.mp4", "mixed.mp4"]
     picture, tokens = found[0].evidence
@@ -99,12 +103,15 @@ def test_first_fifty_are_reordered_and_the_rest_stays(make):
     rng = np.random.default_rng(1)
     reader = make([random_video(rng, f"{i}.mp4") for i in range(RERANKED + 20)])
     query, tokens = unit(rng.normal(size=D)), unit(rng.normal(size=(3, D)))
-    hits = search(reader, query, k=RERANKED + 20)
-    found = Reranker(reader, equal_weights()).rerank(hits, tokens)
-    keys = [hit.key for hit in hits]
-    assert sorted(hit.key for hit in found[:RERANKED]) == sorted(keys[:RERANKED])
-    assert [hit.key for hit in found[:RERANKED]] != keys[:RERANKED]
-    assert found[RERANKED:] == hits[RERANKED:]
+    num = RERANKED + 20
+    videos = Retriever(reader).videos(reader.video_ids(), num_frames=12).values()
+    matches, _ = nearest(videos, query, num=num, num_gathered=num, level="video")
+    assert len(matches) == num
+    found = rerank(matches, tokens, equal_weights())
+    ids = [match.video.id for match in matches]
+    assert sorted(match.video.id for match in found[:RERANKED]) == sorted(ids[:RERANKED])
+    assert [match.video.id for match in found[:RERANKED]] != ids[:RERANKED]
+    assert found[RERANKED:] == matches[RERANKED:]
 
 
 def test_combined_scores():
@@ -140,7 +147,7 @@ class GivenSearcher:
 
 
 def learn(folder, frames, monkeypatch, capsys, **options):
-    monkeypatch.setattr(search.Searcher, "open", lambda *_, **__: GivenSearcher(folder, frames))
+    monkeypatch.setattr(searcher.Searcher, "open", lambda *_, **__: GivenSearcher(folder, frames))
     config = TokenMatchingConfig(
         **{"index": str(folder), "output": str(folder.parent / "weights"), "test_fraction": 0.4}
         | {"epochs": 2, "seed": 0, "device": "cpu"}
