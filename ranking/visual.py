@@ -128,8 +128,8 @@ def _best_moments(
 
 def whole_match(video: CandidateVideo, scores: np.ndarray) -> Match:
     """The whole video, with the middle of its best segment."""
-    best_seconds = float(video.spans[int(scores[1:].argmax())].mean())
-    return Match(video, float(scores[0]), 0.0, video.record.duration_seconds, best_seconds)
+    best = _middle(video, int(scores[1:].argmax()))
+    return Match(video, float(scores[0]), 0.0, video.record.duration_seconds, best)
 
 
 def moment_matches(
@@ -142,7 +142,12 @@ def moment_matches(
             moment.score,
             moment.start_seconds,
             moment.end_seconds,
-            float(video.spans[moment.best_segment].mean()),
+            _middle(video, moment.best_segment),
         )
         for moment in merge_moments(scores[1:], video.spans, min_score=min_score)
     ]
+
+
+def _middle(video: CandidateVideo, segment: int) -> float:
+    start, end = video.spans[segment].tolist()
+    return (start + end) / 2
