@@ -34,8 +34,7 @@ import numpy as np
 
 from benchmarks.indexed import interval
 from benchmarks.options import parse_options
-from reelseek.indexing import SearchHit
-from reelseek.ranking import ndcg
+from reelseek.ranking import SearchHit, ndcg
 from reelseek.ranking.searcher import Searcher
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from reelseek import Searcher  # noqa: E402
-from reelseek.indexing.hits import SearchHit  # noqa: E402
-from reelseek.indexing.page import write_page  # noqa: E402
 from reelseek.ranking.command import table  # noqa: E402
+from reelseek.ranking.hits import SearchHit  # noqa: E402
+from reelseek.ranking.page import write_page  # noqa: E402
 
 DEMO = ROOT / "demo"
 

@@ -1,5 +1,3 @@
-from .hits import SearchHit as SearchHit
-from .hits import SearchResults as SearchResults
 from .indexer import IndexSummary as IndexSummary
 from .indexer import update_index as update_index
 from .reader import IndexReader as IndexReader

@@ -13,7 +13,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from reelseek.indexing.hits import LEVELS
+from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.lexical import publishing as lexical_publishing
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.catalogue import Catalogue, VideoRecord

@@ -9,6 +9,8 @@ from .evidence import explain as explain
 from .fusion import Fused as Fused
 from .fusion import fuse_reciprocal_ranks as fuse_reciprocal_ranks
 from .fusion import score_cutoff as score_cutoff
+from .hits import SearchHit as SearchHit
+from .hits import SearchResults as SearchResults
 from .learning.features import FEATURE_NAMES as FEATURE_NAMES
 from .learning.features import assemble_features as assemble_features
 from .learning.judgements import Judgement as Judgement

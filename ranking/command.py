@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import SearchConfig, as_plain
-from reelseek.indexing.hits import Copy, SearchHit, clock
+from reelseek.ranking.hits import Copy, SearchHit, clock
 from reelseek.ranking.searcher import Searcher
 from reelseek.text.terminal import printable
 
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
     finally:
         searcher.close()
     if config.page is not None:
-        from reelseek.indexing.page import write_page
+        from reelseek.ranking.page import write_page
 
         write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
         print(f"page written to {printable(config.page)}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from reelseek.indexing.hits import SearchHit
+from reelseek.ranking.hits import SearchHit
 from reelseek.ranking.request import QueryFilter, Request
 
 

@@ -8,16 +8,17 @@ from dataclasses import replace
 import numpy as np
 
 from reelseek.indexing.candidates import (
+    LEVELS,
     CandidateSet,
     CandidateVideo,
     CollectionStatistics,
     GatherRequest,
 )
-from reelseek.indexing.hits import LEVELS, Copy, SearchHit
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.ranking.background import BackgroundScores
+from reelseek.ranking.hits import Copy, SearchHit
 from reelseek.ranking.request import LEXICAL, VISUAL, Request
 from reelseek.ranking.scoring import POOL, RANKER_TEXTS, Collected, Scorer
 from reelseek.ranking.texts import Terms, query_stems

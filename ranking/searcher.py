@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from reelseek.configs.schema import ModelConfig
-    from reelseek.indexing import IndexReader, SearchHit, SearchResults
+    from reelseek.indexing import IndexReader
+    from reelseek.ranking import SearchHit, SearchResults
     from reelseek.ranking.learning.ranker import LearnedRanker
     from reelseek.ranking.query_encoding import Query
     from reelseek.ranking.request import Request
@@ -210,8 +211,8 @@ class Searcher:
                 that cannot be read or names a field that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
-        from reelseek.indexing.hits import SearchResults
         from reelseek.ranking.arguments import check_search, hint_at_paths
+        from reelseek.ranking.hits import SearchResults
 
         check_search(
             query,

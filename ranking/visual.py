@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reelseek.indexing.candidates import CandidateVideo
-from reelseek.indexing.hits import SearchHit
-from reelseek.indexing.moments import merge_moments
 from reelseek.indexing.store.dates import date_of
 from reelseek.ranking.evidence import Evidence
+from reelseek.ranking.hits import SearchHit
+from reelseek.ranking.moments import merge_moments
 
 # Videos to gather for each moment: a moment's score is drawn towards its video's mean, so the best
 # moments are not just those of the best segments.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reelseek.indexing.hits import SearchHit, SearchResults
+    from reelseek.ranking.hits import SearchHit, SearchResults
     from reelseek.ranking.searcher import Searcher, search
 
 __all__ = ["SearchHit", "SearchResults", "Searcher", "search"]
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(searcher, name)
     if name in ("SearchHit", "SearchResults"):
-        from reelseek.indexing import hits
+        from reelseek.ranking import hits
 
         return getattr(hits, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

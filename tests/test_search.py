@@ -12,10 +12,11 @@ from PIL import Image
 import reelseek.indexing.__main__
 import tests.conftest
 from reelseek import Searcher
-from reelseek.indexing import IndexReader, IndexSettings, SearchHit, update_index
+from reelseek.indexing import IndexReader, IndexSettings, update_index
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.ranking import SearchHit
 from reelseek.ranking import command as search
 from reelseek.ranking.command import table
 from reelseek.ranking.evidence import Evidence

@@ -252,8 +252,7 @@ class _LexicalLevel:
         if not hits:
             return []
         scores, addresses = zip(*hits, strict=True)
-        names = ("video", "length", "order", "start", "end")
-        names = names[:3] if self._level == "video" else names
+        names = ["video", "length", "order", *(() if self._level == "video" else ("start", "end"))]
         values = [self.searcher.fast_field_values(name, list(addresses)) for name in names]
         found = [_Found(*each) for each in zip(scores, addresses, *values, strict=True)]
         return sorted(found, key=lambda each: (-each.score, each.order, each.start_seconds or 0.0))

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ModelConfig, VerifyConfig, sampling_from_dict
-from reelseek.indexing.hits import LEVELS
+from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.files import check_files, read_table
 from reelseek.indexing.lexical.index import LexicalIndex

@@ -13,8 +13,8 @@ import torch
 import reelseek.indexing.pipeline
 import reelseek.vision.decoding.frames
 from reelseek.indexing import IndexReader, IndexSettings, IndexSummary, update_index
-from reelseek.indexing.hits import SearchHit
 from reelseek.indexing.sources.collection import read_source
+from reelseek.ranking.hits import SearchHit
 from reelseek.vision import (
     DualEncoder,
     FrameEncoder,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from reelseek.indexing import IndexReader
-from reelseek.indexing.hits import LEVELS
+from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelseek.indexing import IndexReader, SearchHit
+from reelseek.indexing import IndexReader
 from reelseek.indexing.candidates import GatherRequest
 from reelseek.indexing.lexical.documents import stems
+from reelseek.ranking import SearchHit
 from reelseek.ranking.request import VISUAL, Request
 from reelseek.ranking.retrieval import Retriever
 from reelseek.ranking.texts import Terms, rank_matches

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing import IndexReader, IndexSettings, SearchHit
-from reelseek.indexing.moments import merge_moments
+from reelseek.indexing import IndexReader, IndexSettings
 from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking import SearchHit
+from reelseek.ranking.moments import merge_moments
 
 D = 8
 

@@ -25,12 +25,12 @@ import faiss
 import numpy as np
 
 from reelseek.indexing import publishing, writer
-from reelseek.indexing.moments import merge_moments
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.moments import merge_moments
 from tests.indexing.searching import search, search_words
 
 DIM = 16

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from reelseek.indexing.hits import SearchHit
 from reelseek.ranking.empty_result import why_nothing
+from reelseek.ranking.hits import SearchHit
 from reelseek.ranking.request import QueryFilter, Request
 
 REMEDY = "; to look for these words instead, put them in quotes"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reelseek.indexing import SearchHit, SearchResults
-from reelseek.indexing.page import clock, hits_html, write_page
+from reelseek.ranking import SearchHit, SearchResults
+from reelseek.ranking.page import clock, hits_html, write_page
 from tests.conftest import COLOURS
 
 RED, GREEN, BLUE = COLOURS.values()

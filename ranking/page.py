@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing.hits import SearchHit, SearchResults, clock
 from reelseek.indexing.store.atomic import write_atomically
+from reelseek.ranking.hits import SearchHit, SearchResults, clock
 from reelseek.text.terminal import printable, printable_lines
 from reelseek.vision import VideoDecodeError, frame_indices_at, open_video
 
@@ -70,7 +70,7 @@ def hits_html(hits: Sequence[SearchHit]) -> str:
 def _rendered(name: str, **values: object) -> str:
     from jinja2 import Environment, select_autoescape
 
-    source = files("reelseek.indexing").joinpath("templates").joinpath(name).read_text("utf-8")
+    source = files("reelseek.ranking").joinpath("templates").joinpath(name).read_text("utf-8")
     # File names, titles and captions are data: everything is escaped.
     return (
         Environment(autoescape=select_autoescape(default=True)).from_string(source).render(values)

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-LEVELS = ("video", "moment")  # whole videos, or the seconds in them
-
 
 @dataclass(frozen=True)
 class Copy:
@@ -93,7 +91,7 @@ class SearchResults(list[SearchHit]):
         return f"[{lines}]"
 
     def _repr_html_(self) -> str:
-        from reelseek.indexing.page import hits_html  # which needs what decodes
+        from reelseek.ranking.page import hits_html  # which needs what decodes
 
         return hits_html(self)
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from reelseek.indexing.moments import Moment, merge_moments
+from reelseek.ranking.moments import Moment, merge_moments
 from reelseek.vision import segment_spans
 
 
