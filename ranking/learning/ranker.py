@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.indexing.store.atomic import write_atomically
 from reelseek.ranking.learning.features import FEATURE_NAMES
-from reelseek.ranking.learning.model_text import check_model_text, trees_alone
+from reelseek.ranking.learning.trees import Trees
 
-_MODEL_NAME = "ranker.txt"
+_TREES_NAME = "ranker.safetensors"
 _CONFIG_NAME = "ranker.json"
-_FORMAT = 1
+_FORMAT = 2  # 1 was LightGBM's own text
 # Queries are few, and so is what each tree may learn of them.
 _PARAMETERS = {
     "objective": "lambdarank",
@@ -66,20 +67,20 @@ def _dcg(relevance: np.ndarray) -> float:
 
 
 class LearnedRanker:
-    """A trained ranker; `train_ranker` and `load` make one.
+    """A trained ranker; `train_ranker` and `load` make one. Searching needs no LightGBM.
 
     Args:
-        booster: LightGBM's.
-        feature_names: of the columns it was trained on.
+        trees: over the features.
+        feature_names: the columns that the trees were trained on.
     """
 
-    def __init__(self, booster: Any, feature_names: Sequence[str]) -> None:
-        self._booster = booster
+    def __init__(self, trees: Trees, feature_names: Sequence[str]) -> None:
+        self._trees = trees
         self.feature_names = tuple(feature_names)
 
     @property
     def num_trees(self) -> int:
-        return self._booster.num_trees()
+        return len(self._trees.roots)
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """`(n, F)` -> `(n,)` float64; higher is better, within a query.
@@ -89,77 +90,67 @@ class LearnedRanker:
         """
         if not len(features):
             return np.empty(0)
-        return np.asarray(self._booster.predict(self._checked(features), num_threads=1))
-
-    def contributions(self, features: np.ndarray) -> np.ndarray:
-        """What each feature adds to each score, and last what all have in common: Shapley values
-        of the trees (Lundberg et al. 2018, "Consistent Individualized Feature Attribution for Tree
-        Ensembles").
-
-        Returns:
-            `(n, F + 1)` float64, whose rows add up to `score`.
-        """
-        if not len(features):
-            return np.empty((0, len(self.feature_names) + 1))
-        features = self._checked(features)
-        return np.asarray(self._booster.predict(features, pred_contrib=True, num_threads=1))
-
-    def save(self, folder: Path) -> None:
-        """Writes `ranker.txt`, LightGBM's own text, and `ranker.json` into a folder, made if
-        missing. The description, with the text's checksum, comes last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        content = trees_alone(self._booster.model_to_string(num_iteration=-1)).encode()
-        (folder / _MODEL_NAME).write_bytes(content)
-        config = {
-            "format": _FORMAT,
-            "feature_names": list(self.feature_names),
-            "crc32": zlib.crc32(content),
-        }
-        (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> "LearnedRanker":
-        """Reads what `save` wrote; nothing in it is run.
-
-        Raises:
-            ValueError: missing or damaged, or trained on features that are not known here.
-            ImportError: LightGBM is not installed.
-        """
-        try:
-            config = json.loads((folder / _CONFIG_NAME).read_text(encoding="utf-8"))
-            if not isinstance(config, dict) or config.get("format") != _FORMAT:
-                raise ValueError(f"its description is not of format {_FORMAT}")
-            names = config["feature_names"]
-            if not isinstance(names, list) or not set(map(str, names)) <= set(FEATURE_NAMES):
-                raise ValueError("it was trained on features that are not known here")
-            content = (folder / _MODEL_NAME).read_bytes()
-            if zlib.crc32(content) != config["crc32"]:
-                raise ValueError("the checksum of its trees is wrong")
-            text = content.decode("ascii")
-            check_model_text(text, num_features=len(names))
-        except (OSError, KeyError, RecursionError, ValueError) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-            if isinstance(error, KeyError):
-                reason = f"its description lacks {error.args[0]}"
-            raise ValueError(
-                f"ranker={folder}: holds no ranker that can be read ({reason}); train it again"
-            ) from error
-        lightgbm = require_lightgbm()
-        try:
-            booster = lightgbm.Booster(model_str=text)
-        except lightgbm.basic.LightGBMError as error:
-            raise ValueError(
-                f"ranker={folder}: holds no ranker that can be read ({error}); train it again"
-            ) from error
-        return cls(booster, names)
-
-    def _checked(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != len(self.feature_names):
             raise ValueError(
                 f"features is {features.shape}: must be (n, {len(self.feature_names)}), the "
                 "features that the ranker was trained on"
             )
-        return features
+        return self._trees.predict(features)
+
+    def save(self, folder: Path) -> None:
+        """Writes `ranker.safetensors` and `ranker.json` into a folder, made if missing.
+
+        The description, with the trees' checksum, comes last.
+        """
+        from safetensors.numpy import save
+
+        folder.mkdir(parents=True, exist_ok=True)
+        content = save(self._trees.tensors())
+        write_atomically(folder / _TREES_NAME, content)
+        config = {
+            "format": _FORMAT,
+            "feature_names": list(self.feature_names),
+            "crc32": zlib.crc32(content),
+        }
+        write_atomically(folder / _CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> "LearnedRanker":
+        """Reads what `save` wrote; runs nothing in it.
+
+        Raises:
+            ValueError: missing or damaged, saved by an older version, or trained on features that
+                are not known here.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            names, checksum = _read_description(folder / _CONFIG_NAME)
+            content = (folder / _TREES_NAME).read_bytes()
+            if zlib.crc32(content) != checksum:
+                raise ValueError("the checksum of its trees is wrong")
+            return cls(Trees.from_tensors(load(content), num_features=len(names)), names)
+        except (OSError, KeyError, RecursionError, ValueError, SafetensorError) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+            if isinstance(error, KeyError):
+                reason = f"it lacks {error.args[0]}"
+            raise ValueError(
+                f"ranker={folder}: holds no ranker that can be read ({reason}); train it again"
+            ) from error
+
+
+def _read_description(path: Path) -> tuple[list[str], int]:
+    """The names of the features, and the checksum of the trees."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or config.get("format") not in range(1, _FORMAT + 1):
+        raise ValueError(f"its description is not of format {_FORMAT}")
+    if config["format"] < _FORMAT:
+        raise ValueError("an older version of reelseek saved it")
+    names = config["feature_names"]
+    if not isinstance(names, list) or not set(map(str, names)) <= set(FEATURE_NAMES):
+        raise ValueError("it was trained on features that are not known here")
+    return names, config["crc32"]
 
 
 def train_ranker(
@@ -226,8 +217,7 @@ def train_ranker(
         **early_stopping,
     )
     best = booster.best_iteration if num_held_out else -1
-    text = booster.model_to_string(num_iteration=best)
-    return LearnedRanker(lightgbm.Booster(model_str=text), feature_names)
+    return LearnedRanker(Trees.from_lightgbm(booster.dump_model(num_iteration=best)), feature_names)
 
 
 def _check_judged(
