@@ -1,6 +1,7 @@
 """The records of a run -> TensorBoard events and a picture of the curves."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,6 +11,17 @@ from reelseek.indexing.store.atomic import publish_file
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+
+
+def best_record(history: Sequence[Record]) -> Record | None:
+    """Returns the validation with the highest mean of text-to-video R@1, R@5 and R@10, which
+    depends less on chance than R@1 alone; the first of equal ones, None without any."""
+    evaluated = [record for record in history if "val/t2v/R@1" in record]
+    return max(evaluated, key=mean_recall, default=None)
+
+
+def mean_recall(record: Record) -> float:
+    return sum(record[f"val/t2v/R@{k}"] for k in (1, 5, 10)) / 3
 
 
 class EventLog:

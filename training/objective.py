@@ -14,6 +14,8 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import distributed
 from torch.nn import functional as F
 
+from reelseek.configs.train_schema import Loss, ObjectiveConfig
+
 
 def positives_of(
     row_ids: tuple[torch.Tensor, torch.Tensor], column_ids: tuple[torch.Tensor, torch.Tensor]
@@ -118,3 +120,11 @@ class MultiPositiveSigLipLoss(SigLipLoss):
 
 
 Objective = MultiPositiveClipLoss | MultiPositiveSigLipLoss
+
+
+def make_objective(config: ObjectiveConfig, *, rank: int = 0, world_size: int = 1) -> Objective:
+    if config.loss is Loss.sigmoid:
+        return MultiPositiveSigLipLoss(rank=rank, world_size=world_size)
+    return MultiPositiveClipLoss(
+        label_smoothing=config.label_smoothing, rank=rank, world_size=world_size
+    )

@@ -12,7 +12,6 @@ from torch import nn
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.text import strip_padding
-from reelseek.training.network import Network
 from reelseek.training.row_store import NamedRows, PartWriter, RowStore
 from reelseek.training.towers import trunk_fingerprint
 from reelseek.vision import DualEncoder
@@ -78,30 +77,6 @@ class TextFeatures:
         self._store.read()
         names = _names(tokenize(sentences, self._model, max_tokens))
         return torch.from_numpy(np.concatenate([self._store.rows(name) for name in names]))
-
-
-def prepare_texts(
-    sentences: Sequence[str],
-    model: DualEncoder,
-    network: Network,
-    *,
-    device: torch.device,
-    max_tokens: int = 0,
-) -> torch.Tensor:
-    """Tokens `(N, L)` int64 where the text trunk trains, else its features `(N, F)` float32,
-    computed now.
-
-    Args:
-        max_tokens: longer sentences are cut to it; 0 for as many as the model reads.
-    """
-    tokens = tokenize(sentences, model, max_tokens)
-    if network.text.plan.trunk_trains:
-        return tokens
-    features: list[Any] = [None] * len(tokens)
-    for indices, part in compute_features(tokens, network.text.trunk, model.clip, device=device):
-        for index, row in zip(indices.tolist(), part, strict=True):
-            features[index] = row
-    return torch.stack(features)
 
 
 def compute_features(

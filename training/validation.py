@@ -67,12 +67,6 @@ class Validation:
         ).cpu()
 
 
-def mean_recall(metrics: dict[str, Any]) -> float:
-    """The mean of text-to-video R@1, R@5 and R@10, by which the best weights are chosen: less of
-    chance in it than in R@1 alone."""
-    return sum(metrics["t2v"][f"R@{k}"] for k in (1, 5, 10)) / 3
-
-
 def as_record(metrics: dict[str, Any], *, step: int) -> dict[str, float]:
     """As a record of the history, with names as TensorBoard groups them."""
     record: dict[str, float] = {"step": step}

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reelseek.configs.train_schema import TrainableConfig, TrainMode
 from reelseek.training.batches import Batch
-from reelseek.training.network import Network, TowerPlan
+from reelseek.training.network import Network, TowerPlan, tower_plans
 from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling, model_fingerprint
 from tests.training.test_towers import EMBED_DIM, sentences, small_clip
 
@@ -177,6 +178,15 @@ def test_training_nothing_is_refused_with_the_remedy(name, image, text):
 def test_unknown_plan_is_refused_with_those_known():
     with pytest.raises(ValueError, match=r"'head': must be one of .*'heads'"):
         TowerPlan("head")
+
+
+@pytest.mark.parametrize("image", TrainMode)
+@pytest.mark.parametrize("text", TrainMode)
+def test_towers_have_a_plan_each(image, text):
+    config = TrainableConfig(image=image, text=text, num_blocks=3, lora_rank=5)
+    assert tower_plans(config) == tuple(
+        TowerPlan(what.value, num_blocks=3, lora_rank=5) for what in (image, text)
+    )
 
 
 @pytest.mark.parametrize("name", ["vit", "timm mlp", "coca"])

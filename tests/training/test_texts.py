@@ -8,10 +8,11 @@ from transformers import BertConfig
 import reelseek.training.texts
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training.network import Network, TowerPlan
-from reelseek.training.texts import TextFeatures, prepare_texts
+from reelseek.training.texts import TextFeatures
 from reelseek.training.towers import split_text_tower
 from tests.training.test_network import FROZEN, HEADS, small_model
 from tests.training.test_towers import BERT_SIZE, hf_clip
+from tests.training.tiny_run import prepare_texts
 
 CPU = torch.device("cpu")
 # Of very different lengths, in no order, and one of them twice.
