@@ -40,11 +40,11 @@ def score_cutoff(
         fraction: of the best score, 0 to 1. Chosen in benchmarks/ranker.py.
 
     Raises:
-        ValueError: as many scores as items are needed, in falling order; or the share is out of
+        ValueError: as many scores as items are needed, in falling order; or the fraction is out of
             range.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"share={fraction}: must be 0 to 1")
+        raise ValueError(f"fraction={fraction}: must be 0 to 1")
     if len(items) != len(scores) or any(a < b for a, b in pairwise(scores)):
         raise ValueError(
             f"{len(scores)} scores for {len(items)} items: must be as many, in falling order"

@@ -1,20 +1,14 @@
 """A captioned collection and a model -> how well it retrieves: video embeddings by caption."""
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from reelseek.indexing.pipeline import EncodedVideo, encode_videos
-from reelseek.indexing.progress import progress_bar
+from reelseek.indexing.pipeline import EncodedVideo
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.ranking.metrics import retrieval_metrics
 from reelseek.ranking.rescoring import dual_softmax, querybank_norm
-from reelseek.vision import DecodePool, FrameEncoder
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,50 +71,3 @@ def measure(
             "t2v": retrieval_metrics(row, caption_video)["t2v"],
         }
     return metrics | {"rescored": rescored}
-
-
-def encode_captioned(
-    items: Sequence[VideoItem], *, encoder: FrameEncoder, pool: DecodePool
-) -> CaptionedVideos:
-    """Decodes and encodes a captioned collection; a broken video is named and left out.
-
-    Raises:
-        ValueError: a video has no caption, or none can be decoded.
-    """
-    for item in items:
-        if not item.metadata.get("captions"):
-            raise ValueError(f"{item.path}: has no `captions`, which evaluation needs")
-    encoded: dict[int, EncodedVideo[int]] = {}
-    videos = encode_videos(
-        ((i, item.path) for i, item in enumerate(items)), encoder=encoder, pool=pool
-    )
-    with progress_bar(total=len(items), desc="encoding") as progress:
-        for video in videos:
-            progress.update()
-            encoded[video.tag] = video
-    embeddings: list[torch.Tensor] = []
-    captions: list[str] = []
-    caption_video: list[int] = []
-    rows: list[int] = []
-    failed: list[tuple[str, str]] = []
-    for i, item in enumerate(items):
-        video = encoded[i]
-        if video.outcome != "ok":
-            logger.warning("%s: %s: %s", item.path, video.outcome, video.reason)
-        if video.outcome == "failed":
-            failed.append((str(item.path), video.reason))
-            continue
-        captions += item.metadata["captions"]
-        caption_video += [len(embeddings)] * len(item.metadata["captions"])
-        embeddings.append(encoder.pool(video.embeddings))
-        rows.append(i)
-    if not embeddings:
-        raise ValueError(f"none of {len(items)} videos can be decoded; the first: {failed[0]}")
-    return CaptionedVideos(
-        torch.stack(embeddings),
-        captions,
-        np.array(caption_video),
-        [items[i] for i in rows],
-        [encoded[i] for i in rows],
-        failed,
-    )
