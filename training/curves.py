@@ -25,13 +25,13 @@ def mean_recall(record: Record) -> float:
 
 
 class EventLog:
-    """TensorBoard's event files of a run; nothing where TensorBoard is not installed.
+    """TensorBoard's event files of a run; none where TensorBoard is not installed.
 
-    Events that are there already are taken back: a run that goes on writes its history anew, so
-    that none stands twice.
+    Purges existing events: a run that continues writes its history again, so that no event is
+    there twice.
 
     Args:
-        folder: of the events; None to keep none.
+        folder: for the events; None to write none.
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -1,5 +1,5 @@
 """A model and a captioned list -> the embeddings of its videos and captions, through the cache of
-training: what was decoded for a run, or for an evaluation before, is not decoded again."""
+training: videos that a run or an earlier evaluation decoded are not decoded again."""
 
 import functools
 import hashlib
@@ -26,14 +26,14 @@ MAX_BANK = 2000
 
 
 def sample_bank(captions: Sequence[str]) -> list[str]:
-    """At most `MAX_BANK` of the captions, for QB-Norm: which ones depends on nothing but
-    themselves."""
+    """Returns at most `MAX_BANK` of the captions, for QB-Norm; the choice depends on the captions
+    alone, not on their order."""
     by_chance = sorted(captions, key=lambda text: hashlib.sha256(text.encode()).digest())
     return by_chance[:MAX_BANK]
 
 
 class Evaluator:
-    """A model with the cache.
+    """Embeds captions and videos with one model, through the cache.
 
     Args:
         config: of the run, or of the evaluation.
@@ -58,7 +58,7 @@ class Evaluator:
             return F.normalize(torch.cat(features), dim=-1)
 
     def embed_videos(self, listed: CaptionedList) -> CaptionedVideos:
-        """The videos that can be decoded, with their captions; the others are named.
+        """Embeds the videos that can be decoded; warns of the others.
 
         Raises:
             ValueError: none can be decoded, or the cache cannot be written.
@@ -112,7 +112,7 @@ class Evaluator:
 
 
 def _as_encoded(number: int, video: CachedVideo, embeddings: torch.Tensor) -> EncodedVideo[int]:
-    assert video.times_seconds is not None, "asked for when the cache was filled"
+    assert video.times_seconds is not None, "the cache was filled with_times"
     return EncodedVideo(
         number,
         embeddings,

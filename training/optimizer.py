@@ -11,7 +11,7 @@ from reelseek.training.towers import trunk_layers
 
 
 def make_optimizer(network: Network, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Returns AdamW (Loshchilov & Hutter 2019) over what trains.
+    """Returns AdamW (Loshchilov & Hutter 2019) over the parameters that train.
 
     Heads and pooling learn at `lr`, or at `text_lr` and `pooling_lr` where these are given. A
     trunk's last layer learns at `trunk_lr`, and each layer before it slower by `layer_decay`

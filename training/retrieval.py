@@ -19,8 +19,8 @@ class CaptionedVideos:
         embeddings: `(num_videos, D)` float32, L2-normalised.
         captions: `num_captions` sentences.
         caption_video: `(num_captions,)` int64, the row of each caption's video.
-        items: the videos, `num_videos`, with all that their list says of them.
-        encoded: what each was encoded to, `num_videos`.
+        items: the videos, `num_videos`, with their metadata.
+        encoded: their frame embeddings and times, `num_videos`.
         failed: paths of those that could not be decoded, each with its reason.
     """
 
@@ -40,19 +40,20 @@ def measure(
     bank_similarity: np.ndarray | None = None,
     num_bootstrap: int = 0,
 ) -> dict:
-    """Retrieval metrics as they are, and in rows of their own after re-scoring.
+    """Returns retrieval metrics of the scores, and of the scores after re-scoring.
 
     Args:
         similarity: `(num_captions, num_videos)`.
-        caption_video: `(num_captions,)`, as of `retrieval_metrics`.
+        caption_video: `(num_captions,)`, see `retrieval_metrics`.
         temperature: of the dual softmax.
         bank_similarity: `(num_bank, num_videos)`, of captions that are no test queries, such as
             those of the training set; None where there are none.
-        num_bootstrap: resamples for the intervals of what is not re-scored.
+        num_bootstrap: resamples for the intervals of the metrics before re-scoring.
 
     Returns:
-        What `retrieval_metrics` does, and `rescored`: `dual_softmax`, which needs all test queries
-        at once, so that no server can do it, and `querybank_norm`, t2v only, which a server can.
+        The result of `retrieval_metrics`, and `rescored`: `dual_softmax`, which needs all test
+        queries at once, so that no server can do it, and `querybank_norm`, t2v only, which a server
+        can.
     """
     metrics = retrieval_metrics(similarity, caption_video, num_bootstrap=num_bootstrap)
     rows = {

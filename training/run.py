@@ -106,7 +106,7 @@ def make_network(config: TrainConfig, model: DualEncoder) -> Network:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all parts of a run are made of."""
+    """Makes the parts of a run."""
 
     config: TrainConfig
     model: DualEncoder

@@ -1,11 +1,11 @@
-"""Batches and a network -> a trained network: the loop, which can stop and go on anywhere."""
+"""Batches and a network -> a trained network: the loop, which can stop and continue anywhere."""
 
 import itertools
 import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def restore(self, state: RunState) -> None:
-        """Goes on from a checkpoint.
+        """Continues from a checkpoint.
 
         Raises:
             ValueError: it belongs to another model.
@@ -106,7 +106,7 @@ class Trainer:
         self.state = state
 
     def run(self, *, stop: StopRequest, log: EventLog, progress: StepProgress) -> bool:
-        """Trains to the end, or until it is asked to stop. Returns whether the end was reached.
+        """Trains to the end or until `stop`; returns whether it reached the end.
 
         Raises:
             NonFiniteLossError: with the step and the videos of the batch.
@@ -114,7 +114,7 @@ class Trainer:
         """
         if self._validate_if_due(log, progress):
             self._save()
-        loaded = load_batches(self._dataset, self._places(), num_workers=self._num_workers)
+        loaded = load_batches(self._dataset, self._indices(), num_workers=self._num_workers)
         while self.state.step < self.num_steps:
             with progress.waiting():
                 batches = [next(loaded) for _ in range(self._loop.accumulate_steps)]
@@ -140,8 +140,8 @@ class Trainer:
         return best["step"] if best else None
 
     def finished_weights(self) -> dict[str, torch.Tensor]:
-        """Returns the weights as they come out: what was trained, drawn towards its start by
-        `wise_ft_alpha`.
+        """Returns the weights of the finished model: the trained ones, interpolated towards those
+        of the start by `wise_ft_alpha`.
 
         The interpolation is WiSE-FT's (Wortsman et al. 2022, section 3).
         """
@@ -151,9 +151,9 @@ class Trainer:
             for name, part in self.network.trained_state().items()
         }
 
-    def _places(self) -> Iterator[list[tuple[int, int]]]:
-        """What the coming batches hold, to the end of the run: reading ahead does not pause where
-        an epoch ends."""
+    def _indices(self) -> Iterator[list[tuple[int, int]]]:
+        """Yields the indices of all coming batches, to the end of the run: so reading ahead does
+        not pause at the end of an epoch."""
         epoch, done = divmod(self.state.step, self.steps_per_epoch)
         each = self._loop.accumulate_steps
         for later in range(epoch, self._loop.epochs):
@@ -176,7 +176,9 @@ class Trainer:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or math.inf))
         if not math.isfinite(norm):
-            raise NonFiniteLossError(self._describe(batches[-1], norm, what="norm of the gradient"))
+            raise NonFiniteLossError(
+                self._describe(batches[-1], norm, quantity="norm of the gradient")
+            )
         self._optimizer.step()
         self.network.clamp_logit_scale()
         self.state.step += 1
@@ -216,8 +218,8 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self._processes.device.type, dtype=self._precision)
 
-    def _describe(self, batch: Batch, value: float, *, what: str = "loss") -> str:
-        """What went wrong, with the videos whose frames are not finite, or else all in the batch.
+    def _describe(self, batch: Batch, value: float, *, quantity: str = "loss") -> str:
+        """Describes the error, with the videos whose frames are not finite, else all of the batch.
 
         The loss is the same in all processes, so all of them come here together.
         """
@@ -230,14 +232,14 @@ class Trainer:
         epoch, batch_index = divmod(self.state.step, self.steps_per_epoch)
         cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
         return (
-            f"the {what} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
+            f"the {quantity} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
             f"{batch_index + 1} in it): {cause}: {len(names)} videos of the batch: "
             f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         )
 
     def _validate_if_due(self, log: EventLog, progress: StepProgress) -> bool:
-        """Before the first step, and after epochs; not again where a run goes on after it.
-        Returns whether it was due."""
+        """Validates before the first step and after epochs, but not again where a run continues
+        there; returns whether it did."""
         if self._validation is None or not self._processes.is_main_process:
             return False
         epoch, inside = divmod(self.state.step, self.steps_per_epoch)
@@ -249,9 +251,9 @@ class Trainer:
         return True
 
     def _validate(self, validation: Validation, log: EventLog, progress: StepProgress) -> None:
-        """Measures the weights as they would come out, and keeps them where they are the best."""
+        """Measures the weights of the finished model; keeps them where they are the best."""
         finished = self.finished_weights()
-        with _Swapped(self.network, finished):
+        with _swapped(self.network, finished):
             metrics = validation.measure(self.network.eval())
         record = as_record(metrics, step=self.state.step)
         self.state.history.append(record)
@@ -271,16 +273,12 @@ class Trainer:
         self._saved_at = time.monotonic()
 
 
-class _Swapped:
-    """Within it, the network has other weights."""
-
-    def __init__(self, network: Network, weights: dict[str, torch.Tensor]) -> None:
-        self._network = network
-        self._weights = weights
-
-    def __enter__(self) -> None:
-        self._own = {name: part.clone() for name, part in self._network.trained_state().items()}
-        self._network.load_trained_state(self._weights)
-
-    def __exit__(self, *error: object) -> None:
-        self._network.load_trained_state(self._own)
+@contextmanager
+def _swapped(network: Network, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Gives the network other weights inside the context."""
+    own = {name: part.clone() for name, part in network.trained_state().items()}
+    network.load_trained_state(weights)
+    try:
+        yield
+    finally:
+        network.load_trained_state(own)

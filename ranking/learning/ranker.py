@@ -19,7 +19,7 @@ from reelseek.ranking.learning.trees import Trees
 _TREES_NAME = "ranker.safetensors"
 _CONFIG_NAME = "ranker.json"
 _FORMAT = 2  # 1 was LightGBM's own text
-# Queries are few, and so is what each tree may learn of them.
+# Small trees and strong regularisation, for judged queries are few.
 _PARAMETERS = {
     "objective": "lambdarank",
     "metric": "ndcg",
@@ -36,7 +36,7 @@ _PARAMETERS = {
     "verbose": -1,
 }
 _PATIENCE_ROUNDS = 30
-_MIN_HELD_OUT = 5  # queries; with fewer, when to stop would be a matter of chance
+_MIN_HELD_OUT = 5  # queries; fewer would stop the training at random
 _ROUNDS_WITHOUT_STOPPING = 100
 
 
@@ -168,8 +168,8 @@ def train_ranker(
     The same data and seed give the same ranker.
 
     Args:
-        features: `(n, F)`, NaN for what is missing; one row for each candidate that was judged.
-        relevance: `(n,)` int, 0 to 30; 4 for just what was asked.
+        features: `(n, F)`, NaN for a missing value; one row for each candidate that was judged.
+        relevance: `(n,)` int, 0 to 30; 4 for a perfect match.
         groups: `(n,)` int, which query each row belongs to.
         feature_names: of the columns.
         held_out_fraction: of the queries, 0 to less than 1; where it makes fewer than five, all are
@@ -189,12 +189,9 @@ def train_ranker(
         raise ValueError(f"held_out_fraction={held_out_fraction}: must be 0 to less than 1")
     order = np.argsort(groups, kind="stable")
     features, relevance, groups = features[order], relevance[order], groups[order]
-    different = np.unique(groups)
-    num_held_out = int(held_out_fraction * len(different))
-    if num_held_out < _MIN_HELD_OUT:
-        num_held_out, max_rounds = 0, min(max_rounds, _ROUNDS_WITHOUT_STOPPING)
-    shuffled = np.random.default_rng(seed).permutation(different)
-    is_held_out = np.isin(groups, shuffled[:num_held_out])
+    is_held_out = _held_out(groups, held_out_fraction, seed=seed)
+    if not is_held_out.any():
+        max_rounds = min(max_rounds, _ROUNDS_WITHOUT_STOPPING)
 
     lightgbm = require_lightgbm()
     train, held_out = (
@@ -207,7 +204,7 @@ def train_ranker(
         for rows in (~is_held_out, is_held_out)
     )
     early_stopping = {}
-    if num_held_out:
+    if is_held_out.any():
         callback = lightgbm.early_stopping(_PATIENCE_ROUNDS, verbose=False)
         early_stopping = {"valid_sets": [held_out], "callbacks": [callback]}
     booster = lightgbm.train(
@@ -216,8 +213,17 @@ def train_ranker(
         num_boost_round=max_rounds,
         **early_stopping,
     )
-    best = booster.best_iteration if num_held_out else -1
+    best = booster.best_iteration if early_stopping else -1
     return LearnedRanker(Trees.from_lightgbm(booster.dump_model(num_iteration=best)), feature_names)
+
+
+def _held_out(groups: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
+    """`(n,)` bool: the rows of queries that tell when to stop; none where these would be few."""
+    different = np.unique(groups)
+    num_held_out = int(fraction * len(different))
+    if num_held_out < _MIN_HELD_OUT:
+        return np.zeros(len(groups), bool)
+    return np.isin(groups, np.random.default_rng(seed).permutation(different)[:num_held_out])
 
 
 def _check_judged(
@@ -234,7 +240,7 @@ def _check_judged(
     if len(relevance) and (relevance.min() < 0 or relevance.max() > 30):
         raise ValueError("relevance is out of range: must be 0 to 30")
     if np.isinf(features).any():
-        raise ValueError("features hold infinite values: give NaN for what is missing")
+        raise ValueError("features hold infinite values: give NaN for a missing value")
     pairs = np.unique(np.stack([groups, relevance]), axis=1)
     if len(np.unique(pairs[0])) == pairs.shape[1]:
         raise ValueError(

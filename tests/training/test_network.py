@@ -170,7 +170,7 @@ def test_gradients_reach_what_trains_and_nothing_else():
     [("vit", FROZEN, FROZEN), ("resnet", HEADS, FROZEN), ("timm none", HEADS, FROZEN)],
 )
 def test_training_nothing_is_refused_with_the_remedy(name, image, text):
-    message = f"trainable.image={image.what} and trainable.text=frozen.*choose blocks, lora, all"
+    message = f"trainable.image={image.mode} and trainable.text=frozen.*choose blocks, lora, all"
     with pytest.raises(ValueError, match=message):
         make_network(name, image, text)
 
@@ -262,7 +262,7 @@ def test_model_of_a_network_trains_again_with_its_pooling():
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
-@pytest.mark.parametrize("image", [HEADS, BLOCKS, LORA, ALL], ids=lambda plan: plan.what)
+@pytest.mark.parametrize("image", [HEADS, BLOCKS, LORA, ALL], ids=lambda plan: plan.mode)
 def test_trained_state_makes_the_same_network_of_a_fresh_one(image, pooling):
     options = {"name": "timm linear", "image": image, "pooling": pooling}
     network, model = make_network(**options)

@@ -41,13 +41,13 @@ def hf_model(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vit", "coca", "timm mlp"])
-@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.what)
+@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.mode)
 def test_features_are_in_the_order_of_the_sentences(name, text):
     model = small_model(name)
     check_features(model, make(model, text))
 
 
-@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.what)
+@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.mode)
 def test_features_of_a_tower_that_masks_padding_are_in_the_order_of_the_sentences(hf_model, text):
     check_features(hf_model, make(hf_model, text))
 
@@ -74,7 +74,7 @@ def check_features(model, network):
 @pytest.mark.parametrize(
     "text",
     [TowerPlan("blocks"), TowerPlan("lora"), TowerPlan("all")],
-    ids=lambda plan: plan.what,
+    ids=lambda plan: plan.mode,
 )
 def test_tokens_stay_tokens_where_the_trunk_trains(text):
     model = small_model()
