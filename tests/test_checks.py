@@ -73,7 +73,7 @@ def say(monkeypatch):
         (["query=a", "ranker=TMP/none"], "ranker=TMP/none: holds no ranker"),
         (
             ["query=a", "token_matching=TMP/none"],
-            "token_matching=TMP/none: holds no interaction weights",
+            "token_matching=TMP/none: holds no token matching weights",
         ),
         (["query=a", "sources=[visual,wrods]"], "sources=wrods: must be one of visual, lexical"),
         (["query=a", "device=cuad"], "device=cuad: must be auto, cpu, cuda or cuda:N"),

@@ -25,7 +25,7 @@ USAGE = """usage: python train.py data.train=A.jsonl data.val=B.jsonl model=NAME
        torchrun --nproc_per_node N train.py ...
 
 Trains a model on captioned videos; model=DIR then names it to train, index and search. A run that
-was stopped goes on with the same command. With eval_only=true, evaluates text-to-video and
+was stopped continues with the same command. With eval_only=true, evaluates text-to-video and
 video-to-text retrieval. The last line on stdout is a JSON object of metrics."""
 
 
@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     else:
         if not train(config, lists, save_config):
             return
-        # Measured on the folder as it was written, by what measures every model.
+        # Evaluates the folder as it was written, the way any model is evaluated.
         config.model = command_line.load_model_config(str(output))
     metrics: dict[str, Any] = evaluate(config, lists) if config.data.val else {}
     if output is not None:
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(config: TrainConfig) -> "RunLists":
-    """Reads the lists, and refuses what shows before a model is loaded or a frame decoded.
+    """Reads the lists and finds mistakes before a model is loaded or a frame decoded.
 
     Raises:
         ValueError: names the option or the list's line.
@@ -82,7 +82,7 @@ def check(config: TrainConfig) -> "RunLists":
 
 
 def _check_other_run(config: TrainConfig, output: Path) -> None:
-    """Refuses a folder in which another run has left its checkpoints."""
+    """Refuses a folder with the checkpoints of another run."""
     from reelseek.training import checks
 
     if not (output / "checkpoints").exists():
@@ -98,7 +98,7 @@ def _check_other_run(config: TrainConfig, output: Path) -> None:
 
 
 def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]) -> bool:
-    """Trains; returns whether this process is the one that evaluates what came out."""
+    """Trains; returns whether this process evaluates the result."""
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.training.processes import join_processes
     from reelseek.training.run import train as run
@@ -119,7 +119,7 @@ def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None
 
 
 def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
-    """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
+    """Returns a model's retrieval metrics on `config.data.val`, and how many videos failed."""
     from reelseek.ranking.searcher import Searcher
     from reelseek.text import everyday_queries
     from reelseek.training.evaluation import Evaluator, sample_bank

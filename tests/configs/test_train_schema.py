@@ -56,7 +56,7 @@ def test_recipe_is_a_checked_configuration(recipe):
     config.model.spec()
     config.sampling.sampler()
     for plan in config.trainable.plans():
-        assert plan.what != "frozen"
+        assert plan.mode != "frozen"
     if (options := config.pooling.options()) is not None:
         make_pooling(options, embedding_dim=512)
 
