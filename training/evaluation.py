@@ -16,6 +16,7 @@ from reelseek.indexing.shutdown import StopRequest
 from reelseek.training.frame_cache import CachedVideo
 from reelseek.training.frames import CachedFrames
 from reelseek.training.lists import CaptionedList, cache_folder, warn_of_failed
+from reelseek.training.network import tower_plans
 from reelseek.training.retrieval import CaptionedVideos
 from reelseek.training.texts import TextFeatures
 from reelseek.training.towers import split_image_tower, split_text_tower
@@ -64,7 +65,7 @@ class Evaluator:
         """
         config, model = self._config, self._model
         trunk, head = split_image_tower(model.clip)
-        image_plan, _ = config.trainable.plans()
+        image_plan, _ = tower_plans(config.trainable)
         keeps_pixels = image_plan.trunk_trains  # as the run that has just decoded them
         frames = CachedFrames(config, model, None if keeps_pixels else trunk)
         filled = frames.fill(listed.items, stop=StopRequest(), with_times=True)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reelseek.configs.train_schema import TrainableConfig
 from reelseek.text import strip_padding
 from reelseek.training.batches import Batch
 from reelseek.training.lora import add_lora, merged
@@ -42,6 +43,15 @@ class TowerPlan:
     @property
     def trunk_trains(self) -> bool:
         return self.what in ("blocks", "lora", "all")
+
+
+def tower_plans(config: TrainableConfig) -> tuple[TowerPlan, TowerPlan]:
+    """Returns the plans of the image tower and of the text tower."""
+    image, text = (
+        TowerPlan(mode.value, num_blocks=config.num_blocks, lora_rank=config.lora_rank)
+        for mode in (config.image, config.text)
+    )
+    return image, text
 
 
 class Tower(nn.Module):

@@ -20,7 +20,7 @@ from reelseek.training.data import assemble
 from reelseek.training.frame_cache import CacheContents, CachedVideo
 from reelseek.training.frames import CachedFrames
 from reelseek.training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
-from reelseek.training.network import Network
+from reelseek.training.network import Network, tower_plans
 from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
 from reelseek.training.optimizer import make_optimizer
 from reelseek.training.processes import Processes
@@ -111,7 +111,7 @@ def train(
 
 def make_network(config: TrainConfig, model: DualEncoder) -> Network:
     """The network that a configuration asks for; it takes over the model's modules."""
-    image, text = config.trainable.plans()
+    image, text = tower_plans(config.trainable)
     options = config.pooling.options()
     pooling = model.pooling
     if options is not None and options != pooling.options():
