@@ -70,7 +70,7 @@ def _compose(node: type[Options], overrides: list[str]) -> DictConfig:
 
     _register(node)
     with hydra.initialize_config_module("reelseek.configs", version_base="1.3"):
-        return hydra.compose(node.config_name, overrides=overrides)
+        return hydra.compose(node.command, overrides=overrides)
 
 
 def _register(node: type[Options]) -> None:
@@ -78,7 +78,7 @@ def _register(node: type[Options]) -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    store.store(name=f"{node.config_name}_schema", node=node)
+    store.store(name=f"{node.command}_schema", node=node)
     store.store(group="model", name="schema", node=schema.ModelConfig)
     store.store(group="decoding", name="schema", node=schema.DecodingConfig)
     for kind, sampling in schema.SAMPLING_KINDS.items():

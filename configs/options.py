@@ -6,12 +6,12 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib.resources import files
 from math import inf
-from typing import Any, Protocol
+from typing import Any
 
 MISSING: Any = "???"  # OmegaConf's mark of a value that the YAML or the user must give
 
@@ -27,22 +27,22 @@ _RENAMED = {
 }
 
 
-class Allowed(Protocol):
-    """The values that an option may have; `str` completes the sentence "must be ..."."""
-
-    def __contains__(self, value: Any, /) -> bool: ...
-
-
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `minimum`, or beyond `above`, up to `maximum`, or short of `below`; no NaN."""
+    """Numbers from `minimum`, or beyond `above`, up to `maximum`, or short of `below`; no NaN.
+
+    With `or_zero`, 0 is allowed too and stands for something else.
+    """
 
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
     below: float | None = None
+    or_zero: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Any) -> bool:
+        if self.or_zero and value == 0:
+            return True
         return (
             value == value
             and (self.minimum is None or value >= self.minimum)
@@ -53,6 +53,8 @@ class Range:
 
     def __str__(self) -> str:
         lowest = "0 or more" if self.minimum == 0 else f"at least {self.minimum}"
+        if self.or_zero:
+            lowest = f"0, or {lowest}"
         if self.above is not None:
             lowest = f"more than {self.above}"
         if self.below == inf:
@@ -68,19 +70,6 @@ class Range:
         )
 
 
-@dataclass(frozen=True)
-class ZeroOr:
-    """Zero, which stands for something else, or numbers from `minimum` on."""
-
-    minimum: float
-
-    def __contains__(self, value: float) -> bool:
-        return value == 0 or value >= self.minimum
-
-    def __str__(self) -> str:
-        return f"0, or at least {self.minimum}"
-
-
 class OneOf(tuple[str, ...]):
     """A few words."""
 
@@ -90,9 +79,9 @@ class OneOf(tuple[str, ...]):
 
 def option(
     text: str,
-    default: Any = MISSING,
+    allowed: Container[Any] | None = None,
     *,
-    allowed: Allowed | None = None,
+    default: Any = MISSING,
     group: str = "",
     stands_for: str = "",
     is_path: bool = False,
@@ -101,7 +90,8 @@ def option(
     """A field with its line of help; without a default, the YAML gives the value.
 
     Args:
-        allowed: the values it may have; of a list or a dictionary, the values in it.
+        allowed: the values it may have, or those in it where it is a list or a dictionary; as text
+            it completes "must be ...".
         group: the folder of YAML files that it chooses from by name.
         stands_for: the part that `name=value` sets.
         is_path: whether it is a path or a list of paths, in which `~` and `$HOME` are expanded.
@@ -118,7 +108,7 @@ def option(
 
 def path_option(text: str, default: Any = MISSING) -> Any:
     """The same for a path or a list of paths."""
-    return option(text, default, is_path=True)
+    return option(text, default=default, is_path=True)
 
 
 @dataclass
@@ -127,15 +117,19 @@ class Options:
 
     Attributes:
         section: what stands before the dot in the names of its options.
-        config_name: the YAML file with a command's values.
+        command: whose options these are, and the name of the YAML file with their values.
         recipes: the option that chooses a whole run's values from a folder of YAML files.
         given: names of the options, and of their sections, that the command line sets.
     """
 
     section = ""
-    config_name = ""
+    command = ""
     recipes = ""
     given = frozenset[str]()
+
+    def __init_subclass__(cls, *, section: str = "", command: str = "", recipes: str = "") -> None:
+        cls.section = section or cls.section
+        cls.command, cls.recipes = command, recipes
 
     def __post_init__(self) -> None:
         for each in option_fields(type(self)):

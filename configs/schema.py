@@ -7,7 +7,7 @@ enforces the range. `__post_init__` holds the rules that several options share.
 from dataclasses import asdict, dataclass
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class _Device:
     """Names of processors; whether one is available here, PyTorch says."""
 
-    def __contains__(self, device: str) -> bool:
+    def __contains__(self, device: Any) -> bool:
         kind, _, number = device.partition(":")
         known = kind in ("auto", "cpu", "cuda", "mps", "xpu")
         return known and (number.isdecimal() or device == kind)
@@ -44,13 +44,11 @@ class Level(Enum):
 
 
 @dataclass
-class ModelConfig(Options):
-    section = "model"
-
+class ModelConfig(Options, section="model"):
     name: str = path_option("mini, an open_clip architecture, hf-hub:OWNER/NAME, or a folder")
     pretrained: str | None = path_option("open_clip's tag of the weights, or a file of them", None)
     scripts: list[str] = option(
-        "Unicode scripts the text tower was trained on, such as [Latin]; [] if unknown", []
+        "Unicode scripts the text tower was trained on, such as [Latin]; [] if unknown", default=[]
     )
 
     def spec(self) -> "ModelSpec":
@@ -60,22 +58,21 @@ class ModelConfig(Options):
 
 
 @dataclass
-class SamplingConfig(Options):
+class SamplingConfig(Options, section="sampling"):
     """Chooses the frames of a video; each subclass is a way to sample.
 
     Attributes:
         sampler_name: the class of `vision` that takes the subclass's own options.
     """
 
-    section = "sampling"
     sampler_name = ""
 
     kind: str = ""
     dedup_threshold: float = option(
         "encode no frame that differs from the last by less than this in each cell of a 16 x 16 "
         "grid, in levels of 255; 0 encodes all",
-        0.0,
-        allowed=_GRAY_LEVELS,
+        _GRAY_LEVELS,
+        default=0.0,
     )
 
     def sampler(self) -> "Sampler":
@@ -97,7 +94,7 @@ class UniformSampling(SamplingConfig):
     sampler_name = "UniformSampler"
 
     kind: str = "uniform"
-    num_frames: int = option("frames a video, at the middles of equal parts", allowed=Range(1))
+    num_frames: int = option("frames a video, at the middles of equal parts", Range(1))
 
 
 @dataclass
@@ -105,18 +102,14 @@ class IntervalSampling(SamplingConfig):
     sampler_name = "IntervalSampler"
 
     kind: str = "interval"
-    every_seconds: float = option("seconds from one frame to the next", allowed=Range(above=0))
-    min_frames: int = option("frames a short video has at least", allowed=Range(1))
+    every_seconds: float = option("seconds from one frame to the next", Range(above=0))
+    min_frames: int = option("frames a short video has at least", Range(1))
     max_frames: int = option("frames a long video has at most, and at least min_frames")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.max_frames >= self.min_frames,
-            "sampling.max_frames",
-            self.max_frames,
-            f"at least sampling.min_frames ({self.min_frames})",
-        )
+        allowed = f"at least sampling.min_frames ({self.min_frames})"
+        require(self.max_frames >= self.min_frames, "sampling.max_frames", self.max_frames, allowed)
 
 
 @dataclass
@@ -124,7 +117,7 @@ class KeyFrameSampling(SamplingConfig):
     sampler_name = "KeyFrameSampler"
 
     kind: str = "keyframes"
-    max_frames: int = option("frames a long video has at most", allowed=Range(1))
+    max_frames: int = option("frames a long video has at most", Range(1))
 
 
 @dataclass
@@ -132,20 +125,16 @@ class ShotSampling(SamplingConfig):
     sampler_name = "ShotSampler"
 
     kind: str = "shots"
-    frames_per_shot: int = option(
-        "frames of each shot, at the middles of equal parts", allowed=Range(1)
-    )
-    min_seconds: float = option("length of the shortest shot", allowed=Range(0))
+    frames_per_shot: int = option("frames of each shot, at the middles of equal parts", Range(1))
+    min_seconds: float = option("length of the shortest shot", Range(0))
     max_seconds: float = option("length at which a long shot is divided; more than min_seconds")
-    max_frames: int = option("frames a long video has at most", allowed=Range(1))
+    max_frames: int = option("frames a long video has at most", Range(1))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        allowed = f"more than sampling.min_seconds ({self.min_seconds})"
         require(
-            self.max_seconds > self.min_seconds,
-            "sampling.max_seconds",
-            self.max_seconds,
-            f"more than sampling.min_seconds ({self.min_seconds})",
+            self.max_seconds > self.min_seconds, "sampling.max_seconds", self.max_seconds, allowed
         )
 
 
@@ -158,20 +147,16 @@ def sampling_from_dict(values: dict) -> SamplingConfig:
 
 
 @dataclass
-class DecodingConfig(Options):
+class DecodingConfig(Options, section="decoding"):
     """How videos are decoded; what comes of it does not depend on this."""
 
-    section = "decoding"
-
     decoder: Decoder = option("to be tried first; the other one stands by")
-    workers: int = option("processes that decode; 0 for one a core", allowed=Range(0))
+    workers: int = option("processes that decode; 0 for one a core", Range(0))
     timeout_seconds: float = option(
-        "without a frame, after which a worker is killed", allowed=Range(above=0)
+        "without a frame, after which a worker is killed", Range(above=0)
     )
-    memory_gb: float = option(
-        "a worker that grows beyond it is killed", allowed=Range(1, below=inf)
-    )
-    max_videos_per_worker: int = option("videos after which a worker is replaced", allowed=Range(1))
+    memory_gb: float = option("a worker that grows beyond it is killed", Range(1, below=inf))
+    max_videos_per_worker: int = option("videos after which a worker is replaced", Range(1))
 
     def pool(self, settings: "FrameSettings") -> "DecodePool":
         """Returns workers that decode videos to these frames."""
@@ -195,36 +180,31 @@ class SegmentKind(str, Enum):
 
 
 @dataclass
-class SegmentsConfig(Options):
-    section = "segments"
-
+class SegmentsConfig(Options, section="segments"):
     kind: SegmentKind = option("cut where the content changes, or windows of equal length")
-    seconds: float = option("length of windows", allowed=Range(above=0))
+    seconds: float = option("length of windows", Range(above=0))
     overlap_seconds: float = option("how much neighbours share; from 0 to less than seconds")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        allowed = f"at least 0 and less than segments.seconds ({self.seconds})"
         require(
             0 <= self.overlap_seconds < self.seconds,
             "segments.overlap_seconds",
             self.overlap_seconds,
-            f"at least 0 and less than segments.seconds ({self.seconds})",
+            allowed,
         )
 
 
 @dataclass
-class IndexFolderConfig(Options):
+class IndexFolderConfig(Options, section="index"):
     """`index=DIR` is `index.folder=DIR`; what is not given stays as the index was built."""
-
-    section = "index"
 
     folder: str = path_option("the folder of the index, made if missing; index=DIR for short")
     kind: str = option("of its FAISS indexes: auto, flat, or what FAISS's index_factory takes")
-    recall: float = option(
-        "share of the true ten nearest that a search should find", allowed=Range(0.5, 1)
-    )
+    recall: float = option("share of the true ten nearest that a search should find", Range(0.5, 1))
     memory_mb: float = option(
-        "MiB that FAISS may take for all segments; 0 for no limit", allowed=Range(0, below=inf)
+        "MiB that FAISS may take for all segments; 0 for no limit", Range(0, below=inf)
     )
 
     def __post_init__(self) -> None:
@@ -233,15 +213,13 @@ class IndexFolderConfig(Options):
 
 
 @dataclass
-class IndexConfig(Options):
-    config_name = "index"
-
+class IndexConfig(Options, command="index"):
     videos: list[str] = path_option(
         "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, or [A,B] of these"
     )
     index: IndexFolderConfig = option("the index", stands_for="folder")
     model: ModelConfig | None = option(
-        "preset, open_clip name or folder; default: the index's", None, group="model"
+        "preset, open_clip name or folder; default: the index's", default=None, group="model"
     )
     sampling: SamplingConfig = option("which frames are looked at", group="sampling")
     decoding: DecodingConfig = option("how they are decoded")
@@ -250,11 +228,9 @@ class IndexConfig(Options):
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
     check_content: bool = option("compare contents even where size and time are the same")
-    niceness: int = option(
-        "how far to step back for other processes, such as searches", allowed=_NICENESS
-    )
-    device: str = option("where the model runs", allowed=DEVICE)
-    precision: str = option("of the model's numbers", allowed=PRECISION)
+    niceness: int = option("how far to step back for other processes, such as searches", _NICENESS)
+    device: str = option("where the model runs", DEVICE)
+    precision: str = option("of the model's numbers", PRECISION)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -262,38 +238,28 @@ class IndexConfig(Options):
 
 
 @dataclass
-class StatusConfig(Options):
-    config_name = "status"
-
+class StatusConfig(Options, command="status"):
     index: str = path_option("the folder of the index")
     json: bool = option("print JSON instead of lines")
 
 
 @dataclass
-class VerifyConfig(Options):
-    config_name = "verify"
-
+class VerifyConfig(Options, command="verify"):
     index: str = path_option("the folder of the index")
-    sample: int = option(
-        "videos to decode and encode again, to compare; 0 for none", allowed=Range(0)
-    )
-    device: str = option("where the model runs", allowed=DEVICE)
+    sample: int = option("videos to decode and encode again, to compare; 0 for none", Range(0))
+    device: str = option("where the model runs", DEVICE)
 
 
 @dataclass
-class RepairConfig(Options):
-    config_name = "repair"
-
+class RepairConfig(Options, command="repair"):
     index: str = path_option("the folder of the index")
 
 
 @dataclass
-class DeleteConfig(Options):
-    config_name = "delete"
-
+class DeleteConfig(Options, command="delete"):
     index: str = path_option("the folder of the index")
-    keys: list[str] = option("of the videos to delete: KEY or [KEY,KEY]", [])
-    where: str | None = option("delete the videos like this, such as \"tag = 'old'\"", None)
+    keys: list[str] = option("of the videos to delete: KEY or [KEY,KEY]", default=[])
+    where: str | None = option("delete the videos like this, such as \"tag = 'old'\"", default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -302,9 +268,7 @@ class DeleteConfig(Options):
 
 
 @dataclass
-class MergeConfig(Options):
-    config_name = "merge"
-
+class MergeConfig(Options, command="merge"):
     sources: list[str] = path_option("folders of the indexes to bring together: [DIR,DIR]", [])
     index: str = path_option("the folder of the index they are added to, made if missing")
     prefix: bool = option("put the name of a source's folder before its keys")
@@ -315,33 +279,29 @@ class MergeConfig(Options):
 
 
 @dataclass
-class EnrichConfig(Options):
-    config_name = "enrich"
-
+class EnrichConfig(Options, command="enrich"):
     index: str = path_option("the folder of the index")
     ocr: bool = option("read what is written in the videos")
-    ocr_every_seconds: float = option(
-        "a longer segment is read more than once", allowed=Range(above=0)
-    )
+    ocr_every_seconds: float = option("a longer segment is read more than once", Range(above=0))
     ocr_confidence: float = option(
-        "lines of which the reader is less sure are left out", allowed=Range(0, 1)
+        "lines of which the reader is less sure are left out", Range(0, 1)
     )
-    ocr_pixels: int = option("longer side of a picture that is read, at most", allowed=Range(32))
+    ocr_pixels: int = option("longer side of a picture that is read, at most", Range(32))
     ocr_similar: float = option(
         "read no frame that differs from the last by less than this in each cell of a 16 x 16 "
         "grid, in levels of 255; 0 reads all",
-        allowed=_GRAY_LEVELS,
+        _GRAY_LEVELS,
     )
     speech: bool = option("write down what is said in the videos")
     speech_model: str = path_option(
         "a Whisper model: a folder in CTranslate2's format, or a hub's name"
     )
-    speech_language: str | None = option("such as en; default: detected in each video", None)
-    decoding: DecodingConfig = option("how videos are decoded")
-    niceness: int = option(
-        "how far to step back for other processes, such as searches", allowed=_NICENESS
+    speech_language: str | None = option(
+        "such as en; default: detected in each video", default=None
     )
-    device: str = option("where the speech model runs", allowed=OneOf(("auto", "cpu", "cuda")))
+    decoding: DecodingConfig = option("how videos are decoded")
+    niceness: int = option("how far to step back for other processes, such as searches", _NICENESS)
+    device: str = option("where the speech model runs", OneOf(("auto", "cpu", "cuda")))
 
     def __post_init__(self) -> None:
         if not (self.ocr or self.speech):
@@ -350,40 +310,30 @@ class EnrichConfig(Options):
 
 
 @dataclass
-class ExportConfig(Options):
-    config_name = "export"
-
+class ExportConfig(Options, command="export"):
     index: str = path_option("the folder of the index")
     output: str = path_option("the folder for videos.parquet and segments.parquet, made if missing")
     frames: bool = option("also frames.parquet: a row for each frame that was looked at")
 
 
 @dataclass
-class RankerConfig(Options):
-    config_name = "ranker"
-
+class RankerConfig(Options, command="ranker"):
     judgements: str = path_option("a .jsonl of judgements or clicks, see docs/relevance.md")
     index: str = path_option("the folder of the index that they are about")
     output: str = path_option("the folder for the ranker, made if missing")
-    test_fraction: float = option(
-        "of the queries, not trained on but measured", allowed=Range(0, below=1)
-    )
+    test_fraction: float = option("of the queries, not trained on but measured", Range(0, below=1))
     seed: int = option("of what is drawn at random")
-    device: str = option("where the model runs", allowed=DEVICE)
+    device: str = option("where the model runs", DEVICE)
 
 
 @dataclass
-class TokenMatchingConfig(Options):
-    config_name = "token_matching"
-
+class TokenMatchingConfig(Options, command="token_matching"):
     index: str = path_option("the folder of an index of captioned videos")
     output: str = path_option("the folder for the weights, made if missing")
-    test_fraction: float = option(
-        "of the videos, not trained on but measured", allowed=Range(0, 0.5)
-    )
-    epochs: int = option("passes over the captions", allowed=Range(1))
+    test_fraction: float = option("of the videos, not trained on but measured", Range(0, 0.5))
+    epochs: int = option("passes over the captions", Range(1))
     seed: int = option("of what is drawn at random")
-    device: str = option("where the model runs", allowed=DEVICE)
+    device: str = option("where the model runs", DEVICE)
 
 
 # What 0.1 called them.
@@ -391,23 +341,19 @@ _RENAMED_SOURCES = {"picture": "visual", "words": "lexical"}
 
 
 @dataclass
-class SearchConfig(Options):
-    config_name = "search"
-
+class SearchConfig(Options, command="search"):
     index: str = path_option("the folder of the index")
-    query: str | None = option("what the video should show, in words", None, is_words=True)
+    query: str | None = option("what the video should show, in words", default=None, is_words=True)
     image: str | None = path_option("an image to search by, instead of words or beside them", None)
     video: str | None = path_option("a video to search by, instead of words or beside them", None)
-    k: int = option("hits to return", allowed=Range(1))
+    k: int = option("hits to return", Range(1))
     level: Level = option("find whole videos, or the seconds in them")
     where: str | None = option(
-        "only in videos like this, such as \"duration < 60 and tag = 'cat'\"", None
+        "only in videos like this, such as \"duration < 60 and tag = 'cat'\"", default=None
     )
-    min_confidence: float = option(
-        "leave out hits less probable to match than this", allowed=Range(0, 1)
-    )
+    min_confidence: float = option("leave out hits less probable to match than this", Range(0, 1))
     sources: list[str] = option(
-        "what to search; [] for both", [], allowed=OneOf(("visual", "lexical"))
+        "what to search; [] for both", OneOf(("visual", "lexical")), default=[]
     )
     ranker: str | None = path_option("folder of a ranker that python -m ranking trained", None)
     token_matching: str | None = path_option(
@@ -419,9 +365,9 @@ class SearchConfig(Options):
     json: bool = option("print a JSON list of hits instead of a table")
     page: str | None = path_option("also write the hits as a web page to this file", None)
     model: ModelConfig | None = option(
-        "only to insist on a model; default: the index's", None, group="model"
+        "only to insist on a model; default: the index's", default=None, group="model"
     )
-    device: str = option("where the model runs", allowed=DEVICE)
+    device: str = option("where the model runs", DEVICE)
 
     def __post_init__(self) -> None:
         for source in self.sources:

@@ -5,14 +5,8 @@ from enum import Enum
 from math import inf
 from typing import Any
 
-from reelseek.configs.options import Options, Range, ZeroOr, option, path_option
-from reelseek.configs.schema import (
-    DEVICE,
-    PRECISION,
-    DecodingConfig,
-    ModelConfig,
-    SamplingConfig,
-)
+from reelseek.configs.options import Options, Range, option, path_option
+from reelseek.configs.schema import DEVICE, PRECISION, DecodingConfig, ModelConfig, SamplingConfig
 
 
 class Loss(Enum):
@@ -35,9 +29,7 @@ class PoolingKind(Enum):
 
 
 @dataclass
-class DataConfig(Options):
-    section = "data"
-
+class DataConfig(Options, section="data"):
     train: list[str] = path_option("captioned videos to train on: FILE or [FILE,FILE]", [])
     val: list[str] = path_option("captioned videos to evaluate on: FILE or [FILE,FILE]", [])
     videos: str | None = path_option("folder of the videos that a published list names by id", None)
@@ -50,39 +42,33 @@ class DataConfig(Options):
     weights: dict[str, float] = option(
         "data.weights.SOURCE=W: how often in an epoch the pairs are seen that have this `source`, "
         "or come from the list of this name; others once",
-        {},
-        allowed=Range(0, below=inf),
+        Range(0, below=inf),
+        default={},
     )
     max_tokens: int = option(
-        "longer captions are cut for training; 0 reads what the model reads", allowed=ZeroOr(3)
+        "longer captions are cut for training; 0 reads what the model reads", Range(3, or_zero=True)
     )
     max_failed_fraction: float = option(
-        "share of videos that may be missing or broken", allowed=Range(0, 1)
+        "share of videos that may be missing or broken", Range(0, 1)
     )
-    workers: int = option("threads that read batches ahead; 0 is 1", allowed=Range(0))
+    workers: int = option("threads that read batches ahead; 0 is 1", Range(0))
 
 
 @dataclass
-class TrainableConfig(Options):
-    section = "trainable"
-
+class TrainableConfig(Options, section="trainable"):
     image: TrainMode = option("in the image tower")
     text: TrainMode = option("in the text tower")
-    num_blocks: int = option("for blocks: the last n of a tower", allowed=Range(1))
-    lora_rank: int = option("for lora: rank of the adapters", allowed=Range(1))
+    num_blocks: int = option("for blocks: the last n of a tower", Range(1))
+    lora_rank: int = option("for lora: rank of the adapters", Range(1))
 
 
 @dataclass
-class PoolingConfig(Options):
-    section = "pooling"
-
-    kind: PoolingKind | None = option("default: the model's own", None)
-    num_layers: int = option("of the transformer", allowed=Range(1))
-    num_heads: int = option(
-        "of the transformer; divides the embedding's dimension", allowed=Range(1)
-    )
-    max_frames: int = option("frames the transformer has positions for", allowed=Range(1))
-    hidden_dim: int = option("of the attention's scores", allowed=Range(1))
+class PoolingConfig(Options, section="pooling"):
+    kind: PoolingKind | None = option("default: the model's own", default=None)
+    num_layers: int = option("of the transformer", Range(1))
+    num_heads: int = option("of the transformer; divides the embedding's dimension", Range(1))
+    max_frames: int = option("frames the transformer has positions for", Range(1))
+    hidden_dim: int = option("of the attention's scores", Range(1))
 
     def options(self) -> dict[str, Any] | None:
         """As `vision.make_pooling` takes them; None for the model's own pooling."""
@@ -94,75 +80,58 @@ class PoolingConfig(Options):
 
 
 @dataclass
-class ObjectiveConfig(Options):
-    section = "objective"
-
+class ObjectiveConfig(Options, section="objective"):
     loss: Loss = option("CLIP's, which is symmetric, or SigLIP's")
     logit_scale: float | None = option(
-        "1 / temperature to start from; default: the model's", None, allowed=Range(1, 100)
+        "1 / temperature to start from; default: the model's", Range(1, 100), default=None
     )
     train_logit_scale: bool = option("learn it, up to 100")
     logit_bias: float = option("to start from, for sigmoid, where the model has none")
-    label_smoothing: float = option("of infonce", allowed=Range(0, below=1))
+    label_smoothing: float = option("of infonce", Range(0, below=1))
 
 
 @dataclass
-class OptimizerConfig(Options):
-    section = "optimizer"
-
-    lr: float = option("peak learning rate of heads and pooling", allowed=Range(above=0))
+class OptimizerConfig(Options, section="optimizer"):
+    lr: float = option("peak learning rate of heads and pooling", Range(above=0))
     text_lr: float | None = option(
-        "that of the text tower's head; default: lr", None, allowed=Range(above=0)
+        "that of the text tower's head; default: lr", Range(above=0), default=None
     )
     pooling_lr: float | None = option(
-        "that of the pooling; default: lr", None, allowed=Range(above=0)
+        "that of the pooling; default: lr", Range(above=0), default=None
     )
-    trunk_lr: float = option("peak learning rate of a trunk's last layer", allowed=Range(above=0))
+    trunk_lr: float = option("peak learning rate of a trunk's last layer", Range(above=0))
     layer_decay: float = option(
-        "of each layer before it, by the one after", allowed=Range(above=0, maximum=1)
+        "of each layer before it, by the one after", Range(above=0, maximum=1)
     )
-    weight_decay: float = option("of matrices", allowed=Range(0))
-    warmup_steps: int = option("in which the rate rises", allowed=Range(0))
-    max_grad_norm: float = option(
-        "gradients are clipped to it; 0 for no clipping", allowed=Range(0)
-    )
+    weight_decay: float = option("of matrices", Range(0))
+    warmup_steps: int = option("in which the rate rises", Range(0))
+    max_grad_norm: float = option("gradients are clipped to it; 0 for no clipping", Range(0))
     wise_ft_alpha: float = option(
-        "share of the starting weights in the model that comes out", allowed=Range(0, below=1)
+        "share of the starting weights in the model that comes out", Range(0, below=1)
     )
 
 
 @dataclass
-class LoopConfig(Options):
-    section = "loop"
-
-    epochs: int = option("times that each pair is seen", allowed=Range(1))
-    batch_size: int = option("pairs of the contrastive batch, over all processes", allowed=Range(2))
-    chunk_size: int = option(
-        "pairs in memory with their graph (GradCache); 0 for all", allowed=Range(0)
-    )
-    accumulate_steps: int = option(
-        "batches whose gradients are averaged for a step", allowed=Range(1)
-    )
+class LoopConfig(Options, section="loop"):
+    epochs: int = option("times that each pair is seen", Range(1))
+    batch_size: int = option("pairs of the contrastive batch, over all processes", Range(2))
+    chunk_size: int = option("pairs in memory with their graph (GradCache); 0 for all", Range(0))
+    accumulate_steps: int = option("batches whose gradients are averaged for a step", Range(1))
     frames_per_video: int = option(
-        "frames of a video taken at random for a batch; 0 for all", allowed=Range(0)
+        "frames of a video taken at random for a batch; 0 for all", Range(0)
     )
-    feature_dropout: float = option(
-        "share of image features set to 0 in a step", allowed=Range(0, below=1)
-    )
+    feature_dropout: float = option("share of image features set to 0 in a step", Range(0, below=1))
     flip: bool = option("mirror half of the videos; only where the image trunk trains")
     compile: bool = option("torch.compile the trunks that train: pays where training takes hours")
-    seed: int = option("of batches, frames and new weights", allowed=Range(0))
-    eval_every: int = option("epochs from one evaluation to the next", allowed=Range(1))
+    seed: int = option("of batches, frames and new weights", Range(0))
+    eval_every: int = option("epochs from one evaluation to the next", Range(1))
     save_every_seconds: float = option(
-        "from one checkpoint to the next; 0 saves each step", allowed=Range(0)
+        "from one checkpoint to the next; 0 saves each step", Range(0)
     )
 
 
 @dataclass
-class TrainConfig(Options):
-    config_name = "train"
-    recipes = "experiment"
-
+class TrainConfig(Options, command="train", recipes="experiment"):
     data: DataConfig = option("captioned videos")
     model: ModelConfig = option(
         "preset, open_clip name or folder, where training starts", group="model"
@@ -175,14 +144,12 @@ class TrainConfig(Options):
     optimizer: OptimizerConfig = option("how")
     loop: LoopConfig = option("how long")
     eval_only: bool = option("evaluate the model on data.val and stop")
-    num_bootstrap: int = option(
-        "resamples for the metrics' 95 % intervals; 0 for none", allowed=Range(0)
-    )
+    num_bootstrap: int = option("resamples for the metrics' 95 % intervals; 0 for none", Range(0))
     output: str | None = path_option(
         "folder of the trained model, its metrics and checkpoints", None
     )
-    device: str = option("where the model runs", allowed=DEVICE)
-    precision: str = option("of the model's numbers", allowed=PRECISION)
+    device: str = option("where the model runs", DEVICE)
+    precision: str = option("of the model's numbers", PRECISION)
 
     def __post_init__(self) -> None:
         super().__post_init__()

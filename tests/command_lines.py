@@ -20,10 +20,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # The options of each command line, by the name of its YAML.
 SCHEMAS: dict[str, type[Options]] = {
-    node.config_name: node
+    node.command: node
     for module in (schema, train_schema)
     for node in vars(module).values()
-    if isinstance(node, type) and issubclass(node, Options) and node.config_name
+    if isinstance(node, type) and issubclass(node, Options) and node.command
 }
 
 

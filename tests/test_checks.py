@@ -146,7 +146,8 @@ def test_locked_index(say, index, tmp_path):
 def test_folder_that_is_no_index(say, tmp_path, name, arguments):
     for folder in (tmp_path / "none", tmp_path):
         (tmp_path / "a.txt").touch()
-        line = say(f"indexing.{name}", name, f"index={folder}", *arguments)
+        program = "enrich.__main__" if name == "enrich" else f"tools.{name}"
+        line = say(f"reelseek.indexing.{program}", name, f"index={folder}", *arguments)
         assert line.startswith(f"index={folder}: ")
 
 
