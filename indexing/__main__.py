@@ -4,15 +4,13 @@ import os
 import signal
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
-from reelseek.configs.schema import IndexConfig, as_plain, sampling_from_dict
+from reelseek.configs.schema import IndexConfig, sampling_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,10 +35,7 @@ _FAISS_OPTIONS = {
 }
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, IndexConfig)
-    given = _given_options()
+def main(config: IndexConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
     from reelseek.indexing.sources.collection import passed_over
@@ -75,17 +70,17 @@ def main(cfg: DictConfig) -> None:
         changed = {
             name: getattr(faiss_options, name)
             for name, given_as in _FAISS_OPTIONS.items()
-            if given_as in given
+            if given_as in config.given
         }
         faiss_options = replace(manifest.faiss, **changed)
-        if "model" not in given:
+        if "model" not in config.given:
             model_config = type(model_config)(**has.model)
-        if "sampling" not in given:
+        if "sampling" not in config.given:
             config.sampling = sampling_from_dict(has.sampling)
-        if "segments" not in given:
+        if "segments" not in config.given:
             config.segments = type(config.segments)(**has.segments)
         check_layout(
-            has, folder, sampling=as_plain(config.sampling), segments=as_plain(config.segments)
+            has, folder, sampling=asdict(config.sampling), segments=asdict(config.segments)
         )
     check_factory(faiss_options.kind)
 
@@ -104,18 +99,18 @@ def main(cfg: DictConfig) -> None:
         )
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
     with (
-        config.decoding.pool(config.sampling, model.preprocessing) as pool,
+        config.decoding.pool(config.sampling.frame_settings(model.preprocessing)) as pool,
         stop_on_signals() as stop,
     ):
         summary = update_index(
             folder,
             sources,
             settings=IndexSettings(
-                model=as_plain(model_config),
+                model=asdict(model_config),
                 fingerprint=model.fingerprint,
                 embedding_dim=model.embedding_dim,
-                sampling=as_plain(config.sampling),
-                segments=as_plain(config.segments),
+                sampling=asdict(config.sampling),
+                segments=asdict(config.segments),
             ),
             encoder=encoder,
             pool=pool,
@@ -127,9 +122,8 @@ def main(cfg: DictConfig) -> None:
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
         )
-    options = OmegaConf.to_yaml(OmegaConf.structured(config))
-    write_atomically(folder / "config.yaml", options.encode())
-    command_line.print_json(as_plain(summary))
+    write_atomically(folder / "config.yaml", command_line.to_yaml(config).encode())
+    command_line.print_json(asdict(summary))
     if summary.failed:
         _say_failures(folder, num_failed=summary.failed)
     if summary.stopped:
@@ -195,14 +189,5 @@ def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":
     return TextEncoder(model.clip, tokenizer, device=device).encode(everyday_queries()).numpy()
 
 
-def _given_options() -> set[str]:
-    """The options that stand on the command line, and their first parts, such as `sampling`."""
-    from hydra.core.hydra_config import HydraConfig
-
-    overrides = HydraConfig.get().overrides.task
-    names = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    return names | {name.partition(".")[0] for name in names}
-
-
 if __name__ == "__main__":
-    command_line.run(main, config_name="index", usage=USAGE)
+    command_line.run(main, IndexConfig, usage=USAGE)

@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
-from reelseek.configs.schema import SearchConfig, as_plain
+from reelseek.configs.schema import SearchConfig
 from reelseek.ranking.hits import Copy, SearchHit, clock
 from reelseek.ranking.searcher import Searcher
 from reelseek.text.terminal import printable
@@ -19,9 +18,7 @@ Searches an index by words (query=), by an image (image=FILE), by a video (video
 and one of these."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, SearchConfig)
+def main(config: SearchConfig) -> None:
     _check_before_loading(config)
     parts: list = [Path(path) for path in (config.image, config.video) if path is not None]
     if config.query is not None:
@@ -62,7 +59,7 @@ def main(cfg: DictConfig) -> None:
         write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
         print(f"page written to {printable(config.page)}", file=sys.stderr)
     if config.json:
-        command_line.print_json([as_plain(hit) for hit in hits])
+        command_line.print_json([asdict(hit) for hit in hits])
     elif hits:
         print(table(hits, explained=config.explain))
     if not hits:  # where only JSON may stand, beside it

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reelseek.configs import command_line
+from reelseek.configs.arguments import prepare_arguments
+from reelseek.configs.train_schema import TrainConfig
 from tests.conftest import COLOURS
 
 pytestmark = pytest.mark.long
@@ -171,7 +172,7 @@ def test_options_of_what_is_not_run_exist(document):
         words = program_of(command)
         arguments = [word for word in words[words.index("train.py") + 1 :] if word != "..."]
         given = {argument.partition("=")[0] for argument in arguments}
-        prepared = command_line.prepare_arguments(arguments, config_name="train")
+        prepared = prepare_arguments(arguments, TrainConfig)
         assert given <= {argument.partition("=")[0] for argument in prepared}
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.train_schema import TrainConfig
 
@@ -29,16 +27,16 @@ was stopped continues with the same command. With eval_only=true, evaluates text
 video-to-text retrieval. The last line on stdout is a JSON object of metrics."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, TrainConfig)
+def main(config: TrainConfig) -> None:
+    from reelseek.indexing.store.atomic import write_atomically
+
     lists = check(config)
     output = None if config.output is None else Path(config.output)
 
     def save_config() -> None:
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+            write_atomically(output / "config.yaml", command_line.to_yaml(config).encode())
 
     if config.eval_only:
         save_config()
@@ -49,7 +47,6 @@ def main(cfg: DictConfig) -> None:
         config.model = command_line.load_model_config(str(output))
     metrics: dict[str, Any] = evaluate(config, lists) if config.data.val else {}
     if output is not None:
-        from reelseek.indexing.store.atomic import write_atomically
         from reelseek.text import strict_json
 
         write_atomically(
@@ -92,8 +89,7 @@ def _check_other_run(config: TrainConfig, output: Path) -> None:
             f"output={output}: holds a trained model with its own metrics; name another folder"
         )
     if (output / "config.yaml").is_file():
-        saved: Any = OmegaConf.to_container(OmegaConf.load(output / "config.yaml"))
-        theirs = checks.comparable_options(saved)
+        theirs = checks.comparable_options(command_line.read_yaml(output / "config.yaml"))
         checks.require_same_run(checks.plain_options(config), theirs, output)
 
 

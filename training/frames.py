@@ -56,8 +56,9 @@ class CachedFrames:
     def fill(
         self, items: Sequence[VideoItem], *, stop: StopRequest, with_times: bool = False
     ) -> CacheContents:
-        """Decodes and encodes the videos that the cache lacks; see `FrameCache.fill`."""
-        with self._config.decoding.pool(self._config.sampling, self._preprocessing) as pool:
+        """Decodes and encodes what is not there yet; as `FrameCache.fill`."""
+        settings = self._config.sampling.frame_settings(self._preprocessing)
+        with self._config.decoding.pool(settings) as pool:
             return self.cache.fill(
                 items, encoder=self._encoder, pool=pool, stop=stop, with_times=with_times
             )

@@ -10,16 +10,15 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import EnrichConfig, as_plain
+from reelseek.configs.schema import EnrichConfig
 from reelseek.indexing.enrich.extractor import ReadVideo, TextReader, why_not_the_same
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest, stop_on_signals
@@ -199,9 +198,7 @@ def _readers(config: EnrichConfig, pool: "DecodePool", stop: StopRequest) -> lis
     return readers
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, EnrichConfig)
+def main(config: EnrichConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
     folder = Path(config.index)
@@ -213,12 +210,12 @@ def main(cfg: DictConfig) -> None:
 
     start_decode_server()  # it loads its libraries while the models are loaded here
     frame = UncroppedFrame(config.ocr_pixels)
-    pool = config.decoding.pool_of(
+    pool = config.decoding.pool(
         FrameSettings(MomentSampler((0.0,)), frame, dedup_threshold=config.ocr_similar)
     )
     with pool, stop_on_signals() as stop:
         summary = enrich_index(folder, _readers(config, pool, stop), stop=stop)
-    command_line.print_json(as_plain(summary))
+    command_line.print_json(asdict(summary))
     if summary.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(128 + (stop.signal_number or signal.SIGINT))
@@ -227,4 +224,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, config_name="enrich", usage=USAGE)
+    command_line.run(main, EnrichConfig, usage=USAGE)

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.schema import DeleteConfig
 from reelseek.indexing.filters import check_fields, metadata_fields, parse_filter
@@ -17,9 +15,7 @@ Removes videos from an index; their files are not touched. The last line on stdo
 A later python -m indexing adds them again if its videos= still lists them."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, DeleteConfig)
+def main(config: DeleteConfig) -> None:
     with IndexWriter(Path(config.index)) as writer:
         if config.where is not None:
             condition = parse_filter(config.where)

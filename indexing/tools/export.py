@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ExportConfig
@@ -163,8 +162,6 @@ def _write(path: Path, batches: Iterator[Any], schema: Any) -> int:
     return count
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, ExportConfig)
+def main(config: ExportConfig) -> None:
     counts = export_index(Path(config.index), Path(config.output), frames=config.frames)
     command_line.print_json(counts)

@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import MergeConfig
@@ -165,9 +164,7 @@ class IndexCopy:
             catalogue.add_texts(chain([first], entries))
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, MergeConfig)
+def main(config: MergeConfig) -> None:
     for source in config.sources:
         if not Manifest.exists(Path(source)):
             found = "is not an index" if Path(source).is_dir() else "no such folder"

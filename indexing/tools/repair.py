@@ -5,8 +5,6 @@ import logging
 from contextlib import closing
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.schema import RepairConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
@@ -110,9 +108,7 @@ def _recover_manifest(folder: Path) -> None:
     recovered.write(folder)
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, RepairConfig)
+def main(config: RepairConfig) -> None:
     dropped, left = repair_index(Path(config.index))
     for key in dropped:
         print(f"dropped {command_line.printable(key)}")

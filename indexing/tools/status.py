@@ -4,8 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.schema import StatusConfig
 from reelseek.indexing.lexical.files import LexicalInfo
@@ -86,9 +84,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, StatusConfig)
+def main(config: StatusConfig) -> None:
     status = index_status(Path(config.index))
     if config.json:
         command_line.print_json(status)

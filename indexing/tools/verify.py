@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ModelConfig, VerifyConfig, sampling_from_dict
@@ -206,8 +205,9 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
     encoder = FrameEncoder(model, device=device)
     decoding = command_line.load_decoding_config()
+    frames = sampling_from_dict(settings.sampling).frame_settings(model.preprocessing)
     problems = []
-    with decoding.pool(sampling_from_dict(settings.sampling), model.preprocessing) as pool:
+    with decoding.pool(frames) as pool:
         items = [(record, Path(record.path)) for record in chosen]
         for video in encode_videos(items, encoder=encoder, pool=pool):
             record = video.tag
@@ -223,9 +223,7 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     return problems, len(chosen)
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, VerifyConfig)
+def main(config: VerifyConfig) -> None:
     folder = Path(config.index)
     if not folder.is_dir():
         raise ValueError(f"index={folder}: no such folder")

@@ -5,7 +5,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import TokenMatchingConfig
@@ -25,10 +24,7 @@ then reorders its best videos by them. The last line on stdout is a JSON object:
 R@10 of captions of videos that were not trained on, among these, with and without."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, TokenMatchingConfig)
-
+def main(config: TokenMatchingConfig) -> None:
     check_can_write_folder("output", Path(config.output))
     with closing(IndexReader(Path(config.index))) as reader:
         retriever = Retriever(reader)
@@ -98,4 +94,4 @@ def _best(query: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 if __name__ == "__main__":
-    command_line.run(main, config_name="token_matching", usage=USAGE)
+    command_line.run(main, TokenMatchingConfig, usage=USAGE)

@@ -135,8 +135,9 @@ def test_mistakes_are_found_without_pytorch(collection, tmp_path):
     program = """
 import sys, train
 from reelseek.configs import command_line
+from reelseek.configs.train_schema import TrainConfig
 try:
-    command_line.run(train.main, config_name="train", usage=train.USAGE)
+    command_line.run(train.main, TrainConfig, usage=train.USAGE)
 finally:
     print("torch" in sys.modules)
 """
