@@ -31,7 +31,7 @@ def nothing_is_loaded(short_run, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a model is loaded, and the mistake was there to see")
 
-    monkeypatch.setattr("vision.models.dual_encoder.load_model", fail)
+    monkeypatch.setattr("vision.models.loading.load_model", fail)
     monkeypatch.setattr("vision.decoding.worker.start_decode_server", fail)
 
 

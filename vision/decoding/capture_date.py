@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from reelseek.vision.suffixes import IMAGE_SUFFIXES
+
 # In the order in which they are believed: QuickTime's has the time zone of the place, Matroska's is
 # written by hand, `creation_time` is UTC, and `date` may be no more than a year.
 _CONTAINER_TAGS = (
@@ -54,8 +56,6 @@ class CaptureDate:
 def read_capture_date(path: str | Path) -> CaptureDate | None:
     """Reads it from a container's tags or a photo's EXIF data; None where there is none that can be
     right, such as the beginning of a clock that was never set. Never raises for a damaged file."""
-    from reelseek.vision.decoding.reader import IMAGE_SUFFIXES
-
     path = Path(path)
     written = _exif_dates(path) if path.suffix.lower() in IMAGE_SUFFIXES else _tag_dates(path)
     return first_credible(written, today=date.today())

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from reelseek.vision.decoding.capture_date import CaptureDate, read_capture_date
-from reelseek.vision.decoding.reader import OpenReader, VideoReader, reader_openers
+from reelseek.vision.decoding.opening import reader_openers
+from reelseek.vision.decoding.reader import OpenReader, VideoReader
 from reelseek.vision.errors import UnsuitableDecoderError, VideoDecodeError
 from reelseek.vision.models.preprocessing import Preprocessing, UncroppedFrame
 from reelseek.vision.sampling import ROUNDING_SECONDS, Sampler, Samples

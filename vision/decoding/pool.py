@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from reelseek.vision.decoding.file_content import FileContent
 from reelseek.vision.decoding.frames import Frames, FrameSettings, ReaderOpeners
-from reelseek.vision.decoding.reader import DECODERS, reader_openers
+from reelseek.vision.decoding.opening import reader_openers
+from reelseek.vision.decoding.reader import DECODERS
 from reelseek.vision.decoding.worker import (
     DecodeRequest,
     DecodeWorker,

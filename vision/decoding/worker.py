@@ -352,8 +352,8 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # decord is not to be had everywhere: what cannot be imported is passed over.
+    # The server skips modules that cannot be imported: decord has no build for some processors.
     context.set_forkserver_preload(
-        ["vision.decoding.worker", "vision.decoding.decord_reader", "vision.decoding.pyav_reader"]
+        [f"{__package__}.{name}" for name in ("worker", "decord_reader", "pyav_reader")]
     )
     return context

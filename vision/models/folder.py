@@ -9,15 +9,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from reelseek.vision.models.dual_encoder import DualEncoder
+from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.names import CONFIG_NAME
 from reelseek.vision.models.pooling import MeanPooling, Pooling, make_pooling
-
-if TYPE_CHECKING:
-    from reelseek.vision.models.dual_encoder import DualEncoder
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 _EXTRAS_NAME = "reelseek.json"
@@ -42,7 +41,7 @@ def read_extras(folder: Path | None, *, embedding_dim: int) -> tuple[Pooling, tu
     return pooling.eval(), tuple(extras["scripts"])
 
 
-def save_model(model: "DualEncoder", folder: Path) -> None:
+def save_model(model: DualEncoder, folder: Path) -> None:
     """Writes the model into a folder, made if missing; other files there stay.
 
     `open_clip_config.json`, without which a folder is no model, goes first and comes last, so that
@@ -62,7 +61,7 @@ def save_model(model: "DualEncoder", folder: Path) -> None:
         ) from error
 
 
-def _save(model: "DualEncoder", folder: Path) -> None:
+def _save(model: DualEncoder, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +86,7 @@ def _save(model: "DualEncoder", folder: Path) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _write_description(model: "DualEncoder", folder: Path, *, final_folder: Path) -> None:
+def _write_description(model: DualEncoder, folder: Path, *, final_folder: Path) -> None:
     """The configuration of the towers, and the files of the tokenizer."""
     source = _source_folder(model)
     if source is None:
@@ -127,17 +126,15 @@ def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) 
         text_cfg["hf_tokenizer_name"] = itself
 
 
-def _source_folder(model: "DualEncoder") -> Path | None:
+def _source_folder(model: DualEncoder) -> Path | None:
     """The folder that a model was loaded from; of a model with a name, its files are elsewhere."""
-    from reelseek.vision.models.mini import mini_folder
-
     if model.spec.name == "mini":
         return mini_folder()
     folder = Path(model.spec.name)
     return folder if folder.is_dir() else None
 
 
-def _model_cfg(model: "DualEncoder") -> dict[str, Any]:
+def _model_cfg(model: DualEncoder) -> dict[str, Any]:
     import open_clip
     from open_clip.transformer import QuickGELU
 
