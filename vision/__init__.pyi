@@ -8,11 +8,11 @@ from .decoding.opening import open_video as open_video
 from .decoding.pool import DecodePool as DecodePool
 from .decoding.pool import ResumePoint as ResumePoint
 from .decoding.pool import WorkerLimits as WorkerLimits
+from .decoding.process import start_decode_server as start_decode_server
 from .decoding.reader import DECODERS as DECODERS
 from .decoding.reader import Timeline as Timeline
 from .decoding.reader import VideoReader as VideoReader
 from .decoding.worker import FailedVideo as FailedVideo
-from .decoding.worker import start_decode_server as start_decode_server
 from .errors import VideoDecodeError as VideoDecodeError
 from .models.cache_folder import default_cache_folder as default_cache_folder
 from .models.dual_encoder import DualEncoder as DualEncoder
