@@ -160,7 +160,7 @@ class QueryAnalyzer:
         if not text and excluded and not constraints:
             text, excluded = quoted.restored(corrected), ()
             skipped.append(
-                "negation: it leaves nothing to search for, so the query was used as it is; say "
+                "negation: it leaves nothing to look for, so the query was used as it is; say "
                 "also what should be seen"
             )
         if text == quoted.restored(quoted.text) and not has_invisible(query):

@@ -41,9 +41,11 @@ _DURATION_AFTER = {
 }
 _DATE_BEFORE = {
     "<": r"\bdate ?<|\b(?:before|prior to|earlier than|older than|trước)|ก่อน|早于",
-    "<=": r"\bdate ?<=|\b(?:until|till|up to|no later than|cho đến|đến|tới)|截至|จนถึง|ถึง",
+    "<=": r"\bdate ?<=|\b(?:until|till|up to|(?:no|not) (?:later|newer) than|"
+    r"cho đến|đến|tới)|截至|จนถึง|ถึง",
     ">": r"\bdate ?>|\b(?:after|later than|newer than|sau)|晚于|หลังจาก|หลัง",
-    ">=": r"\bdate ?>=|\b(?:since|starting (?:from|in|on)|from|kể từ|từ)|自从|自|从|ตั้งแต่",
+    ">=": r"\bdate ?>=|\b(?:(?:no|not) (?:earlier|older) than|since|"
+    r"starting (?:from|in|on)|from|kể từ|từ)|自从|自|从|ตั้งแต่",
     "=": r"\bdate ?[=:]|\b(?:in|on|during|of|dated|vào|trong|hồi|của)|于|ใน|เมื่อ|จาก|ของ",
 }
 _DATE_AFTER = {

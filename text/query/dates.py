@@ -107,6 +107,9 @@ _NOT_A_DATE_AFTER = regex.compile(
     r"'s?\b|\s(?:of|tonight)\b|の(?:天気|ニュース|新聞|夕食|朝食)|的(?:新闻|天气|报纸)|"
     r"\s\S*[은는던린운](?=\s\S)(?<!찍은|촬영한|올린)"
 )
+_AGO_LIMIT = regex.compile(
+    r"(?:\bfrom )?\b(?:(?P<more>more than|over)|less than|within)\s+$", regex.IGNORECASE
+)
 _IS_ALONE = regex.compile(r"\s*(?:$|[\n,.;:!?)])")
 _BARE_NEEDS_A_BORDER = regex.compile(r"today|yesterday", regex.IGNORECASE)
 
@@ -263,6 +266,9 @@ def _single(text: str, period: _Period) -> Span | None:
     start, end, operator, cue = compared(text, period.start, period.end, kind="date")
     if _NOT_A_DATE_AFTER.match(text, period.end):
         return None
+    if period.kind == "ago" and (limit := _AGO_LIMIT.search(text[:start])):
+        operator = "<" if limit["more"] else ">"  # "more than 3 days ago" is before that day
+        return Span(limit.start(), end, _comparisons(period, operator))
     is_bare = period.kind == "only_year" or text[period.start : period.end].isalpha()
     if is_bare and period.kind != "relative" and cue.casefold().endswith(" the"):
         return None  # "from the 2002 film", "in the may sunshine"

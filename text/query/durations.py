@@ -1,7 +1,7 @@
 """Reads limits on a video's length in six languages.
 
 "under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "dài hơn 5 phút". An amount alone is not
-the length ("a 30 second timer"), nor does the time an action takes ("in under 10 seconds").
+the length ("a 30 second timer"), nor is the time an action takes ("in under 10 seconds").
 "About N long" and "N-second clip" mean N plus or minus a fifth.
 """
 

@@ -40,7 +40,9 @@ def number_of(text: str) -> float:
     """Returns the value of a match of `NUMBER`."""
     text = text.casefold()
     if text[0].isdigit():
-        return float(text.replace(",", "."))
+        whole, _, decimals = text.partition(",")
+        is_thousands = len(decimals) == 3 and len(whole) <= 3  # "1,000"; "2,5" has a decimal
+        return float(whole + decimals if is_thousands else text.replace(",", "."))
     if text in _WORDS:
         return _WORDS[text]
     tens, ten, ones = text.partition("十")
