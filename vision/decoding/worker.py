@@ -32,7 +32,7 @@ _HEARTBEAT_SECONDS = 1.0  # while a file is read
 
 @dataclass(frozen=True)
 class FailedVideo:
-    """Ends a video of which nothing more decodes.
+    """Ends a video that cannot be decoded further.
 
     Attributes:
         reason: Reason for users.
