@@ -31,8 +31,8 @@ def nothing_is_loaded(short_run, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a model is loaded, and the mistake was there to see")
 
-    monkeypatch.setattr("vision.models.dual_encoder.load_model", fail)
-    monkeypatch.setattr("vision.decoding.worker.start_decode_server", fail)
+    monkeypatch.setattr("vision.models.loading.load_model", fail)
+    monkeypatch.setattr("vision.decoding.process.start_decode_server", fail)
 
 
 @pytest.mark.parametrize(
