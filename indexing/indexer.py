@@ -22,11 +22,11 @@ from reelseek.indexing.sources.collection import Source, VideoItem
 from reelseek.indexing.sources.diff import Diff, compute_diff
 from reelseek.indexing.sources.mounts import SilentMounts
 from reelseek.indexing.sources.roots import Collection, collect
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.store.dates import with_capture_date, with_known_date
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.indexing.store.report import Report, ReportLine
 from reelseek.indexing.store.unfinished import UnfinishedVideo
+from reelseek.indexing.store.videos import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.writer import IndexWriter
 from reelseek.vision import (
     DEFAULT_SPREAD,
@@ -364,7 +364,7 @@ class _Run:
         self._note(tag.item, action, record.outcome, record)
 
     def _update(self, tag: _Tag, record: VideoRecord) -> None:
-        self._writer.update(
+        self._writer.catalogue.update(
             record,
             root=tag.item.root,
             key=tag.item.key,

@@ -16,9 +16,10 @@ import numpy as np
 from reelseek.indexing.hits import LEVELS
 from reelseek.indexing.lexical import publishing as lexical_publishing
 from reelseek.indexing.store import query_log
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import FaissOptions, LevelInfo, Manifest
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.vectors.shard import (
     TABLE_DTYPE,

@@ -18,11 +18,12 @@ from filelock import FileLock, Timeout
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.journal import Journal
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_settings
 from reelseek.indexing.store.unfinished import UnfinishedVideos
+from reelseek.indexing.store.videos import NewVideo, VideoRecord
 
 _SAVE_EVERY_SECONDS = 20.0
 _SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
@@ -139,21 +140,6 @@ class IndexWriter:
         for root, keys in by_root.items():
             self.delete(keys, root=root)
 
-    def update(
-        self,
-        record: VideoRecord,
-        *,
-        root: str | None = None,
-        key: str | None = None,
-        path: str | None = None,
-        signature: FileSignature | None = None,
-        metadata: dict | None = None,
-    ) -> None:
-        """Changes what is known of a saved video, whose embeddings stay."""
-        self.catalogue.update(
-            record, root=root, key=key, path=path, signature=signature, metadata=metadata
-        )
-
     def save(self) -> None:
         """Makes what was added durable: first the embeddings, then the entries that name them."""
         if self._unsaved:
@@ -223,8 +209,7 @@ class IndexWriter:
     def _drop_unfinished(self) -> None:
         """Deletes the frames of videos that are in the index, and of those that never came back."""
         for content in self.unfinished.contents():
-            condition = "content_sha256 >= ? AND content_sha256 < ? AND part NOT NULL"
-            if self.catalogue.matching_places(condition, (content, content + "g")):
+            if self.catalogue.has_content(content):
                 self.unfinished.drop(content)
         self.unfinished.drop_old()
 

@@ -23,8 +23,8 @@ from reelseek.configs.schema import EnrichConfig, as_plain
 from reelseek.indexing.enrich.extractor import ReadVideo, TextReader, why_not_the_same
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest, stop_on_signals
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.writer import IndexWriter, check_can_be_written
 
 if TYPE_CHECKING:

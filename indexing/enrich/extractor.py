@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from reelseek.indexing.sources.diff import file_signature
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.vision import VideoDecodeError
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from reelseek.indexing.enrich.extractor import ReadVideo
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.vision import DecodePool, FailedVideo, Frames, MomentSampler, VideoEnd
 
 _ALIKE = 0.85  # of the letters of two readings of one line

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from reelseek.indexing.enrich.extractor import ReadVideo
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.vision import VideoDecodeError
 from reelseek.vision.decoding.sound import SAMPLE_RATE, Sound, iter_sound
 

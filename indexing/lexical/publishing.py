@@ -93,19 +93,12 @@ def text_table(catalogue: Catalogue) -> np.ndarray:
     Raises:
         ValueError: the catalogue is damaged.
     """
-    timed: dict[int, list[int]] = {}
-    with catalogue.named_errors():
-        ask = catalogue.connection.execute
-        if ask("SELECT 1 FROM sqlite_schema WHERE name = 'texts'").fetchone():
-            sql = "SELECT video_id, checksum FROM texts ORDER BY video_id, source"
-            for video_id, checksum in ask(sql):
-                timed.setdefault(video_id, []).append(checksum)
-        rows = ask("SELECT id, key, metadata FROM videos WHERE part NOT NULL ORDER BY id")
-        pairs = (
-            (video_id, zlib.crc32(repr((key, said, timed.get(video_id))).encode()))
-            for video_id, key, said in rows
-        )
-        return np.fromiter(pairs, TABLE_DTYPE)
+    timed = catalogue.text_checksums()
+    pairs = (
+        (video_id, zlib.crc32(repr((key, metadata, timed.get(video_id))).encode()))
+        for video_id, key, metadata in catalogue.text_inputs()
+    )
+    return np.fromiter(pairs, TABLE_DTYPE)
 
 
 def document_counts(catalogue: Catalogue) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.killable import map_killably
 from reelseek.indexing.sources.walking import special_kind
-from reelseek.indexing.store.catalogue import FileSignature, VideoRecord
+from reelseek.indexing.store.videos import FileSignature, VideoRecord
 from reelseek.vision import read_content
 
 

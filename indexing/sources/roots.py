@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from reelseek.indexing.sources.collection import Source, VideoItem, merge_metadata
-from reelseek.indexing.sources.identity import make_root_id
 from reelseek.indexing.sources.killable import map_killably
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.dates import without_capture_date
+from reelseek.indexing.store.identity import make_root_id
+from reelseek.indexing.store.videos import VideoRecord
 
 _Status: TypeAlias = os.stat_result | Exception | None
 _MOVED_FRACTION = 0.5  # of a root's files, that make another folder this root

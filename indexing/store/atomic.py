@@ -18,7 +18,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     publish_file(path, write)
 
 
-def publish_file(path: Path, write: Callable[[Path], None]) -> None:
+def publish_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file beside the path, syncs it, and renames it over the path."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.records import Record, RecordFile
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 
 _MARK = b"rsj3"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from reelseek.indexing.store.atomic import make_folder, sync_new_folder
-from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.indexing.store.records import Record, RecordFile
+from reelseek.indexing.store.videos import FileSignature
 
 _MARK = b"rsf1"
 _SUFFIX = ".frames"

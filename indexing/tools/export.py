@@ -14,9 +14,10 @@ from reelseek.configs import command_line
 from reelseek.configs.schema import ExportConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.atomic import check_can_write_folder, publish_file
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.text import strict_json
 
 USAGE = """usage: python -m indexing.export index=DIR output=DIR [frames=true]

@@ -16,11 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from reelseek.configs import command_line
 from reelseek.configs.schema import MergeConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.sources.identity import make_root_id
-from reelseek.indexing.store.catalogue import Catalogue, NewVideo, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.identity import make_root_id
 from reelseek.indexing.store.manifest import Manifest, check_settings
 from reelseek.indexing.store.texts import SOURCES
+from reelseek.indexing.store.videos import NewVideo, VideoRecord
 from reelseek.indexing.writer import IndexWriter
 
 USAGE = """usage: python -m indexing.merge sources=[DIR,DIR] index=DIR [prefix=true]

@@ -10,9 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from reelseek.configs import command_line
 from reelseek.configs.schema import RepairConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord, rebuild_catalogue
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import IndexMismatchError, IndexSettings, Manifest
+from reelseek.indexing.store.salvage import rebuild_catalogue
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.tools.verify import damaged_embeddings
 from reelseek.indexing.writer import IndexWriter, only_writer
 

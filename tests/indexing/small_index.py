@@ -8,7 +8,7 @@ import numpy as np
 
 from reelseek.indexing import IndexReader, IndexSettings, SearchHit
 from reelseek.indexing.moments import merge_moments
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
 
 D = 8

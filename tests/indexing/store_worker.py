@@ -27,8 +27,8 @@ import numpy as np
 from reelseek.indexing import publishing, writer
 from reelseek.indexing.moments import merge_moments
 from reelseek.indexing.reader import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.writer import IndexWriter
 
@@ -301,7 +301,7 @@ class Worker:
         key = self._pick(keys)
         state, record = (self.known[key][0], self._note), self._record(key)
         metadata = metadata_of(state)
-        return lambda: self.writer.update(record, metadata=metadata), {key: state}
+        return lambda: self.writer.catalogue.update(record, metadata=metadata), {key: state}
 
     def _rename(self) -> tuple[Callable[[], object], dict[str, State]]:
         keys, free = self._saved(), sorted(set(self._keys) - set(self.known) - self._pending)
@@ -311,7 +311,7 @@ class Worker:
         state, record = (self.known[key][0], self._note), self._record(key)
         metadata, signature = metadata_of(state), video_of(other, state).signature
         return (
-            lambda: self.writer.update(
+            lambda: self.writer.catalogue.update(
                 record, key=other, path=f"/{other}", metadata=metadata, signature=signature
             ),
             {key: None, other: state},

@@ -10,9 +10,10 @@ import pytest
 import reelseek.indexing.pipeline
 import reelseek.indexing.writer
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.unfinished import FinishedVideo, UnfinishedVideos
+from reelseek.indexing.store.videos import FileSignature
 from reelseek.indexing.writer import IndexWriter
 from reelseek.vision import FrameSettings
 from tests.conftest import COLOURS, InProcessPool
