@@ -1,7 +1,7 @@
+from .building.outcomes import IndexSummary as IndexSummary
 from .hits import LexicalHit as LexicalHit
 from .hits import SearchHit as SearchHit
 from .hits import SearchResults as SearchResults
-from .indexer import IndexSummary as IndexSummary
 from .indexer import update_index as update_index
 from .reader import IndexReader as IndexReader
 from .shutdown import StopRequest as StopRequest

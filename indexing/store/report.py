@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.text import strict_json
 
@@ -56,16 +55,16 @@ class Report:
         self._lines.append((root_and_key, line))
 
     def write(
-        self, folder: Path, items: Iterable[VideoItem], ids: Mapping[tuple[str, str], str]
+        self, folder: Path, order: Iterable[tuple[str, str]], ids: Mapping[tuple[str, str], str]
     ) -> None:
         """Writes all lines, whole or not at all, in place of the last run's.
 
         Args:
-            items: in whose order the lines are to stand; others go before them.
-            ids: of all videos that the index holds by now.
+            order: root and key of videos, in the order of their lines; other lines go first.
+            ids: of all videos in the index, by root and key.
         """
-        order = {item.root_and_key: number for number, item in enumerate(items)}
-        lines = sorted(self._lines, key=lambda each: order.get(each[0], -1))
+        numbers = {root_and_key: number for number, root_and_key in enumerate(order)}
+        lines = sorted(self._lines, key=lambda each: numbers.get(each[0], -1))
         named = (replace(line, id=ids.get(root_and_key, line.id)) for root_and_key, line in lines)
         write_report(folder, named)
 

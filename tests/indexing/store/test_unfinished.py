@@ -248,7 +248,9 @@ def test_videos_that_wait_for_others_are_there_after_a_kill(new_index, videos, m
     """Scenes can be cut when 32 videos are there, or all of them."""
     counted = []
     monkeypatch.setattr(
-        reelseek.indexing.indexer._Run, "_count", lambda run, bar: counted.append(len(run._waiting))
+        reelseek.indexing.building.run.Run,
+        "_count",
+        lambda run, bar: counted.append(len(run._waiting)),
     )
     index = new_index("index")
     kill_after(index, 50, videos)
