@@ -331,6 +331,7 @@ class VerifyConfig:
 @dataclass
 class RepairConfig:
     index: str = path_option("the folder of the index")
+    upgrade: bool = option("only rewrite an index of an older version in this version's format")
 
 
 @dataclass

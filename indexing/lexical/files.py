@@ -5,54 +5,23 @@ a folder for tantivy to work in.
 import errno
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.store.manifest import LEVELS, LexicalInfo
 from reelseek.indexing.vectors.shard import file_checksum
 
 # One row a video, ascending: its id, and a checksum of all that its documents were made of.
 TABLE_DTYPE = np.dtype([("video", "<i8"), ("checksum", "<u4")])
 TABLE_NAME = "table.npy"
-LEVELS = ("video", "moment")  # of documents
 
 _META = "meta.json"  # by which tantivy knows its files
-
-
-@dataclass(frozen=True)
-class LexicalInfo:
-    """What the manifest says of a lexical index.
-
-    Attributes:
-        name: of its folder.
-        files: CRC-32 of each file in it.
-        num_documents: of each level.
-        analysis: what its words depend on, see `documents.analysis`.
-
-    Raises:
-        ValueError: this is no lexical index's.
-    """
-
-    name: str
-    files: dict[str, int] = field(default_factory=dict)
-    num_documents: dict[str, int] = field(default_factory=dict)
-    analysis: str = ""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"lexical-\d{1,18}", self.name, re.ASCII):
-            raise ValueError(f"{self.name!r} is not the name of a lexical index")
-        for counts in (self.files, self.num_documents):
-            if not all(type(count) is int for count in counts.values()):
-                raise ValueError(f"{self.name}: {counts} are no numbers")
-        if set(self.num_documents) != set(LEVELS):
-            raise ValueError(f"{self.name}: counts {self.num_documents}")
 
 
 def level_files(info: LexicalInfo, level: str) -> dict[str, str]:

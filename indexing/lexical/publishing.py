@@ -19,10 +19,8 @@ import numpy as np
 
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.files import (
-    LEVELS,
     TABLE_DTYPE,
     TABLE_NAME,
-    LexicalInfo,
     check_files,
     level_files,
     linked,
@@ -31,6 +29,7 @@ from reelseek.indexing.lexical.files import (
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.store.atomic import sync_new_folder
 from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.manifest import LEVELS, LexicalInfo
 from reelseek.indexing.vectors.shard import file_checksum
 
 if TYPE_CHECKING:

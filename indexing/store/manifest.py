@@ -5,11 +5,11 @@ it always names files that are complete.
 """
 
 import json
+import re
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from reelseek.indexing.lexical.files import LexicalInfo
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.indexing.vectors.shard import ShardInfo
 from reelseek.text import strict_json
@@ -20,6 +20,7 @@ _READS = (4, 5)
 _RENAMED_LEVEL = {"dead": "deleted", "dead_checksum": "deleted_checksum"}
 _RENAMED_SAMPLING = {"skip_similar": "dedup_threshold", "frames_a_shot": "frames_per_shot"}
 _FILE_NAME = "manifest.json"
+LEVELS = ("video", "moment")  # whole videos, or their segments
 
 
 class IndexMismatchError(ValueError):
@@ -89,6 +90,35 @@ class LevelInfo:
         shards = [shard for shard in (self.main, self.delta) if shard is not None]
         paths = {path for shard in shards for path in shard.files(folder)}
         return paths | ({folder / self.deleted} if self.deleted else set())
+
+
+@dataclass(frozen=True)
+class LexicalInfo:
+    """A lexical index; see `indexing.lexical.index`.
+
+    Attributes:
+        name: of its folder.
+        files: CRC-32 of each file in it.
+        num_documents: of each level.
+        analysis: the version of the text analysis, see `lexical.documents.analysis`.
+
+    Raises:
+        ValueError: no lexical index has these values.
+    """
+
+    name: str
+    files: dict[str, int] = field(default_factory=dict)
+    num_documents: dict[str, int] = field(default_factory=dict)
+    analysis: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"lexical-\d{1,18}", self.name, re.ASCII):
+            raise ValueError(f"{self.name!r} is not the name of a lexical index")
+        for counts in (self.files, self.num_documents):
+            if not all(type(count) is int for count in counts.values()):
+                raise ValueError(f"{self.name}: {counts} are no numbers")
+        if set(self.num_documents) != set(LEVELS):
+            raise ValueError(f"{self.name}: counts {self.num_documents}")
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ from reelseek.indexing.writer import IndexWriter, only_writer
 
 logger = logging.getLogger(__name__)
 
-USAGE = """usage: python -m indexing.repair index=DIR
+USAGE = """usage: python -m indexing.repair index=DIR [upgrade=true]
 
 Drops the videos whose entries or embeddings are damaged, rebuilds the FAISS indexes where they are,
-and names on a line each the videos that python -m indexing must index again. The last line on
-stdout is a JSON object."""
+and prints a line for each video that python -m indexing must index again. With upgrade=true it only
+rewrites an index of an older version in this version's format; no video is decoded. The last line
+on stdout is a JSON object."""
 
 
 def repair_index(folder: Path) -> tuple[list[str], int]:
@@ -71,6 +72,20 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
     return [*dropped, *(record.key for record in damaged)], manifest.num_videos
 
 
+def upgrade_index(folder: Path) -> int:
+    """Rewrites an index of the format before this one, and words that an older analysis found, in
+    place and without decoding; returns the number of searchable videos.
+
+    Raises:
+        ValueError: the folder is not an index, or another process is writing it.
+        IndexMismatchError: the index is of an even older format.
+    """
+    with IndexWriter(folder) as writer:
+        manifest = writer.publish()  # makes the words anew where need be
+        manifest.write(folder)  # also where nothing else has changed
+    return manifest.num_videos
+
+
 def _repair_catalogue(folder: Path) -> list[str]:
     """Returns the keys of the entries that were dropped."""
     path = folder / CATALOGUE_NAME
@@ -115,6 +130,9 @@ def _recover_manifest(folder: Path) -> None:
 def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, RepairConfig)
+    if config.upgrade:
+        command_line.print_json({"dropped": 0, "searchable": upgrade_index(Path(config.index))})
+        return
     dropped, left = repair_index(Path(config.index))
     for key in dropped:
         print(f"dropped {command_line.printable(key)}")

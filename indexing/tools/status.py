@@ -8,10 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import StatusConfig
-from reelseek.indexing.lexical.files import LexicalInfo
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import Catalogue
-from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.manifest import LexicalInfo, Manifest
 from reelseek.indexing.vectors.shard import ShardInfo
 
 USAGE = """usage: python -m indexing.status index=DIR [json=true]

@@ -10,17 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ModelConfig, VerifyConfig, sampling_from_dict
-from reelseek.indexing.hits import LEVELS
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.files import check_files, read_table
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.lexical.publishing import document_counts, text_table
-from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, level_tables
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.sources.diff import file_signature
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
-from reelseek.indexing.store.manifest import IndexSettings, Manifest
+from reelseek.indexing.store.manifest import LEVELS, IndexSettings, Manifest
 from reelseek.indexing.store.videos import VideoRecord
+from reelseek.indexing.vectors.builder import level_tables
 from reelseek.indexing.vectors.shard import Shard, file_checksum
 
 USAGE = """usage: python -m indexing.verify index=DIR [sample=3]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.indexing.store.atomic import write_atomically
 from reelseek.ranking.learning.features import FEATURE_NAMES
 from reelseek.ranking.learning.model_text import check_model_text, trees_alone
 
@@ -109,13 +110,13 @@ class LearnedRanker:
         missing. The description, with the text's checksum, comes last."""
         folder.mkdir(parents=True, exist_ok=True)
         content = trees_alone(self._booster.model_to_string(num_iteration=-1)).encode()
-        (folder / _MODEL_NAME).write_bytes(content)
+        write_atomically(folder / _MODEL_NAME, content)
         config = {
             "format": _FORMAT,
             "feature_names": list(self.feature_names),
             "crc32": zlib.crc32(content),
         }
-        (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_atomically(folder / _CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path) -> "LearnedRanker":

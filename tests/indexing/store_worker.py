@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from reelseek.indexing import publishing, writer
+from reelseek.indexing import writer
 from reelseek.indexing.moments import merge_moments
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.indexing.store.videos import FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.vectors import builder
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.writer import IndexWriter
 
@@ -176,7 +177,7 @@ def make_limits_small() -> None:
 
     changes: dict[Any, dict[str, object]] = {
         writer: {"_SMALL_PARTS": 3, "_SMALL_ROWS": 60, "_COMPACT_ROWS": 40, "_SAVE_BYTES": 2_500},
-        publishing: {"_SMALL": 40, "_DELTA_MIN": 12},
+        builder: {"_SMALL": 40, "_DELTA_MIN": 12},
         faiss_tuning: {
             "_CANDIDATES": (1, 4),
             "_PROBE_QUERIES": 16,
