@@ -177,35 +177,36 @@ Node: TypeAlias = Junction | Not | Exists | Comparison
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter as it was written, as it was understood, and the fields that it names."""
+    """A filter: its text, its meaning, and the fields that it names."""
 
     text: str
     root: Node
     fields: tuple[str, ...]
 
     def condition(self) -> Condition:
-        """An SQL expression over the table `videos`, never NULL, and its parameters in order."""
+        """Returns an SQL expression over the table `videos`, never NULL, and its parameters in
+        order."""
         sql, values = self.root.condition()
         return f"({sql})", values
 
 
 def parse_filter(text: str) -> Filter:
-    """Reads a filter; this module's docstring has the language.
+    """Reads a filter; the language is in this module's docstring.
 
     Raises:
-        ValueError: in one line: the filter, what is wrong with it, and in which column.
+        ValueError: in one line: the filter, its fault, and the column.
     """
     return _Parser(text).filter()
 
 
 def check_fields(where: Filter, known_metadata_fields: set[str]) -> None:
-    """Refuses a filter that names a field which no video has: a slip, more often than not.
+    """Refuses a filter that names a field which no video has: most often a slip.
 
     Args:
-        known_metadata_fields: from `metadata_fields`; where those were cut off, nothing is refused.
+        known_metadata_fields: by `Catalogue.metadata_fields`; refuses nothing if they are cut off.
 
     Raises:
-        ValueError: names the fields that there are, the most similar first.
+        ValueError: names the known fields, the most similar first.
     """
     if len(known_metadata_fields) >= MAX_METADATA_FIELDS:
         return
@@ -327,7 +328,7 @@ class _Parser:
         return self._tokens[self._position]
 
     def _accept(self, *symbols: str) -> str | None:
-        """Steps over the next token where it is one of these, and returns it."""
+        """Steps over the next token if it is one of these, and returns it."""
         if self._next.kind != "symbol" or self._next.text not in symbols:
             return None
         self._position += 1
@@ -372,7 +373,8 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _value(field: str, operator: str, *, token: _Token) -> Value:
-    """What a value means beside this field; the ValueError says why it means nothing."""
+    """Returns the value that a token stands for beside this field; the ValueError names the
+    expected values."""
     text, is_pattern = token.text, operator in _PATTERNS
     if field == "duration":
         if is_pattern:
@@ -428,6 +430,6 @@ def _error(text: str, column: int, *, what: str) -> ValueError:
 
 
 def _shown(text: str) -> str:
-    """Text that may hold anything, for a message of one line."""
+    """Makes any text fit a message of one line."""
     line = "".join(c if c.isprintable() else " " for c in text[:60])
     return line if len(text) <= 60 else f"{line}..."

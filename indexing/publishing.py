@@ -1,6 +1,7 @@
 """Catalogue and embeddings -> a generation, which searchers open: FAISS shards, a lexical index and
 the manifest that names them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,20 +27,25 @@ def publish(
     options: FaissOptions | None = None,
     rebuild: bool = False,
 ) -> Manifest:
-    """Makes what the catalogue holds searchable, if anything has changed since the last time or a
-    file has suffered.
+    """Makes the catalogue searchable, if anything has changed since the last time or a file is
+    damaged.
 
-    The manifest is replaced last; what earlier generations alone used is deleted after that.
+    Replaces the manifest last, and then deletes the files that only earlier generations use.
 
     Args:
-        options: what the FAISS indexes are to be like from now on; default: as they were.
+        options: of the FAISS indexes from now on; default: as they were.
         rebuild: make the main shards anew.
     """
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
     is_same = revision == manifest.revision and options == manifest.faiss and not rebuild
-    is_lexical_current = lexical_publishing.is_current(folder, manifest.lexical)
-    if is_same and not manifest.rebuild and is_lexical_current and _is_intact(folder, manifest):
+    if (
+        is_same
+        and manifest.generation
+        and not manifest.rebuild
+        and lexical_publishing.is_current(folder, manifest.lexical)
+        and not any(file_problems(folder, manifest))
+    ):
         return manifest
     generation = manifest.generation + 1
     tables = level_tables(catalogue.scan())
@@ -78,7 +84,7 @@ def publish(
 
 
 def clean(folder: Path, manifest: Manifest, parts: EmbeddingParts, catalogue: Catalogue) -> None:
-    """Deletes what the published generation does not use, and what a killed run was writing."""
+    """Deletes files that the published generation does not use, and those of killed runs."""
     used = {path for level in manifest.levels.values() for path in level.files(folder)}
     for pattern in ("video-*", "moment-*"):
         for path in folder.glob(pattern):
@@ -88,17 +94,23 @@ def clean(folder: Path, manifest: Manifest, parts: EmbeddingParts, catalogue: Ca
     parts.keep_only({record.location[0] for record in catalogue.scan() if record.location})
 
 
-def _is_intact(folder: Path, manifest: Manifest) -> bool:
-    """Whether all files of the published generation are what was written."""
-    if manifest.generation == 0:
-        return False
-    try:
-        for level in manifest.levels.values():
-            for info in (level.main, level.delta):
-                if info is not None:
+def file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Yields a line for each missing or damaged file of the FAISS indexes."""
+    for level in manifest.levels.values():
+        for info in (level.main, level.delta):
+            if info is not None:
+                try:
                     Shard(folder, info, embedding_dim=manifest.settings.embedding_dim)
-            if level.deleted and file_checksum(folder / level.deleted) != level.deleted_checksum:
-                return False
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
+                except FileNotFoundError as error:
+                    yield f"{error.filename} is missing"
+                except ValueError as error:
+                    yield str(error)
+        if level.deleted:
+            path = folder / level.deleted
+            try:
+                if file_checksum(path) != level.deleted_checksum:
+                    yield f"{path} is damaged"
+            except FileNotFoundError:
+                yield f"{path} is missing"
+            except ValueError as error:
+                yield str(error)

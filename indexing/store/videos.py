@@ -111,6 +111,16 @@ class VideoRecord(NewVideo):
     location: tuple[int, int] | None = None
 
 
+def by_part(records: Iterable[VideoRecord]) -> dict[int, list[tuple[VideoRecord, int]]]:
+    """Groups the videos that have embeddings by part, ascending, each with its first row there."""
+    found: dict[int, list[tuple[VideoRecord, int]]] = {}
+    for record in records:
+        if record.location is not None:
+            part, row = record.location
+            found.setdefault(part, []).append((record, row))
+    return dict(sorted(found.items()))
+
+
 def to_row(video_id: int, video: NewVideo, location: tuple[int, int] | None) -> tuple:
     """Returns the values of `VIDEOS_COLUMNS`."""
     assert (video.outcome == "failed") == (location is None)

@@ -30,7 +30,7 @@ _ROWS = 16_384  # of a row group, about
 
 
 def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[str, int]:
-    """Writes the searchable videos of an index; returns the rows of each file.
+    """Writes the searchable videos of an index; returns the number of rows of each file.
 
     Raises:
         ValueError: the folder is not an index, or is damaged; pyarrow is missing.
@@ -122,7 +122,7 @@ def _frame_rows(record: VideoRecord, parts: EmbeddingParts) -> tuple[list[list],
 
 
 def _batches(rows: Iterator[tuple[list[list], np.ndarray]], schema: Any) -> Iterator[Any]:
-    """Arrow batches of about `_ROWS` rows."""
+    """Yields Arrow batches of about `_ROWS` rows."""
     columns: list[list] = [[] for _ in schema.names[:-1]]
     vectors: list[np.ndarray] = []
     for some, embeddings in rows:

@@ -1,4 +1,4 @@
-"""`python -m indexing.status index=DIR`: what an index holds, and how well it searches."""
+"""`python -m indexing.status index=DIR`: prints the contents and the recall of an index."""
 
 from collections import Counter
 from pathlib import Path
@@ -20,7 +20,7 @@ last published."""
 
 
 def index_status(folder: Path) -> dict[str, Any]:
-    """What an index holds.
+    """Returns the contents of an index and its measured recall.
 
     Raises:
         ValueError: the folder is not an index, or is damaged.
