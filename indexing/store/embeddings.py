@@ -31,10 +31,6 @@ class EmbeddingParts:
         self._dtype = np.dtype([("embedding", "<f2", (embedding_dim,)), ("checksum", "<u4")])
         self._open_parts: dict[int, np.ndarray] = {}
 
-    @property
-    def row_bytes(self) -> int:
-        return self._dtype.itemsize
-
     def append(self, embeddings: np.ndarray, *, part: int) -> None:
         """Writes `(n, D)`, finite, durably as a new part."""
         assert not self._path(part).exists()
