@@ -27,7 +27,8 @@ from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical import publishing as lexical_publishing
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 
 _K = 10
 _NUM_CHANGED = 100

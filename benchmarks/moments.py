@@ -23,8 +23,8 @@ from benchmarks.options import parse_options
 from reelseek.indexing import collect_videos
 from reelseek.indexing.pipeline import encode_videos
 from reelseek.indexing.reader import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.manifest import IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.request import VISUAL, Request
 from reelseek.ranking.retrieval import Retriever

@@ -35,8 +35,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.grown_vectors import Grower, Grown, real_embeddings  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from reelseek.indexing.reader import IndexReader  # noqa: E402
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings  # noqa: E402
+from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.vectors.tuning import exact_neighbours  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
 from reelseek.ranking.request import Request  # noqa: E402

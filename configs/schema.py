@@ -253,6 +253,7 @@ class VerifyConfig(Options, command="verify"):
 @dataclass
 class RepairConfig(Options, command="repair"):
     index: str = path_option("the folder of the index")
+    upgrade: bool = option("only rewrite an index of an older version in this version's format")
 
 
 @dataclass

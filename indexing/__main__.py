@@ -50,7 +50,7 @@ def main(config: IndexConfig) -> None:
         check_model_name(config.model.name, known_names=command_line.preset_names("model"))
     sources = _read_sources(config)
     if all(source.problem for source in sources):
-        _refuse_what_is_unknown(folder, sources)
+        _refuse_unknown(folder, sources)
     for source in sources:
         if source.problem:
             line = f"passed over: videos={source.name}: {source.problem}"
@@ -64,7 +64,7 @@ def main(config: IndexConfig) -> None:
         memory_bytes=int(config.index.memory_mb * 2**20),
     )
     is_new = not Manifest.exists(folder)
-    if not is_new:  # what is not asked for stays as the index was built
+    if not is_new:  # options that are not given stay as they are in the index
         manifest = Manifest.read(folder)
         has = manifest.settings
         changed = {
@@ -89,7 +89,7 @@ def main(config: IndexConfig) -> None:
     from reelseek.indexing.store.atomic import write_atomically
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
 
-    start_decode_server()  # it loads its libraries while the model is loaded here
+    start_decode_server()  # loads its libraries while the model loads here
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and model.spec.name == "mini":
         print(
@@ -135,7 +135,7 @@ def main(config: IndexConfig) -> None:
 
 
 def _read_sources(config: IndexConfig) -> "list[Source]":
-    """What `videos` names, also where it lies on a network drive that is away."""
+    """Lists each value of `videos`, also on a network drive that is away."""
     from reelseek.indexing.sources.collection import Source, read_source
     from reelseek.indexing.sources.killable import map_killably
 
@@ -156,7 +156,7 @@ def _read_sources(config: IndexConfig) -> "list[Source]":
 
 
 def _say_failures(folder: Path, *, num_failed: int) -> None:
-    """Lists the first videos that failed with the reasons, and where the others are."""
+    """Lists the first videos that failed, with reasons, and names the report."""
     from reelseek.indexing.store.report import failures
 
     listed = failures(folder, max_num=_LISTED_FAILURES)
@@ -166,8 +166,8 @@ def _say_failures(folder: Path, *, num_failed: int) -> None:
     print(f"{num_failed} failed: see {report}", file=sys.stderr)
 
 
-def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
-    """Raises where nothing of what is asked for is there, nor known to the index."""
+def _refuse_unknown(folder: Path, sources: "list[Source]") -> None:
+    """Raises if no source is there or known to the index."""
     from reelseek.indexing.publishing import CATALOGUE_NAME
     from reelseek.indexing.sources.roots import collect
     from reelseek.indexing.store.catalogue import Catalogue
@@ -175,14 +175,15 @@ def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
 
     records = []
     if Manifest.exists(folder):
-        Manifest.read(folder)  # says what is wrong
+        Manifest.read(folder)  # raises if it is damaged
         with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
             records = list(catalogue.scan())
     collect(sources, records)
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":
-    """`(n, D)`, of everyday sentences: FAISS is tuned for them, and hits are seen against them."""
+    """Embeds everyday sentences, `(n, D)`: FAISS is tuned for them, and hits are compared with
+    them."""
     from reelseek.text import TextEncoder, Tokenizer, everyday_queries
 
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)

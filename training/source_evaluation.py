@@ -17,8 +17,8 @@ import numpy as np
 from reelseek.indexing.pipeline import EncodedVideo
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.sources.collection import VideoItem
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.manifest import IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.metrics import summary_of_ranks
 from reelseek.ranking.request import LEXICAL, SOURCES, VISUAL, Request

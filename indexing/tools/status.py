@@ -1,4 +1,4 @@
-"""`python -m indexing.status index=DIR`: what an index holds, and how well it searches."""
+"""`python -m indexing.status index=DIR`: prints the contents and the recall of an index."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import Any
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import StatusConfig
-from reelseek.indexing.lexical.files import LexicalInfo
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import Catalogue
-from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.manifest import LexicalInfo, Manifest
 from reelseek.indexing.vectors.shard import ShardInfo
 
 USAGE = """usage: python -m indexing.status index=DIR [json=true]
@@ -19,7 +18,7 @@ last published."""
 
 
 def index_status(folder: Path) -> dict[str, Any]:
-    """What an index holds.
+    """Returns the contents of an index and its measured recall.
 
     Raises:
         ValueError: the folder is not an index, or is damaged.

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.store.atomic import write_atomically
+
 MAX_FRAMES = 12  # of a video that are looked at, as in the paper
 _WEIGHTS_NAME = "interaction.safetensors"
 _CONFIG_NAME = "interaction.json"
@@ -144,7 +146,7 @@ class TokenMatchingWeights:
 
         The description, with the weights' checksum, comes last.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -152,14 +154,14 @@ class TokenMatchingWeights:
             for side, head in (("token", self.token), ("frame", self.frame))
             for name in ("hidden", "bias", "score")
         }
-        path = folder / _WEIGHTS_NAME
-        save_file(tensors, path)
+        content = save(tensors)
+        write_atomically(folder / _WEIGHTS_NAME, content)
         config = {
             "embedding_dim": self.token.hidden.shape[1],
             "fingerprint": self.fingerprint,
-            "crc32": zlib.crc32(path.read_bytes()),
+            "crc32": zlib.crc32(content),
         }
-        (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_atomically(folder / _CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path, *, fingerprint: str = "") -> "TokenMatchingWeights":

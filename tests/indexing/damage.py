@@ -140,7 +140,7 @@ def part_path(folder: Path, part: int) -> Path:
 
 
 def row_bytes() -> int:
-    return EmbeddingParts(Path(), embedding_dim=D).row_bytes
+    return EmbeddingParts(Path(), embedding_dim=D)._dtype.itemsize
 
 
 def row_offset(path: Path, row: int) -> int:

@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from reelseek.indexing import publishing, writer
+from reelseek.indexing import writer
 from reelseek.indexing.reader import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.vectors import builder
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.moments import merge_moments
@@ -177,7 +178,7 @@ def make_limits_small() -> None:
 
     changes: dict[Any, dict[str, object]] = {
         writer: {"_SMALL_PARTS": 3, "_SMALL_ROWS": 60, "_COMPACT_ROWS": 40, "_SAVE_BYTES": 2_500},
-        publishing: {"_SMALL": 40, "_DELTA_MIN": 12},
+        builder: {"_SMALL": 40, "_DELTA_MIN": 12},
         faiss_tuning: {
             "_CANDIDATES": (1, 4),
             "_PROBE_QUERIES": 16,
@@ -302,7 +303,7 @@ class Worker:
         key = self._pick(keys)
         state, record = (self.known[key][0], self._note), self._record(key)
         metadata = metadata_of(state)
-        return lambda: self.writer.update(record, metadata=metadata), {key: state}
+        return lambda: self.writer.catalogue.update(record, metadata=metadata), {key: state}
 
     def _rename(self) -> tuple[Callable[[], object], dict[str, State]]:
         keys, free = self._saved(), sorted(set(self._keys) - set(self.known) - self._pending)
@@ -312,7 +313,7 @@ class Worker:
         state, record = (self.known[key][0], self._note), self._record(key)
         metadata, signature = metadata_of(state), video_of(other, state).signature
         return (
-            lambda: self.writer.update(
+            lambda: self.writer.catalogue.update(
                 record, key=other, path=f"/{other}", metadata=metadata, signature=signature
             ),
             {key: None, other: state},

@@ -15,9 +15,10 @@ from filelock import FileLock
 import reelseek.indexing.snapshot
 import reelseek.indexing.writer
 from reelseek.indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
-from reelseek.indexing.publishing import CATALOGUE_NAME, level_tables
+from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.journal import Journal
+from reelseek.indexing.vectors.builder import level_tables
 from reelseek.vision import UniformSampler, VideoDecodeError, iter_frames
 from tests.conftest import COLOURS
 from tests.indexing.conftest import encode_video_by_video

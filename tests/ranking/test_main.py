@@ -11,8 +11,8 @@ import pytest
 import reelseek.ranking.__main__
 from reelseek.configs.schema import RankerConfig
 from reelseek.indexing import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import FileSignature
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking import FEATURE_NAMES, LearnedRanker, searcher
 from reelseek.ranking.__main__ import _by_query

@@ -144,7 +144,7 @@ def test_twin_that_comes_later_has_the_texts_at_once(folder, films):
     with IndexWriter(folder) as writer:
         record = writer.catalogue.records()["a.mkv"]
         fields = {name: getattr(record, name) for name in ("path", "signature", "outcome", "spans")}
-        from reelseek.indexing.store.catalogue import NewVideo
+        from reelseek.indexing.store.videos import NewVideo
 
         writer.add_duplicate(NewVideo("later.mkv", **fields), record)
         writer.publish()

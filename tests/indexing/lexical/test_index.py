@@ -363,7 +363,7 @@ def test_unchanged_texts_are_not_written_again(folder):
 def test_changed_metadata_is_found_after_the_next_publishing(folder):
     with IndexWriter(folder) as writer, closing(IndexReader(folder)) as reader:
         record = writer.catalogue.records()["beach.mp4"]
-        writer.update(record, metadata={"captions": ["a volcano"]})
+        writer.catalogue.update(record, metadata={"captions": ["a volcano"]})
         assert keys(reader, "volcano") == []
         writer.publish()
         assert keys(reader, "volcano") == ["beach.mp4"]
@@ -374,7 +374,7 @@ def test_changed_metadata_is_found_after_the_next_publishing(folder):
 def test_new_key_of_a_video_is_found(folder):
     with IndexWriter(folder) as writer:
         record = writer.catalogue.records()["beach.mp4"]
-        writer.update(record, key="Zanzibar.mp4", path="/videos/Zanzibar.mp4")
+        writer.catalogue.update(record, key="Zanzibar.mp4", path="/videos/Zanzibar.mp4")
         writer.publish()
     assert keys_in(folder, "zanzibar") == {"Zanzibar.mp4"}
 
@@ -450,7 +450,7 @@ def test_after_many_changes_all_is_as_if_made_anew(tmp_path):
                 words = []
             else:
                 record = writer.catalogue.records()[key]
-                writer.update(record, metadata={"captions": [" ".join(words)]})
+                writer.catalogue.update(record, metadata={"captions": [" ".join(words)]})
             captions[key] = words
             captions = {key: words for key, words in captions.items() if words}
             writer.publish()

@@ -5,8 +5,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from reelseek.indexing import IndexMismatchError, IndexSettings, Manifest
-from reelseek.indexing.lexical.files import LexicalInfo
-from reelseek.indexing.store.manifest import FORMAT_VERSION, FaissOptions, LevelInfo, check_settings
+from reelseek.indexing.store.manifest import (
+    FORMAT_VERSION,
+    FaissOptions,
+    LevelInfo,
+    LexicalInfo,
+    check_settings,
+)
 from reelseek.indexing.vectors.shard import ShardInfo
 
 SETTINGS = IndexSettings(
