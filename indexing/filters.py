@@ -47,7 +47,6 @@ from reelseek.indexing.store.metadata import (
     METADATA_SQL,
     is_sayable,
 )
-from reelseek.indexing.store.metadata import metadata_fields as metadata_fields  # of `reader`
 
 BUILT_IN_FIELDS = ("path", "key", "duration", "date", "outcome", "tag", "tags")
 MAX_LENGTH = 10_000  # characters

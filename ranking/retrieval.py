@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from reelseek.indexing.candidates import (
-    LEVELS,
     CandidateSet,
     CandidateVideo,
     CollectionStatistics,
@@ -17,6 +16,7 @@ from reelseek.indexing.candidates import (
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.catalogue import VideoRecord
+from reelseek.indexing.store.manifest import LEVELS
 from reelseek.ranking.background import BackgroundScores
 from reelseek.ranking.hits import Copy, SearchHit
 from reelseek.ranking.request import LEXICAL, VISUAL, Request

@@ -8,6 +8,7 @@ run leaves its complete changes and nothing of the others.
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 {TEXTS_TABLE}
 """
+_AT_ONCE = 1000
+_CACHED_RECORDS = 4096  # of a catalogue that is only read: searches meet the same videos again
 _ROW = ", ".join(VIDEOS_COLUMNS)
 _BY_CONTENT = f"SELECT {_ROW} FROM videos WHERE part NOT NULL AND content_sha256 IN ({{marks}})"
 
@@ -53,6 +56,7 @@ class Catalogue(TextTable):
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(path, schema=SCHEMA, read_only=read_only)
+        self._parse = lru_cache(_CACHED_RECORDS)(from_row) if read_only else from_row
 
     def records(self, root: str = "") -> dict[str, VideoRecord]:
         """Returns the videos of one root, by key."""
@@ -96,6 +100,18 @@ class Catalogue(TextTable):
             record = self._record(row)
             found.setdefault(record.signature.content_sha256, []).append(record)
         return found
+
+    def in_public_order(self) -> Iterator[tuple[str, int]]:
+        """Yields public id and id of each searchable video, by public id."""
+        sql = (
+            "SELECT public_id, id FROM videos WHERE part NOT NULL AND public_id > ? "
+            f"ORDER BY public_id LIMIT {_AT_ONCE}"
+        )
+        last, rows = "", [("", 0)] * _AT_ONCE
+        while len(rows) == _AT_ONCE:
+            rows = self._query(sql, (last,))
+            yield from rows
+            last = rows[-1][0] if rows else ""
 
     def names(self) -> list[tuple[str, str, int]]:
         """Returns key, public id and id of every video."""
@@ -141,14 +157,6 @@ class Catalogue(TextTable):
         """Whether a searchable video has a content whose hash begins like this."""
         condition = "content_sha256 >= ? AND content_sha256 < ?"
         return len(self.matching_ids(condition, (start, f"{start}g"))) > 0
-
-    def same_contents(self, contents: Iterable[str]) -> dict[str, list[tuple[str, str, str]]]:
-        """Returns public id, key and path of the videos with each content that several have."""
-        return {
-            content: [(record.public_id, record.key, record.path) for record in records]
-            for content, records in self.of_contents(contents).items()
-            if len(records) > 1
-        }
 
     def counter(self, name: str) -> int:
         """Returns `revision`, the number of changes so far, or `next_part`, the first unused
@@ -300,6 +308,6 @@ class Catalogue(TextTable):
 
     def _record(self, row: tuple) -> VideoRecord:
         try:
-            return from_row(row)
+            return self._parse(row)
         except ValueError as error:
             raise ValueError(self._damaged(error)) from error

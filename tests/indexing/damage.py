@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from reelseek.indexing import IndexReader
-from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
-from reelseek.indexing.store.manifest import FaissOptions, Manifest, _checksum
+from reelseek.indexing.store.manifest import LEVELS, FaissOptions, Manifest, _checksum
 from reelseek.indexing.store.texts import TimedText
 from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.writer import IndexWriter
