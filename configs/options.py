@@ -26,6 +26,7 @@ SCHEMAS: dict[str, type] = {
     "ranker": schema.RankerConfig,
     "token_matching": schema.TokenMatchingConfig,
     "search": schema.SearchConfig,
+    "clip": schema.ClipConfig,
     "train": train_schema.TrainConfig,
 }
 

@@ -33,7 +33,7 @@ ALLOWED = {
     **{f"indexing.tools.{tool}": {"text", "vision", "configs"} for tool in TOOLS},
     **{
         f"ranking.{name}": {"configs", "indexing", "text", "vision"}
-        for name in ("__main__", "command", "searcher", "token_matching.__main__")
+        for name in ("__main__", "clip_command", "command", "searcher", "token_matching.__main__")
     },
     "search": {"configs", "ranking"},
     "train": {"configs", "training"},
@@ -66,6 +66,7 @@ SEES_HYDRA = {
     "indexing.enrich.__main__",
     *(f"indexing.tools.{tool}" for tool in TOOLS),
     "ranking.__main__",
+    "ranking.clip_command",
     "ranking.command",
     "ranking.token_matching.__main__",
     "training.command",
