@@ -44,17 +44,22 @@ def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -
     Raises:
         ValueError: the file cannot be written.
     """
-    html = _rendered(
+    html = page_html(results)
+    try:
+        write_atomically(path, html.encode("utf-8", "replace"))
+    except OSError as error:
+        raise ValueError(f"page={path}: cannot be written ({error.strerror})") from error
+
+
+def page_html(results: Sequence[tuple[str, Sequence[SearchHit]]]) -> str:
+    """The page as text; see `write_page`."""
+    return _rendered(
         "hits.html",
         results=[
             (printable_lines(query), [_card(hit) for hit in hits], _why_empty(hits))
             for query, hits in results
         ],
     )
-    try:
-        write_atomically(path, html.encode("utf-8", "replace"))
-    except OSError as error:
-        raise ValueError(f"page={path}: cannot be written ({error.strerror})") from error
 
 
 def hits_html(hits: Sequence[SearchHit]) -> str:

@@ -47,6 +47,7 @@ NOT_ALWAYS_THERE = {
     "tensorboard",
     "matplotlib",
     "pyarrow",
+    "opentimelineio",
     "lightgbm",
     "tantivy",
     "rapidocr",
