@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from reelseek.indexing.enrich.subtitles import update_subtitles
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest
@@ -134,6 +135,8 @@ def update_index(
             timeout_seconds=timeout_seconds,
         )
         run.apply(collection, diff, show_progress=show_progress)
+        chosen = {item.root_and_key for item in collection.items}
+        update_subtitles(writer.catalogue, chosen, timeout_seconds=timeout_seconds)
         manifest = writer.publish(faiss_options, sentences=sentences)
         run.report.write(folder, collection.items, writer.catalogue.public_ids())
     run.summary.searchable = manifest.num_videos

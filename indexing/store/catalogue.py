@@ -454,6 +454,20 @@ class Catalogue:
             self.add_texts(copies)
         return len(copies)
 
+    def text_engines(self, source: str) -> dict[int, str]:
+        """By the ids of the videos, what has read or heard their texts of this source."""
+        if not self._has_texts():
+            return {}
+        return dict(self._query("SELECT video_id, engine FROM texts WHERE source = ?", (source,)))
+
+    def delete_texts(self, video_id: int, source: str) -> None:
+        """Deletes a video's texts of one source: it has yet to be looked at."""
+        with self._transaction():
+            self._connection.execute(
+                "DELETE FROM texts WHERE video_id = ? AND source = ?", (video_id, source)
+            )
+            self._count_change()
+
     def text_problems(self) -> list[str]:
         """The videos whose texts are damaged, a line each."""
         return [f"{key}: its {source} texts are damaged" for _, key, source in self._bad_texts()]
