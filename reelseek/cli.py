@@ -28,6 +28,9 @@ _EPILOG = """The index is a folder: --index, or $REELSEEK_INDEX, or one among th
 option may also be given as NAME=VALUE. REELSEEK_TRACEBACK=1 shows where an error arose."""
 
 
+Calls = list[tuple[str, list[str], list[str]]]  # a command, its words, its flags
+
+
 class Command(NamedTuple):
     """One command.
 
@@ -145,8 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: default: those of this process.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    calls: Calls = []
     try:
-        code = _program(given)(given, prog_name="reelseek", standalone_mode=False)
+        code = _program(given, calls)(given, prog_name="reelseek", standalone_mode=False)
+        # Run here: Typer has ways of its own with some errors that are raised inside it.
+        for name, words, flags in calls:
+            _run(name, words, flags)
     except (typer.TyperException, ValueError) as error:
         if os.environ.get("REELSEEK_TRACEBACK"):
             raise
@@ -166,8 +173,12 @@ def default_index() -> Path:
     return user_data_path("reelseek") / "index"
 
 
-def _program(given: Sequence[str]) -> Callable[..., object]:
-    """The program, with the flags of the commands that the arguments name."""
+def _program(given: Sequence[str], calls: Calls) -> Callable[..., object]:
+    """The program, with the flags of the commands that the arguments name.
+
+    Args:
+        calls: takes the command that is called, with its words, and its flags as `name=value`.
+    """
     app = typer.Typer(help=_HELP, epilog=_EPILOG)
 
     @app.callback(invoke_without_command=True)
@@ -188,7 +199,7 @@ def _program(given: Sequence[str]) -> Callable[..., object]:
     for name, command in COMMANDS.items():
         is_named = completes or name in given
         function = make_command(
-            partial(_run, name),
+            partial(_note_call, calls, name),
             command_flags(command.config) if is_named else [],
             aliases=_ALIASES.get(name, {}),
             defaults=_defaults(command.config) if is_named and "--help" in given else {},
@@ -206,6 +217,10 @@ def _defaults(config_name: str) -> dict[str, str]:
     with initialize_config_module("reelseek.configs", version_base="1.3"):
         rows = option_rows(SCHEMAS[config_name], compose(config_name))
     return {name: default[2:-1] for name, _, default in rows if default}
+
+
+def _note_call(calls: Calls, name: str, words: list[str], flags: list[str]) -> None:
+    calls.append((name, words, flags))
 
 
 def _run(name: str, words: list[str], flags: list[str]) -> None:

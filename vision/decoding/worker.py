@@ -354,6 +354,6 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     # decord is not to be had everywhere: what cannot be imported is passed over.
     context.set_forkserver_preload(
-        ["vision.decoding.worker", "vision.decoding.decord_reader", "vision.decoding.pyav_reader"]
+        [f"reelseek.vision.decoding.{name}" for name in ("worker", "decord_reader", "pyav_reader")]
     )
     return context
