@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TIMELINES = ("otio", "edl")
 DEFAULT_RATE = 25.0  # frames a second, of a timeline whose videos do not tell
 
+# SMPTE ST 12-1, and 50 and 60 as its doubles.
+_TIMECODE_RATES = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
+
 _COLUMNS = (
     *("rank", "id", "key", "video", "score", "confidence", "start_seconds", "end_seconds"),
     *("best_seconds", "duration_seconds", "date"),
@@ -116,10 +119,8 @@ def _range(start_seconds: float, end_seconds: float, *, rate: float) -> "TimeRan
 
 
 def timecode_rate(rate: float) -> float:
-    """The nearest rate for which timecodes are defined, such as 24000/1001 for 23.97."""
-    from opentimelineio.opentime import RationalTime
-
-    return float(RationalTime.nearest_smpte_timecode_rate(rate))
+    """The nearest of the rates that editing programs know, such as 24000/1001 for 23.97."""
+    return min(_TIMECODE_RATES, key=lambda known: abs(known - rate))
 
 
 def _one_line(text: str) -> str:

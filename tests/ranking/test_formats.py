@@ -81,10 +81,17 @@ def test_edl_has_timecodes_at_the_rate(rate, source, record):
 
 
 def test_rate_is_one_that_timecodes_are_defined_for():
-    pytest.importorskip("opentimelineio")
     assert formats.timecode_rate(23.97) == 24000 / 1001
     assert formats.timecode_rate(25.0) == 25.0
-    assert formats.timecode_rate(12.0) in (24.0, 24000 / 1001)
+    assert formats.timecode_rate(2.0) == 24000 / 1001
+    assert formats.timecode_rate(240.0) == 60.0
+
+
+@pytest.mark.parametrize("rate", formats._TIMECODE_RATES)
+def test_every_rate_is_taken(rate):
+    pytest.importorskip("otio_cmx3600_adapter")
+    lines = formats.to_edl(HITS, name="dogs", rate=rate).splitlines()
+    assert [line[:3] for line in lines if line[:1] == "0"] == ["001", "002"]
 
 
 def test_format_that_needs_a_library_says_how_to_get_it(monkeypatch):
