@@ -337,6 +337,16 @@ class TokenMatchingConfig(Options, command="token_matching"):
     device: str = option("where the model runs", DEVICE)
 
 
+class Format(Enum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    html = "html"
+    otio = "otio"
+    edl = "edl"
+    srt = "srt"
+
+
 # What 0.1 called them.
 _RENAMED_SOURCES = {"picture": "visual", "words": "lexical"}
 
@@ -363,7 +373,12 @@ class SearchConfig(Options, command="search"):
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
-    json: bool = option("print a JSON list of hits instead of a table")
+    json: bool = option("print a JSON list of hits instead of a table; the same as format=json")
+    format: Format | None = option(
+        "how hits are written: html is a page with pictures, otio and edl are editors' timelines",
+        default=None,
+    )
+    output: str | None = path_option("file to write the hits to; default, and -: stdout", None)
     page: str | None = path_option("also write the hits as a web page to this file", None)
     model: ModelConfig | None = option(
         "only to insist on a model; default: the index's", default=None, group="model"
@@ -375,12 +390,48 @@ class SearchConfig(Options, command="search"):
             if source in _RENAMED_SOURCES:
                 raise ValueError(f"sources={source}: is now called {_RENAMED_SOURCES[source]}")
         super().__post_init__()
+        if self.json and self.format not in (None, Format.json):
+            raise ValueError(f"format={self.format.name}: is not json, and json=true is given too")
         given = [name for name in ("query", "image", "video") if getattr(self, name) is not None]
         if not given or given == ["image", "video"] or len(given) == 3:
             got = " and ".join(given) or "nothing"
             raise ValueError(
                 f"got {got} to search by: give query, image or video, or query and one of these"
             )
+
+
+@dataclass
+class ClipConfig(Options, command="clip"):
+    output: str = path_option("the video file to write, such as clip.mp4")
+    query: str | None = option("what the moment should show, in words", default=None, is_words=True)
+    index: str | None = path_option("the folder of the index that a query searches", None)
+    rank: int = option("which hit of the query", Range(1))
+    where: str | None = option("only hits in videos like this", default=None)
+    video: str | None = path_option("cut this file, instead of a hit", None)
+    start: float | None = option(
+        "second at which the clip begins; with video", Range(0, below=inf), default=None
+    )
+    end: float | None = option(
+        "second at which it ends; with video", Range(0, below=inf), default=None
+    )
+    tolerance_seconds: float = option(
+        "copy without encoding again where a key frame lies at most this far before the start",
+        Range(0, below=inf),
+    )
+    device: str = option("where the model runs", DEVICE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.query is None) == (self.video is None):
+            raise ValueError("give either a query, or video with start and end")
+        if self.video is None:
+            if self.start is not None or self.end is not None:
+                raise ValueError("start and end belong to video; a query's hit has its own")
+            require(bool(self.index), "index", self.index, "the folder of an index")
+            return
+        if self.start is None or self.end is None:
+            raise ValueError(f"video={self.video}: give start and end too, in seconds")
+        require(self.start < self.end, "end", self.end, f"more than start ({self.start})")
 
 
 def check_device(device: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from reelseek.indexing.building.outcomes import IndexSummary
 from reelseek.indexing.building.run import Run
+from reelseek.indexing.enrich.subtitles import update_subtitles
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import Source
 from reelseek.indexing.sources.diff import compute_diff
@@ -82,6 +83,8 @@ def update_index(
             timeout_seconds=timeout_seconds,
         )
         run.apply(collection, diff, show_progress=show_progress)
+        chosen = {item.root_and_key for item in collection.items}
+        update_subtitles(writer.catalogue, chosen, timeout_seconds=timeout_seconds)
         manifest = writer.publish(faiss_options, sentences=sentences)
         order = [item.root_and_key for item in collection.items]
         run.report.write(folder, order, writer.catalogue.public_ids())

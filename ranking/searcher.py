@@ -152,10 +152,12 @@ class Searcher:
                     Path(token_matching), fingerprint=settings.fingerprint
                 )
 
-            from reelseek.vision import load_model
+            from reelseek.vision.models.text_first import load_text_first
 
             spec = (model_config or ModelConfig(**settings.model)).spec()
-            model = load_model(spec, known_names=preset_names("model"))
+            model = load_text_first(
+                spec, fingerprint=settings.fingerprint, known_names=preset_names("model")
+            )
             if model.fingerprint != settings.fingerprint:
                 raise IndexMismatchError(
                     f"index={folder}: was built with model={settings.model['name']} (fingerprint "

@@ -21,3 +21,12 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Returns the printable text and keeps its line breaks."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
+    return f"{minutes}:{whole % 60:02d}"

@@ -104,6 +104,20 @@ class TextTable(Database):
             self.add_texts(copies)
         return len(copies)
 
+    def text_engines(self, source: str) -> dict[int, str]:
+        """Returns what read or heard the texts of this source, by the ids of their videos."""
+        if not self._has_texts():
+            return {}
+        return dict(self._query("SELECT video_id, engine FROM texts WHERE source = ?", (source,)))
+
+    def delete_texts(self, video_id: int, source: str) -> None:
+        """Deletes a video's texts of one source, which then has yet to be read or heard."""
+        with self._transaction():
+            self._connection.execute(
+                "DELETE FROM texts WHERE video_id = ? AND source = ?", (video_id, source)
+            )
+            self._count_change()
+
     def text_problems(self) -> list[str]:
         """Returns a line for each video and source whose texts are damaged."""
         return [f"{key}: its {source} texts are damaged" for _, key, source in self._bad_texts()]

@@ -40,6 +40,7 @@ NEEDED_BY_TOOLS = {
     "enrich": ["index=i", "ocr=true"],
     "ranker": ["index=i", "judgements=j", "output=o"],
     "token_matching": ["index=i", "output=o"],
+    "clip": ["index=i", "query=q", "output=o"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 

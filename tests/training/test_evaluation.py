@@ -1,8 +1,6 @@
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from reelseek.configs import command_line
+from reelseek.configs.composition import compose
 from reelseek.configs.train_schema import TrainConfig
 from reelseek.indexing import VideoItem
 from reelseek.ranking.metrics import retrieval_metrics
@@ -13,16 +11,11 @@ from tests.conftest import COLOURS
 
 @pytest.fixture
 def evaluator(colour_model, tmp_path):
-    command_line.register_schemas()
     arguments = [
         *("eval_only=true", "data.val=[val.jsonl]", f"data.cache={tmp_path / 'cache'}"),
         *("sampling.num_frames=4", "decoding.workers=1", "precision=fp32", "device=cpu"),
     ]
-    with initialize_config_module("reelseek.configs", version_base="1.3"):
-        overrides = command_line.prepare_arguments(arguments, config_name="train")
-        config = OmegaConf.to_object(compose("train", overrides=overrides))
-    assert isinstance(config, TrainConfig)
-    return Evaluator(config, colour_model)
+    return Evaluator(compose(TrainConfig, arguments), colour_model)
 
 
 def captioned(write_video, captions_by_colour):

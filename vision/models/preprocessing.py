@@ -7,10 +7,8 @@ of floats to pass on, and scaling runs beside the model.
 from dataclasses import asdict, dataclass
 
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as TF
 
-_INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+_INTERPOLATION = ("bicubic", "bilinear")  # by the names that torchvision's enum has
 _MAX_STRETCHED_ASPECT = 4 / 3  # relative to the model's aspect ratio
 _RESIZE_MODES = ("shortest", "longest", "squash")
 
@@ -68,13 +66,17 @@ class Preprocessing:
             pixel_aspect: Width / height of a pixel. Frames to be cropped are stretched to at most
                 4:3 of the model's aspect ratio.
         """
+        # Imported here: a search by words resizes nothing, and this takes seconds.
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as TF
+
         target_height, target_width = self.size
         height, stored_width = frames.shape[-2:]
         if self.resize_mode == "shortest":
             aspect = stored_width / height / (target_width / target_height)
             pixel_aspect = _useful_stretch(pixel_aspect, aspect)
         width = stored_width * pixel_aspect
-        interpolation = _INTERPOLATION[self.interpolation]
+        interpolation = InterpolationMode(self.interpolation)
         if self.resize_mode == "squash":
             new_height, new_width = target_height, target_width
         else:
@@ -137,6 +139,10 @@ class UncroppedFrame:
         size = [max(1, round(scale * shown[0])), max(1, round(scale * shown[1]))]
         if size == [height, width]:
             return frames
+
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as TF
+
         return TF.resize(frames, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
 
 
