@@ -28,7 +28,7 @@ def report():
     modules = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if path and os.path.realpath(path).startswith(ROOT):
+        if path and os.path.realpath(path).startswith(ROOT) and "site-packages" not in path:
             modules.setdefault(os.path.realpath(path), {}).setdefault(id(module), []).append(name)
     twice = [list(names.values()) for names in modules.values() if len(names) > 1]
     with open(REPORT_TO, "w") as file:
