@@ -366,9 +366,9 @@ class SearchConfig(Options, command="search"):
     sources: list[str] = option(
         "what to search; [] for both", OneOf(("visual", "lexical")), default=[]
     )
-    ranker: str | None = path_option("folder of a ranker that python -m ranking trained", None)
+    ranker: str | None = path_option("folder of a ranker that reelseek rank trained", None)
     token_matching: str | None = path_option(
-        "folder that python -m ranking.train_token_matching trained", None
+        "folder that python -m ranking.token_matching trained", None
     )
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")

@@ -55,7 +55,7 @@ class IndexReader:
         self._statistics: tuple[int, CollectionStatistics] | None = None  # of a generation
         if not self.manifest.num_videos:
             raise ValueError(
-                f"index={folder}: nothing in it can be searched yet; run python -m indexing again"
+                f"index={folder}: nothing in it can be searched yet; run reelseek index again"
             )
         self._catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
 
@@ -202,7 +202,7 @@ class IndexReader:
         if not documents.is_installed():
             return "texts are not searched by their words: pip install 'reelseek[lexical]'"
         return (
-            "texts are not searched by their words, which this index lacks: run python -m indexing "
+            "texts are not searched by their words, which this index lacks: run reelseek index "
             "again"
         )
 
@@ -250,7 +250,7 @@ class IndexReader:
         if self._catalogue.counter("revision") == snapshot.manifest.revision:
             raise ValueError(
                 f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {removed[0]}; run "
-                "python -m indexing.repair index=DIR"
+                "reelseek repair --index DIR"
             )
         snapshot.mask_deleted(removed)
         return None

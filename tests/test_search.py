@@ -429,7 +429,7 @@ def test_missing_image_is_named(index, tmp_path):
 def test_what_is_not_an_index_says_how_to_make_one(tmp_path, name):
     (tmp_path / "folder").mkdir()
     process = run_search(tmp_path / name, "query=red")
-    assert_user_error(process, f"index={tmp_path / name}", "make one with python -m indexing")
+    assert_user_error(process, f"index={tmp_path / name}", "make one with reelseek index")
 
 
 def test_indexing_a_folder_without_videos_is_one_line(tmp_path):

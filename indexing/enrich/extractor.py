@@ -54,4 +54,4 @@ def why_not_the_same(record: VideoRecord) -> str:
         return f"it cannot be read ({error.strerror})"
     except VideoDecodeError as error:
         return str(error)
-    return "" if is_same else "it has changed since it was indexed: run python -m indexing first"
+    return "" if is_same else "it has changed since it was indexed: run reelseek index first"

@@ -96,4 +96,4 @@ def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
 
 
 def damaged(path: Path) -> str:
-    return f"{path} is damaged: run python -m indexing.repair index=DIR to rebuild it"
+    return f"{path} is damaged: run reelseek repair --index DIR to rebuild it"

@@ -122,7 +122,7 @@ class Database:
     def _damaged(self, reason: object) -> str:
         return (
             f"{self._path} is missing or damaged ({' '.join(str(reason).split())}); "
-            "run python -m indexing.repair index=DIR"
+            "run reelseek repair --index DIR"
         )
 
 

@@ -134,20 +134,18 @@ class EmbeddingParts:
                 rows = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError, BadZipFile, TokenError) as error:
                 raise ValueError(
-                    f"{path} is missing or damaged; run python -m indexing.repair index=DIR"
+                    f"{path} is missing or damaged; run reelseek repair --index DIR"
                 ) from error
             if not isinstance(rows, np.ndarray) or rows.dtype != self._dtype or rows.ndim != 1:
                 raise ValueError(
                     f"{path} is damaged: it does not hold rows of float16; run "
-                    "python -m indexing.repair index=DIR"
+                    "reelseek repair --index DIR"
                 )
             self._open_parts[part] = rows.view(np.ndarray)  # its slices are made faster
         return self._open_parts[part]
 
     def _damaged(self, part: int, row: int) -> str:
-        return (
-            f"{self._path(part)} is damaged at row {row}; run python -m indexing.repair index=DIR"
-        )
+        return f"{self._path(part)} is damaged at row {row}; run reelseek repair --index DIR"
 
     def _path(self, part: int) -> Path:
         return self._folder / f"part-{part:08d}.npy"

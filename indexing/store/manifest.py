@@ -180,11 +180,11 @@ class Manifest:
         """
         if not folder.is_dir():
             found = "is a file, not an index" if folder.exists() else "no such folder"
-            raise ValueError(f"index={folder}: {found}; make one with python -m indexing")
+            raise ValueError(f"index={folder}: {found}; make one with reelseek index")
         if not cls.exists(folder):
             raise ValueError(
                 f"index={folder}: is not an index (it has no {_FILE_NAME}); make one with "
-                "python -m indexing"
+                "reelseek index"
             )
         try:
             values = json.loads((folder / _FILE_NAME).read_bytes())
@@ -197,7 +197,7 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); run "
-                f"python -m indexing.repair index={folder}"
+                f"reelseek repair --index {folder}"
             ) from error
         raise IndexMismatchError(
             f"index={folder}: has format {found}, this version of reelseek reads "

@@ -13,7 +13,7 @@ from reelseek.indexing.writer import IndexWriter
 USAGE = """usage: python -m indexing.delete index=DIR where="..." | keys=[KEY,ID]
 
 Removes videos from an index; their files are not touched. The last line on stdout is a JSON object.
-A later python -m indexing adds them again if its videos= still lists them."""
+A later reelseek index adds them again if its videos= still lists them."""
 
 
 def main(config: DeleteConfig) -> None:

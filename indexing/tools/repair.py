@@ -1,4 +1,4 @@
-"""`python -m indexing.repair index=DIR`: drops damaged videos, and names those to index again."""
+"""`reelseek repair --index DIR`: drops damaged videos, and names those to index again."""
 
 import json
 import logging
@@ -17,10 +17,10 @@ from reelseek.indexing.writer import IndexWriter, only_writer
 
 logger = logging.getLogger(__name__)
 
-USAGE = """usage: python -m indexing.repair index=DIR [upgrade=true]
+USAGE = """usage: reelseek repair --index DIR [upgrade=true]
 
 Drops the videos whose entries or embeddings are damaged, rebuilds the FAISS indexes where they are,
-and prints a line for each video that python -m indexing must index again. With upgrade=true it only
+and prints a line for each video that reelseek index must index again. With upgrade=true it only
 rewrites an index of an older version in this version's format; no video is decoded. The last line
 on stdout is a JSON object."""
 
@@ -51,7 +51,7 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
             _recover_manifest(folder)
         with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
             for key in catalogue.drop_damaged_texts():
-                logger.warning("texts of %s are lost: run python -m indexing.enrich again", key)
+                logger.warning("texts of %s are lost: run reelseek enrich again", key)
             used = [record.location[0] for record in catalogue.scan() if record.location]
             catalogue.raise_counters(revision=revision + 1, next_part=max(used, default=0) + 1)
     with IndexWriter(folder) as writer:

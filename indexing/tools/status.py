@@ -41,7 +41,7 @@ def index_status(folder: Path) -> dict[str, Any]:
         }
     except FileNotFoundError as error:
         raise ValueError(
-            f"index={folder}: lacks {error.filename}; run python -m indexing.repair index={folder}"
+            f"index={folder}: lacks {error.filename}; run reelseek repair --index {folder}"
         ) from error
     return {
         "index": str(folder),

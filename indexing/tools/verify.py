@@ -211,5 +211,5 @@ def main(config: VerifyConfig) -> None:
             print(command_line.printable(problem))
     command_line.print_json({"problems": len(problems), "encoded_again": compared})
     if problems:
-        print(f"run python -m indexing.repair index={folder}", file=sys.stderr)
+        print(f"run reelseek repair --index {folder}", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""`python -m ranking.train_token_matching index=DIR output=DIR`: learns token and frame weights."""
+"""`python -m ranking.token_matching index=DIR output=DIR`: learns token and frame weights."""
 
 from contextlib import closing
 from itertools import product
@@ -17,7 +17,7 @@ from reelseek.ranking.token_matching.reranker import RERANKED, combined
 
 _MIN_VIDEOS = 4
 
-USAGE = """usage: python -m ranking.train_token_matching index=DIR output=DIR [name=value ...]
+USAGE = """usage: python -m ranking.token_matching index=DIR output=DIR [name=value ...]
 
 Trains the weights of token matching on the captions of an index; a search with token_matching=DIR
 then reorders its best videos by them. The last line on stdout is a JSON object: R@1 and

@@ -472,7 +472,7 @@ def test_run_rebuilds_faiss_files_that_have_suffered(colour_index, videos, monke
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:60] if damage == "truncated" else b"garbage" * 99)
-    with pytest.raises(ValueError, match=r"run python -m indexing.repair index="):
+    with pytest.raises(ValueError, match=r"run reelseek repair --index "):
         colour_index.search("red")
     assert counts(colour_index.update(videos)) == {"unchanged": 3, "searchable": 3}
     assert colour_index.decoded == []

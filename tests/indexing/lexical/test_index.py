@@ -537,7 +537,7 @@ def test_words_come_with_tantivy(tmp_path, monkeypatch):
         patched.setattr(documents, "is_installed", lambda: False)
         make(tmp_path / "index", VIDEOS)
     with closing(IndexReader(tmp_path / "index")) as reader:
-        assert "python -m indexing" in reader.skipped
+        assert "reelseek index" in reader.skipped
         with IndexWriter(tmp_path / "index") as writer:
             writer.publish()
         assert keys(reader, "dog") == [DOG]
@@ -547,7 +547,7 @@ def test_words_come_with_tantivy(tmp_path, monkeypatch):
 def test_other_analysis_is_told_and_indexed_anew(folder, monkeypatch, caplog):
     monkeypatch.setattr(documents, "analysis", lambda: "another")
     assert keys_in(folder, "dog") == {DOG}
-    assert "run python -m indexing again" in caplog.text
+    assert "run reelseek index again" in caplog.text
     before = lexical_folder(folder).name
     with IndexWriter(folder) as writer:
         writer.publish()
@@ -568,7 +568,7 @@ def test_files_of_another_tantivy_are_searched_without_their_words(folder, monke
         IndexReader(folder)
     change_manifest(folder, lambda values: values["lexical"].update(analysis="1, index_format v6"))
     with closing(IndexReader(folder)) as reader:
-        assert "run python -m indexing again" in caplog.text
+        assert "run reelseek index again" in caplog.text
         assert len(search(reader, queries(1)[0], k=10)) == 4
         assert search_words(reader, ["dog"], k=3) == [] and "again" in reader.skipped
     assert list(find_problems(folder)) == []
@@ -617,7 +617,7 @@ def test_damaged_file_is_noticed_and_made_anew(folder, monkeypatch, pattern, how
     monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
     (path,) = lexical_folder(folder).glob(pattern)
     damage(path, how)
-    with pytest.raises(ValueError, match=r"^[^\n]*indexing.repair[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*reelseek repair[^\n]*$"):
         IndexReader(folder)
     (problem,) = find_problems(folder)
     assert path.name in problem

@@ -340,7 +340,7 @@ def test_damage_that_shows_only_in_a_query_is_named(path):
     content[table.start : table.stop] = b"\xff" * len(table)
     path.write_bytes(content)
     reader = Catalogue(path, read_only=True)
-    message = r"videos.sqlite is missing or damaged \(.*\); run python -m indexing.repair"
+    message = r"videos.sqlite is missing or damaged \(.*\); run reelseek repair"
     with closing(reader), pytest.raises(ValueError, match=message):
         reader.records()
 

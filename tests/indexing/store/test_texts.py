@@ -241,7 +241,7 @@ def test_verify_names_damaged_texts_and_repair_drops_them_alone(tmp_path, caplog
     )
     assert list(find_problems(folder)) == ["1.mp4: its ocr texts are damaged"]
     assert repair_index(folder) == ([], 4)
-    assert "texts of 1.mp4 are lost: run python -m indexing.enrich again" in caplog.text
+    assert "texts of 1.mp4 are lost: run reelseek enrich again" in caplog.text
     assert texts_by_key(folder) == {"2.mp4": [SIGN]}
     assert_sound(folder, oracle)
 
