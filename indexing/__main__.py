@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import IndexConfig, sampling_from_dict
+from reelseek.configs.schema import IndexConfig, ModelConfig, sampling_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from reelseek.indexing.building.outcomes import IndexSummary
     from reelseek.indexing.sources.collection import Source
+    from reelseek.indexing.store.manifest import FaissOptions, Manifest
     from reelseek.vision import DualEncoder
 
 USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
@@ -38,8 +40,8 @@ _FAISS_OPTIONS = {
 def main(config: IndexConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
-    from reelseek.indexing.sources.collection import passed_over
-    from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_layout
+    from reelseek.indexing.store.atomic import write_atomically
+    from reelseek.indexing.store.manifest import Manifest
     from reelseek.indexing.vectors.tuning import check_factory
     from reelseek.indexing.writer import check_can_be_written
     from reelseek.vision import check_model_name
@@ -48,6 +50,34 @@ def main(config: IndexConfig) -> None:
     check_can_be_written(folder)
     if config.model is not None:
         check_model_name(config.model.name, known_names=command_line.preset_names("model"))
+    sources = _checked_sources(config, folder)
+    is_new = not Manifest.exists(folder)
+    faiss_options = _faiss_options(config)
+    if not is_new:
+        faiss_options = _keep_settings(config, Manifest.read(folder), faiss_options)
+    check_factory(faiss_options.kind)
+
+    summary, signal_number = _update(config, sources, faiss_options, is_new=is_new)
+    write_atomically(folder / "config.yaml", command_line.to_yaml(config).encode())
+    command_line.print_json(asdict(summary))
+    if summary.failed:
+        _say_failures(folder, num_failed=summary.failed)
+    if summary.stopped:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(128 + (signal_number or signal.SIGINT))
+    if not summary.searchable:
+        print("error: none of the videos can be searched", file=sys.stderr)
+        sys.exit(1)
+
+
+def _checked_sources(config: IndexConfig, folder: Path) -> "list[Source]":
+    """Lists the videos and says what of them is passed over.
+
+    Raises:
+        ValueError: nothing of what `videos` names exists, nor is known to the index.
+    """
+    from reelseek.indexing.sources.collection import passed_over
+
     sources = _read_sources(config)
     if all(source.problem for source in sources):
         _refuse_unknown(folder, sources)
@@ -57,39 +87,57 @@ def main(config: IndexConfig) -> None:
             print(command_line.printable(line), file=sys.stderr)
     if line := str(passed_over(sources)):
         print(f"passed over: {line}", file=sys.stderr)
-    model_config = config.model or command_line.load_model_config("mini")
-    faiss_options = FaissOptions(
+    return sources
+
+
+def _faiss_options(config: IndexConfig) -> "FaissOptions":
+    from reelseek.indexing.store.manifest import FaissOptions
+
+    return FaissOptions(
         kind=config.index.kind,
         recall=config.index.recall,
         memory_bytes=int(config.index.memory_mb * 2**20),
     )
-    is_new = not Manifest.exists(folder)
-    if not is_new:  # options that are not given stay as they are in the index
-        manifest = Manifest.read(folder)
-        has = manifest.settings
-        changed = {
-            name: getattr(faiss_options, name)
-            for name, given_as in _FAISS_OPTIONS.items()
-            if given_as in config.given
-        }
-        faiss_options = replace(manifest.faiss, **changed)
-        if "model" not in config.given:
-            model_config = type(model_config)(**has.model)
-        if "sampling" not in config.given:
-            config.sampling = sampling_from_dict(has.sampling)
-        if "segments" not in config.given:
-            config.segments = type(config.segments)(**has.segments)
-        check_layout(
-            has, folder, sampling=asdict(config.sampling), segments=asdict(config.segments)
-        )
-    check_factory(faiss_options.kind)
 
+
+def _keep_settings(
+    config: IndexConfig, manifest: "Manifest", faiss_options: "FaissOptions"
+) -> "FaissOptions":
+    """Takes the settings that the command line does not give from the index.
+
+    Raises:
+        IndexMismatchError: it gives others for what may not change.
+    """
+    from reelseek.indexing.store.manifest import check_layout
+
+    has = manifest.settings
+    if "model" not in config.given:
+        config.model = ModelConfig(**has.model)
+    if "sampling" not in config.given:
+        config.sampling = sampling_from_dict(has.sampling)
+    if "segments" not in config.given:
+        config.segments = type(config.segments)(**has.segments)
+    sampling, segments = asdict(config.sampling), asdict(config.segments)
+    check_layout(has, Path(config.index.folder), sampling=sampling, segments=segments)
+    changed = {
+        name: getattr(faiss_options, name)
+        for name, given_as in _FAISS_OPTIONS.items()
+        if given_as in config.given
+    }
+    return replace(manifest.faiss, **changed)
+
+
+def _update(
+    config: IndexConfig, sources: "list[Source]", faiss_options: "FaissOptions", *, is_new: bool
+) -> "tuple[IndexSummary, int | None]":
+    """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
     from reelseek.indexing.indexer import update_index
     from reelseek.indexing.shutdown import stop_on_signals
-    from reelseek.indexing.store.atomic import write_atomically
+    from reelseek.indexing.store.manifest import IndexSettings
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
 
     start_decode_server()  # loads its libraries while the model loads here
+    model_config = config.model or command_line.load_model_config("mini")
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and model.spec.name == "mini":
         print(
@@ -98,20 +146,21 @@ def main(config: IndexConfig) -> None:
             file=sys.stderr,
         )
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
+    settings = IndexSettings(
+        model=asdict(model_config),
+        fingerprint=model.fingerprint,
+        embedding_dim=model.embedding_dim,
+        sampling=asdict(config.sampling),
+        segments=asdict(config.segments),
+    )
     with (
         config.decoding.pool(config.sampling.frame_settings(model.preprocessing)) as pool,
         stop_on_signals() as stop,
     ):
         summary = update_index(
-            folder,
+            Path(config.index.folder),
             sources,
-            settings=IndexSettings(
-                model=asdict(model_config),
-                fingerprint=model.fingerprint,
-                embedding_dim=model.embedding_dim,
-                sampling=asdict(config.sampling),
-                segments=asdict(config.segments),
-            ),
+            settings=settings,
             encoder=encoder,
             pool=pool,
             faiss_options=faiss_options,
@@ -122,16 +171,7 @@ def main(config: IndexConfig) -> None:
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
         )
-    write_atomically(folder / "config.yaml", command_line.to_yaml(config).encode())
-    command_line.print_json(asdict(summary))
-    if summary.failed:
-        _say_failures(folder, num_failed=summary.failed)
-    if summary.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(128 + (stop.signal_number or signal.SIGINT))
-    if not summary.searchable:
-        print("error: none of the videos can be searched", file=sys.stderr)
-        sys.exit(1)
+    return summary, stop.signal_number
 
 
 def _read_sources(config: IndexConfig) -> "list[Source]":
