@@ -244,6 +244,7 @@ def test_every_yaml_becomes_objects(file):
             "enrich": schema.EnrichConfig,
             "ranker": schema.RankerConfig,
             "token_matching": schema.TokenMatchingConfig,
+            "clip": schema.ClipConfig,
         }
         assert isinstance(config_object(name), types[name])
 

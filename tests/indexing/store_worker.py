@@ -200,7 +200,7 @@ class Worker:
         recalls: of the operations, by name.
     """
 
-    SHARES = {"add": 50, "twin": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
+    SHARES = {"add": 50, "duplicate": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
         "publish": 11,
         "compact": 4,
     }

@@ -264,7 +264,7 @@ def test_video_deleted_before_the_entries_are_looked_up_is_left_out(
     with closing(IndexReader(colour_index.folder)) as reader:
         monkeypatch.setattr(Catalogue, "videos", lose_and_look_up)
         hits = search(reader, QUERIES["green"], k=100, level=level)
-    assert num_calls > 2  # again without it
+    assert num_calls == 2  # and then again, without it
     assert {hit.key for hit in hits} == {"film.mp4", "red.mp4"}
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
 

@@ -180,6 +180,7 @@ def make_trainer(
     feature_dropout: float = 0.0,
     objective: Callable[..., torch.Tensor] | None = None,
     validation: Any = None,
+    num_workers: int = 0,
     **settings: Any,
 ) -> Trainer:
     """A trainer whose checkpoints are in the folder; `settings` are those of the
@@ -220,6 +221,7 @@ def make_trainer(
         processes=processes,
         checkpoints=Checkpoints(folder),
         options={"loss": loss},
+        num_workers=num_workers,
         validation=validation,
     )
 

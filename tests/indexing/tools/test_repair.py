@@ -30,6 +30,7 @@ from tests.indexing.damage import (
     records,
 )
 from tests.indexing.in_process import run_tool
+from tests.indexing.searching import search_words
 from tests.indexing.small_index import (
     SETTINGS,
     failed_video,
@@ -512,7 +513,7 @@ def test_words_of_an_older_analysis_are_upgraded(folder):
     assert lexical.name != published.lexical.name
     assert list(find_problems(folder)) == []
     with closing(IndexReader(folder)) as reader:
-        assert [hit.key for hit in reader.search_words(["volcano"], k=5)] == ["0.mp4"]
+        assert [hit.key for hit in search_words(reader, ["volcano"], k=5)] == ["0.mp4"]
 
 
 def test_index_that_cannot_be_upgraded_is_refused(folder):
