@@ -197,10 +197,10 @@ class Worker:
     Args:
         report: takes each line of the log.
         num_keys: that videos are given.
-        recalls: of the operations, by name.
+        weights: of the operations, by name.
     """
 
-    SHARES = {"add": 50, "duplicate": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
+    WEIGHTS = {"add": 50, "duplicate": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
         "publish": 11,
         "compact": 4,
     }
@@ -212,13 +212,13 @@ class Worker:
         *,
         seed: int,
         num_keys: int = 40,
-        recalls: dict[str, int] | None = None,
+        weights: dict[str, int] | None = None,
     ) -> None:
         self._report = report
         self._random = np.random.default_rng(seed)
         self._note = seed * 1_000_000
         self._keys = [f"k{number}" for number in range(num_keys)]
-        self._shares = recalls or self.SHARES
+        self._weights = weights or self.WEIGHTS
         self._pending: set[str] = set()  # keys whose latest content may not have been saved
         self._say("try", "open", {})
         self.writer = IndexWriter(folder, settings())
@@ -234,9 +234,9 @@ class Worker:
 
     def step(self, operation: str | None = None) -> None:
         """One operation; of this name, where one is given that is possible now."""
-        names = list(self._shares)
-        weights = np.array([self._shares[name] for name in names], dtype=float)
-        name = operation or names[self._random.choice(len(names), p=weights / weights.sum())]
+        names = list(self._weights)
+        chances = np.array([self._weights[name] for name in names], dtype=float)
+        name = operation or names[self._random.choice(len(names), p=chances / chances.sum())]
         self._note += 1
         self._doing = name
         call, changes = getattr(self, f"_{name}")()
