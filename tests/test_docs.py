@@ -28,7 +28,7 @@ pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-PROGRAM = re.compile(r"(?:\.venv/bin/)?(python|torchrun) (.+)")
+PROGRAM = re.compile(r"(?:\.venv/bin/)?(python|torchrun|reelseek) (.+)")
 
 # What cannot be run here as it stands, and what is run in its place.
 INSTEAD = {
@@ -52,21 +52,24 @@ def blocks(document: Path, language: str = r"\w*") -> list[str]:
 def commands(document: Path) -> list[str]:
     """The lines of its blocks that a reader would type."""
     lines = [line.strip() for block in blocks(document) for line in block.splitlines()]
-    started = [*NOT_RUN, "python ", ".venv/bin/"]
+    started = [*NOT_RUN, "python ", "reelseek ", ".venv/bin/"]
     return [line for line in lines if line.startswith(tuple(started))]
 
 
 def program_of(command: str) -> list[str]:
-    """The words after `python`, without what a comment says."""
+    """The words after `python`, or from `reelseek` on, without what a comment says."""
     for shown, replaced in INSTEAD.items():
         command = command.replace(shown, replaced)
     match = PROGRAM.fullmatch(command)
     assert match, f"not a command of ours: {command}"
-    return shlex.split(match[2], comments=True)
+    words = shlex.split(match[2], comments=True)
+    return ["reelseek", *words] if match[1] == "reelseek" else words
 
 
 def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs `python LEXICAL`; its exit code."""
+    """Runs `python WORDS` or `reelseek ...`; its exit code."""
+    if words[0] == "reelseek":
+        words = ["-m", *words]  # `python -m reelseek` is the same program
     is_module = words[0] == "-m"
     name, *arguments = words[1:] if is_module else words
     monkeypatch.setattr(sys, "argv", [name, *arguments])
@@ -88,6 +91,8 @@ def reader(
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("REELSEEK_INDEX", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(os, "nice", lambda niceness: niceness)  # this process has more to do
     monkeypatch.chdir(tmp_path)
     for i, name in enumerate(NAMES):
@@ -127,10 +132,11 @@ def prepare(document: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_all_commands_are_looked_at():
-    shown = {document.name: commands(document) for document in DOCUMENTS}
-    assert len(shown["README.md"]) > 15
-    assert {name for name, found in shown.items() if found} >= {
+    shown = {str(each.relative_to(PROJECT)): commands(each) for each in DOCUMENTS}
+    assert len(shown["README.md"]) > 5
+    assert {Path(name).name for name, found in shown.items() if found} >= {
         "README.md",
+        "commands.md",
         "enrichment.md",
         "relevance.md",
         "training.md",
@@ -155,13 +161,17 @@ def test_commands_of_a_document_run(document, reader, monkeypatch, capsys):
         code = run(words, monkeypatch)
         printed = capsys.readouterr()
         assert code == 0, f"{command}\n{printed.out}\n{printed.err}"
-        assert printed.out.strip(), f"{command} printed nothing"
-        if "json=true" in words:
+        is_written = "--output" in words  # instead of printed
+        assert printed.out.strip() or is_written, f"{command} printed nothing"
+        if "json=true" in words or "--json" in words:
             assert isinstance(json.loads(printed.out), list), command
         for word in words:
             option, _, value = word.partition("=")
             if option in ("page", "output", "index"):
                 assert Path(value).exists(), f"{command} wrote no {value}"
+        for flag in {"--output", "--index"} & set(words):
+            value = words[words.index(flag) + 1]
+            assert Path(value).exists(), f"{command} wrote no {value}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
