@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 {TEXTS_TABLE}
 """
 _AT_ONCE = 1000
-_CACHED_RECORDS = 4096  # of a catalogue that is only read: searches meet the same videos again
+_CACHED_RECORDS = 16_384  # of a catalogue that is only read: searches meet the same videos again
 _ROW = ", ".join(VIDEOS_COLUMNS)
 _BY_CONTENT = f"SELECT {_ROW} FROM videos WHERE part NOT NULL AND content_sha256 IN ({{marks}})"
 
