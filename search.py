@@ -6,6 +6,7 @@ __all__ = ["SearchHit", "SearchResults", "Searcher", "search"]
 
 if __name__ == "__main__":
     from reelseek.configs import command_line
+    from reelseek.configs.schema import SearchConfig
     from reelseek.ranking.command import USAGE, main
 
-    command_line.run(main, config_name="search", usage=USAGE)
+    command_line.run(main, SearchConfig, usage=USAGE)

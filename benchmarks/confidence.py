@@ -17,6 +17,7 @@ are those of the first. `robots=WEIGHT` is what an object query among the robots
 
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from benchmarks.calibration import expected_calibration_error, fit_calibration, reliability
 from benchmarks.indexed import open_model, read_indexes
 from benchmarks.options import parse_options
 from reelseek.ranking.confidence import (
     DEFAULT_CALIBRATION,
+    FEATURE_NAMES,
     SUGGESTED_MIN_CONFIDENCE,
     Background,
-    Calibration,
-    expected_calibration_error,
-    reliability,
 )
 from reelseek.text import everyday_queries
 
@@ -142,13 +142,12 @@ def main() -> None:
     errors = []
     for seed in range(int(options["splits"])):
         halves = split(measured, seed=seed, robots_weight=float(options["robots"]))
-        fit = Calibration.fit(halves.features, halves.matches, sample_weights=halves.weights)
+        fit = fit_calibration(halves.features, halves.matches, sample_weights=halves.weights)
         ways: dict[str, Score] = {
-            "height alone (the score)": lambda features: features[:, 0],
-            "beyond alone": lambda features: features[:, 1],
-            "ordinariness alone": lambda features: features[:, 2],
-            "calibration": fit.probability,
+            f"{name} alone": itemgetter((slice(None), column))
+            for column, name in enumerate(FEATURE_NAMES)
         }
+        ways["calibration"] = fit.probability
         for name, score in ways.items():
             rows.setdefault(name, []).append(told(score, halves.held_out))
         kinds = (*SHOWN, "absent")

@@ -27,8 +27,8 @@ from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from reelseek.indexing import VideoItem, collect_videos  # noqa: E402
 from reelseek.indexing.pipeline import encode_videos  # noqa: E402
-from reelseek.indexing.store.catalogue import FileSignature  # noqa: E402
 from reelseek.indexing.store.unfinished import UnfinishedVideo, UnfinishedVideos  # noqa: E402
+from reelseek.indexing.store.videos import FileSignature  # noqa: E402
 from reelseek.vision import (  # noqa: E402
     DecodePool,
     DualEncoder,

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.videos import VideoRecord
 
 
 class Indexed(NamedTuple):

@@ -5,7 +5,7 @@
 Each video has one caption: the beginning of one sentence and the end of another, of the captions of
 these lists or, without them, of sentences made here. A query is up to five words of a caption, of
 which any may be lacking in a hit. `index` is the search of the lexical index alone, from words to
-ids, which is what FTS5 is asked for as well; `reader` is `IndexReader.search_words`, with each
+ids, which is what FTS5 is asked for as well; `reader` is `IndexReader.gather`, with each
 hit's entry, text and checks. `filtered` asks for the tenth of the videos that have a tag.
 """
 
@@ -22,11 +22,13 @@ import numpy as np
 
 from benchmarks.options import parse_options
 from reelseek.indexing import IndexReader, IndexSettings, Manifest
+from reelseek.indexing.candidates import GatherRequest
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical import publishing as lexical_publishing
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 
 _K = 10
 _NUM_CHANGED = 100
@@ -138,6 +140,26 @@ def build(folder: Path, captions: Sequence[str]) -> Manifest:
     return manifest
 
 
+def find(index: LexicalIndex, stems: list[str]) -> list:
+    return index.search(stems, num=_K, terms=index.statistics(stems))
+
+
+def gather(reader: IndexReader, words: list[str], *, where: str | None = None) -> object:
+    stems = documents.stems(words)
+    nothing = np.empty((0, reader.manifest.settings.embedding_dim), np.float32)
+    return reader.gather(
+        GatherRequest(
+            nothing,
+            "video",
+            0,
+            stems=stems,
+            num_texts=_K,
+            terms=reader.term_statistics(stems),
+            where=where,
+        )
+    )
+
+
 def main() -> None:
     options = parse_options(__doc__, videos="100000", queries="2000", captions="")
     captions = recombined(sentences(options["captions"]), int(options["videos"]))
@@ -160,16 +182,16 @@ def main() -> None:
         spent = time.perf_counter() - start
         print(f"{'FTS5, indexed':>22}: {spent:.1f} s, {size / 1e6:.1f} MB", flush=True)
         for _ in range(2):  # twice, to see how far the numbers are to be trusted
-            report("tantivy, index", lambda w: index.search(documents.stems(w), k=_K), queries)
+            report("tantivy, index", lambda w: find(index, documents.stems(w)), queries)
             report("FTS5", lambda w: ask_fts5(connection, w), queries)
         with closing(IndexReader(folder)) as reader:
-            report("tantivy, reader", lambda w: reader.search_words(w, k=_K), queries)
+            report("tantivy, reader", lambda w: gather(reader, w), queries)
             report(
                 "tantivy, filtered",
-                lambda w: reader.search_words(w, k=_K, where="tag = 'tenth'"),
+                lambda w: gather(reader, w, where="tag = 'tenth'"),
                 queries[:200],
             )
-            print(f"{'vocabulary':>22}: {1e3 * seconds(reader.vocabulary):.1f} ms")
+            print(f"{'statistics':>22}: {1e3 * seconds(reader.statistics):.1f} ms")
         connection.close()
 
 

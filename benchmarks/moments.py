@@ -23,9 +23,11 @@ from benchmarks.options import parse_options
 from reelseek.indexing import collect_videos
 from reelseek.indexing.pipeline import encode_videos
 from reelseek.indexing.reader import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.manifest import IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
+from reelseek.ranking.request import VISUAL, Request
+from reelseek.ranking.retrieval import Retriever
 from reelseek.vision import cut_scenes, frame_spread, frames_in_span, scene_spans, segment_spans
 
 K = 5
@@ -146,7 +148,8 @@ Hit = tuple[int, float, float]  # film, start and end seconds
 
 
 def searched(reader: IndexReader, query: np.ndarray) -> list[Hit]:
-    hits = reader.search(query, k=K, level="moment")
+    request = Request(query, sources=(VISUAL,))
+    hits = Retriever(reader).search(request, k=K, level="moment")
     return [(int(hit.key), hit.start_seconds, hit.end_seconds) for hit in hits]
 
 

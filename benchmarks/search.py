@@ -11,7 +11,7 @@ of which is asked here. Then questions are asked one at a time, each system in t
 captions (`text`), and vectors like the stored ones (`like`).
 Printed: recall of the true ten nearest, median and 99th percentile of the latency, bytes of memory
 a vector, and seconds of processor time to build (which depends little on what else the machine
-does; of two cores, divide by two). `own` is what `IndexReader.search(level="moment")` takes beyond
+does; of two cores, divide by two). `own` is what `Retriever.search(level="moment")` takes beyond
 the search for the nearest segments that the other columns are about (FAISS, then refining from
 float16): ids, times, merging and metadata. What is in the folder already is used again, so that
 `rounds=0` builds, and a second run measures on a quiet machine. Peers: `pip install usearch
@@ -35,10 +35,12 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.grown_vectors import Grower, Grown, real_embeddings  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from reelseek.indexing.reader import IndexReader  # noqa: E402
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings  # noqa: E402
+from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.vectors.tuning import exact_neighbours  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
+from reelseek.ranking.request import Request  # noqa: E402
+from reelseek.ranking.retrieval import Retriever  # noqa: E402
 
 K = 10
 SEGMENTS = 10  # of a video
@@ -52,9 +54,11 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 from reelseek.indexing.reader import IndexReader
+from reelseek.ranking.request import Request
+from reelseek.ranking.retrieval import Retriever
 imported = time.perf_counter()
 reader = IndexReader(Path(sys.argv[1]))
-reader.search(np.load(sys.argv[2])[0], k=10, level="moment")
+Retriever(reader).search(Request(np.load(sys.argv[2])[0]), k=10, level="moment")
 print(time.perf_counter() - imported, imported - started)
 """
 
@@ -100,7 +104,8 @@ class Ours:
 
     def __init__(self, folder: Path) -> None:
         self.reader = IndexReader(folder)
-        self.level = self.reader._generation._levels["moment"]
+        self.retriever = Retriever(self.reader)
+        self.level = self.reader._snapshot._levels["moment"]
         nearest = self.level.nearest
         self.finding = 0.0
 
@@ -113,14 +118,14 @@ class Ours:
         self.level.nearest = timed  # type: ignore[method-assign]
 
     def segments(self, query: np.ndarray) -> np.ndarray:
-        rows, _ = self.level.nearest(query, k=K, only=None)
+        rows, _ = self.level.nearest(query, self.reader._snapshot.reads(), k=K, only=None)
         return (rows["video"] - 1) * SEGMENTS + (rows["start"] // 4).astype(int)
 
     def beyond_finding(self, query: np.ndarray) -> float:
         """Searches for moments; returns the seconds that finding segments did not take."""
         self.finding = 0.0
         started = time.perf_counter()
-        self.reader.search(query, k=K, level="moment")
+        self.retriever.search(Request(query), k=K, level="moment")
         return time.perf_counter() - started - self.finding
 
 

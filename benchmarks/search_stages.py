@@ -25,8 +25,8 @@ from benchmarks.grown_vectors import Grower, real_embeddings
 from benchmarks.options import parse_options
 from reelseek.configs.command_line import load_model_config
 from reelseek.indexing import IndexReader, IndexSettings, collect_videos
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.learning.ranker import LearnedRanker
 from reelseek.ranking.page import write_page

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
+from reelseek.configs.train_schema import LoopConfig, OptimizerConfig  # noqa: E402
 from reelseek.indexing import StopRequest, VideoItem, collect_videos  # noqa: E402
 from reelseek.training.batches import CaptionedPairs, EpochBatches  # noqa: E402
 from reelseek.training.checkpoints import Checkpoints  # noqa: E402
@@ -35,8 +36,8 @@ from reelseek.training.objective import MultiPositiveClipLoss  # noqa: E402
 from reelseek.training.optimizer import make_optimizer  # noqa: E402
 from reelseek.training.processes import Processes  # noqa: E402
 from reelseek.training.progress import StepProgress  # noqa: E402
-from reelseek.training.texts import prepare_texts  # noqa: E402
-from reelseek.training.trainer import LoopSettings, Trainer  # noqa: E402
+from reelseek.training.texts import TextFeatures  # noqa: E402
+from reelseek.training.trainer import Trainer  # noqa: E402
 from reelseek.vision import (  # noqa: E402
     DecodePool,
     DualEncoder,
@@ -47,6 +48,16 @@ from reelseek.vision import (  # noqa: E402
 )
 
 NUM_FRAMES = 12  # of each video
+CPU = torch.device("cpu")
+OPTIMIZER = OptimizerConfig(
+    lr=1e-4,
+    trunk_lr=1e-5,
+    layer_decay=1.0,
+    weight_decay=0.2,
+    warmup_steps=0,
+    max_grad_norm=1.0,
+    wise_ft_alpha=0.0,
+)
 
 
 class DecodedEveryTime(Dataset):
@@ -97,23 +108,24 @@ def make_trainer(
     return Trainer(
         network,
         objective=MultiPositiveClipLoss(),
-        optimizer=make_optimizer(network, lr=1e-4, trunk_lr=1e-5, layer_decay=1, weight_decay=0.2),
+        optimizer=make_optimizer(network, OPTIMIZER),
         dataset=dataset,
         batches=EpochBatches(len(dataset), batch_size=batch_size, seed=0),
-        settings=LoopSettings(
+        loop=LoopConfig(
             epochs=epochs,
-            accumulate_steps=1,
+            batch_size=batch_size,
             chunk_size=0,
-            warmup_steps=0,
-            max_grad_norm=1.0,
-            wise_ft_alpha=0.0,
+            accumulate_steps=1,
+            frames_per_video=0,
+            feature_dropout=0.0,
+            flip=False,
+            compile=False,
             seed=0,
             eval_every=1,
             save_every_seconds=60.0,
-            num_workers=0,
-            precision=torch.float32,
         ),
-        processes=Processes(0, 1, torch.device("cpu")),
+        optimizer_config=OPTIMIZER,
+        processes=Processes(0, 1, CPU),
         checkpoints=Checkpoints(folder),
         options={},
     )
@@ -134,9 +146,7 @@ def main() -> None:
     peers_network = Network(
         peer, image=TowerPlan("heads"), text=TowerPlan("heads"), pooling=peer.pooling
     )
-    plain_optimizer = make_optimizer(
-        peers_network, lr=1e-4, trunk_lr=1e-5, layer_decay=1, weight_decay=0.2
-    )
+    plain_optimizer = make_optimizer(peers_network, OPTIMIZER)
     loader = DataLoader(
         DecodedEveryTime(items, peer), batch_size, shuffle=True, num_workers=2, drop_last=True
     )
@@ -150,12 +160,13 @@ def main() -> None:
             filled = cache.fill(items, encoder=encoder, pool=pool, stop=StopRequest())
         videos = list(cache.videos(filled.contents).values())
         sentences = [item.captions[0] for item in items if item.key in filled.contents]
-        text = prepare_texts(sentences, model, network, device=torch.device("cpu"))
+        features = TextFeatures(model, network.text.trunk, Path(folder), device=CPU)
+        features.fill(sentences, stop=StopRequest(), show=False)
         caching = time.perf_counter() - started
         dataset = CaptionedPairs(
             videos,
             [[sentence] for sentence in sentences],
-            text=text,
+            text=features(sentences),
             sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
         )
         rates: dict[str, list[float]] = {"decodes every epoch": [], "cached": []}

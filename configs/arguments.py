@@ -7,61 +7,42 @@ or a path is data: values of text options are quoted here, so that they arrive a
 import re
 import typing
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
 from enum import Enum
 
-from reelseek.configs.options import (
-    GROUPS,
-    RECIPES,
-    SCHEMAS,
-    find_option,
-    preset_names,
-    without_none,
-)
-from reelseek.configs.paths import escape_interpolation
+from reelseek.configs.options import Options, find_option, preset_names, without_none
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # An item of a list that stands in quotes, up to the comma behind it.
 _QUOTED = re.compile(r"""\s*(["'])(.*?)\1\s*(?=,|\Z)""", re.DOTALL)
 
 
-def prepare_arguments(arguments: Sequence[str], *, config_name: str) -> list[str]:
+def prepare_arguments(arguments: Sequence[str], schema: type[Options]) -> list[str]:
     """Checks the names and the values' types of the arguments, and quotes what is text.
 
     Raises:
         ValueError: an argument that is not `name=value`, an unknown name (near ones are given), or
             a value that is not of its option's type.
     """
-    node = SCHEMAS[config_name]
-    given = _given(arguments, config_name)
-    names = {name for name, _ in given}
-    prepared: list[str] = []
+    given = list(_split(arguments, schema))
+    _require_sections(given, schema)
+    overrides: list[str] = []
     lists: dict[str, list[str]] = {}  # an option that is given again adds to its list
     for name, value in given:
-        plain = name.lstrip("+~")
-        if name.startswith("hydra."):
-            prepared.append(f"{name}={value}")
-            continue
-        if name == RECIPES and config_name == "train":
-            prepared.append(f"{name}={_preset(name, value)}")
-            continue
-        field = find_option(node, plain)
-        if plain in GROUPS:
-            prepared += _group(name, value)
-            continue
-        if plain.startswith("model.") and "model" not in names and config_name != "train":
-            raise ValueError(f"{name} is given without a model: add model=NAME")
+        field = find_option(schema, name)
         if field.type == list[str]:
             lists.setdefault(name, []).extend(list_items(value))
-        elif typing.get_origin(field.type) is dict:
-            number = value if value.startswith("{") else _override(float, plain, value)
-            prepared.append(f"++{plain}={number}")  # a key of the user's own
-        elif field.metadata.get("is_words"):
-            prepared.append(f"{name}={quote(value)}")
+        elif group := field.metadata["group"]:
+            overrides += _choice(group, value)
+        elif typing.get_origin(field.type) is dict:  # a key of the user's own
+            number = value if value.startswith("{") else _override(float, name, value)
+            overrides.append(f"++{name}={number}")
+        elif field.metadata["is_words"]:
+            overrides.append(f"{name}={quote(value)}")
         else:
-            prepared.append(f"{name}={_override(field.type, plain, value)}")
-    prepared += [f"{name}=[{','.join(map(quote, items))}]" for name, items in lists.items()]
-    return prepared
+            overrides.append(f"{name}={_override(field.type, name, value)}")
+    return overrides + [f"{name}=[{','.join(map(quote, items))}]" for name, items in lists.items()]
 
 
 def list_items(value: str) -> list[str]:
@@ -115,62 +96,63 @@ def quote(value: str) -> str:
     """
     if value == "???":
         raise ValueError("??? on its own means that a value is missing; write a path as ./???")
-    escaped = escape_interpolation(value)
+    # OmegaConf: backslashes right before `${` are escapes themselves.
+    escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
     # Hydra: inside single quotes, backslashes count as escapes only before a quote.
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", escaped)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{chr(92) * trailing}'"
 
 
-def _given(arguments: Sequence[str], config_name: str) -> list[tuple[str, str]]:
+def _split(arguments: Sequence[str], schema: type[Options]) -> Iterator[tuple[str, str]]:
     """The names and values of the arguments, however they are written."""
-    given = []
     left = deque(arguments)
     while left:
         argument = left.popleft()
         if argument == "--":
             continue
-        name, equals, value = argument.partition("=")
+        name, equals, value = argument.lstrip("+").partition("=")
         if argument.startswith("-"):
-            name = argument.lstrip("-").partition("=")[0].replace("-", "_")
+            name = name.lstrip("-").replace("-", "_")
+            if name in ("m", "multirun"):
+                raise ValueError(f"{argument}: is not supported; start one command for each run")
             if not equals:
-                value = _value_of_dashed(name, left, config_name)
+                value = _value_of_dashed(name, left, schema)
         elif not equals:
             raise ValueError(f"argument {argument!r} is not of the form name=value; see --help")
-        if config_name == "index" and name == "index":
-            name = "index.folder"
-        given.append((name, value))
-    return given
+        part = find_option(schema, name).metadata["stands_for"]
+        is_whole = part and "." not in name
+        yield (f"{name}.{part}" if is_whole else name), value
 
 
-def _value_of_dashed(name: str, left: deque[str], config_name: str) -> str:
+def _value_of_dashed(name: str, left: deque[str], schema: type[Options]) -> str:
     """The value of `--name`, taken from the arguments that are left; a flag needs none."""
-    if name == RECIPES and config_name == "train":
-        is_flag = False
-    else:
-        is_flag = find_option(SCHEMAS[config_name], name).type is bool
-    if is_flag:
+    if find_option(schema, name).type is bool:
         return left.popleft() if left and left[0].lower() in (*_TRUE, *_FALSE) else "true"
     if not left or left[0].startswith("--"):
         raise ValueError(f"--{name} has no value; give --{name} VALUE or {name}=VALUE")
     return left.popleft()
 
 
-def _preset(group: str, value: str) -> str:
+def _require_sections(given: Sequence[tuple[str, str]], schema: type[Options]) -> None:
+    """Refuses a part of what may be absent, as a model may, and is not chosen."""
+    names = {name for name, _ in given}
+    for name in names:
+        head, _, part = name.partition(".")
+        section, may_be_none = without_none(find_option(schema, head).type)
+        if part and may_be_none and is_dataclass(section) and head not in names:
+            raise ValueError(f"{name} is given without a {head}: add {head}=NAME")
+
+
+def _choice(group: str, value: str) -> list[str]:
+    """The choice of a preset by its name; a model may have any other name, too."""
     known = preset_names(group)
-    if value not in known:
+    if value in known:
+        return [f"{group}={value}"]
+    if group != "model":
         raise ValueError(f"{group}={value}: must be one of {', '.join(known)}")
-    return value
-
-
-def _group(name: str, value: str) -> list[str]:
-    """The choice of a model, which may be any name, or of a way to sample."""
-    if name != "model":
-        return [f"{name}={_preset(name, value)}"]
     if not value:
         raise ValueError("model is empty: name a preset, an open_clip model or a folder")
-    if value in preset_names("model"):
-        return [f"model={value}"]
     return ["model=custom", f"model.name={quote(value)}"]
 
 

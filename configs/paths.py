@@ -1,10 +1,9 @@
 """Paths as people write them on a command line -> paths that the system knows."""
 
 import os
-import re
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from reelseek.configs.options import Options
 
 
 def expand_path(path: str) -> str:
@@ -16,24 +15,15 @@ def expand_path(path: str) -> str:
     return path if os.path.lexists(path) else os.path.expanduser(os.path.expandvars(path))
 
 
-def expand_paths(config: DictConfig) -> None:
-    """Expands all options of a composed configuration that `path_option` has made, in place."""
-    schema = OmegaConf.get_type(config)
-    if not is_dataclass(schema):
-        return
-    for field in fields(schema):
-        if OmegaConf.is_missing(config, field.name):
-            continue
-        value = config[field.name]
-        if isinstance(value, DictConfig):
+def expand_paths(config: Options) -> None:
+    """Expands all options that `path_option` has made, in place."""
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if isinstance(value, Options):
             expand_paths(value)
-        elif isinstance(value, ListConfig) and field.metadata.get("is_path"):
-            config[field.name] = [escape_interpolation(expand_path(path)) for path in value]
-        elif isinstance(value, str) and field.metadata.get("is_path"):
-            config[field.name] = escape_interpolation(expand_path(value))
-
-
-def escape_interpolation(text: str) -> str:
-    """A text that OmegaConf reads as this one, though `${` would start an interpolation."""
-    # Backslashes right before `${` are escapes themselves.
-    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+        elif not each.metadata.get("is_path"):
+            continue
+        elif isinstance(value, list):
+            setattr(config, each.name, [expand_path(path) for path in value])
+        elif value is not None:
+            setattr(config, each.name, expand_path(value))

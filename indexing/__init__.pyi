@@ -1,4 +1,4 @@
-from .indexer import IndexSummary as IndexSummary
+from .building.outcomes import IndexSummary as IndexSummary
 from .indexer import update_index as update_index
 from .reader import IndexReader as IndexReader
 from .shutdown import StopRequest as StopRequest

@@ -4,21 +4,21 @@ import os
 import signal
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
-from reelseek.configs.schema import IndexConfig, as_plain, sampling_from_dict
+from reelseek.configs.schema import IndexConfig, ModelConfig, sampling_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from reelseek.indexing.building.outcomes import IndexSummary
     from reelseek.indexing.sources.collection import Source
+    from reelseek.indexing.store.manifest import FaissOptions, Manifest
     from reelseek.vision import DualEncoder
 
 USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
@@ -37,14 +37,11 @@ _FAISS_OPTIONS = {
 }
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, IndexConfig)
-    given = _given_options()
+def main(config: IndexConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
-    from reelseek.indexing.sources.collection import passed_over
-    from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_layout
+    from reelseek.indexing.store.atomic import write_atomically
+    from reelseek.indexing.store.manifest import Manifest
     from reelseek.indexing.vectors.tuning import check_factory
     from reelseek.indexing.writer import check_can_be_written
     from reelseek.vision import check_model_name
@@ -53,48 +50,94 @@ def main(cfg: DictConfig) -> None:
     check_can_be_written(folder)
     if config.model is not None:
         check_model_name(config.model.name, known_names=command_line.preset_names("model"))
+    sources = _checked_sources(config, folder)
+    is_new = not Manifest.exists(folder)
+    faiss_options = _faiss_options(config)
+    if not is_new:
+        faiss_options = _keep_settings(config, Manifest.read(folder), faiss_options)
+    check_factory(faiss_options.kind)
+
+    summary, signal_number = _update(config, sources, faiss_options, is_new=is_new)
+    write_atomically(folder / "config.yaml", command_line.to_yaml(config).encode())
+    command_line.print_json(asdict(summary))
+    if summary.failed:
+        _say_failures(folder, num_failed=summary.failed)
+    if summary.stopped:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(128 + (signal_number or signal.SIGINT))
+    if not summary.searchable:
+        print("error: none of the videos can be searched", file=sys.stderr)
+        sys.exit(1)
+
+
+def _checked_sources(config: IndexConfig, folder: Path) -> "list[Source]":
+    """Lists the videos and says what of them is passed over.
+
+    Raises:
+        ValueError: nothing of what `videos` names exists, nor is known to the index.
+    """
+    from reelseek.indexing.sources.collection import passed_over
+
     sources = _read_sources(config)
     if all(source.problem for source in sources):
-        _refuse_what_is_unknown(folder, sources)
+        _refuse_unknown(folder, sources)
     for source in sources:
         if source.problem:
             line = f"passed over: videos={source.name}: {source.problem}"
             print(command_line.printable(line), file=sys.stderr)
     if line := str(passed_over(sources)):
         print(f"passed over: {line}", file=sys.stderr)
-    model_config = config.model or command_line.load_model_config("mini")
-    faiss_options = FaissOptions(
+    return sources
+
+
+def _faiss_options(config: IndexConfig) -> "FaissOptions":
+    from reelseek.indexing.store.manifest import FaissOptions
+
+    return FaissOptions(
         kind=config.index.kind,
         recall=config.index.recall,
         memory_bytes=int(config.index.memory_mb * 2**20),
     )
-    is_new = not Manifest.exists(folder)
-    if not is_new:  # what is not asked for stays as the index was built
-        manifest = Manifest.read(folder)
-        has = manifest.settings
-        changed = {
-            name: getattr(faiss_options, name)
-            for name, given_as in _FAISS_OPTIONS.items()
-            if given_as in given
-        }
-        faiss_options = replace(manifest.faiss, **changed)
-        if "model" not in given:
-            model_config = type(model_config)(**has.model)
-        if "sampling" not in given:
-            config.sampling = sampling_from_dict(has.sampling)
-        if "segments" not in given:
-            config.segments = type(config.segments)(**has.segments)
-        check_layout(
-            has, folder, sampling=as_plain(config.sampling), segments=as_plain(config.segments)
-        )
-    check_factory(faiss_options.kind)
 
+
+def _keep_settings(
+    config: IndexConfig, manifest: "Manifest", faiss_options: "FaissOptions"
+) -> "FaissOptions":
+    """Takes the settings that the command line does not give from the index.
+
+    Raises:
+        IndexMismatchError: it gives others for what may not change.
+    """
+    from reelseek.indexing.store.manifest import check_layout
+
+    has = manifest.settings
+    if "model" not in config.given:
+        config.model = ModelConfig(**has.model)
+    if "sampling" not in config.given:
+        config.sampling = sampling_from_dict(has.sampling)
+    if "segments" not in config.given:
+        config.segments = type(config.segments)(**has.segments)
+    sampling, segments = asdict(config.sampling), asdict(config.segments)
+    check_layout(has, Path(config.index.folder), sampling=sampling, segments=segments)
+    changed = {
+        name: getattr(faiss_options, name)
+        for name, given_as in _FAISS_OPTIONS.items()
+        if given_as in config.given
+    }
+    return replace(manifest.faiss, **changed)
+
+
+def _update(
+    config: IndexConfig, sources: "list[Source]", faiss_options: "FaissOptions", *, is_new: bool
+) -> "tuple[IndexSummary, int | None]":
+    """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
     from reelseek.indexing.indexer import update_index
     from reelseek.indexing.shutdown import stop_on_signals
-    from reelseek.indexing.store.atomic import write_atomically
+    from reelseek.indexing.store.manifest import IndexSettings
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
 
-    start_decode_server()  # it loads its libraries while the model is loaded here
+    start_decode_server()  # loads its libraries while the model loads here
+    model_config = config.model or command_line.load_model_config("mini")
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and model.spec.name == "mini":
         print(
@@ -103,20 +146,21 @@ def main(cfg: DictConfig) -> None:
             file=sys.stderr,
         )
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
+    settings = IndexSettings(
+        model=asdict(model_config),
+        fingerprint=model.fingerprint,
+        embedding_dim=model.embedding_dim,
+        sampling=asdict(config.sampling),
+        segments=asdict(config.segments),
+    )
     with (
-        config.decoding.pool(config.sampling, model.preprocessing) as pool,
+        config.decoding.pool(config.sampling.frame_settings(model.preprocessing)) as pool,
         stop_on_signals() as stop,
     ):
         summary = update_index(
-            folder,
+            Path(config.index.folder),
             sources,
-            settings=IndexSettings(
-                model=as_plain(model_config),
-                fingerprint=model.fingerprint,
-                embedding_dim=model.embedding_dim,
-                sampling=as_plain(config.sampling),
-                segments=as_plain(config.segments),
-            ),
+            settings=settings,
             encoder=encoder,
             pool=pool,
             faiss_options=faiss_options,
@@ -127,21 +171,11 @@ def main(cfg: DictConfig) -> None:
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
         )
-    options = OmegaConf.to_yaml(OmegaConf.structured(config))
-    write_atomically(folder / "config.yaml", options.encode())
-    command_line.print_json(as_plain(summary))
-    if summary.failed:
-        _say_failures(folder, num_failed=summary.failed)
-    if summary.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(128 + (stop.signal_number or signal.SIGINT))
-    if not summary.searchable:
-        print("error: none of the videos can be searched", file=sys.stderr)
-        sys.exit(1)
+    return summary, stop.signal_number
 
 
 def _read_sources(config: IndexConfig) -> "list[Source]":
-    """What `videos` names, also where it lies on a network drive that is away."""
+    """Lists each value of `videos`, also on a network drive that is away."""
     from reelseek.indexing.sources.collection import Source, read_source
     from reelseek.indexing.sources.killable import map_killably
 
@@ -162,7 +196,7 @@ def _read_sources(config: IndexConfig) -> "list[Source]":
 
 
 def _say_failures(folder: Path, *, num_failed: int) -> None:
-    """Lists the first videos that failed with the reasons, and where the others are."""
+    """Lists the first videos that failed, with reasons, and names the report."""
     from reelseek.indexing.store.report import failures
 
     listed = failures(folder, max_num=_LISTED_FAILURES)
@@ -172,8 +206,8 @@ def _say_failures(folder: Path, *, num_failed: int) -> None:
     print(f"{num_failed} failed: see {report}", file=sys.stderr)
 
 
-def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
-    """Raises where nothing of what is asked for is there, nor known to the index."""
+def _refuse_unknown(folder: Path, sources: "list[Source]") -> None:
+    """Raises if no source is there or known to the index."""
     from reelseek.indexing.publishing import CATALOGUE_NAME
     from reelseek.indexing.sources.roots import collect
     from reelseek.indexing.store.catalogue import Catalogue
@@ -181,28 +215,20 @@ def _refuse_what_is_unknown(folder: Path, sources: "list[Source]") -> None:
 
     records = []
     if Manifest.exists(folder):
-        Manifest.read(folder)  # says what is wrong
+        Manifest.read(folder)  # raises if it is damaged
         with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
             records = list(catalogue.scan())
     collect(sources, records)
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":
-    """`(n, D)`, of everyday sentences: FAISS is tuned for them, and hits are seen against them."""
+    """Embeds everyday sentences, `(n, D)`: FAISS is tuned for them, and hits are compared with
+    them."""
     from reelseek.text import TextEncoder, Tokenizer, everyday_queries
 
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
     return TextEncoder(model.clip, tokenizer, device=device).encode(everyday_queries()).numpy()
 
 
-def _given_options() -> set[str]:
-    """The options that stand on the command line, and their first parts, such as `sampling`."""
-    from hydra.core.hydra_config import HydraConfig
-
-    overrides = HydraConfig.get().overrides.task
-    names = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    return names | {name.partition(".")[0] for name in names}
-
-
 if __name__ == "__main__":
-    command_line.run(main, config_name="index", usage=USAGE)
+    command_line.run(main, IndexConfig, usage=USAGE)

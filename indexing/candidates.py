@@ -15,7 +15,6 @@ import numpy as np
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.store.catalogue import VideoRecord
 
-LEVELS = ("video", "moment")  # whole videos, or the seconds in them
 SAMPLE_VIDEOS = 256  # of a collection, on which background scores are measured
 
 

@@ -35,34 +35,36 @@ import itertools
 import json
 import math
 import re
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from reelseek.indexing.store.dates import CAPTURED
+from reelseek.indexing.store.metadata import (
+    FORBIDDEN,
+    MAX_METADATA_DEPTH,
+    MAX_METADATA_FIELDS,
+    METADATA_SQL,
+    is_sayable,
+)
 
 BUILT_IN_FIELDS = ("path", "key", "duration", "date", "outcome", "tag", "tags")
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 7  # parentheses inside each other; 10 overflow the stack of 100 in SQLite's parser
 MAX_TERMS = 500  # fields and values; SQLite takes expressions that are 1,000 deep
-MAX_METADATA_FIELDS = 1_000
-MAX_METADATA_DEPTH = 3  # names, as in `camera.lens.model`
 
 Value: TypeAlias = str | int | float | bool
 Condition: TypeAlias = tuple[str, list[Value]]
 
-# NaN, which Python's json writes, is not JSON to SQLite: such a video counts as without metadata.
-_METADATA = "CASE WHEN json_valid(videos.metadata) THEN videos.metadata ELSE '{}' END"
 _COLUMNS = {
     "path": "videos.path",
     "key": "videos.key",
     "outcome": "videos.outcome",
     "duration": "videos.duration_seconds",
-    "date": f"CASE WHEN json_type({_METADATA}, '$.date') IN ('text', 'integer') "
-    f"THEN replace(json_extract({_METADATA}, '$.date'), ' ', 'T') "
-    f"WHEN json_type({_METADATA}, '$.{CAPTURED}.date') = 'text' "
-    f"THEN json_extract({_METADATA}, '$.{CAPTURED}.date') "
+    "date": f"CASE WHEN json_type({METADATA_SQL}, '$.date') IN ('text', 'integer') "
+    f"THEN replace(json_extract({METADATA_SQL}, '$.date'), ' ', 'T') "
+    f"WHEN json_type({METADATA_SQL}, '$.{CAPTURED}.date') = 'text' "
+    f"THEN json_extract({METADATA_SQL}, '$.{CAPTURED}.date') "
     "ELSE strftime('%Y-%m-%dT%H:%M:%S', videos.modified_ns / 1000000000, 'unixepoch') END",
 }
 # Beside a cast number SQLite reads a text that is a number as that number, and puts every other
@@ -73,7 +75,6 @@ _KEYWORDS = ("and", "or", "not", "in", "like", "contains", "exists", "is", "null
 _PATTERNS = ("like", "contains")
 _EQUALITIES = ("=", "==", "!=", "<>")
 _SYMBOLS = (*_EQUALITIES, "<", "<=", ">", ">=")
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _TOKEN = re.compile(
     r"""\s* (?: (?P<string> '(?:[^']|'')*'(?!') | "(?:[^"]|"")*"(?!") )
               | (?P<symbol> <= | >= | == | != | <> | [=<>(),] )
@@ -117,7 +118,7 @@ class Exists:
     def condition(self) -> Condition:
         if self.field in _COLUMNS:
             return "1", []
-        return f"ifnull(json_type({_METADATA}, ?), 'null') <> 'null'", [_json_path(self.field)]
+        return f"ifnull(json_type({METADATA_SQL}, ?), 'null') <> 'null'", [_json_path(self.field)]
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Comparison:
         test, values = _joined(" OR ", tests)
         # SQLite parses a row's metadata once for all its `json_extract`, but for each `json_each`.
         # Of two paths it makes a list, in which `true` stays what it is; the second finds nothing.
-        items = f"json_each(json_extract({_METADATA}, ?, '$[0]'), '$[0]') AS item"
+        items = f"json_each(json_extract({METADATA_SQL}, ?, '$[0]'), '$[0]') AS item"
         # A text for a key: not an element nor the value itself, but a member of an object.
         sql = f"EXISTS (SELECT 1 FROM {items} WHERE typeof(item.key) <> 'text' AND {test})"
         return sql, [_json_path(self.field), *values]
@@ -175,35 +176,36 @@ Node: TypeAlias = Junction | Not | Exists | Comparison
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter as it was written, as it was understood, and the fields that it names."""
+    """A filter: its text, its meaning, and the fields that it names."""
 
     text: str
     root: Node
     fields: tuple[str, ...]
 
     def condition(self) -> Condition:
-        """An SQL expression over the table `videos`, never NULL, and its parameters in order."""
+        """Returns an SQL expression over the table `videos`, never NULL, and its parameters in
+        order."""
         sql, values = self.root.condition()
         return f"({sql})", values
 
 
 def parse_filter(text: str) -> Filter:
-    """Reads a filter; this module's docstring has the language.
+    """Reads a filter; the language is in this module's docstring.
 
     Raises:
-        ValueError: in one line: the filter, what is wrong with it, and in which column.
+        ValueError: in one line: the filter, its fault, and the column.
     """
     return _Parser(text).filter()
 
 
 def check_fields(where: Filter, known_metadata_fields: set[str]) -> None:
-    """Refuses a filter that names a field which no video has: a slip, more often than not.
+    """Refuses a filter that names a field which no video has: most often a slip.
 
     Args:
-        known_metadata_fields: from `metadata_fields`; where those were cut off, nothing is refused.
+        known_metadata_fields: by `Catalogue.metadata_fields`; refuses nothing if they are cut off.
 
     Raises:
-        ValueError: names the fields that there are, the most similar first.
+        ValueError: names the known fields, the most similar first.
     """
     if len(known_metadata_fields) >= MAX_METADATA_FIELDS:
         return
@@ -222,26 +224,6 @@ def _nearest_first(field: str, names: set[str]) -> list[str]:
     near = difflib.get_close_matches(field[:60].lower(), {name.lower() for name in names}, n=5)
     rank = {name: i for i, name in enumerate(near)}
     return sorted(names, key=lambda name: (rank.get(name.lower(), len(rank)), name))
-
-
-def metadata_fields(connection: sqlite3.Connection) -> set[str]:
-    """The names in the videos' metadata, nested ones with dots, cut off at `MAX_METADATA_FIELDS`.
-
-    Names that a filter cannot say, as they hold a dot or a double quote, are left out.
-    """
-    tables = f"videos JOIN json_each({_METADATA}) AS level0"
-    for i in range(1, MAX_METADATA_DEPTH):
-        inner = f"CASE level{i - 1}.type WHEN 'object' THEN level{i - 1}.value ELSE '{{}}' END"
-        tables += f" LEFT JOIN json_each({inner}) AS level{i}"
-    keys = (f"CAST(level{i}.key AS BLOB)" for i in range(MAX_METADATA_DEPTH))  # may be no UTF-8
-    found: set[str] = set()
-    for row in connection.execute(f"SELECT DISTINCT {', '.join(keys)} FROM {tables}"):
-        parts = [key.decode(errors="surrogateescape") for key in row if key is not None]
-        sayable = itertools.takewhile(_is_sayable, parts)
-        found.update(itertools.accumulate(sayable, "{}.{}".format))
-        if len(found) >= MAX_METADATA_FIELDS:
-            break
-    return found
 
 
 class _Token(NamedTuple):
@@ -315,7 +297,7 @@ class _Parser:
         is_name = token.kind == "word" and not _NUMBER.fullmatch(token.text)
         if not is_name and token.kind != "string":
             raise self._expected("a field")
-        if not all(map(_is_sayable, token.text.split("."))):
+        if not all(map(is_sayable, token.text.split("."))):
             raise self._wrong("a field is names with dots between them, without double quotes")
         self._position += 1
         self._fields.append(token.text)
@@ -345,7 +327,7 @@ class _Parser:
         return self._tokens[self._position]
 
     def _accept(self, *symbols: str) -> str | None:
-        """Steps over the next token where it is one of these, and returns it."""
+        """Steps over the next token if it is one of these, and returns it."""
         if self._next.kind != "symbol" or self._next.text not in symbols:
             return None
         self._position += 1
@@ -367,7 +349,7 @@ class _Parser:
 def _tokens(text: str) -> list[_Token]:
     if len(text) > MAX_LENGTH:
         raise _error(text, MAX_LENGTH + 1, what=f"longer than {MAX_LENGTH:,} characters")
-    if forbidden := _FORBIDDEN.search(text):
+    if forbidden := FORBIDDEN.search(text):
         what = f"the character U+{ord(forbidden[0]):04X} is not allowed"
         raise _error(text, forbidden.start() + 1, what=what)
     tokens = []
@@ -390,7 +372,8 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _value(field: str, operator: str, *, token: _Token) -> Value:
-    """What a value means beside this field; the ValueError says why it means nothing."""
+    """Returns the value that a token stands for beside this field; the ValueError names the
+    expected values."""
     text, is_pattern = token.text, operator in _PATTERNS
     if field == "duration":
         if is_pattern:
@@ -427,11 +410,6 @@ def _number(text: str) -> int | float:
     return value
 
 
-def _is_sayable(name: str) -> bool:
-    # SQLite's JSON paths have no escape for a double quote before version 3.46.
-    return bool(name) and not any(c in name for c in '."') and not _FORBIDDEN.search(name)
-
-
 def _json_path(field: str) -> str:
     name = "tags" if field == "tag" else field.removeprefix("metadata.")
     # Escaped by `json.dumps` as the catalogue's metadata are: SQLite compares names as written.
@@ -451,6 +429,6 @@ def _error(text: str, column: int, *, what: str) -> ValueError:
 
 
 def _shown(text: str) -> str:
-    """Text that may hold anything, for a message of one line."""
+    """Makes any text fit a message of one line."""
     line = "".join(c if c.isprintable() else " " for c in text[:60])
     return line if len(text) <= 60 else f"{line}..."

@@ -1,9 +1,9 @@
 """Videos -> frame embeddings: worker processes decode ahead while the model encodes.
 
-Frames of many videos are packed into full batches, so that short videos fill the model's batches
-too. Both sides wait for each other through queues of a fixed length, and a core that one of them
-does not use is the other's. A frame that is encoded is kept at once in the video's file of
-`indexing.store.unfinished`, where there is one.
+Packs frames of many videos into full batches, so that short videos fill the model's batches too.
+Both sides wait for each other through bounded queues, and a core that one of them leaves idle is
+the other's. Keeps each encoded frame at once in the video's file of `indexing.store.unfinished`,
+where there is one.
 """
 
 import threading
@@ -38,16 +38,16 @@ Tag = TypeVar("Tag")
 
 @dataclass(frozen=True)
 class EncodedVideo(Generic[Tag]):
-    """What became of one video.
+    """The outcome of one video.
 
     Attributes:
-        tag: what the caller gave with the path.
+        tag: the caller's, given with the path.
         embeddings: `(T, D)` float32, L2-normalised; T is 0 where the outcome is failed.
         times_seconds: `(T,)` float64, presentation times.
         outcome: `ok`, `partial` (other frames are lost or do not decode) or `failed`.
         reason: for people; empty for `ok`.
-        decoder: that has decoded it; empty where none has.
-        num_encoded: frames that the model has looked at, at most T.
+        decoder: that decoded it; empty if none could.
+        num_encoded: frames that went through the model, at most T.
         shot_spans: `(S, 2)` float64, where the sampler finds shots.
         captured: when it was recorded, where the file says so.
         is_silent: its file did not answer.
@@ -73,13 +73,12 @@ def encode_videos(
     pool: DecodePool,
     admit: Callable[[Tag, FileContent], UnfinishedVideo | None] | None = None,
 ) -> Generator[EncodedVideo[Tag], None, None]:
-    """Decodes and encodes videos, and yields them as they are done; a broken one is an outcome,
-    not an error.
+    """Decodes and encodes videos, and yields them as they are done; a broken one is an outcome, not
+    an error.
 
     Args:
-        admit: says of a video whose file has been read where its frames are kept, also those that
-            have been encoded before; None where it is not to be encoded, and so does not come back.
-            Called in another thread.
+        admit: takes a video whose file has been read; returns where its frames are kept, earlier
+            ones included, or None to skip the video. Called in another thread.
     """
     chunks: Queue[tuple[_Video, Frames | FailedVideo] | None] = Queue(_QUEUED_CHUNKS)
     stopped = threading.Event()
@@ -111,7 +110,7 @@ def encode_videos(
     thread.start()
     packer = _Packer(encoder)
     num_threads = torch.get_num_threads()
-    # Of this thread, the caller's: PyTorch's helpers would spin on the cores that encode.
+    # PyTorch's helper threads of this thread would spin on the cores that encode.
     torch.set_num_threads(1)
     try:
         for chunk in _arriving(chunks):
@@ -134,7 +133,7 @@ def encode_videos(
 def _arriving(
     chunks: "Queue[tuple[_Video, Frames | FailedVideo] | None]",
 ) -> "Iterator[tuple[_Video, Frames | FailedVideo] | None]":
-    """Chunks as they come; None where there has been none for a while."""
+    """Yields chunks as they come; None where there has been none for a while."""
     while True:
         try:
             chunk = chunks.get(timeout=_PATIENCE_SECONDS)
@@ -148,8 +147,8 @@ def _arriving(
 
 @dataclass(frozen=True)
 class _EncodedFrame:
-    """The last frame that was encoded of a video that is taken up again: it is decoded once more,
-    since those behind it may be held against it, and not encoded."""
+    """The last encoded frame of a resumed video. It is decoded once more, to compare later frames
+    with, and not encoded."""
 
     embedding: torch.Tensor  # (1, D)
     times_seconds: list[float]  # of the frames that show it
@@ -176,7 +175,7 @@ class _Video:
         return self.end is not None and self.num_waiting == 0
 
     def resume(self, kept: UnfinishedVideo) -> ResumePoint:
-        """Takes up what has been encoded before."""
+        """Takes up the frames that an earlier run encoded."""
         self.kept = kept
         embeddings = torch.from_numpy(kept.embeddings)
         last_row = len(embeddings) - 1
@@ -192,7 +191,7 @@ class _Video:
         return ResumePoint(kept.times_seconds[first - 1] if first else -1.0, last_row)
 
     def add(self, item: Frames | FailedVideo) -> torch.Tensor:
-        """Takes what the decoder gives; returns the pixels that are to be encoded."""
+        """Takes a chunk from the decoder; returns the pixels to encode."""
         is_frames = isinstance(item, Frames) and len(item.times_seconds) > 0
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
@@ -212,14 +211,14 @@ class _Video:
         return pixels
 
     def take(self, embeddings: torch.Tensor) -> None:
-        """Takes the embeddings of the frames that have waited longest, and keeps them."""
+        """Takes the embeddings of the oldest waiting frames, and keeps them."""
         self.embeddings.append(embeddings)
         self.num_encoded += len(embeddings)
         self.num_waiting -= len(embeddings)
         self._keep(embeddings)
 
     def _keep(self, embeddings: torch.Tensor) -> None:
-        """Keeps the frames that were encoded last, and those that look like them."""
+        """Keeps the frames that were encoded last, and their near duplicates."""
         if self.kept is None:
             return
         first = end = self._num_kept_frames
@@ -235,7 +234,7 @@ class _Video:
         self._num_kept_frames = end
 
     def result(self, embedding_dim: int) -> EncodedVideo:
-        """What has become of it, which is kept too."""
+        """Returns the outcome of a finished video, and keeps it."""
         end, reason = self.end, self.end.reason if self.end is not None else ""
         assert end is not None
         if not self.times_seconds:
@@ -275,7 +274,7 @@ def finished_video(
     times_seconds: list[float],
     rows: list[int],
 ) -> EncodedVideo[Tag]:
-    """A video whose last frame is encoded, now or by an earlier run."""
+    """Returns a video whose last frame is encoded, now or by an earlier run."""
     spans = finished.shot_spans
     return EncodedVideo(
         tag,
@@ -292,7 +291,7 @@ def finished_video(
 
 
 class _Packer:
-    """Packs frames into full batches, and hands out the videos whose last frame is encoded."""
+    """Packs frames into full batches, and returns the videos whose last frame is encoded."""
 
     def __init__(self, encoder: FrameEncoder) -> None:
         self._encoder = encoder
@@ -314,7 +313,7 @@ class _Packer:
             yield video.result(self._encoder.embedding_dim)
 
     def flush(self) -> None:
-        """Sends the batch that is being filled."""
+        """Sends the unfinished batch."""
         if self._parts:
             parts = [part for _, part in self._parts]
             pixels = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -323,7 +322,7 @@ class _Packer:
             self._parts, self._num_frames = [], 0
 
     def wait(self) -> None:
-        """Until all batches are encoded."""
+        """Waits until all batches are encoded."""
         while self._in_flight:
             self._take()
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr that shows rate and time left; in a log file, a line now and then."""
+"""A progress bar on stderr with rate and time left; in a log file, a line now and then."""
 
 import math
 import sys

@@ -55,7 +55,7 @@ class IndexReader:
         self._statistics: tuple[int, CollectionStatistics] | None = None  # of a generation
         if not self.manifest.num_videos:
             raise ValueError(
-                f"index={folder}: nothing in it can be searched yet; run python -m indexing again"
+                f"index={folder}: nothing in it can be searched yet; run reelseek index again"
             )
         self._catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
 
@@ -114,7 +114,8 @@ class IndexReader:
             if records is not None:
                 break
         names = {video_id: record.public_id for video_id, record in records.items()}
-        records |= self._named(set(request.ids) - set(names.values()))
+        more = self._catalogue.by_public_id(set(request.ids) - set(names.values()))
+        records |= {record.id: record for record in more.values()}
         return CandidateSet(
             _by_id(snapshot.candidates(records, reads, num_frames=request.num_frames)),
             [[names[video_id] for video_id in some] for some in nearest],
@@ -132,7 +133,7 @@ class IndexReader:
                 generation,
                 CollectionStatistics(
                     snapshot.manifest.num_videos,
-                    snapshot.sample(self._in_order()),
+                    snapshot.sample(self._catalogue.in_public_order()),
                     self._sentences(),
                     words,
                     tags,
@@ -149,16 +150,11 @@ class IndexReader:
 
     def copies(self, contents: Iterable[str], *, where: str | None = None) -> list[VideoRecord]:
         """Returns all searchable videos that have one of these contents and pass a filter."""
-        contents = list(contents)
-        if not contents:
-            return []
-        marks = ", ".join("?" * len(contents))
-        sql = f"SELECT id FROM videos WHERE part NOT NULL AND content_sha256 IN ({marks})"
-        with self._catalogue.alone() as connection:
-            ids = [video_id for (video_id,) in connection.execute(sql, contents)]
-        if where is not None:
-            ids = sorted(set(ids) & set(self._matching(where).tolist()))
-        return list(self._catalogue.videos(ids).values())
+        found = [r for same in self._catalogue.of_contents(contents).values() for r in same]
+        if where is None:
+            return found
+        passing = set(self._matching(where).tolist())
+        return [record for record in found if record.id in passing]
 
     def count(self, where: str) -> int:
         """Returns how many videos pass a filter.
@@ -176,10 +172,8 @@ class IndexReader:
         """Returns the public ids of all searchable videos, by the public id itself and by key,
         which several roots may share."""
         published = set(self._snapshot.video_ids().tolist())
-        with self._catalogue.alone() as connection:
-            rows = connection.execute("SELECT key, public_id, id FROM videos").fetchall()
         found: dict[str, list[str]] = {}
-        for key, public_id, video_id in rows:
+        for key, public_id, video_id in self._catalogue.names():
             if video_id in published:
                 for name in (key, public_id):
                     found.setdefault(name, []).append(public_id)
@@ -208,7 +202,7 @@ class IndexReader:
         if not documents.is_installed():
             return "texts are not searched by their words: pip install 'reelseek[lexical]'"
         return (
-            "texts are not searched by their words, which this index lacks: run python -m indexing "
+            "texts are not searched by their words, which this index lacks: run reelseek index "
             "again"
         )
 
@@ -219,8 +213,7 @@ class IndexReader:
             ValueError: it cannot be read, or names a field that no video has.
         """
         condition = filters.parse_filter(where)
-        with self._catalogue.alone() as connection:
-            filters.check_fields(condition, filters.metadata_fields(connection))
+        filters.check_fields(condition, self._catalogue.metadata_fields())
         return condition
 
     def close(self) -> None:
@@ -257,37 +250,10 @@ class IndexReader:
         if self._catalogue.counter("revision") == snapshot.manifest.revision:
             raise ValueError(
                 f"{self._folder / CATALOGUE_NAME} is damaged: it lacks video {removed[0]}; run "
-                "python -m indexing.repair index=DIR"
+                "reelseek repair --index DIR"
             )
         snapshot.mask_deleted(removed)
         return None
-
-    def _named(self, public_ids: Iterable[str]) -> dict[int, VideoRecord]:
-        """The entries of videos by public id, as far as they are there."""
-        public_ids = sorted(public_ids)
-        ids: list[int] = []
-        for first in range(0, len(public_ids), 500):
-            some = public_ids[first : first + 500]
-            marks = ", ".join("?" * len(some))
-            sql = f"SELECT id FROM videos WHERE part NOT NULL AND public_id IN ({marks})"
-            with self._catalogue.alone() as connection:
-                ids += [video_id for (video_id,) in connection.execute(sql, some)]
-        return self._catalogue.videos(ids)
-
-    def _in_order(self) -> Iterator[tuple[str, int]]:
-        """Public id and id of all searchable videos, by public id."""
-        last, num = "", 1000
-        while True:
-            sql = (
-                "SELECT public_id, id FROM videos WHERE part NOT NULL AND public_id > ? "
-                "ORDER BY public_id LIMIT ?"
-            )
-            with self._catalogue.alone() as connection:
-                rows = connection.execute(sql, (last, num)).fetchall()
-            yield from rows
-            if len(rows) < num:
-                return
-            last = rows[-1][0]
 
     def _sentences(self) -> np.ndarray:
         """`(n, D)` float32, embeddings of everyday sentences that the index keeps."""

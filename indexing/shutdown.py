@@ -14,7 +14,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 @dataclass
 class StopRequest:
-    """Whether to stop.
+    """Tells whether to stop.
 
     Attributes:
         signal_number: of the signal that asks to; 0 as long as none has come.
@@ -28,11 +28,11 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within, the first Ctrl-C, SIGTERM or SIGHUP is a request, and the second ends the process at
-    once with 128 + its number, whatever the main thread is blocked in.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request; the second ends the process at once
+    with 128 + its number, even while the main thread is blocked.
 
-    A SIGHUP that is ignored from the start, as under nohup, stays ignored. Outside the main thread,
-    where Python lets nobody listen to signals, this does nothing.
+    A SIGHUP that is ignored from the start, as under nohup, stays ignored. Does nothing outside the
+    main thread, where Python lets nobody handle signals.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -71,7 +71,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 def _listen(receiver: int, request: StopRequest, numbers: list[int], terminals: list[int]) -> None:
-    """Takes signals' numbers from a pipe until it is closed."""
+    """Reads signal numbers from a pipe until it is closed."""
     num_signals = 0
     while received := os.read(receiver, 1):
         number = received[0]
@@ -98,7 +98,7 @@ def _is_terminal(stream: int) -> bool:
 
 
 def _let_go_of(terminals: list[int]) -> None:
-    """A terminal that has hung up would answer each further line with an error."""
+    """Redirects a terminal that has hung up, which would answer each line with an error."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in terminals:
         os.dup2(nowhere, stream)

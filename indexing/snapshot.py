@@ -190,9 +190,7 @@ def open_snapshot(folder: Path, before: Snapshot | None) -> Snapshot:
             if attempt == _OPEN_ATTEMPTS - 1 or Manifest.read(folder) == manifest:
                 raise
         time.sleep(0.01 * (attempt + 1))
-    raise ValueError(
-        f"index={folder}: lacks {missing}; run python -m indexing.repair index={folder}"
-    )
+    raise ValueError(f"index={folder}: lacks {missing}; run reelseek repair --index {folder}")
 
 
 def _open_lexical(
@@ -217,7 +215,7 @@ def _opened_lexical(folder: Path, info: LexicalInfo) -> LexicalIndex | None:
     if info.analysis == documents.analysis():
         return LexicalIndex(folder, info)
     check_files(folder, info)
-    remedy = "the index was made with other packages; run python -m indexing again"
+    remedy = "the index was made with other packages; run reelseek index again"
     try:
         opened = LexicalIndex(folder, info)
     except ValueError:

@@ -1,8 +1,7 @@
-"""The one process that may change an index: adds, deletes, updates, compacts, publishes.
+"""Changes an index: adds, deletes, updates, compacts and publishes. One process at a time.
 
-What `add` has returned from outlives the death of the process, and so do the frames of the videos
-in `unfinished`; what `save` has returned from, a power loss; and `delete` and `update` both, at
-once.
+An added video, like the frames in `unfinished`, outlives the death of the process; a saved one
+outlives a power loss. Deletions and updates outlive both at once.
 """
 
 import os
@@ -18,11 +17,12 @@ from filelock import FileLock, Timeout
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.journal import Journal
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_settings
 from reelseek.indexing.store.unfinished import UnfinishedVideos
+from reelseek.indexing.store.videos import NewVideo, VideoRecord, by_part
 
 _SAVE_EVERY_SECONDS = 20.0
 _SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
@@ -30,7 +30,7 @@ _LOCK_NAME = "writer.lock"
 _JOURNAL_NAME = "unsaved.journal"
 _UNFINISHED_NAME = "unfinished"
 
-# Parts are copied together when half of what they hold is dead, or when there are many small ones.
+# Parts are copied together when half of their rows are deleted, or when many are small.
 _LIVE_FRACTION = 0.5
 _SMALL_PARTS = 32
 _SMALL_ROWS = 16_384
@@ -42,7 +42,7 @@ class IndexWriter:
 
     Args:
         folder: of the index; made if missing.
-        settings: what it is, or is to be, built with; None for an index that there is.
+        settings: of the index; None for those of an existing one.
 
     Raises:
         ValueError: the folder cannot hold an index, or another process is writing it.
@@ -52,7 +52,7 @@ class IndexWriter:
     def __init__(self, folder: Path, settings: IndexSettings | None = None) -> None:
         self.folder = folder
         if settings is None:
-            Manifest.read(folder)  # says what is wrong, before anything is made
+            Manifest.read(folder)  # raises before anything is made
         _prepare_folder(folder)
         self._lock = only_writer(folder)
         try:
@@ -72,12 +72,12 @@ class IndexWriter:
             self.parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=embedding_dim)
             self._journal = Journal(folder / _JOURNAL_NAME, embedding_dim=embedding_dim)
             next_part = self.catalogue.counter("next_part")
-            self._unsaved = self._journal.read(part=next_part)  # by a process that was killed
+            self._unsaved = self._journal.read(part=next_part)  # by a killed process
             self.unfinished = UnfinishedVideos(
                 folder / _UNFINISHED_NAME, settings=settings_json, embedding_dim=embedding_dim
             )
             self.save()
-            self._journal.clear()  # of a record that was not finished
+            self._journal.clear()  # of an unfinished record
             self._drop_unfinished()
         except BaseException:
             self._lock.release()
@@ -90,7 +90,7 @@ class IndexWriter:
         self.close()
 
     def close(self) -> None:
-        """Leaves what is not saved to the next writer."""
+        """Closes the index; the next writer saves what is not saved yet."""
         self._journal.close()
         self.unfinished.close()
         self.catalogue.close()
@@ -111,19 +111,19 @@ class IndexWriter:
         self.save_if_due()
 
     def save_if_due(self) -> None:
-        """Saves, if that was done long ago or much has been added since."""
+        """Saves if the last time was long ago or much has been added since."""
         is_due = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
         if is_due or self._unsaved_bytes > _SAVE_BYTES:
             self.save()
 
     def set_frame_spread(self, spread: float) -> None:
-        """Keeps how far apart frames of different videos lie, for scenes to be cut alike."""
+        """Stores how far apart frames of different videos lie, so that all runs cut alike."""
         self.manifest = replace(self.manifest, frame_spread=spread)
         self.manifest.write(self.folder)
         self.catalogue.set_index_metadata("frame_spread", repr(spread))
 
     def add_duplicate(self, video: NewVideo, record: VideoRecord) -> None:
-        """Adds a video with the content of another that is saved: they share their embeddings."""
+        """Adds a video with the content of a saved one; they share their embeddings."""
         self.catalogue.store([video], [record.location])
 
     def delete(self, keys: Iterable[str], *, root: str = "") -> None:
@@ -139,23 +139,8 @@ class IndexWriter:
         for root, keys in by_root.items():
             self.delete(keys, root=root)
 
-    def update(
-        self,
-        record: VideoRecord,
-        *,
-        root: str | None = None,
-        key: str | None = None,
-        path: str | None = None,
-        signature: FileSignature | None = None,
-        metadata: dict | None = None,
-    ) -> None:
-        """Changes what is known of a saved video, whose embeddings stay."""
-        self.catalogue.update(
-            record, root=root, key=key, path=path, signature=signature, metadata=metadata
-        )
-
     def save(self) -> None:
-        """Makes what was added durable: first the embeddings, then the entries that name them."""
+        """Makes added videos durable: first their embeddings, then the entries that name them."""
         if self._unsaved:
             part = self._next_part()
             self.parts.append(np.concatenate([rows for _, rows in self._unsaved]), part=part)
@@ -177,11 +162,11 @@ class IndexWriter:
         rebuild: bool = False,
         sentences: Callable[[], np.ndarray] | None = None,
     ) -> Manifest:
-        """Makes all that was added, and nothing that was deleted, searchable.
+        """Makes all added videos searchable, and deleted ones not.
 
         Args:
-            sentences: gives `(n, D)` embeddings of everyday sentences, to be kept with the index;
-                called where it has none yet.
+            sentences: returns `(n, D)` embeddings of everyday sentences; called if the index has
+                none yet.
         """
         if sentences is not None:
             self._keep_sentences(sentences)
@@ -198,20 +183,16 @@ class IndexWriter:
         return self.manifest
 
     def compact(self) -> None:
-        """Copies the living rows out of parts that are mostly dead, and of many small ones.
+        """Copies the live rows out of parts that are mostly deleted, and of many small ones.
 
-        The old parts are deleted when the next generation is published.
+        The old parts go when the next generation is published.
         """
         self.save()
-        users: dict[int, list[VideoRecord]] = {}
-        for record in self.catalogue.scan():
-            if record.location is not None:
-                users.setdefault(record.location[0], []).append(record)
-        waste = self._wasteful(users)
+        users = by_part(self.catalogue.scan())
         batch: list[VideoRecord] = []
         num_rows = 0
-        for part in waste:
-            for record in users[part]:
+        for part in self._wasteful(users):
+            for record, _ in users[part]:
                 batch.append(record)
                 num_rows += record.num_rows
                 if num_rows >= _COMPACT_ROWS:
@@ -221,10 +202,9 @@ class IndexWriter:
             self._move(batch)
 
     def _drop_unfinished(self) -> None:
-        """Deletes the frames of videos that are in the index, and of those that never came back."""
+        """Deletes the frames of videos that are in the index or never came back."""
         for content in self.unfinished.contents():
-            condition = "content_sha256 >= ? AND content_sha256 < ? AND part NOT NULL"
-            if self.catalogue.matching_places(condition, (content, content + "g")):
+            if self.catalogue.has_content(content):
                 self.unfinished.drop(content)
         self.unfinished.drop_old()
 
@@ -234,15 +214,15 @@ class IndexWriter:
             query_log.append(self.folder, query_log.SENTENCES, sentences())
 
     def _next_part(self) -> int:
-        """A number that no part has had; one that a killed run has written is passed over."""
+        """Returns a number that no part has had, not even one of a killed run."""
         return max(self.catalogue.counter("next_part"), max(self.parts.numbers(), default=0) + 1)
 
-    def _wasteful(self, users: dict[int, list[VideoRecord]]) -> list[int]:
-        """The parts that are worth copying, in order."""
+    def _wasteful(self, users: dict[int, list[tuple[VideoRecord, int]]]) -> list[int]:
+        """Returns the parts that are worth copying, in order."""
         deleted, small = [], []
-        for part in sorted(users):
-            places = {record.location: record.num_rows for record in users[part]}
-            live, stored = sum(places.values()), self.parts.num_rows(part)
+        for part, videos in users.items():
+            live = sum({first: record.num_rows for record, first in videos}.values())
+            stored = self.parts.num_rows(part)
             if live < _LIVE_FRACTION * stored:
                 deleted.append(part)
             elif stored < _SMALL_ROWS:
@@ -251,7 +231,7 @@ class IndexWriter:
 
     def _move(self, records: Sequence[VideoRecord]) -> None:
         """Copies these videos' embeddings into a new part."""
-        places: dict[tuple[int, int], int] = {}  # twins share theirs
+        places: dict[tuple[int, int], int] = {}  # duplicates share theirs
         for record in records:
             assert record.location is not None
             places.setdefault(record.location, record.num_rows)
@@ -267,7 +247,7 @@ class IndexWriter:
 
 
 def _locations(counts: Sequence[int], part: int) -> list[tuple[int, int] | None]:
-    """Of videos with so many rows each, behind each other in a part; None for those without."""
+    """Locates videos with these numbers of rows one after another in a part; None for no rows."""
     firsts = np.cumsum([0, *counts[:-1]]).tolist()
     return [(part, first) if count else None for first, count in zip(firsts, counts, strict=True)]
 
@@ -300,7 +280,7 @@ def _prepare_folder(folder: Path) -> None:
 
 
 def check_can_be_written(folder: Path) -> None:
-    """Says what would keep an `IndexWriter` from opening the folder, and makes nothing.
+    """Checks that an `IndexWriter` can open the folder, and makes nothing.
 
     Raises:
         ValueError: the folder cannot hold an index, or another process is writing it.
@@ -312,7 +292,7 @@ def check_can_be_written(folder: Path) -> None:
 
 
 def only_writer(folder: Path) -> FileLock:
-    """Takes the lock of the index; the system frees it when the process dies, however it dies."""
+    """Takes the lock of the index; the system frees it when the process dies."""
     lock = FileLock(folder / _LOCK_NAME)
     try:
         lock.acquire(timeout=0)

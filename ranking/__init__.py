@@ -3,7 +3,7 @@
 Its parts know of no index, model or video: arrays come in, arrays go out. `retrieval` puts them
 together over an index (with `texts`, `background`, `candidates`, `reranking`), `query_encoding`
 over a model; `evaluation` measures, `python -m ranking` and
-`python -m ranking.train_token_matching` learn.
+`python -m ranking.token_matching` learn.
 """
 
 import lazy_loader

@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import RankerConfig
@@ -22,9 +21,7 @@ uses it. The last line on stdout is a JSON object: NDCG@10 of queries that were 
 the ranker's order and in that of searches without one."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, RankerConfig)
+def main(config: RankerConfig) -> None:
     judgements = read_judgements(Path(config.judgements))
     check_can_write_folder("output", Path(config.output))
     require_lightgbm()
@@ -108,4 +105,4 @@ def _by_query(
 
 
 if __name__ == "__main__":
-    command_line.run(main, config_name="ranker", usage=USAGE)
+    command_line.run(main, RankerConfig, usage=USAGE)

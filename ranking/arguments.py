@@ -7,8 +7,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.filters import parse_filter
+from reelseek.indexing.store.manifest import LEVELS
 from reelseek.ranking.request import SOURCES, check_sources
 from reelseek.vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 

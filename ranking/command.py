@@ -2,26 +2,24 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from reelseek.configs import command_line
-from reelseek.configs.schema import SearchConfig, as_plain
-from reelseek.ranking.hits import Copy, SearchHit, clock
+from reelseek.configs.schema import Format, SearchConfig
+from reelseek.ranking.hits import Copy, SearchHit, SearchResults
 from reelseek.ranking.searcher import Searcher
-from reelseek.text.terminal import printable
+from reelseek.text import strict_json
+from reelseek.text.terminal import clock, printable
 
 USAGE = """usage: python search.py index=DIR query="..." [k=10] [level=video|moment] [json=true]
        [where="..."] [min_confidence=0.5] [explain=true] [page=FILE.html] [name=value ...]
+       [format=table|json|csv|html|otio|edl|srt] [output=FILE]
 
 Searches an index by words (query=), by an image (image=FILE), by a video (video=FILE), or by words
 and one of these."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, SearchConfig)
+def main(config: SearchConfig) -> None:
     _check_before_loading(config)
     parts: list = [Path(path) for path in (config.image, config.video) if path is not None]
     if config.query is not None:
@@ -61,12 +59,73 @@ def main(cfg: DictConfig) -> None:
 
         write_page(Path(config.page), [(" and ".join(map(str, parts)), hits)])
         print(f"page written to {printable(config.page)}", file=sys.stderr)
-    if config.json:
-        command_line.print_json([as_plain(hit) for hit in hits])
-    elif hits:
-        print(table(hits, explained=config.explain))
-    if not hits:  # where only JSON may stand, beside it
-        print(printable(hits.why_empty), file=sys.stderr if config.json else sys.stdout)
+    shown = _format(config)
+    if shown is not Format.table or hits:
+        _write(_as_text(hits, shown, config, name=" and ".join(map(str, parts))), config.output)
+    if not hits:  # beside what only the format may stand in
+        print(printable(hits.why_empty), file=sys.stdout if _is_table(config) else sys.stderr)
+
+
+def _format(config: SearchConfig) -> Format:
+    return config.format or (Format.json if config.json else Format.table)
+
+
+def _is_table(config: SearchConfig) -> bool:
+    """Whether what is printed is for people."""
+    return _format(config) is Format.table and config.output in (None, "-")
+
+
+def _as_text(hits: SearchResults, shown: Format, config: SearchConfig, *, name: str) -> str:
+    """The hits as the text of a file.
+
+    Args:
+        name: of the page or the timeline: the query.
+    """
+    from reelseek.ranking import formats
+
+    if shown is Format.json:
+        return strict_json.dumps([asdict(hit) for hit in hits]) + "\n"
+    if shown is Format.csv:
+        return formats.to_csv(hits)
+    if shown is Format.srt:
+        return formats.to_srt(hits)
+    if shown is Format.html:
+        from reelseek.ranking.page import page_html
+
+        return page_html([(name, hits)])
+    if shown is Format.table:
+        return table(hits, explained=config.explain) + "\n"
+    rate = formats.timecode_rate(_frame_rate(hits))
+    write = formats.to_otio if shown is Format.otio else formats.to_edl
+    return write(hits, name=name, rate=rate)
+
+
+def _frame_rate(hits: Sequence[SearchHit]) -> float:
+    """Frames a second of the first hit's video."""
+    from reelseek.ranking.formats import DEFAULT_RATE
+    from reelseek.vision import VideoDecodeError
+    from reelseek.vision.decoding.container import open_container
+
+    for hit in hits:
+        try:
+            container, stream = open_container(Path(hit.video))
+        except VideoDecodeError:  # gone since, or a photo
+            continue
+        with container:
+            return float(stream.average_rate or DEFAULT_RATE)
+    return DEFAULT_RATE
+
+
+def _write(text: str, output: str | None) -> None:
+    """Prints a text, or writes it to a file, whole or not at all."""
+    if output in (None, "-"):
+        sys.stdout.write(text)
+        return
+    from reelseek.indexing.store.atomic import write_atomically
+
+    assert output is not None
+    write_atomically(Path(output), text.encode("utf-8", "replace"))
+    print(f"hits written to {printable(output)}", file=sys.stderr)
 
 
 def _check_before_loading(config: SearchConfig) -> None:
@@ -93,6 +152,12 @@ def _check_before_loading(config: SearchConfig) -> None:
             raise ValueError(f"{option}={name}: cannot be read ({error.strerror})") from error
     if config.page is not None:
         check_can_write_file("page", Path(config.page))
+    if config.output not in (None, "-"):
+        check_can_write_file("output", Path(str(config.output)))
+    if config.format is not None:
+        from reelseek.ranking.formats import check_format
+
+        check_format(config.format.name)
 
 
 def _explain_query(searcher: Searcher, config: SearchConfig) -> None:

@@ -1,12 +1,12 @@
-"""Several phrases, wanted and unwanted, with or without an image -> one query, or one score."""
+"""Positive and negative phrases, with or without an image -> one query, or one score."""
 
 import numpy as np
 
-# A sum this much shorter than its parts is their noise.
+# A sum this much shorter than its parts is rounding noise.
 _CANCELLED = 1e-3
-# How far above the usual score of an unwanted phrase counts as showing it, and what a standard
-# deviation beyond that costs, in those of the wanted phrase. Chosen in
-# benchmarks/negation_temporal.py, where recall of what is wanted is as without the unwanted.
+# An item shows a negative phrase if it scores so many standard deviations above the background,
+# and each one beyond costs so many of the positive phrase. Chosen in
+# benchmarks/negation_temporal.py: recall of the positive phrase is as without the negative one.
 _THRESHOLD_SPREADS = 0.5
 _EXCLUSION_WEIGHT = 2.0
 _MIN_SPREAD = 1e-6
@@ -15,7 +15,7 @@ _MIN_SPREAD = 1e-6
 def compose(
     embeddings: np.ndarray, weights: np.ndarray, *, spreads: np.ndarray | None = None
 ) -> np.ndarray:
-    """The weighted sum of what is wanted: phrases, or a phrase and an image.
+    """Returns the weighted sum of phrases, or of a phrase and an image.
 
     Embeddings of texts and of images lie in different parts of the space, and a collection's scores
     differ more for an image than for a phrase, several times so: where their spreads are given,
@@ -23,9 +23,8 @@ def compose(
 
     Args:
         embeddings: `(n, D)`, L2-normalised.
-        weights: `(n,)`, below 0 for "less of this". For what must not be there, use
-            `penalize_negatives`: a query that leads away from it finds what is like nothing at all
-            as readily.
+        weights: `(n,)`, below 0 for "less of this". To exclude, use `penalize_negatives`: a query
+            that points away from a phrase also finds items that resemble nothing.
         spreads: `(n,)`, above 0, the standard deviation of each part's scores in the collection;
             default: the same.
 
@@ -69,7 +68,7 @@ def penalize_negatives(
 ) -> np.ndarray:
     """Scores of items for "X without Y".
 
-    An item loses for what it shows of Y beyond what items usually score:
+    An item loses by how far it scores for Y above the background:
 
         excess[m] = max(0, (negative[m] - mean_m) / spread_m - threshold)
         score     = positive - weight * spread * max_m excess[m]

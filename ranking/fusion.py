@@ -28,11 +28,11 @@ class Fused:
 def score_cutoff(
     items: Sequence[Item], scores: Sequence[float], *, fraction: float = _SCORE_CUTOFF
 ) -> list[Item]:
-    """The items of a source that score nearly as its best does, for sources whose scores tell a
-    good match from a poor one, as BM25's do.
+    """Returns the items that score nearly as high as a source's best, for sources whose scores tell
+    a good match from a poor one, as BM25's do.
 
-    By ranks alone, what shares one word with the query counts as much as what shares them all; and
-    where words are known of some videos only, the best of them may be poor.
+    Ranks alone do not tell a match of one word from one of all words; and where only some videos
+    have texts, even the best of them may be poor.
 
     Args:
         items: best first.
@@ -40,11 +40,11 @@ def score_cutoff(
         fraction: of the best score, 0 to 1. Chosen in benchmarks/ranker.py.
 
     Raises:
-        ValueError: as many scores as items are needed, in falling order; or the share is out of
+        ValueError: as many scores as items are needed, in falling order; or the fraction is out of
             range.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"share={fraction}: must be 0 to 1")
+        raise ValueError(f"fraction={fraction}: must be 0 to 1")
     if len(items) != len(scores) or any(a < b for a, b in pairwise(scores)):
         raise ValueError(
             f"{len(scores)} scores for {len(items)} items: must be as many, in falling order"
@@ -72,7 +72,7 @@ def fuse_reciprocal_ranks(
         rankings: of each source its items, best first. An item that comes again in a source, as a
             video does with several of its moments, counts where it came first, and ranks count
             different items.
-        k: at least 0; the greater, the less the first places count more than those after them.
+        k: at least 0; the greater, the smaller the advantage of the first ranks.
         weights: of sources, at least 0; 1 for those not named. A source of weight 0 is left out.
         scores: of the items of a source, which need not be among `scores`: those that follow each
             other and score the same share the best of their ranks, as the order of texts with the

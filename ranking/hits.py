@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from reelseek.text.terminal import clock
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -94,12 +96,3 @@ class SearchResults(list[SearchHit]):
         from reelseek.ranking.page import hits_html  # which needs what decodes
 
         return hits_html(self)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours}:{minutes:02d}:{whole % 60:02d}"
-    return f"{minutes}:{whole % 60:02d}"

@@ -4,8 +4,8 @@ Ranks are 1-based, and a tie counts against the system: an item's rank is 1 + th
 items that score at least as high. A system that gives everything one score gets the worst rank,
 not the best.
 
-How far a metric would move with other queries of the same kind is told by a bootstrap interval
-(Efron & Tibshirani 1993, "An Introduction to the Bootstrap").
+A bootstrap interval tells how far a metric would move with other queries of the same kind (Efron &
+Tibshirani 1993, "An Introduction to the Bootstrap").
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ _BLOCK_SIZE = 2**22  # resamples x queries held at once: 32 MiB an array
 def retrieval_metrics(
     similarity: np.ndarray, caption_video: np.ndarray, *, num_bootstrap: int = 0, seed: int = 0
 ) -> dict:
-    """Both directions of retrieval between captions and videos.
+    """Returns metrics of both directions of retrieval between captions and videos.
 
     Args:
         similarity: `(num_captions, num_videos)`.
@@ -29,9 +29,9 @@ def retrieval_metrics(
         `t2v` and `v2t`, each with `R@1`, `R@5`, `R@10` (percent), `MdR` and `MnR`, and for t2v's
         side `num_queries` (captions) and `num_gallery` (videos). With `num_bootstrap`, each
         direction also has `interval_95`: for each metric `[low, high]`, its 95% interval by the
-        percentile method (Efron & Tibshirani 1993, chapter 13). What is resampled is the videos,
-        each with all its captions, since captions of one video succeed and fail together (the
-        cluster bootstrap of Davison & Hinkley 1997, section 3.8). The gallery is held fixed: the
+        percentile method (Efron & Tibshirani 1993, chapter 13). It resamples videos, each
+        with all its captions, since captions of one video succeed and fail together (the cluster
+        bootstrap of Davison & Hinkley 1997, section 3.8). The gallery is held fixed: the
         interval speaks of other queries on this gallery, not of a gallery of another size, nor
         of another training run. Where all ranks are equal it is a point.
 

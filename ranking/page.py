@@ -6,23 +6,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from reelseek.indexing.store.atomic import write_atomically
-from reelseek.ranking.hits import SearchHit, SearchResults, clock
-from reelseek.text.terminal import printable, printable_lines
+from reelseek.text.terminal import clock, printable, printable_lines
 from reelseek.vision import VideoDecodeError, frame_indices_at, open_video
 
 _THUMBNAIL_WIDTH = 480  # pixels
 _IN_NOTEBOOK = 24  # pictures at most, since each is decoded
 
 
+class ShownHit(Protocol):
+    """What the page shows of a `SearchHit`."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def video(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def start_seconds(self) -> float: ...
+    @property
+    def end_seconds(self) -> float: ...
+    @property
+    def best_seconds(self) -> float: ...
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+    @property
+    def confidence(self) -> float | None: ...
+    @property
+    def match(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class _Card:
     """A hit as the template shows it."""
 
-    hit: SearchHit
+    hit: ShownHit
     name: str
     path: str
     match: str  # its probability; empty where it was not worked out
@@ -34,7 +59,7 @@ class _Card:
     thumbnail: str  # JPEG, base64; empty where the video cannot be read any more
 
 
-def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -> None:
+def write_page(path: Path, results: Sequence[tuple[str, Sequence[ShownHit]]]) -> None:
     """Writes the page, whole or not at all; nothing in it is fetched from elsewhere.
 
     Args:
@@ -44,20 +69,25 @@ def write_page(path: Path, results: Sequence[tuple[str, Sequence[SearchHit]]]) -
     Raises:
         ValueError: the file cannot be written.
     """
-    html = _rendered(
-        "hits.html",
-        results=[
-            (printable_lines(query), [_card(hit) for hit in hits], _why_empty(hits))
-            for query, hits in results
-        ],
-    )
+    html = page_html(results)
     try:
         write_atomically(path, html.encode("utf-8", "replace"))
     except OSError as error:
         raise ValueError(f"page={path}: cannot be written ({error.strerror})") from error
 
 
-def hits_html(hits: Sequence[SearchHit]) -> str:
+def page_html(results: Sequence[tuple[str, Sequence[ShownHit]]]) -> str:
+    """The page as text; see `write_page`."""
+    return _rendered(
+        "hits.html",
+        results=[
+            (printable_lines(query), [_card(hit) for hit in hits], _why_empty(hits))
+            for query, hits in results
+        ],
+    )
+
+
+def hits_html(hits: Sequence[ShownHit]) -> str:
     """Hits as a piece of HTML for a notebook, with a picture of each of the first few."""
     return _rendered(
         "notebook.html",
@@ -77,12 +107,11 @@ def _rendered(name: str, **values: object) -> str:
     )
 
 
-def _why_empty(hits: Sequence[SearchHit]) -> str:
-    why = hits.why_empty if isinstance(hits, SearchResults) else ""
-    return printable(why or "nothing matches")
+def _why_empty(hits: Sequence[ShownHit]) -> str:
+    return printable(getattr(hits, "why_empty", "") or "nothing matches")
 
 
-def _card(hit: SearchHit) -> _Card:
+def _card(hit: ShownHit) -> _Card:
     whole = max(hit.duration_seconds, 1e-6)
     captions = hit.metadata.get("captions") or [""]
     return _Card(

@@ -1,9 +1,8 @@
-"""A similarity matrix -> one in which videos that attract every query (hubs) are held back.
+"""A similarity matrix -> one that holds back videos that attract every query (hubs).
 
-Both ways in here weigh a gallery item down by how much it is liked by queries in general. They
-differ in which queries those are: `dual_softmax` takes the test queries themselves, all at once;
-`QueryBank` takes queries known beforehand, such as training captions, so that a server can answer
-one query at a time.
+Both methods lower a gallery item's scores by its similarity to queries in general. `dual_softmax`
+takes the test queries themselves, all at once; `QueryBank` takes queries known beforehand, such as
+training captions, so that a server can answer one query at a time.
 
 The scores of one query can be ranked; those of two queries can not be compared. So after
 `retrieval_metrics` read `t2v` alone. For `v2t` the videos are the queries: re-score the transposed
@@ -16,7 +15,7 @@ import numpy as np
 
 
 def dual_softmax(similarity: np.ndarray, *, temperature: float = 0.01) -> np.ndarray:
-    """Each score times the softmax, over the queries, of its column.
+    """Returns each score times the softmax, over the queries, of its column.
 
         score[q, g] = s[q, g] * exp(s[q, g] / temperature) / sum_p exp(s[p, g] / temperature)
 
@@ -27,7 +26,7 @@ def dual_softmax(similarity: np.ndarray, *, temperature: float = 0.01) -> np.nda
 
     It needs all test queries at once, and profits from each video being the answer to as many of
     them as any other. A server sees one query at a time and can do neither, so metrics of these
-    scores say what a fixed test set allows, not what a user would find. One query comes back as it
+    scores describe a fixed test set, not what a user would find. One query comes back as it
     went in. A small weight moves a negative score up, to 0: the order among negative scores means
     little.
 
@@ -66,7 +65,7 @@ def querybank_norm(
 
 @dataclass(frozen=True, eq=False)
 class QueryBank:
-    """What a bank of known queries says about each gallery item: Querybank Normalisation with the
+    """A bank of known queries' penalty for each gallery item: Querybank Normalisation with the
     Dynamic Inverted Softmax (Bogolin et al. 2022, "Cross Modal Retrieval with Querybank
     Normalisation", section 3).
 
@@ -74,7 +73,7 @@ class QueryBank:
     holds the query's best item.
 
     Attributes:
-        penalty: `(num_gallery,)` float64, what the bank takes off each item's scores, in the unit
+        penalty: `(num_gallery,)` float64, subtracted from each item's scores, in the unit
             of similarity: near the best score that the bank gives it, and above that by
             log(num_bank) / inverse_temperature at most.
         active: `(num_gallery,)` bool, the activation set: items among the `top_k` of a bank query.
@@ -113,8 +112,8 @@ class QueryBank:
         return cls(penalty, np.any(bank_similarity >= kth_best, axis=0))
 
     def apply(self, similarity: np.ndarray) -> np.ndarray:
-        """Re-scores each query by itself: where its best item is in the activation set (one of its
-        best, if they tie), the penalty is taken off all its scores; else they stay as they are.
+        """Re-scores each query by itself: subtracts the penalty from all its scores where its best
+        item (one of the best, if they tie) is in the activation set; else leaves them.
 
         The paper's score is exp(inverse_temperature * s[q, g]) / sum_b exp(inverse_temperature *
         s[b, g]). This is its logarithm over `inverse_temperature`: the same ranks, without

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from reelseek.indexing.candidates import (
-    LEVELS,
     CandidateSet,
     CandidateVideo,
     CollectionStatistics,
@@ -17,6 +16,7 @@ from reelseek.indexing.candidates import (
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.catalogue import VideoRecord
+from reelseek.indexing.store.manifest import LEVELS
 from reelseek.ranking.background import BackgroundScores
 from reelseek.ranking.hits import Copy, SearchHit
 from reelseek.ranking.request import LEXICAL, VISUAL, Request
@@ -195,8 +195,10 @@ class Retriever:
         return CandidateSet.merge([reader.gather(gather) for reader in self._readers])
 
     def _collected(self, request: Request) -> Collected:
+        searches_texts = LEXICAL in request.sources and request.words
+        has_texts = any(reader.has_lexical_index for reader in self._readers)
         required, optional, excluded = (
-            query_stems(request) if LEXICAL in request.sources and request.words else ([], [], [])
+            query_stems(request) if searches_texts and has_texts else ([], [], [])
         )
         of_shards = [reader.term_statistics([*required, *optional]) for reader in self._readers]
         terms = {

@@ -78,8 +78,8 @@ class Searcher:
             device: `auto`, `cpu`, `cuda`, ...
             log_queries: keep the queries' embeddings (not their words) in the index's folder, for
                 its recall to be measured on and its FAISS indexes to be tuned for.
-            ranker: folder of a ranker that `python -m ranking` trained, which orders whole videos.
-            token_matching: folder of weights that `python -m ranking.train_token_matching`
+            ranker: folder of a ranker that `reelseek rank` trained, which orders whole videos.
+            token_matching: folder of weights that `python -m ranking.token_matching`
                 trained, which reorder the best whole videos that pictures find.
             entities: look for names that the catalogue does not have, too; so does a ranker.
 
@@ -152,10 +152,12 @@ class Searcher:
                     Path(token_matching), fingerprint=settings.fingerprint
                 )
 
-            from reelseek.vision import load_model
+            from reelseek.vision.models.text_first import load_text_first
 
             spec = (model_config or ModelConfig(**settings.model)).spec()
-            model = load_model(spec, known_names=preset_names("model"))
+            model = load_text_first(
+                spec, fingerprint=settings.fingerprint, known_names=preset_names("model")
+            )
             if model.fingerprint != settings.fingerprint:
                 raise IndexMismatchError(
                     f"index={folder}: was built with model={settings.model['name']} (fingerprint "

@@ -1,25 +1,25 @@
-"""Scores of a video's segments for several events -> where they happen in the order asked for."""
+"""Scores of a video's segments for the steps of a query -> where they happen in that order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# How much it costs a video that its events match better when their order is not asked for.
+# Penalty for steps that would match better in another order, per unit of score.
 _ORDER_WEIGHT = 1.0
 _TOLERANCE_SECONDS = 1e-6  # of borders that are the same time, computed in two ways
 
 
 @dataclass(frozen=True, eq=False)
 class TemporalMatch:
-    """The best places of a sequence of events in a video.
+    """The best segments of a video for a sequence of steps.
 
     Attributes:
-        score: `ordered`, less `order_weight` times what the order cost.
-        ordered: the mean of the events' scores at their places.
-        unordered: the mean of each event's best score, wherever it is.
-        segments: `(E,)` int, the segment of each event.
-        spans: `(E, 2)`, its start and end seconds; each event starts after the one before ended.
+        score: `ordered` less `order_weight` times (`unordered` - `ordered`).
+        ordered: the mean of the steps' scores at their segments.
+        unordered: the mean of each step's best score, in any segment.
+        segments: `(E,)` int, the segment of each step.
+        spans: `(E, 2)`, its start and end seconds; each step starts after the previous one ended.
     """
 
     score: float
@@ -32,24 +32,23 @@ class TemporalMatch:
 def align_steps(
     scores: np.ndarray, spans: np.ndarray, *, order_weight: float = _ORDER_WEIGHT
 ) -> TemporalMatch | None:
-    """Places each event in a segment of its own, one after the other, for the greatest mean score.
+    """Assigns each step a segment of its own, one after the other, for the highest mean score.
 
-    Dynamic programming over the segments in order of their ends: an event's best total at a
-    segment is its score there and the best total of the event before at a segment that has ended
-    by its start. Without more, a video in which one event matches well and the other nowhere would
-    stand beside one that shows both the wrong way round; so what a video would gain if the order
-    were free is taken off again, `order_weight` times.
+    Dynamic programming over the segments in order of their ends: a step's best total at a segment
+    is its score there plus the best total of the previous step at a segment that has ended by its
+    start. That alone would not tell a video with one step and not the other from one with both in
+    the wrong order; so the gain of a free order is subtracted, `order_weight` times.
 
-    The scores of different events should have a common scale: subtract each event's mean over the
-    collection, or an event whose phrase scores high everywhere decides alone.
+    The scores of different steps should have a common scale: subtract each step's mean over the
+    collection, or a step whose phrase scores high everywhere decides alone.
 
     Args:
-        scores: `(E, S)`, of each event at each segment.
+        scores: `(E, S)`, of each step at each segment.
         spans: `(S, 2)`, start and end seconds of the segments, which may overlap.
         order_weight: at least 0.
 
     Returns:
-        The match; None where the video has no place for so many events, one after the other.
+        The match; None where the video has too few segments one after the other.
 
     Raises:
         ValueError: shapes that do not fit, scores that are not finite, a weight out of range.
@@ -121,7 +120,7 @@ def align_steps_in_videos(
 
 
 def _running_argmax(values: np.ndarray) -> np.ndarray:
-    """For each place, that of the greatest value up to it; the first of equal ones."""
+    """Returns for each index that of the greatest value up to it; the first of equal ones."""
     best = np.maximum.accumulate(values)
     is_new = np.empty(len(values), dtype=bool)
     is_new[0] = True
@@ -134,7 +133,7 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     scores, spans = np.asarray(scores), np.asarray(spans, dtype=np.float64)
     if scores.ndim != 2 or not len(scores):
-        raise ValueError(f"scores is {scores.shape}: must be (E, S), of at least one event")
+        raise ValueError(f"scores is {scores.shape}: must be (E, S), of at least one step")
     if spans.shape != (scores.shape[1], 2):
         raise ValueError(
             f"spans is {spans.shape}: must be ({scores.shape[1]}, 2), a start and an end in "

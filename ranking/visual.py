@@ -52,7 +52,7 @@ class Match:
             best_seconds=self.best_seconds,
             duration_seconds=record.duration_seconds,
             key=record.key,
-            metadata=record.metadata,
+            metadata=dict(record.metadata),
             confidence=self.confidence,
             evidence=self.evidence,
             date=date,

@@ -13,9 +13,18 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from reelseek.configs import command_line
+from reelseek.configs import command_line, schema, train_schema
+from reelseek.configs.options import Options
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+# The options of each command line, by the name of its YAML.
+SCHEMAS: dict[str, type[Options]] = {
+    node.command: node
+    for module in (schema, train_schema)
+    for node in vars(module).values()
+    if isinstance(node, type) and issubclass(node, Options) and node.command
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def run_in_this_process(program: ModuleType, name: str, *arguments: object) -> D
             redirect_stderr(stderr),
         ):
             os.environ.pop("REELSEEK_TRACEBACK", None)
-            command_line.run(program.main, config_name=name, usage=program.USAGE)
+            command_line.run(program.main, SCHEMAS[name], usage=program.USAGE)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:

@@ -15,6 +15,7 @@ import reelseek
 import reelseek.indexing.__main__
 from reelseek import vision
 from reelseek.configs import command_line
+from reelseek.configs.schema import IndexConfig
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.searcher import Searcher
 from tests.command_lines import run_in_this_process
@@ -73,7 +74,7 @@ def say(monkeypatch):
         (["query=a", "ranker=TMP/none"], "ranker=TMP/none: holds no ranker"),
         (
             ["query=a", "token_matching=TMP/none"],
-            "token_matching=TMP/none: holds no interaction weights",
+            "token_matching=TMP/none: holds no token matching weights",
         ),
         (["query=a", "sources=[visual,wrods]"], "sources=wrods: must be one of visual, lexical"),
         (["query=a", "device=cuad"], "device=cuad: must be auto, cpu, cuda or cuda:N"),
@@ -99,7 +100,7 @@ def test_search(say, index, tmp_path, arguments, line):
             ["model=ViT-B-23"],
             "model=ViT-B-23 is unknown and no such folder exists",
         ),
-        (["precision=fp15"], "precision=fp15: must be auto, fp32 or bf16"),
+        (["precision=fp15"], "precision=fp15: must be one of auto, fp32, bf16"),
         (["videos=TMP/none"], "videos=TMP/none: no such file or folder"),
         (["index=TMP"], "index=TMP: the folder holds other files"),
         (["index=TMP/a.mp4"], "index=TMP/a.mp4: TMP/a.mp4 is not a folder"),
@@ -145,7 +146,8 @@ def test_locked_index(say, index, tmp_path):
 def test_folder_that_is_no_index(say, tmp_path, name, arguments):
     for folder in (tmp_path / "none", tmp_path):
         (tmp_path / "a.txt").touch()
-        line = say(f"indexing.{name}", name, f"index={folder}", *arguments)
+        program = "enrich.__main__" if name == "enrich" else f"tools.{name}"
+        line = say(f"reelseek.indexing.{program}", name, f"index={folder}", *arguments)
         assert line.startswith(f"index={folder}: ")
 
 
@@ -231,7 +233,7 @@ def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index,
         given = [f"videos={tmp_path}/a.mp4", f"index={folder}"]
         monkeypatch.setattr(sys, "argv", ["indexing", *given])
         with pytest.raises(SystemExit):
-            command_line.run(main, config_name="index", usage="")
+            command_line.run(main, IndexConfig, usage="")
         errors = capsys.readouterr().err
         assert "that is far enough" in errors
         assert ("model=mini is the small" in errors) == is_hinted

@@ -351,6 +351,30 @@ def test_table_has_a_line_a_hit(index):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("name", ["csv", "srt", "html", "json", "otio", "edl"])
+def test_hits_are_written_in_other_formats(index, tmp_path, name):
+    if name in ("otio", "edl"):
+        pytest.importorskip("otio_cmx3600_adapter")
+    output = tmp_path / "hits"
+    asked = ("query=red", "level=moment", f"format={name}")
+    printed = run_search(index, *asked).stdout
+    written = run_search(index, *asked, f"output={output}")
+    assert (written.returncode, written.stdout) == (0, "")
+    text = output.read_bytes().decode()
+    assert "red.mp4" in text and str(output) in written.stderr
+    if name == "json":
+        assert json.loads(printed) == json.loads(text)
+    else:
+        assert printed.replace("\r\n", "\n") == text.replace("\r\n", "\n")
+
+
+def test_formats_that_contradict_or_cannot_be_written_are_refused(index, tmp_path):
+    done = run_search(index, "query=red", "format=csv", "json=true")
+    assert_user_error(done, "format=csv", "json=true")
+    done = run_search(index, "query=red", "format=csv", f"output={tmp_path}/no/hits.csv")
+    assert_user_error(done, "output=", "no folder")
+
+
 def test_explanation_says_what_is_meant_and_why_each_hit_is_there(index):
     process = run_search(index, "query=blue under 1 minute -cats", "explain=true")
     assert process.returncode == 0, process.stderr
@@ -405,7 +429,7 @@ def test_missing_image_is_named(index, tmp_path):
 def test_what_is_not_an_index_says_how_to_make_one(tmp_path, name):
     (tmp_path / "folder").mkdir()
     process = run_search(tmp_path / name, "query=red")
-    assert_user_error(process, f"index={tmp_path / name}", "make one with python -m indexing")
+    assert_user_error(process, f"index={tmp_path / name}", "make one with reelseek index")
 
 
 def test_indexing_a_folder_without_videos_is_one_line(tmp_path):

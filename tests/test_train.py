@@ -1,5 +1,5 @@
-"""`train.py`: the metrics of a model, and runs in processes of their own; what else there is to a
-run is in tests/training/test_run.py."""
+"""`train.py` in processes of its own; what else there is to a run is in
+tests/training/test_run.py."""
 
 import json
 import os
@@ -12,86 +12,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tests.conftest
-from reelseek.indexing import VideoItem
-from reelseek.ranking.metrics import retrieval_metrics
-from reelseek.text import TextEncoder, Tokenizer
-from reelseek.training.retrieval import encode_captioned
-from reelseek.vision import FrameSettings, UniformSampler
 from tests.command_lines import PROJECT, assert_user_error
-from tests.conftest import COLOURS, InProcessPool, tokenize_colours
+from tests.conftest import COLOURS
 from tests.training.test_run import NUM_STEPS, Collection, last_state, losses, recalls, run_here
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def pool(colour_model):
-    return InProcessPool(FrameSettings(UniformSampler(4), colour_model.preprocessing))
-
-
-def captioned(write_video, captions_by_colour):
-    """A video of each colour, with these captions."""
-    return [
-        VideoItem(name, write_video(f"{name}.mp4", [COLOURS[name]] * 4), {"captions": captions})
-        for name, captions in captions_by_colour.items()
-    ]
-
-
-def metrics_of(videos, colour_model):
-    text_encoder = TextEncoder(
-        colour_model.clip, Tokenizer(tokenize_colours, context_length=colour_model.context_length)
-    )
-    similarity = text_encoder.encode(videos.captions) @ videos.embeddings.T
-    return retrieval_metrics(similarity.numpy(), videos.caption_video)
-
-
-def test_metrics_worked_out_by_hand(write_video, colour_encoder, colour_model, pool):
-    items = captioned(
-        write_video,
-        {"red": ["red", "a red wall"], "green": ["green", "red"], "blue": ["blue and blue"]},
-    )
-    videos = encode_captioned(items, encoder=colour_encoder, pool=pool)
-    assert videos.captions == ["red", "a red wall", "green", "red", "blue and blue"]
-    assert videos.caption_video.tolist() == [0, 0, 1, 1, 2]
-    assert videos.embeddings.argmax(dim=1).tolist() == [0, 1, 2]
-    assert videos.failed == []
-    # To the model, "red" of the green video is nearest to the red one, and then to the green one
-    # (whose red is 30 of a length of 204) rather than to the blue one (30 of 224): rank 2. The
-    # other four captions find theirs first; and each video finds one of its own first but the
-    # red one, to which the green one's "red" is as near as its own: rank 2, by the tie.
-    assert metrics_of(videos, colour_model) == {
-        "t2v": {"R@1": 80.0, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.2},
-        "v2t": {"R@1": 66.67, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.33},
-        "num_queries": 5,
-        "num_gallery": 3,
-    }
-
-
-def test_broken_video_is_named_and_its_captions_are_left_out(
-    write_video, colour_encoder, colour_model, pool, tmp_path
-):
-    red, blue = captioned(write_video, {"red": ["red"], "blue": ["blue"]})
-    broken = VideoItem("green", tmp_path / "green.mp4", {"captions": ["green", "green"]})
-    videos = encode_captioned([red, broken, blue], encoder=colour_encoder, pool=pool)
-    assert videos.failed == [(str(tmp_path / "green.mp4"), "no such file")]
-    assert videos.captions == ["red", "blue"]
-    assert videos.caption_video.tolist() == [0, 1]
-    assert metrics_of(videos, colour_model)["t2v"]["R@1"] == 100.0
-
-
-def test_video_without_captions_is_named_before_anything_is_decoded(
-    write_video, colour_encoder, pool
-):
-    pool.iter_frames = None
-    items = captioned(write_video, {"red": ["red"], "green": []})
-    with pytest.raises(ValueError, match=r"green.mp4: has no `captions`"):
-        encode_captioned(items, encoder=colour_encoder, pool=pool)
-
-
-def test_nothing_but_broken_videos_is_an_error(colour_encoder, pool, tmp_path):
-    items = [VideoItem(name, tmp_path / name, {"captions": ["red"]}) for name in ("a", "b")]
-    with pytest.raises(ValueError, match=r"none of 2 videos can be decoded; .*no such file"):
-        encode_captioned(items, encoder=colour_encoder, pool=pool)
 
 
 @pytest.mark.parametrize(

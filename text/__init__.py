@@ -1,4 +1,4 @@
-"""A sentence -> tokens -> a text embedding; and a query -> what it means."""
+"""Encodes sentences into text embeddings, and analyses queries."""
 
 import lazy_loader
 

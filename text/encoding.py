@@ -1,4 +1,4 @@
-"""Sentences -> text embeddings."""
+"""Encodes sentences into text embeddings."""
 
 import logging
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ _BATCH_SENTENCES = 64
 
 
 class TextEncoder:
-    """The text tower of a model.
+    """Encodes sentences with the text tower of a model.
 
     Args:
-        clip: an open_clip model; its `encode_text` maps `(B, context_length)` tokens to `(B, D)`.
-        tokenizer: the model's.
-        scripts: the scripts the model was trained on; empty if that is not known.
-        device: where `clip` lies.
+        clip: An open_clip model; its `encode_text` maps `(B, context_length)` tokens to `(B, D)`.
+        tokenizer: The model's tokenizer.
+        scripts: Scripts the model was trained on; empty if unknown.
+        device: Device to compute on.
     """
 
     def __init__(
@@ -42,19 +42,16 @@ class TextEncoder:
     def encode(self, sentences: Sequence[str]) -> torch.Tensor:
         """Returns `(B, D)` float32 on the CPU, L2-normalised."""
         embeddings = [
-            F.normalize(self._encode_batch(tokens).float(), dim=-1).cpu()
+            self._clip.encode_text(strip_padding(tokens, self._clip).to(self._device)).float().cpu()
             for tokens in self._tokenizer(sentences).split(_BATCH_SENTENCES)
         ]
-        return torch.cat(embeddings)
-
-    def _encode_batch(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._clip.encode_text(strip_padding(tokens, self._clip).to(self._device))
+        return F.normalize(torch.cat(embeddings), dim=-1)
 
     def encode_query(self, query: str) -> torch.Tensor:
-        """Embeds one query, `(D,)`, and warns in the log where the model cannot do it justice.
+        """Encodes one query into `(D,)`, and logs a warning if the model cannot read all of it.
 
         Raises:
-            ValueError: the query is empty.
+            ValueError: The query is empty.
         """
         if not query.strip():
             raise ValueError("query is empty: say in a few words what the video should show")
@@ -75,9 +72,9 @@ class TextEncoder:
 
 
 def strip_padding(tokens: torch.Tensor, clip: Any) -> torch.Tensor:
-    """Tokens less the columns in which all are padding, for towers that mask it: transformers'.
+    """Drops columns of padding, for towers of transformers, which mask it.
 
-    CLIP's own text tower has a position for every column, and takes them all.
+    CLIP's own text tower has a position for every column and needs them all.
     """
     padding = getattr(getattr(getattr(clip, "text", None), "config", None), "pad_token_id", None)
     if padding is None:

@@ -1,7 +1,7 @@
-"""A text -> the language it is in: by its script first, and among the languages in use only.
+"""Detects the language of a text among the languages in use.
 
-A script that one language alone is written in decides; Vietnamese and Japanese are known by letters
-of their own; what is left, such as English or Spanish, is asked of lingua.
+The script decides if only one language uses it. Vietnamese and Japanese have letters of their own.
+lingua decides between the others, such as English and Spanish.
 """
 
 from collections import Counter
@@ -36,16 +36,16 @@ _LANGUAGES_OF_SCRIPT = {
     "Arabic": "ar fa ur",
     "Cyrillic": "ru uk bg be sr mk kk",
 }
-# A sign of Chinese writing says as much as a few letters.
+# A Han character carries as much meaning as a few letters.
 _WEIGHT = {"Han": 3, "Hiragana": 2, "Katakana": 2, "Hangul": 2, "Latin": 1}
 
-# Forms that only Japan uses: neither the traditional signs nor those of the mainland.
+# Forms that only Japanese uses: neither traditional nor simplified Chinese characters.
 _JAPANESE = regex.compile(
     r"[\p{Hiragana}\p{Katakana}々駅桜広図売読発変単関気仏払浜済沢渋滝検険験団囲塩駆働込畑峠辻枠匂実対"
     r"専帯弾従応恵悩戦拡挙撃様権歓歯歳毎渓焼猟獣畳稲穏縄縦総続聴脳蔵薬覚観訳豊転軽辺遅酔鉄銭録隠雑霊黒"
     r"髪鶏児両乗亀仮伝価円剣処県巻歩]"
 )
-# Letters that no other language has; and those that French or Portuguese have as well.
+# Letters that only Vietnamese has, and letters that it shares with French or Portuguese.
 _VIETNAMESE_ONLY = regex.compile(r"[ơưăđƠƯĂĐ\u1ea0-\u1ef9]")
 _VIETNAMESE_LETTER = regex.compile(r"[àáâãèéêìíòóôõùúýăđĩũơư\u1ea0-\u1ef9]", regex.IGNORECASE)
 _VIETNAMESE_SYLLABLE = regex.compile(
@@ -57,13 +57,15 @@ _WORD = regex.compile(r"[\p{L}\p{M}]+")
 
 
 def languages_of_script(script: str) -> tuple[str, ...]:
-    """ISO 639-1 codes of the languages that are written in a script of `text.scripts`, other than
-    the Latin one; none where it is not known."""
+    """Returns the ISO 639-1 codes of the languages of a script of `text.scripts`.
+
+    Returns none for Latin and for unknown scripts.
+    """
     return tuple(_LANGUAGES_OF_SCRIPT.get(script, "").split())
 
 
 def is_japanese(text: str) -> bool:
-    """Whether its Han signs are to be read as Japanese: kana or forms of Japan stand among them."""
+    """Whether a text with Han characters is Japanese: it has kana or Japanese forms."""
     return bool(_JAPANESE.search(text))
 
 
@@ -73,7 +75,7 @@ def is_vietnamese_word(word: str) -> bool:
 
 
 def is_vietnamese(text: str) -> bool:
-    """Whether it has letters of Vietnamese only, or is all syllables of it and has its marks."""
+    """Whether a text has letters that only Vietnamese has, or only Vietnamese syllables."""
     if _VIETNAMESE_ONLY.search(text):
         return True
     if not _VIETNAMESE_LETTER.search(text):
@@ -82,22 +84,22 @@ def is_vietnamese(text: str) -> bool:
 
 
 class LanguageDetector:
-    """Tells which of the languages in use a text is in.
+    """Detects the language of a text among the languages in use.
 
     Args:
-        languages: those in use, as ISO 639-1 codes; the first is assumed where nothing decides.
+        languages: ISO 639-1 codes; the first is assumed in doubt.
 
     Raises:
-        ValueError: there are none.
+        ValueError: There are none.
     """
 
     def __init__(self, languages: Sequence[str]) -> None:
         if not languages:
-            raise ValueError("languages is empty: name those of the queries, such as en,zh")
+            raise ValueError("languages is empty: name the languages of the queries, such as en,zh")
         self._languages = tuple(languages)
 
     def language_of(self, text: str) -> tuple[str, str | None]:
-        """The language's code, `und` for a text without letters; and what could not be asked."""
+        """Returns the language's code (`und` for a text without letters) and a warning or None."""
         candidates = self._candidates(text)
         if not candidates:
             return UNKNOWN, None
@@ -106,7 +108,7 @@ class LanguageDetector:
         detector = _lingua(candidates)
         if detector is None:
             return candidates[0], (
-                f"language: took {candidates[0]} out of {', '.join(candidates)}, as lingua is not "
+                f"language: assumed {candidates[0]} among {', '.join(candidates)}: lingua is not "
                 "installed: pip install '.[query]'"
             )
         found = detector.detect_language_of(text)
@@ -136,7 +138,7 @@ class LanguageDetector:
 
 @cache
 def _lingua(codes: tuple[str, ...]) -> Any | None:
-    """lingua's detector among these languages; None where it is not installed."""
+    """Returns lingua's detector for these languages; None if it is not installed."""
     try:
         from lingua import IsoCode639_1, LanguageDetectorBuilder
     except ImportError:

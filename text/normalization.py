@@ -1,22 +1,22 @@
-"""A text as it was typed -> the same text in one form: the one that patterns and words are read in.
+"""Normalises text to the form that patterns expect.
 
-Letters in one encoding (NFKC), no control or bidi characters, one blank where there were several,
-straight quotes, one kind of dash.
+Uses NFKC, single blanks, straight quotes and one kind of dash, and drops control and bidi
+characters.
 """
 
 import unicodedata
 
 import regex
 
-MAX_CHARACTERS = 2_000  # of a query, normalised
+MAX_CHARACTERS = 2_000  # of a normalised query
 _MAX_RAW_CHARACTERS = 10 * MAX_CHARACTERS
 
-# Runs of marks are sorted by Unicode's normalisation, in time that grows with their square.
-# UAX #15, Stream-Safe Text Format, allows 30 of them.
+# Unicode normalisation sorts runs of marks in quadratic time. UAX #15 (Stream-Safe Text Format)
+# allows runs of 30.
 _STACKED_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
 _BLANK = regex.compile(r"[\s\u200b]+")
-# Controls; what turns the direction of writing; what has no width, unless it joins letters or
-# emoji; surrogates, private and invisible tag characters.
+# Controls, bidi marks, zero-width characters other than joiners, surrogates, private and tag
+# characters.
 _INVISIBLE = regex.compile(
     r"(?:(?!\s)[\p{Cc}\p{Cs}\p{Co}\p{Cn}\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
     r"\ufff9-\ufffb\U000e0000-\U000e007f])+"
@@ -30,15 +30,15 @@ _STRAIGHT = str.maketrans(
         "\u3001": ",",
     }
 )
-# NFKC takes these vowels of Thai and Lao apart, which dictionaries have in one piece.
+# NFKC decomposes these Thai and Lao vowels, which dictionaries keep composed.
 _WHOLE_VOWELS = (("\u0e4d\u0e32", "\u0e33"), ("\u0ecd\u0eb2", "\u0eb3"))
 
 
 def normalized(text: str) -> str:
-    """The text in one form; its letters' case is kept."""
+    """Returns the normalised text; keeps the case of letters."""
     if text.isascii() and text.isprintable():
         return " ".join(text.translate(_STRAIGHT).split())
-    # The quotes come first: NFKC makes a blank and an accent of some.
+    # Replace quotes first, since NFKC turns some into a blank and an accent.
     text = _STACKED_MARKS.sub(r"\1", text).translate(_STRAIGHT)
     text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
     for parts, whole in _WHOLE_VOWELS:
@@ -47,22 +47,22 @@ def normalized(text: str) -> str:
 
 
 def has_invisible(text: str) -> bool:
-    """Whether there are characters that `normalized` takes out."""
+    """Whether a text has characters that `normalized` drops."""
     return bool(_INVISIBLE.search(text))
 
 
 def normalized_query(query: str) -> str:
-    """A query in one form.
+    """Returns a normalised query.
 
     Raises:
-        ValueError: nothing is in it, or more than a query can mean.
+        ValueError: The query is empty or too long.
     """
     text = "" if len(query) > _MAX_RAW_CHARACTERS else normalized(query)
     length = len(text) or len(query)
     if length > MAX_CHARACTERS:
         raise ValueError(
-            f"query has {length:,} characters, and at most {MAX_CHARACTERS:,} are read: say in a "
-            "few words what the video should show"
+            f"query has {length:,} characters, and at most {MAX_CHARACTERS:,} are allowed: say in "
+            "a few words what the video should show"
         )
     if not text:
         raise ValueError("query is empty: say in a few words what the video should show")

@@ -1,11 +1,11 @@
-"""A sentence -> the scripts it is written in, by Unicode's own classification (UAX #24)."""
+"""Finds the scripts of a text by Unicode's classification (UAX #24)."""
 
 from collections import Counter
 from functools import lru_cache
 
 import regex
 
-# Those that a query is likely to come in; a letter of any other counts as `Other`.
+# Likely scripts of queries; letters of all other scripts count as `Other`.
 _SCRIPTS = (
     "Latin Cyrillic Greek Han Hiragana Katakana Hangul Arabic Hebrew Devanagari Bengali Tamil "
     "Telugu Thai Khmer Lao Myanmar Georgian Armenian Ethiopic"
@@ -16,13 +16,12 @@ _LETTER = regex.compile(
 )
 
 
-@lru_cache(maxsize=20_000)  # asked word by word, too
+@lru_cache(maxsize=20_000)  # also called for single words
 def scripts_of(sentence: str) -> frozenset[str]:
-    """The scripts of the sentence's letters, such as `{"Latin", "Han"}`; marks and digits, which
-    belong to no script of their own, are passed over."""
+    """Returns the scripts of a sentence's letters, such as `{"Latin", "Han"}`."""
     return frozenset(match.lastgroup for match in _LETTER.finditer(sentence))
 
 
 def script_counts(sentence: str) -> Counter[str]:
-    """How many of the sentence's letters are in each script."""
+    """Counts the letters of each script."""
     return Counter(str(match.lastgroup) for match in _LETTER.finditer(sentence))

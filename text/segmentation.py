@@ -1,13 +1,11 @@
-"""A text of any language -> its words, for queries and for the documents that they are to find.
+"""Splits text of any language into words, for queries and for the documents they search.
 
-The text is cut into stretches of one script. Those without blanks between words are cut by a
-dictionary: Chinese by rjieba, Japanese by fugashi, Thai, Lao, Khmer and Burmese by ICU. Korean is
-taken apart by fugashi too, Vietnamese syllables are joined by pyvi. Endings and particles of
-Japanese and Korean are left out, and Japanese words stand in their dictionary form. Each of these
-is loaded when first needed. Where one is not installed, signs are taken in pairs, or what stands
-between blanks counts as a word.
+Each run of one script is split by its own segmenter: Chinese by rjieba, Japanese and Korean by
+fugashi, Thai, Lao, Khmer and Burmese by ICU; pyvi joins Vietnamese syllables. Endings and particles
+of Japanese and Korean are dropped, and Japanese words take their dictionary form. Segmenters load
+when first needed. Without one, pairs of characters or blank-separated words take its place.
 
-How a stretch is cut depends on nothing but the line that it is in.
+The words of a run depend only on its own line.
 """
 
 import itertools
@@ -27,7 +25,7 @@ _OF_A_WORD = (
     r"[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}ー々\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}"
     r"\p{Myanmar}]]"
 )
-_STRETCH = regex.compile(
+_RUN = regex.compile(
     r"(?V1)(?P<han>[\p{Han}\p{Hiragana}\p{Katakana}ー々]+)"
     r"|(?P<hangul>\p{Hangul}+)"
     r"|(?P<brahmic>[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+)"
@@ -37,62 +35,62 @@ _STRETCH = regex.compile(
 )
 _BETWEEN_BLANKS = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:'[\p{L}\p{M}\p{N}]+)*+")
 _VIETNAMESE_MARK = regex.compile(r"[àáâãèéêìíòóôõùúýăđĩũơư\u1ea0-\u1ef9]")
-_MAX_CHARACTERS = 1_000  # of a stretch that a segmenter gets at once
+_MAX_CHARACTERS = 1_000  # passed to a segmenter at once
 _INSTALL = "pip install '.[query]'"
 _lock = threading.Lock()  # MeCab's and ICU's objects serve one thread at a time
 
-# What each segmenter is for, the package it comes from, and what is done without it.
+# For each segmenter: its languages, its package, and the fallback without it.
 _MISSING = {
-    "zh": ("Chinese", "rjieba", "signs are taken in pairs"),
-    "ja": ("Japanese", "fugashi with unidic-lite", "signs are taken in pairs"),
-    "ko": ("Korean", "fugashi with python-mecab-ko-dic", "words are what stands between blanks"),
-    "icu": ("Thai, Lao, Khmer and Burmese", "icu4py", "signs are taken in pairs"),
-    "vi": ("Vietnamese", "pyvi", "words are what stands between blanks"),
+    "zh": ("Chinese", "rjieba", "pairs of characters count as words"),
+    "ja": ("Japanese", "fugashi with unidic-lite", "pairs of characters count as words"),
+    "ko": ("Korean", "fugashi with python-mecab-ko-dic", "blanks separate words"),
+    "icu": ("Thai, Lao, Khmer and Burmese", "icu4py", "pairs of characters count as words"),
+    "vi": ("Vietnamese", "pyvi", "blanks separate words"),
 }
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, normalised and casefolded, in order."""
+    """Returns the words of a text, normalised and casefolded, in order."""
     return [word for line in text.splitlines() for word in _words_of_line(line)]
 
 
 def missing_segmenters(text: str) -> tuple[str, ...]:
-    """What `words` lacks for this text: a line for each, with its remedy."""
-    kinds = {kind for line in text.splitlines() for kind, _ in _stretches(line)}
-    lacking = [kind for kind in _MISSING if kind in kinds and _segmenter(kind) is None]
+    """Returns a warning, with its remedy, for each segmenter that this text needs and lacks."""
+    kinds = {kind for line in text.splitlines() for kind, _ in _runs(line)}
+    missing = [kind for kind in _MISSING if kind in kinds and _segmenter(kind) is None]
     return tuple(
         "words of {}: {} is not installed, so {}: {}".format(*_MISSING[kind], _INSTALL)
-        for kind in lacking
+        for kind in missing
     )
 
 
 def _words_of_line(line: str) -> Iterator[str]:
-    for kind, stretch in _stretches(line):
+    for kind, run in _runs(line):
         if kind in _MISSING:
-            yield from _cut(kind, stretch)
+            yield from _cut(kind, run)
         elif kind == "word":
-            yield from (word.removesuffix("'s") for word in _BETWEEN_BLANKS.findall(stretch))
+            yield from (word.removesuffix("'s") for word in _BETWEEN_BLANKS.findall(run))
         else:
-            yield stretch
+            yield run
 
 
-def _stretches(line: str) -> Iterator[tuple[str, str]]:
-    """The line's stretches of one script, each with the kind of its segmenter."""
+def _runs(line: str) -> Iterator[tuple[str, str]]:
+    """Yields the line's runs of one script, each with the kind of its segmenter."""
     text = normalized(line).casefold()
     han = "ja" if is_japanese(text) else "zh"
     kinds = {"han": han, "hangul": "ko", "brahmic": "icu"}
-    for match in _STRETCH.finditer(text):
+    for match in _RUN.finditer(text):
         kind = str(match.lastgroup)
         if kind != "latin":
             yield kinds.get(kind, kind), match[0]
         elif not _VIETNAMESE_MARK.search(match[0]):
             yield "word", match[0]
         else:
-            yield from _latin_stretches(match[0])
+            yield from _latin_runs(match[0])
 
 
-def _latin_stretches(text: str) -> Iterator[tuple[str, str]]:
-    """Runs of Vietnamese syllables, at least one of them with its marks, and the words between."""
+def _latin_runs(text: str) -> Iterator[tuple[str, str]]:
+    """Yields runs of Vietnamese syllables with at least one mark, and the words between them."""
     run: list[str] = []
     for word in [*text.split(), ""]:
         if word and is_vietnamese_word(word):
@@ -106,23 +104,23 @@ def _latin_stretches(text: str) -> Iterator[tuple[str, str]]:
             yield "word", word
 
 
-def _cut(kind: str, stretch: str) -> list[str]:
+def _cut(kind: str, run: str) -> list[str]:
     segmenter = _segmenter(kind)
     if segmenter is None:
-        return stretch.split() if kind in ("ko", "vi") else _pairs(stretch)
-    starts = range(0, len(stretch), _MAX_CHARACTERS)
+        return run.split() if kind in ("ko", "vi") else _pairs(run)
+    starts = range(0, len(run), _MAX_CHARACTERS)
     with _lock:
-        return [word for i in starts for word in segmenter(stretch[i : i + _MAX_CHARACTERS])]
+        return [word for i in starts for word in segmenter(run[i : i + _MAX_CHARACTERS])]
 
 
-def _pairs(stretch: str) -> list[str]:
-    signs = regex.findall(r"\X", stretch)
-    return ["".join(pair) for pair in itertools.pairwise(signs)] or signs
+def _pairs(run: str) -> list[str]:
+    characters = regex.findall(r"\X", run)
+    return ["".join(pair) for pair in itertools.pairwise(characters)] or characters
 
 
 @cache
 def _segmenter(kind: str) -> Segmenter | None:
-    """Loads one; None where it is not installed."""
+    """Loads a segmenter; None if it is not installed."""
     try:
         return _LOADERS[kind]()
     except ImportError:

@@ -1,8 +1,8 @@
-"""Sentences -> an embedding for each of their tokens, in the space of the text embeddings.
+"""Encodes each token of a sentence, in the space of the text embeddings.
 
-An open_clip model pools its last layer over the tokens, or takes one of them, and projects the
-result. Here each token's own output is projected by the same projection: where the pooling is a
-mean and the projection linear, the text embedding points to the mean of its token embeddings.
+An open_clip model pools the outputs of its last layer and projects the result. This module applies
+the same projection to each token's output: if the pooling is a mean and the projection linear, the
+text embedding has the direction of the mean token output.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ _BATCH_SENTENCES = 64
 
 
 class TokenEncoder:
-    """The text tower of a model, token by token.
+    """Encodes tokens with the text tower of a model.
 
     Args:
-        clip: an open_clip model: CLIP, or CustomTextCLIP with open_clip's text transformer or one
+        clip: An open_clip model: CLIP, or CustomTextCLIP with open_clip's text transformer or one
             of transformers.
-        tokenizer: the model's.
-        device: where `clip` lies.
+        tokenizer: The model's tokenizer.
+        device: Device to compute on.
 
     Raises:
-        ValueError: a text tower of another kind.
+        ValueError: The text tower is of another kind.
     """
 
     def __init__(
@@ -37,23 +37,23 @@ class TokenEncoder:
         self._clip = clip.to(device)
         self._tokenizer = tokenizer
         self._device = device
-        # CLIP keeps the parts of its text tower as its own.
+        # CLIP has the parts of its text tower as its own attributes.
         self._tower = getattr(clip, "text", clip)
-        self._is_of_transformers = hasattr(self._tower, "pooler")
-        if not self._is_of_transformers and not hasattr(self._tower, "ln_final"):
+        self._is_transformers = hasattr(self._tower, "pooler")
+        if not self._is_transformers and not hasattr(self._tower, "ln_final"):
             raise ValueError(
-                f"the model's text tower is a {type(self._tower).__name__}: token embeddings are "
-                "known of open_clip's text transformers and of those of transformers only; search "
-                "without late interaction"
+                f"the model's text tower is a {type(self._tower).__name__}: only open_clip's text "
+                "transformers and those of transformers give token embeddings; search without "
+                "token matching"
             )
 
     @torch.inference_mode()
     def encode_tokens(self, sentences: Sequence[str]) -> list[torch.Tensor]:
-        """Returns for each sentence `(L, D)` float32 on the CPU, L2-normalised.
+        """Returns `(L, D)` float32 on the CPU, L2-normalised, for each sentence.
 
-        They are those of its words, and of the token that the model pools, if it pools one: with a
-        causal tower, only that has seen the whole sentence. Other tokens that every sentence has,
-        its borders and padding, are left out, unless there is nothing else.
+        The embeddings are those of its words, and of the token that the model pools, if it pools
+        one: in a causal tower, only this token has seen the whole sentence. Start, end and padding
+        tokens are left out, unless there are no others.
         """
         embeddings: list[torch.Tensor] = []
         in_every = self._tokenizer([""])[0].unique()
@@ -62,35 +62,35 @@ class TokenEncoder:
             features = self._features(tokens.to(self._device))
             features = F.normalize(features.float(), dim=-1).cpu()
             is_kept = torch.isin(tokens, in_every, invert=True)
-            if (pooled := self._pooled_places(tokens)) is not None:
+            if (pooled := self._pooled_positions(tokens)) is not None:
                 is_kept[torch.arange(len(tokens)), pooled] = True
             is_kept[:, 0] |= ~is_kept.any(dim=1)
             embeddings += [each[kept] for each, kept in zip(features, is_kept, strict=True)]
         return embeddings
 
-    def _pooled_places(self, tokens: torch.Tensor) -> torch.Tensor | None:
-        """`(B,)`, the place of the one token that is pooled; None where there is none such."""
-        if self._is_of_transformers:
+    def _pooled_positions(self, tokens: torch.Tensor) -> torch.Tensor | None:
+        """Returns the position of the pooled token, `(B,)`; None if no single token is pooled."""
+        if self._is_transformers:
             index = getattr(self._tower.pooler, "cls_token_position", None)
             return None if index is None else torch.full((len(tokens),), index)
-        # CLIP's own attributes have a prefix, its tower's have none.
+        # CLIP's attributes have a prefix, its tower's have none.
         kind = getattr(self._tower, "text_pool_type", None) or self._tower.pool_type
         end: Any = getattr(self._tower, "text_eos_id", None)
         end = getattr(self._tower, "eos_id", None) if end is None else end
         if getattr(self._tower, "cls_emb", None) is not None:
-            return None  # an embedding of its own, beside those of the tokens
-        places = {
+            return None  # the model adds an embedding of its own
+        positions = {
             "first": lambda: torch.zeros(len(tokens), dtype=torch.int64),
             "last": lambda: torch.full((len(tokens),), tokens.shape[1] - 1),
             "argmax": lambda: tokens.argmax(dim=1),
             "eos": lambda: torch.eq(tokens, end).int().argmax(dim=1),
         }
-        return places[kind]() if kind in places else None
+        return positions[kind]() if kind in positions else None
 
     def _features(self, tokens: torch.Tensor) -> torch.Tensor:
-        """`(B, L)` -> `(B, L, D)`, projected."""
+        """Maps tokens `(B, L)` to projected features `(B, L, D)`."""
         tower = self._tower
-        if self._is_of_transformers:
+        if self._is_transformers:
             mask = (tokens != tower.config.pad_token_id).long()
             output = tower.transformer(input_ids=tokens, attention_mask=mask)
             return tower.proj(output.last_hidden_state)

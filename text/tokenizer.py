@@ -1,12 +1,12 @@
-"""Sentences -> tokens, and whether the model can see the whole of them."""
+"""Tokenizes sentences, and finds out whether the model reads all of a sentence."""
 
 import threading
 from collections.abc import Callable, Sequence
 
 import torch
 
-# transformers' tokenizers keep padding and length as state, which a second thread would change
-# between the two. A query takes a tenth of a millisecond, so one lock serves all tokenizers.
+# transformers' tokenizers store padding and length as state, so threads must take turns. A query
+# takes 0.1 ms, so one lock serves all tokenizers.
 _lock = threading.Lock()
 
 
@@ -14,8 +14,9 @@ class Tokenizer:
     """A model's tokenizer with its context length. Threads may share it.
 
     Args:
-        tokenize: open_clip's: `(list of B sentences, context_length=n) -> (B, n)` int64.
-        context_length: tokens a sentence may have, those of its borders included.
+        tokenize: open_clip's tokenizer: `(list of B sentences, context_length=n)` to `(B, n)`
+            int64.
+        context_length: Maximum tokens of a sentence, start and end tokens included.
     """
 
     def __init__(self, tokenize: Callable[..., torch.Tensor], *, context_length: int) -> None:
@@ -28,7 +29,7 @@ class Tokenizer:
 
     def is_cut(self, sentence: str) -> bool:
         """Whether the sentence has more tokens than the model reads."""
-        # With more room, the token just past the context is padding unless something was cut.
+        # With more room, the token just past the context is padding unless the model cuts it.
         room = self.context_length + 2
         empty, filled = self._tokens(["", sentence], room)
         return bool(filled[self.context_length] != empty[self.context_length])

@@ -1,8 +1,8 @@
 """Cached videos and captions -> batches of pairs, the same for every run with the same seed.
 
-What a batch holds is a function of the seed, the epoch and its place in the epoch, never of what
-came before: a run that was stopped inside an epoch goes on with just the batches that it would have
-seen, with any number of loading workers, and several processes share one global batch.
+The contents of a batch depend on the seed, the epoch and the batch's index in it, never on the
+batches before: a run that was stopped inside an epoch continues with exactly the batches that it
+would have seen, with any number of loading threads, and several processes share one global batch.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Batch:
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
 
     def chunks(self, size: int) -> "list[Batch]":
-        """The batch in parts of `size` pairs; the last may be smaller."""
+        """Splits the batch into parts of `size` pairs; the last may be smaller."""
         parts = zip(*(tensor.split(size) for tensor in self._tensors()), strict=True)
         return [Batch(*part) for part in parts]
 
@@ -64,9 +64,9 @@ class CaptionedPairs(Dataset):
         sources: where each video comes from.
         text: `(num_sentences, ...)`, tokens or features of each different sentence.
         sentence_ids: number of each sentence, the row of `text`.
-        frames_per_video: frames of a video that are taken at random, in order; 0 for all.
-        flip: whether half of the videos are mirrored; for pixels only.
-        seed: of frames and mirroring.
+        frames_per_video: samples so many frames of a video, in order; 0 for all.
+        flip: mirrors half of the videos; for pixels only.
+        seed: of the sampling and the mirroring.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class CaptionedPairs(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """The pair of this number in this epoch: frames, text, video and caption numbers."""
+        """Returns a pair as it is in an epoch: frames, text, video and caption numbers."""
         epoch, number = index
         video, caption = self.pairs[number]
         frames = self.videos[video].frames
@@ -122,8 +122,9 @@ def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Bat
 
 
 class EpochBatches:
-    """The order of the pairs in each epoch, cut into batches; what does not fill the last is left
-    out, to be seen in another epoch's order.
+    """The order of the pairs in each epoch, cut into batches.
+
+    Pairs that do not fill the last batch are left out; another epoch's order has them.
 
     Args:
         num_pairs: of the dataset.
@@ -133,7 +134,7 @@ class EpochBatches:
         rank, world_size: each process takes an equal, consecutive part of each global batch.
 
     Raises:
-        ValueError: fewer pairs than fill a batch, or a batch that cannot be divided.
+        ValueError: too few pairs to fill a batch, or a batch that the processes do not divide.
     """
 
     def __init__(
@@ -162,11 +163,11 @@ class EpochBatches:
         self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Returns the number of batches an epoch."""
         return self._num_seen // self._batch_size
 
     def of_epoch(self, epoch: int, *, first: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """This process's places in each batch, from batch `first` on."""
+        """Yields this process's `(epoch, pair)` indices for each batch, from batch `first` on."""
         order = self._order(np.random.default_rng([self._seed, epoch])).tolist()
         for batch in range(first, len(self)):
             start = batch * self._batch_size
@@ -174,28 +175,29 @@ class EpochBatches:
             yield [(epoch, number) for number in whole[self._part]]
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
-        """The epoch's pairs: each as often as its weight, rounded up or down by systematic
-        resampling (Kitagawa 1996, appendix), so that their number is the same in each epoch."""
+        """Returns the epoch's pairs, each as often as its weight, rounded up or down by systematic
+        resampling (Kitagawa 1996, appendix): so all epochs have the same number of pairs."""
         shuffled = random.permutation(len(self._weights))
-        # Pair i is seen once for each whole number within its stretch of the weights' line.
+        # Each pair covers an interval as long as its weight; it appears once for each whole number
+        # within the interval.
         ends = np.floor(self._weights[shuffled].cumsum() + 1e-6).astype(int)
         counts = np.diff(ends, prepend=0)
         return random.permutation(np.repeat(shuffled, counts))
 
 
 def load_batches(
-    dataset: CaptionedPairs, places: Iterator[list[tuple[int, int]]], *, num_workers: int
+    dataset: CaptionedPairs, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
 ) -> Iterator[Batch]:
-    """Batches of these places, in their order; threads read ahead.
+    """Yields the batches of these indices, in their order; threads read ahead.
 
-    Threads, since a batch is little more than copies of memory-mapped rows, and processes that are
-    forked beside the threads of an inference engine crash.
+    A batch is little more than copies of memory-mapped rows, so threads suffice; and processes
+    crash that are forked beside the threads of an inference engine.
     """
     ahead = max(1, num_workers)
-    # On one core each: PyTorch's helpers would fight with those of the training step.
+    # One core each: PyTorch's own threads would compete with those of the training step.
     with ThreadPoolExecutor(ahead, "batches", torch.set_num_threads, (1,)) as executor:
         coming: deque[Future[Batch]] = deque()
-        for part in places:
+        for part in indices:
             coming.append(executor.submit(lambda part: collate([dataset[p] for p in part]), part))
             if len(coming) > ahead:
                 yield coming.popleft().result()
@@ -204,6 +206,6 @@ def load_batches(
 
 
 def step_seed(*numbers: int) -> int:
-    """One seed of several numbers, 63 bits."""
+    """Returns one seed of 63 bits for several numbers."""
     digest = hashlib.sha256(repr(numbers).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -1,7 +1,8 @@
-"""The state of a run <-> files that appear whole or not at all.
+"""The state of a run <-> files that are written atomically.
 
-`last.pt` holds all that is needed to go on inside an epoch, `best.pt` the weights that were best on
-the validation set. Both hold tensors and plain values only, and are read with `weights_only=True`.
+`last.pt` holds all that a run needs to continue inside an epoch, `best.pt` the weights that scored
+best on the validation set. Both hold tensors and plain values only, and are read with
+`weights_only=True`.
 """
 
 import zipfile
@@ -21,13 +22,13 @@ _LAST, _BEST = "last.pt", "best.pt"
 
 @dataclass
 class RunState:
-    """Where a run stands, after a step.
+    """The state of a run after a step.
 
     Attributes:
         step: optimizer steps done.
-        weights: of what trains, by name.
+        weights: the trained tensors, by name.
         optimizer: `state_dict()` of the optimizer.
-        options: of the run, as the checkpoint's reader must have them too.
+        options: of the run; a run that continues it must have the same.
         best_score: of the validation so far; None before the first.
         history: records of losses and metrics, each with its step.
     """
@@ -57,7 +58,7 @@ class Checkpoints:
         self._save(_BEST, weights)
 
     def read_last(self) -> RunState | None:
-        """The state to go on from; None where there is none.
+        """Returns the state to continue from; None without a checkpoint.
 
         Raises:
             ValueError: a damaged file.
@@ -65,11 +66,11 @@ class Checkpoints:
         return self._read(_LAST, lambda values: RunState(**values))
 
     def read_best(self) -> dict[str, torch.Tensor] | None:
-        """The best weights; None where nothing was measured."""
+        """Returns the best weights; None without a validation."""
         return self._read(_BEST, dict)
 
     def _save(self, name: str, values: dict[str, Any]) -> None:
-        """Raises ValueError where it cannot be written; the file of before is then kept."""
+        """Raises ValueError where the file cannot be written; the previous one is then kept."""
 
         def write(path: Path) -> None:
             torch.save(values, path)
@@ -81,8 +82,8 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:  # the second is PyTorch's, of a full disk
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise ValueError(
-                f"{path} cannot be saved ({reason}); the checkpoint of before is kept, and the "
-                "same command goes on from it"
+                f"{path} cannot be saved ({reason}); the previous checkpoint is kept, and the "
+                "same command continues from it"
             ) from error
 
     def _read(self, name: str, make: Callable[[Any], Made]) -> Made | None:

@@ -1,5 +1,5 @@
-"""What is wrong with a run and shows at once -> one line, before a model is loaded or a frame
-decoded, and without PyTorch, whose import alone takes longer."""
+"""A run's options and lists -> their mistakes, one line each, before a model is loaded or a frame
+decoded; without PyTorch, whose import alone takes longer."""
 
 import importlib.util
 import json
@@ -17,20 +17,20 @@ from reelseek.vision import embedding_dim_of
 
 logger = logging.getLogger(__name__)
 
-# What may differ between a run and its continuation: where it runs, not what it computes.
+# May differ between a run and its continuation: they say where it runs, not what it computes.
 _FREE_OPTIONS = {"decoding", "device", "output", "num_bootstrap", "eval_only"}
 _FREE_DATA_OPTIONS = {"cache", "workers"}
 
 
 def check_options(config: TrainConfig, *, world_size: int) -> None:
-    """Refuses options that do not fit what is installed, the model or the processes.
+    """Refuses options that do not fit the installed packages, the model or the processes.
 
     Raises:
         ValueError: names the option.
     """
     trainable, pooling = config.trainable, config.pooling
-    for name, what in (("image", trainable.image), ("text", trainable.text)):
-        if what is TrainMode.lora and importlib.util.find_spec("peft") is None:
+    for name, mode in (("image", trainable.image), ("text", trainable.text)):
+        if mode is TrainMode.lora and importlib.util.find_spec("peft") is None:
             raise ValueError(f"trainable.{name}=lora needs PEFT: pip install 'reelseek[train]'")
     dim = embedding_dim_of(config.model.name)
     if pooling.kind is PoolingKind.transformer and dim is not None and dim % pooling.num_heads:
@@ -60,7 +60,7 @@ def check_folder(name: str, folder: Path) -> None:
 
 
 def check_lists(config: TrainConfig, lists: RunLists) -> None:
-    """Refuses lists that cannot be trained on; says which weights are of no use.
+    """Refuses lists that cannot be trained on; warns of weights without a source.
 
     Raises:
         ValueError: too many videos are missing, or their captions fill no batch.
@@ -92,7 +92,7 @@ def check_lists(config: TrainConfig, lists: RunLists) -> None:
 
 
 def check_evaluated(config: TrainConfig, lists: RunLists) -> None:
-    """Refuses a list of which no video is there.
+    """Refuses a list without any existing video.
 
     Raises:
         ValueError: names the list.
@@ -102,20 +102,20 @@ def check_evaluated(config: TrainConfig, lists: RunLists) -> None:
 
 
 def plain_options(config: TrainConfig) -> dict[str, Any]:
-    """What a run and its continuation must have in common, as plain values."""
+    """Returns the options that a run and its continuation must share, as plain values."""
     values = json.loads(json.dumps(asdict(config), default=lambda value: value.name))
     return comparable_options(values)
 
 
 def comparable_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Those of a configuration's plain values that say what a run computes."""
+    """Returns those of a configuration's plain values that change what a run computes."""
     kept = {name: value for name, value in values.items() if name not in _FREE_OPTIONS}
     data = {k: value for k, value in kept["data"].items() if k not in _FREE_DATA_OPTIONS}
     return kept | {"data": data}
 
 
 def require_same_run(ours: dict[str, Any], theirs: dict[str, Any], output: Path) -> None:
-    """Refuses to go on with a run that has other options.
+    """Refuses to continue a run that has other options.
 
     Raises:
         ValueError: names the first of them, with both values.
@@ -129,7 +129,7 @@ def require_same_run(ours: dict[str, Any], theirs: dict[str, Any], output: Path)
 
 
 def differing_options(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of the options in which two runs differ, with both values."""
+    """Returns the options in which two runs differ, with both values."""
     found = []
     for name in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(name), theirs.get(name)

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.train_schema import TrainConfig
 
@@ -25,31 +23,30 @@ USAGE = """usage: python train.py data.train=A.jsonl data.val=B.jsonl model=NAME
        torchrun --nproc_per_node N train.py ...
 
 Trains a model on captioned videos; model=DIR then names it to train, index and search. A run that
-was stopped goes on with the same command. With eval_only=true, evaluates text-to-video and
+was stopped continues with the same command. With eval_only=true, evaluates text-to-video and
 video-to-text retrieval. The last line on stdout is a JSON object of metrics."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, TrainConfig)
+def main(config: TrainConfig) -> None:
+    from reelseek.indexing.store.atomic import write_atomically
+
     lists = check(config)
     output = None if config.output is None else Path(config.output)
 
     def save_config() -> None:
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(cfg, output / "config.yaml", resolve=True)
+            write_atomically(output / "config.yaml", command_line.to_yaml(config).encode())
 
     if config.eval_only:
         save_config()
     else:
         if not train(config, lists, save_config):
             return
-        # Measured on the folder as it was written, by what measures every model.
+        # Evaluates the folder as it was written, the way any model is evaluated.
         config.model = command_line.load_model_config(str(output))
     metrics: dict[str, Any] = evaluate(config, lists) if config.data.val else {}
     if output is not None:
-        from reelseek.indexing.store.atomic import write_atomically
         from reelseek.text import strict_json
 
         write_atomically(
@@ -59,7 +56,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(config: TrainConfig) -> "RunLists":
-    """Reads the lists, and refuses what shows before a model is loaded or a frame decoded.
+    """Reads the lists and finds mistakes before a model is loaded or a frame decoded.
 
     Raises:
         ValueError: names the option or the list's line.
@@ -82,7 +79,7 @@ def check(config: TrainConfig) -> "RunLists":
 
 
 def _check_other_run(config: TrainConfig, output: Path) -> None:
-    """Refuses a folder in which another run has left its checkpoints."""
+    """Refuses a folder with the checkpoints of another run."""
     from reelseek.training import checks
 
     if not (output / "checkpoints").exists():
@@ -92,13 +89,12 @@ def _check_other_run(config: TrainConfig, output: Path) -> None:
             f"output={output}: holds a trained model with its own metrics; name another folder"
         )
     if (output / "config.yaml").is_file():
-        saved: Any = OmegaConf.to_container(OmegaConf.load(output / "config.yaml"))
-        theirs = checks.comparable_options(saved)
+        theirs = checks.comparable_options(command_line.read_yaml(output / "config.yaml"))
         checks.require_same_run(checks.plain_options(config), theirs, output)
 
 
 def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]) -> bool:
-    """Trains; returns whether this process is the one that evaluates what came out."""
+    """Trains; returns whether this process evaluates the result."""
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.training.processes import join_processes
     from reelseek.training.run import train as run
@@ -119,7 +115,7 @@ def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None
 
 
 def evaluate(config: TrainConfig, lists: "RunLists") -> dict:
-    """Retrieval metrics of a model on `config.data.val`, and how many videos failed."""
+    """Returns a model's retrieval metrics on `config.data.val`, and how many videos failed."""
     from reelseek.ranking.searcher import Searcher
     from reelseek.text import everyday_queries
     from reelseek.training.evaluation import Evaluator, sample_bank

@@ -9,12 +9,12 @@ from reelseek.training.frame_cache import CachedVideo
 
 @dataclass(frozen=True)
 class CaptionedCollection:
-    """Videos whose frames are at hand.
+    """Captioned videos with their cached frames.
 
     Attributes:
         videos: with their frames.
         captions: the sentences of each, at least one.
-        sources: where its list says that each comes from, else the name of the list.
+        sources: each video's `source` in its list, else the name of the list.
     """
 
     videos: list[CachedVideo]
@@ -23,7 +23,7 @@ class CaptionedCollection:
 
 
 def assemble(items: Sequence[VideoItem], cached: dict[str, CachedVideo]) -> CaptionedCollection:
-    """Those of the videos that are cached, with their captions."""
+    """Returns the videos that are cached, with their captions."""
     here = [item for item in items if item.key in cached]
     return CaptionedCollection(
         [cached[item.key] for item in here],

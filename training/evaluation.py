@@ -1,5 +1,5 @@
 """A model and a captioned list -> the embeddings of its videos and captions, through the cache of
-training: what was decoded for a run, or for an evaluation before, is not decoded again."""
+training: videos that a run or an earlier evaluation decoded are not decoded again."""
 
 import functools
 import hashlib
@@ -16,6 +16,7 @@ from reelseek.indexing.shutdown import StopRequest
 from reelseek.training.frame_cache import CachedVideo
 from reelseek.training.frames import CachedFrames
 from reelseek.training.lists import CaptionedList, cache_folder, warn_of_failed
+from reelseek.training.network import tower_plans
 from reelseek.training.retrieval import CaptionedVideos
 from reelseek.training.texts import TextFeatures
 from reelseek.training.towers import split_image_tower, split_text_tower
@@ -25,14 +26,14 @@ MAX_BANK = 2000
 
 
 def sample_bank(captions: Sequence[str]) -> list[str]:
-    """At most `MAX_BANK` of the captions, for QB-Norm: which ones depends on nothing but
-    themselves."""
+    """Returns at most `MAX_BANK` of the captions, for QB-Norm; the choice depends on the captions
+    alone, not on their order."""
     by_chance = sorted(captions, key=lambda text: hashlib.sha256(text.encode()).digest())
     return by_chance[:MAX_BANK]
 
 
 class Evaluator:
-    """A model with the cache.
+    """Embeds captions and videos with one model, through the cache.
 
     Args:
         config: of the run, or of the evaluation.
@@ -57,14 +58,14 @@ class Evaluator:
             return F.normalize(torch.cat(features), dim=-1)
 
     def embed_videos(self, listed: CaptionedList) -> CaptionedVideos:
-        """The videos that can be decoded, with their captions; the others are named.
+        """Embeds the videos that can be decoded; warns of the others.
 
         Raises:
             ValueError: none can be decoded, or the cache cannot be written.
         """
         config, model = self._config, self._model
         trunk, head = split_image_tower(model.clip)
-        image_plan, _ = config.trainable.plans()
+        image_plan, _ = tower_plans(config.trainable)
         keeps_pixels = image_plan.trunk_trains  # as the run that has just decoded them
         frames = CachedFrames(config, model, None if keeps_pixels else trunk)
         filled = frames.fill(listed.items, stop=StopRequest(), with_times=True)
@@ -111,7 +112,7 @@ class Evaluator:
 
 
 def _as_encoded(number: int, video: CachedVideo, embeddings: torch.Tensor) -> EncodedVideo[int]:
-    assert video.times_seconds is not None, "asked for when the cache was filled"
+    assert video.times_seconds is not None, "the cache was filled with_times"
     return EncodedVideo(
         number,
         embeddings,

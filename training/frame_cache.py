@@ -1,8 +1,8 @@
 """Videos -> their frames, decoded once: as features of a frozen trunk, or as pixels for one that
 trains.
 
-Frames are found by what they were made of: the SHA-256 of the video's file, and a description of
-how (sampling, preprocessing, the trunk's weights, precision).
+The key of a video's frames is the SHA-256 of its file, and a description of how they were made:
+sampling, preprocessing, the trunk's weights, precision.
 """
 
 import logging
@@ -46,7 +46,7 @@ class CachedVideo:
 
 @dataclass(frozen=True)
 class CacheContents:
-    """What `fill` has found of a collection.
+    """The result of `FrameCache.fill`.
 
     Attributes:
         contents: the SHA-256 of each cached video's file, by key.
@@ -74,11 +74,11 @@ class PixelEncoder:
 
 
 class FrameCache:
-    """The frames that were made in one way.
+    """Frames that were all made in one way.
 
     Args:
         root: folder of all caches, made if missing.
-        description: of how the frames are made; whatever may change them belongs in it.
+        description: of how the frames are made, with all that may change them.
     """
 
     def __init__(self, root: Path, description: dict[str, Any]) -> None:
@@ -95,15 +95,15 @@ class FrameCache:
         with_times: bool = False,
         show_progress: bool = True,
     ) -> CacheContents:
-        """Decodes and encodes what is not here yet.
+        """Decodes and encodes the videos that the cache lacks.
 
         Args:
             items: the videos.
             encoder: of frames.
             pool: decodes.
-            stop: asks to stop with what is in hand.
-            with_times: whether frames whose times an older version did not keep are made again.
-            show_progress: whether there is a bar.
+            stop: ends it after the videos in progress.
+            with_times: makes frames again whose times an older version did not keep.
+            show_progress: on stderr.
 
         Raises:
             ValueError: the cache's folder cannot be written.
@@ -129,20 +129,20 @@ class FrameCache:
         return {key: self._video(key, content) for key, content in contents.items()}
 
     def _video(self, key: str, content: str) -> CachedVideo:
-        frames, facts = self._store.rows(content), self._store.facts(content)
-        times = facts.get("times_seconds")
+        frames, metadata = self._store.rows(content), self._store.metadata(content)
+        times = metadata.get("times_seconds")
         return CachedVideo(
             key,
             frames,
             None if times is None else np.array(times, np.float64),
-            facts.get("duration_seconds"),
+            metadata.get("duration_seconds"),
         )
 
     def _find(
         self, items: Sequence[VideoItem], *, with_times: bool
     ) -> tuple[dict[str, VideoItem], dict[str, str], dict[str, str]]:
-        """What is to be made, by content (one video of those that share theirs); the content of
-        each video, by key; and the reasons of those that cannot be read."""
+        """Returns the videos that the cache lacks, by content (one for each content); the content
+        of each video, by key; and why others cannot be read, by key."""
         contents: dict[str, str] = {}
         reasons: dict[str, str] = {}
         for item in items:
@@ -163,7 +163,7 @@ class FrameCache:
     def _has(self, content: str, *, with_times: bool) -> bool:
         if content not in self._store:
             return False
-        return not with_times or "times_seconds" in self._store.facts(content)
+        return not with_times or "times_seconds" in self._store.metadata(content)
 
     def _encode(
         self,
@@ -174,7 +174,7 @@ class FrameCache:
         stop: StopRequest,
         show_progress: bool,
     ) -> dict[str, str]:
-        """Caches these contents; returns the reasons of those that failed."""
+        """Caches these contents; returns why others failed, by content."""
         reasons: dict[str, str] = {}
         writer = PartWriter(self._store)
         tagged = ((content, item.path) for content, item in missing.items() if not stop)
@@ -204,6 +204,6 @@ class FrameCache:
 
 
 def _as_float16(features: np.ndarray) -> np.ndarray:
-    """Features within what a float16 can hold; a value beyond it would be infinite."""
+    """Clips features to the range of float16, beyond which they would become infinite."""
     limit = np.finfo(np.float16).max
     return features.clip(-limit, limit).astype(np.float16)

@@ -19,12 +19,12 @@ from reelseek.vision import DualEncoder, FrameEncoder
 
 
 class CachedFrames:
-    """The cache of the frames that a run or an evaluation looks at.
+    """The cached frames of a run or an evaluation.
 
     Args:
         config: of the run.
-        model: its preprocessing.
-        trunk: that makes the features; None to keep pixels.
+        model: prepares the frames.
+        trunk: makes the features; None keeps pixels.
     """
 
     def __init__(self, config: TrainConfig, model: DualEncoder, trunk: nn.Module | None) -> None:
@@ -39,7 +39,7 @@ class CachedFrames:
             fingerprint = trunk_fingerprint(trunk)
             compiled_from = json.dumps([fingerprint, description["preprocessing"]], sort_keys=True)
             self._encoder = FrameEncoder(
-                # Models that share a trunk share what OpenVINO compiled of it, too.
+                # So models that share a trunk share its compiled form, too.
                 replace(model, fingerprint=hashlib.sha256(compiled_from.encode()).hexdigest()[:32]),
                 device=config.device,
                 precision=config.precision,
@@ -57,7 +57,8 @@ class CachedFrames:
         self, items: Sequence[VideoItem], *, stop: StopRequest, with_times: bool = False
     ) -> CacheContents:
         """Decodes and encodes what is not there yet; as `FrameCache.fill`."""
-        with self._config.decoding.pool(self._config.sampling, self._preprocessing) as pool:
+        settings = self._config.sampling.frame_settings(self._preprocessing)
+        with self._config.decoding.pool(settings) as pool:
             return self.cache.fill(
                 items, encoder=self._encoder, pool=pool, stop=stop, with_times=with_times
             )

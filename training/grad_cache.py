@@ -28,16 +28,16 @@ def backward(
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     seed_chunk: Seeder = lambda chunk: None,
 ) -> torch.Tensor:
-    """Adds a batch's gradients to those that the parameters have.
+    """Adds a batch's gradients to those of the parameters.
 
     Args:
         network: `Network`, or that within DistributedDataParallel.
         batch: this process's part of the global batch.
         objective: the loss.
         chunk_size: pairs that are held in memory with their graph; 0 for all.
-        scale: that the gradients are multiplied with.
-        autocast: entered around each forward pass.
-        seed_chunk: called before each chunk is embedded, so that both passes draw the same.
+        scale: factor of the gradients.
+        autocast: context of each forward pass.
+        seed_chunk: called before each chunk's forward passes, so that both draw the same numbers.
 
     Returns:
         The loss, a scalar without graph.
@@ -51,49 +51,45 @@ def backward(
         return loss.detach()
 
     chunks = batch.chunks(chunk_size)
-    videos, texts = [], []
+    embeddings = []
     with torch.no_grad():
         for number, chunk in enumerate(chunks):
             seed_chunk(number)
             with autocast():
-                video, text, *_ = network(chunk)
-            videos.append(video)
-            texts.append(text)
-    video_embeddings = torch.cat(videos).requires_grad_()
-    text_embeddings = torch.cat(texts).requires_grad_()
+                embeddings.append(network(chunk)[:2])
+    videos, texts = (torch.cat(side).requires_grad_() for side in zip(*embeddings, strict=True))
     bare: Any = getattr(network, "module", network)
     # The scale and the bias take their gradients here; the chunks pass on those of the rest.
-    loss = objective(
-        video_embeddings,
-        text_embeddings,
-        bare.logit_scale.exp(),
-        bare.logit_bias,
-        batch.ids,
-    )
+    loss = objective(videos, texts, bare.logit_scale.exp(), bare.logit_bias, batch.ids)
     (scale * loss).backward()
-    assert video_embeddings.grad is not None and text_embeddings.grad is not None
-    gradients = zip(
-        video_embeddings.grad.split(chunk_size), text_embeddings.grad.split(chunk_size), strict=True
-    )
-    for number, (chunk, (video_gradient, text_gradient)) in enumerate(
-        zip(chunks, gradients, strict=True)
-    ):
+    assert videos.grad is not None and texts.grad is not None
+    gradients = zip(videos.grad.split(chunk_size), texts.grad.split(chunk_size), strict=True)
+    for number, (chunk, chunk_gradients) in enumerate(zip(chunks, gradients, strict=True)):
         seed_chunk(number)
         is_last = number == len(chunks) - 1
         with nullcontext() if is_last else no_sync(network):
-            with autocast():
-                video, text, logit_scale, logit_bias = network(chunk)
-            surrogate = (video * video_gradient).sum() + (text * text_gradient).sum()
-            # Nothing, but every parameter has to take part for the processes to compare notes.
-            surrogate = surrogate + 0.0 * logit_scale.sum()
-            if logit_bias is not None:
-                surrogate = surrogate + 0.0 * logit_bias.sum()
-            surrogate.backward()
+            _surrogate(network, chunk, chunk_gradients, autocast=autocast).backward()
     return loss.detach()
 
 
+def _surrogate(
+    network: nn.Module,
+    chunk: Batch,
+    gradients: tuple[torch.Tensor, torch.Tensor],
+    *,
+    autocast: Callable[[], AbstractContextManager],
+) -> torch.Tensor:
+    """Returns a scalar with the gradients that the loss has through a chunk's embeddings."""
+    with autocast():
+        video, text, logit_scale, logit_bias = network(chunk)
+    surrogate = (video * gradients[0]).sum() + (text * gradients[1]).sum()
+    # Adds 0, but every parameter must take part for the processes to exchange gradients.
+    surrogate = surrogate + 0.0 * logit_scale.sum()
+    return surrogate if logit_bias is None else surrogate + 0.0 * logit_bias.sum()
+
+
 def no_sync(network: nn.Module) -> AbstractContextManager:
-    """Within it, processes do not exchange gradients."""
+    """Stops processes from exchanging gradients inside the context."""
     if isinstance(network, nn.parallel.DistributedDataParallel):
         return network.no_sync()
     return nullcontext()

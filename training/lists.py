@@ -1,5 +1,5 @@
-"""The lists that a run names -> captioned videos, and those that cannot be had; without PyTorch, so
-that a mistake in a list is said at once."""
+"""The lists of a run -> captioned videos, and those that cannot be used; without PyTorch, so that a
+mistake in a list shows at once."""
 
 import logging
 import stat
@@ -40,7 +40,7 @@ class CaptionedList:
 
 @dataclass(frozen=True)
 class RunLists:
-    """What a run trains on and what it is measured on; either may be empty."""
+    """The lists for training and for validation; either may be empty."""
 
     train: CaptionedList
     val: CaptionedList
@@ -59,7 +59,7 @@ def read_run_lists(data: DataConfig) -> RunLists:
     """Reads `data.train` and `data.val`.
 
     Raises:
-        ValueError: as of `read_lists`.
+        ValueError: see `read_lists`.
     """
     train, val = (
         read_lists(
@@ -74,7 +74,7 @@ def read_run_lists(data: DataConfig) -> RunLists:
 
 
 def cache_folder(data: DataConfig) -> Path:
-    """Where what was decoded and encoded is kept for other runs."""
+    """Returns the folder of decoded frames and encoded captions, which runs share."""
     return Path(data.cache) if data.cache else default_cache_folder() / "training"
 
 
@@ -85,7 +85,7 @@ def read_lists(
     captions: str | None,
     cache_folder: Path,
 ) -> CaptionedList:
-    """Videos of one or several lists, each once, with all its captions.
+    """Returns the videos of one or several lists, each once, with all its captions.
 
     Raises:
         ValueError: a list is malformed (its line is named), or no video of it has a caption.
@@ -112,25 +112,25 @@ def read_lists(
 
 
 def missing_files(items: Iterable[VideoItem]) -> list[Failure]:
-    """The videos whose files are not there."""
+    """Returns the videos whose files are missing."""
     reasons = ((str(item.path), why_missing(item.path)) for item in items)
     return [(path, reason) for path, reason in reasons if reason]
 
 
 def why_missing(path: Path) -> str:
-    """Why there is no file to read; empty where there is one."""
+    """Returns why there is no file to read; empty where there is one."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         return (error.strerror or str(error)).lower()
     if stat.S_ISDIR(mode):
         return "is a directory"
-    # A pipe would be waited for.
+    # Reading a pipe would block.
     return "" if stat.S_ISREG(mode) else "is a pipe, a socket or a device"
 
 
 def are_too_many(failed: Sequence[Failure], *, num_videos: int, max_failed_fraction: float) -> bool:
-    """Whether more of the videos failed than a run may leave out."""
+    """Returns whether more of the videos failed than a run may leave out."""
     return bool(failed) and (
         len(failed) == num_videos or len(failed) > max_failed_fraction * num_videos
     )
@@ -139,10 +139,10 @@ def are_too_many(failed: Sequence[Failure], *, num_videos: int, max_failed_fract
 def check_failed(
     failed: Sequence[Failure], *, num_videos: int, max_failed_fraction: float, report: Path
 ) -> None:
-    """Names the videos that are missing or broken, and writes them to a file.
+    """Warns of videos that are missing or broken, and writes them to a file.
 
     Raises:
-        ValueError: they are more than a share `max_failed_fraction` of all, or all of them.
+        ValueError: they are more than a fraction `max_failed_fraction` of all, or all of them.
     """
     if not failed:
         return
@@ -160,7 +160,7 @@ def check_failed(
 
 
 def warn_of_failed(failed: Sequence[Failure]) -> None:
-    """Names the first videos that are left out, and counts them."""
+    """Warns of the first videos that are left out, and counts them."""
     for path, reason in failed[:_MAX_NAMED]:
         logger.warning("left out: %s: %s", path, reason)
     if len(failed) > _MAX_NAMED:
@@ -168,12 +168,12 @@ def warn_of_failed(failed: Sequence[Failure]) -> None:
 
 
 def warn_of_overlap(train: Sequence[VideoItem], val: Sequence[VideoItem]) -> None:
-    """Says where the validation would measure what was trained on."""
+    """Warns of videos that are in both lists."""
     both = {item.key for item in train} & {item.key for item in val}
     if both:
         logger.warning(
-            "%d videos are in data.train and in data.val: what is measured on them is not new "
-            "to the model; the first: %s",
+            "%d videos are in data.train and in data.val: their metrics are those of videos that "
+            "the model has seen; the first: %s",
             len(both),
             min(both),
         )

@@ -8,7 +8,7 @@ _ADAPTER = "default"
 
 
 def add_lora(trunk: nn.Module, *, rank: int) -> None:
-    """Puts adapters, which start as nothing, beside each linear map in the trunk's blocks.
+    """Adds adapters, which start at 0, to each linear map in the trunk's blocks.
 
     Linear maps are `Linear`, `MultiheadAttention` and convolutions of one pixel. Only the adapters
     take gradients.
@@ -28,7 +28,7 @@ def add_lora(trunk: nn.Module, *, rank: int) -> None:
 
 
 def merged(model: Any) -> Any:
-    """The model with its adapters added into its weights, in place."""
+    """Merges the adapters into the weights, in place; returns the model."""
     try:
         from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError:
@@ -46,7 +46,7 @@ def merged(model: Any) -> Any:
             plain = module.get_base_layer()
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, plain)
-        replaced += (name + ".",)  # what lies below went with it
+        replaced += (name + ".",)  # its submodules are replaced with it
     return model
 
 

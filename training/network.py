@@ -1,4 +1,4 @@
-"""A dual encoder with the parts of it that train: batches in, video and text embeddings out."""
+"""A dual encoder with trainable parts: batches -> video and text embeddings."""
 
 import copy
 import math
@@ -10,47 +10,57 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reelseek.configs.train_schema import TrainableConfig
 from reelseek.text import strip_padding
 from reelseek.training.batches import Batch
 from reelseek.training.lora import add_lora, merged
 from reelseek.training.towers import split_image_tower, split_text_tower, trunk_layers
 from reelseek.vision import DualEncoder, Pooling, model_fingerprint
 
-WHAT_TRAINS = ("frozen", "heads", "blocks", "lora", "all")
+TRAIN_MODES = ("frozen", "heads", "blocks", "lora", "all")
 _MAX_LOG_SCALE = math.log(100)  # as in CLIP (Radford et al. 2021, section 2.5)
 
 
 @dataclass(frozen=True)
 class TowerPlan:
-    """What trains in one tower.
+    """The parts of a tower that train.
 
     Attributes:
-        what: `frozen`; `heads`, the last projection; `blocks`, the last of the trunk besides;
-            `lora`, low-rank adapters of all blocks besides; `all`.
+        mode: `frozen`; `heads`, the last projection; `blocks`, that and the trunk's last blocks;
+            `lora`, that and low-rank adapters in all blocks; `all`.
         num_blocks: for `blocks`.
         lora_rank: for `lora`.
     """
 
-    what: str = "heads"
+    mode: str = "heads"
     num_blocks: int = 1
     lora_rank: int = 8
 
     def __post_init__(self) -> None:
-        if self.what not in WHAT_TRAINS:
-            raise ValueError(f"what trains is {self.what!r}: must be one of {WHAT_TRAINS}")
+        if self.mode not in TRAIN_MODES:
+            raise ValueError(f"mode is {self.mode!r}: must be one of {TRAIN_MODES}")
 
     @property
     def trunk_trains(self) -> bool:
-        return self.what in ("blocks", "lora", "all")
+        return self.mode in ("blocks", "lora", "all")
+
+
+def tower_plans(config: TrainableConfig) -> tuple[TowerPlan, TowerPlan]:
+    """Returns the plans of the image tower and of the text tower."""
+    image, text = (
+        TowerPlan(mode.value, num_blocks=config.num_blocks, lora_rank=config.lora_rank)
+        for mode in (config.image, config.text)
+    )
+    return image, text
 
 
 class Tower(nn.Module):
-    """A trunk and a head, and what of them trains.
+    """A trunk and a head.
 
     Args:
         trunk: inputs to features; not run where features are given.
         head: features to `D`.
-        plan: sets which parameters take gradients.
+        plan: which parameters take gradients.
     """
 
     def __init__(self, trunk: nn.Module, head: nn.Module, plan: TowerPlan) -> None:
@@ -59,12 +69,12 @@ class Tower(nn.Module):
         self.head = head
         self.plan = plan
         trunk.requires_grad_(False)
-        head.requires_grad_(plan.what != "frozen")
-        if plan.what == "lora":
+        head.requires_grad_(plan.mode != "frozen")
+        if plan.mode == "lora":
             add_lora(trunk, rank=plan.lora_rank)
-        elif plan.what == "all":
+        elif plan.mode == "all":
             trunk.requires_grad_(True)
-        elif plan.what == "blocks":
+        elif plan.mode == "blocks":
             _, *blocks, after = trunk_layers(trunk)
             if plan.num_blocks > len(blocks):
                 raise ValueError(
@@ -86,31 +96,31 @@ class Tower(nn.Module):
         if not are_features:
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.plan.trunk_trains):
                 inputs = self.trunk(inputs)
-            # CoCa's towers give their tokens besides.
+            # CoCa's towers also return their tokens.
             inputs = inputs[0] if isinstance(inputs, tuple) else inputs
         return F.normalize(self.head(drop(inputs)).float(), dim=-1)
 
 
 class Network(nn.Module):
-    """What is trained.
+    """A dual encoder in training.
 
-    The network owns the model's modules and changes them in place. They stay in evaluation mode, so
-    that batch statistics are those of the pretrained model, and the only chance in a forward pass
-    is that of `feature_dropout`.
+    The network owns the model's modules and changes them in place. They stay in evaluation mode:
+    batch statistics are those of the pretrained model, and a forward pass is deterministic but for
+    `feature_dropout`.
 
     Args:
-        model: where training starts from.
-        image: what trains in the image tower.
-        text: what trains in the text tower.
+        model: where training starts.
+        image: of the image tower.
+        text: of the text tower.
         pooling: frame embeddings to a video embedding; trains where it has parameters.
         logit_scale: 1 / temperature to start from; None for the model's own.
         train_logit_scale: whether it is learned; it is kept at 100 at most.
         logit_bias: to start from where the model has none, for the sigmoid loss; None to have none.
-        feature_dropout: share of a video's image features that a training step sets to 0, the same
-            in all its frames.
+        feature_dropout: fraction of a video's image features that a training step sets to 0, the
+            same in all its frames.
 
     Raises:
-        ValueError: nothing would train.
+        ValueError: no parameter would train.
     """
 
     def __init__(
@@ -142,7 +152,7 @@ class Network(nn.Module):
         pooling.requires_grad_(True)
         if not any(parameter.requires_grad for parameter in self._weights()):
             raise ValueError(
-                f"trainable.image={image.what} and trainable.text={text.what} train nothing of "
+                f"trainable.image={image.mode} and trainable.text={text.mode} train nothing of "
                 "this model, whose towers may have no head of their own; choose blocks, lora, all, "
                 "or pooling.kind=attention"
             )
@@ -152,7 +162,7 @@ class Network(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Network":
-        """Whether features are dropped; all modules stay in evaluation mode."""
+        """Turns feature dropout on or off; all modules stay in evaluation mode."""
         super().train(False)
         self.training = mode
         return self
@@ -160,7 +170,7 @@ class Network(nn.Module):
     def forward(
         self, batch: Batch
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """The pairs' video and text embeddings, `(B, D)` each, 1 / temperature, and the bias."""
+        """Returns video and text embeddings, `(B, D)` each, 1 / temperature, and the bias."""
         videos = self.embed_videos(batch.frames, batch.num_frames)
         texts = self.embed_texts(batch.text)
         return videos, texts, self.logit_scale.exp(), self.logit_bias
@@ -196,7 +206,7 @@ class Network(nn.Module):
             self.logit_scale.clamp_(0, _MAX_LOG_SCALE)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """Every tensor that training changes, by name."""
+        """Returns every tensor that training changes, by name."""
         return {
             name: parameter.detach()
             for name, parameter in self.named_parameters()
@@ -205,7 +215,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load_trained_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes over what `trained_state` gave.
+        """Loads a state of `trained_state`.
 
         Raises:
             ValueError: tensors of other names or shapes.
@@ -221,7 +231,7 @@ class Network(nn.Module):
             own[name].copy_(tensor)
 
     def as_model(self) -> DualEncoder:
-        """A copy as a model of its own, on the CPU, adapters merged."""
+        """Returns a copy as a model, on the CPU, with merged adapters."""
         clip: Any = merged(copy.deepcopy(self._model.clip).cpu().float())
         clip.requires_grad_(False)
         pooling = copy.deepcopy(self.pooling).cpu().requires_grad_(False)

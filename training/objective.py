@@ -1,11 +1,11 @@
 """Video and text embeddings of a batch, and which belong together -> the loss.
 
-A batch holds pairs. Two pairs with the same video, or with the same caption, are right answers to
-each other: `positives_of` says which, and no loss here takes them for negatives.
+Two pairs of a batch with the same video, or with the same caption, are positives of each other
+(`positives_of`); no loss here takes them for negatives.
 
-Over several processes both losses see all pairs of all of them, through open_clip's own gathering.
-The gradient that gathering sends back is the sum over the processes, so that the mean over them,
-which DistributedDataParallel takes, is exactly that of one process with the whole batch.
+With several processes, both losses use open_clip's gathering to see the pairs of all of them. Its
+backward pass sums over the processes, so that DistributedDataParallel's mean over them is exactly
+the gradient of one process with the whole batch.
 """
 
 import torch
@@ -14,11 +14,13 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import distributed
 from torch.nn import functional as F
 
+from reelseek.configs.train_schema import Loss, ObjectiveConfig
+
 
 def positives_of(
     row_ids: tuple[torch.Tensor, torch.Tensor], column_ids: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """Which texts describe which videos.
+    """Returns which texts describe which videos.
 
     Args:
         row_ids: the video's and the caption's number of each row's pair, `(n,)` each.
@@ -42,14 +44,14 @@ def gather_ids(ids: torch.Tensor) -> torch.Tensor:
 
 
 class MultiPositiveClipLoss(ClipLoss):
-    """Symmetric InfoNCE in which a row may have several right answers.
+    """Symmetric InfoNCE in which a row may have several positives.
 
     InfoNCE is that of CLIP (Radford et al. 2021, section 2.3); with several positives, the target
-    is shared equally among them, which is UniCL's loss (Yang et al. 2022, equations 2 to 4).
+    is divided equally among them, which is UniCL's loss (Yang et al. 2022, equations 2 to 4).
     Where each row has one, this is open_clip's `ClipLoss`.
 
     Args:
-        label_smoothing: share of the target that is spread over all columns, 0 to less than 1.
+        label_smoothing: fraction of the target that is spread over all columns, 0 to less than 1.
         rank, world_size: of this process, as in `ClipLoss`.
     """
 
@@ -65,13 +67,13 @@ class MultiPositiveClipLoss(ClipLoss):
         logit_bias: torch.Tensor | None,
         ids: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """The mean over both directions.
+        """Returns the mean over both directions.
 
         Args:
             video_embeddings: `(n, D)`, L2-normalised, of this process.
             text_embeddings: `(n, D)`, L2-normalised, of this process.
             logit_scale: 1 / temperature.
-            logit_bias: has no part in InfoNCE, which it leaves as it is.
+            logit_bias: unused, for InfoNCE does not depend on it.
             ids: the pairs' video and caption numbers, `(n,)` int64 each.
         """
         if self.world_size > 1:
@@ -87,8 +89,8 @@ class MultiPositiveClipLoss(ClipLoss):
 
 
 class MultiPositiveSigLipLoss(SigLipLoss):
-    """Each video and text a question of its own, are they a pair: the sigmoid loss of SigLIP (Zhai
-    et al. 2023, section 3.2), in which a video may have several right texts.
+    """The sigmoid loss of SigLIP (Zhai et al. 2023, section 3.2), which classifies each video and
+    text as a pair or not; a video may have several positives.
 
     Where each has one, this is open_clip's `SigLipLoss`.
     """
@@ -104,7 +106,7 @@ class MultiPositiveSigLipLoss(SigLipLoss):
         logit_bias: torch.Tensor | None,
         ids: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """The sum over all texts, per video; arguments as of `MultiPositiveClipLoss`."""
+        """Returns the sum over all texts, per video; see `MultiPositiveClipLoss`."""
         text_ids = ids
         if self.world_size > 1:
             text_embeddings = torch.cat(torch.distributed.nn.all_gather(text_embeddings))
@@ -118,3 +120,11 @@ class MultiPositiveSigLipLoss(SigLipLoss):
 
 
 Objective = MultiPositiveClipLoss | MultiPositiveSigLipLoss
+
+
+def make_objective(config: ObjectiveConfig, *, rank: int = 0, world_size: int = 1) -> Objective:
+    if config.loss is Loss.sigmoid:
+        return MultiPositiveSigLipLoss(rank=rank, world_size=world_size)
+    return MultiPositiveClipLoss(
+        label_smoothing=config.label_smoothing, rank=rank, world_size=world_size
+    )

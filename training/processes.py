@@ -24,9 +24,9 @@ class Processes:
     """This process among those of the run.
 
     Attributes:
-        rank: its number, from 0; 0 alone writes and prints.
-        world_size: how many there are.
-        device: where it computes.
+        rank: from 0; only 0 writes and prints.
+        world_size: number of processes.
+        device: of this process.
     """
 
     rank: int
@@ -38,7 +38,7 @@ class Processes:
         return self.rank == 0
 
     def broadcast_from_rank0(self, make: Callable[[], Value]) -> Value:
-        """What the first process makes, in all of them; an error of its becomes everyone's."""
+        """Calls `make` in the first process; returns its value, or raises its error, in all."""
         if self.world_size == 1:
             return make()
         box: list = [None, None]
@@ -53,7 +53,7 @@ class Processes:
         return box[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true in any of them."""
+        """Returns whether the flag is true in any process."""
         if self.world_size == 1:
             return flag
         flags = torch.tensor(int(flag), device=self.device)
@@ -75,7 +75,7 @@ def join_processes(device: str) -> Iterator[Processes]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    # open_clip's gathering, which is right and there to stay for a while.
+    # open_clip gathers with it, correctly.
     warnings.filterwarnings("ignore", "torch.distributed.nn.functional", FutureWarning)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:

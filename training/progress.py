@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: steps, time left, and how much of it is waiting."""
+"""The records of a run -> what its user sees: a progress bar, validations, a summary."""
 
 import sys
 import time
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reelseek.indexing.progress import progress_bar
-from reelseek.training.curves import Record
+from reelseek.training.checkpoints import RunState
+from reelseek.training.curves import Record, best_record
 
 
 class StepProgress:
@@ -38,7 +39,7 @@ class StepProgress:
 
     @property
     def wait_fraction(self) -> float:
-        """Of the time so far, the share that was spent waiting for data."""
+        """The fraction of the time so far that was spent waiting for data."""
         return self._waited / max(1e-9, time.monotonic() - self._started)
 
     def step(self, record: Record) -> None:
@@ -49,9 +50,7 @@ class StepProgress:
 
     def evaluated(self, record: Record) -> None:
         recalls = "  ".join(
-            f"{side} R@1/5/10 "
-            + "/".join(f"{record[f'val/{side}/R@{k}']:.1f}" for k in (1, 5, 10))
-            + f" MdR {record[f'val/{side}/MdR']:g}"
+            f"{side} R@1/5/10 {_recalls(record, side)} MdR {record[f'val/{side}/MdR']:g}"
             for side in ("t2v", "v2t")
         )
         if not self._bar.disable:
@@ -63,3 +62,22 @@ class StepProgress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+def summary(state: RunState, num_steps: int, wait_fraction: float) -> str:
+    """Returns a run in a few lines for a person."""
+    losses = [record["train/loss"] for record in state.history if "train/loss" in record]
+    lines = [f"{state.step} of {num_steps} steps; {wait_fraction:.1%} of the time waiting for data"]
+    if losses:
+        lines.append(f"loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
+    if best := best_record(state.history):
+        first = next(record for record in state.history if "val/t2v/R@1" in record)
+        for name, record in (("at first", first), ("best", best)):
+            lines.append(
+                f"validation {name} (step {record['step']}): t2v R@1/5/10 {_recalls(record, 't2v')}"
+            )
+    return "\n".join(lines)
+
+
+def _recalls(record: Record, side: str) -> str:
+    return "/".join(f"{record[f'val/{side}/R@{k}']:.1f}" for k in (1, 5, 10))

@@ -1,7 +1,7 @@
-"""Named rows that took long to compute <-> files in a folder, found again by other runs.
+"""Named rows that took long to compute <-> files in a folder, which other runs find again.
 
-Whatever made the rows is described, and the description's hash names the folder. Parts are written
-whole and then named in a list, so a killed run loses at most what it had in hand. Rows are
+The hash of a description of how the rows were made names the folder. Parts are written atomically
+and then named in a list, so a killed run loses at most the part in progress. Rows are
 memory-mapped: a store may be larger than memory.
 """
 
@@ -28,7 +28,7 @@ class _Location:
     part: int
     first_row: int
     num_rows: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ class NamedRows:
 
     Attributes:
         rows: `(n, ...)`.
-        facts: what else is known of them, as JSON holds it.
+        metadata: of them, as JSON holds it.
     """
 
     name: str
     rows: np.ndarray
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class RowStore:
-    """Rows that were made in one way.
+    """Rows that were all made in one way.
 
     Args:
         root: folder of all stores, made if missing.
-        description: of how the rows are made; whatever may change them belongs in it.
-        list_name: of the file that says where which rows are.
+        description: of how the rows are made, with all that may change them.
+        list_name: of the file with the location of each name's rows.
     """
 
     def __init__(self, root: Path, description: dict[str, Any], *, list_name: str) -> None:
@@ -67,7 +67,7 @@ class RowStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within, no other process adds rows, and all that were added are known.
+        """Keeps other processes from adding rows, and reads those that are there.
 
         Raises:
             ValueError: the folder cannot be written, or is damaged.
@@ -84,7 +84,7 @@ class RowStore:
             ) from error
 
     def read(self) -> None:
-        """Reads which rows there are.
+        """Reads the list of rows.
 
         Raises:
             ValueError: the list is damaged.
@@ -95,8 +95,10 @@ class RowStore:
             return
         try:
             for line in lines:
-                name, part, first_row, num_rows, *facts = json.loads(line)
-                self._locations[name] = _Location(int(part), int(first_row), int(num_rows), *facts)
+                name, part, first_row, num_rows, *metadata = json.loads(line)
+                self._locations[name] = _Location(
+                    int(part), int(first_row), int(num_rows), *metadata
+                )
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{self.folder / self._list_name} is damaged: delete {self.folder}, which is made "
@@ -104,7 +106,7 @@ class RowStore:
             ) from error
 
     def add(self, named: Sequence[NamedRows]) -> None:
-        """Writes a part, and then the list that names its rows."""
+        """Writes a part, and then the list with its rows."""
         if not named:
             return
         part = 1 + max((location.part for location in self._locations.values()), default=-1)
@@ -117,17 +119,19 @@ class RowStore:
         publish_file(self._part_path(part), write)
         first = 0
         for own in named:
-            self._locations[own.name] = _Location(part, first, len(own.rows), own.facts)
+            self._locations[own.name] = _Location(part, first, len(own.rows), own.metadata)
             first += len(own.rows)
         lines = [json.dumps({"description": json.loads(self._description)})]
         lines += [
-            json.dumps([name, location.part, location.first_row, location.num_rows, location.facts])
+            json.dumps(
+                [name, location.part, location.first_row, location.num_rows, location.metadata]
+            )
             for name, location in self._locations.items()
         ]
         write_atomically(self.folder / self._list_name, ("\n".join(lines) + "\n").encode())
 
     def rows(self, name: str) -> np.ndarray:
-        """The rows of this name, memory-mapped.
+        """Returns the rows of a name, memory-mapped.
 
         Raises:
             ValueError: the store is damaged.
@@ -150,9 +154,9 @@ class RowStore:
             raise ValueError(f"{path} is damaged: delete {self.folder}, which is made anew")
         return rows
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """What else is known of the rows of this name; empty for rows that older versions added."""
-        return self._locations[name].facts
+    def metadata(self, name: str) -> dict[str, Any]:
+        """Returns the metadata of a name's rows; empty for rows that older versions added."""
+        return self._locations[name].metadata
 
     def _part_path(self, part: int) -> Path:
         return self.folder / f"part-{part:08d}.npy"
@@ -177,7 +181,7 @@ class PartWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes the rows that were added since the last part."""
         self._store.add(self._waiting)
         self._clear()
 

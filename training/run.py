@@ -4,6 +4,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,17 @@ from reelseek.training.batches import CaptionedPairs, EpochBatches
 from reelseek.training.checkpoints import Checkpoints, RunState
 from reelseek.training.checks import plain_options, require_same_run
 from reelseek.training.curves import EventLog, draw_curves
-from reelseek.training.data import assemble
+from reelseek.training.data import CaptionedCollection, assemble
 from reelseek.training.frame_cache import CacheContents, CachedVideo
 from reelseek.training.frames import CachedFrames
 from reelseek.training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
-from reelseek.training.network import Network
-from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss, Objective
+from reelseek.training.network import Network, tower_plans
+from reelseek.training.objective import make_objective
 from reelseek.training.optimizer import make_optimizer
 from reelseek.training.processes import Processes
-from reelseek.training.progress import StepProgress
+from reelseek.training.progress import StepProgress, summary
 from reelseek.training.texts import TextFeatures, tokenize
-from reelseek.training.trainer import LoopSettings, Trainer
+from reelseek.training.trainer import Trainer
 from reelseek.training.validation import Validation
 from reelseek.vision import DualEncoder, choose_precision, make_pooling, save_model
 
@@ -44,18 +45,18 @@ def train(
     stop: StopRequest,
     on_accepted: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Trains the model and writes it into `config.output`, or goes on with what is there.
+    """Trains the model and writes it into `config.output`, or continues the run that is there.
 
     Args:
         config: of the run.
-        model: to start from; its modules are changed in place.
-        lists: what to train on, and what to validate with.
+        model: where training starts; its modules are changed in place.
+        lists: the videos to train on and to validate with.
         processes: of the run.
-        stop: asks to stop after the step in hand.
+        stop: ends the run after the current step.
         on_accepted: called once it is clear that the output holds no other run.
 
     Returns:
-        False where it was asked to stop; all that is needed to go on is saved.
+        False where `stop` ended it; all that is needed to continue is saved.
 
     Raises:
         ValueError: too many videos are broken, the output holds another run, a checkpoint cannot
@@ -71,47 +72,21 @@ def train(
     if processes.is_main_process:
         on_accepted()
 
-    torch.manual_seed(config.loop.seed)  # of a pooling's new weights
-    network = make_network(config, model)
-    cached = _cache_frames(config, model, network, lists, processes=processes, stop=stop)
-    network.to(processes.device)
-    if not processes.any(bool(stop)):
-        texts = _prepare_texts(config, model, network, lists, processes=processes, stop=stop)
-    if processes.any(bool(stop)):
+    run = _Run(config, model, lists, processes, stop)
+    trainer = run.make_trainer(checkpoints, options)
+    if trainer is None:
         return False
-    if processes.is_main_process:
-        warn_of_overlap(lists.train.items, lists.val.items)
-    trainer = _make_trainer(
-        config,
-        network,
-        cached=cached,
-        prepare_texts=texts,
-        lists=lists,
-        processes=processes,
-        checkpoints=checkpoints,
-        options=options,
-    )
     if state is not None:
-        try:
-            trainer.restore(state)
-        except ValueError as error:
-            raise ValueError(
-                f"{output / 'checkpoints' / 'last.pt'} is of another model: {error}; name another "
-                "output, or delete the checkpoints to begin anew"
-            ) from error
-    finished = _run(trainer, output, processes=processes, stop=stop)
+        _restore(trainer, state, output)
+    finished = _train_and_draw(trainer, output, processes=processes, stop=stop)
     if finished and processes.is_main_process:
-        best = checkpoints.read_best() if lists.val.items else None
-        network.load_trained_state(trainer.finished_weights() if best is None else best)
-        if best is not None and trainer.best_step == 0:
-            logger.warning("no step was better on data.val than the start, which comes out again")
-        save_model(network.as_model(), output)
+        _save_best(trainer, checkpoints, output)
     return finished
 
 
 def make_network(config: TrainConfig, model: DualEncoder) -> Network:
-    """The network that a configuration asks for; it takes over the model's modules."""
-    image, text = config.trainable.plans()
+    """Returns the network of a configuration; it takes over the model's modules."""
+    image, text = tower_plans(config.trainable)
     options = config.pooling.options()
     pooling = model.pooling
     if options is not None and options != pooling.options():
@@ -129,157 +104,148 @@ def make_network(config: TrainConfig, model: DualEncoder) -> Network:
     )
 
 
-def _cache_frames(
-    config: TrainConfig,
-    model: DualEncoder,
-    network: Network,
-    lists: RunLists,
-    *,
-    processes: Processes,
-    stop: StopRequest,
-) -> dict[str, CachedVideo]:
-    """The frames of all videos that can be had, by key: features where the image trunk is frozen,
-    else pixels. The first process makes what is not there yet."""
-    trunk = None if network.image.plan.trunk_trains else network.image.trunk
-    frames = CachedFrames(config, model, trunk)
+@dataclass(frozen=True)
+class _Run:
+    """Makes the parts of a run."""
 
-    def fill() -> CacheContents:
-        filled = frames.fill(lists.items, stop=stop, with_times=True)
-        if not stop:
-            check_failed(
-                [*lists.uncaptioned, *filled.failed],
-                num_videos=len(lists.items) + len(lists.uncaptioned),
-                max_failed_fraction=config.data.max_failed_fraction,
-                report=Path(str(config.output)) / "failed.tsv",
-            )
-        return filled
+    config: TrainConfig
+    model: DualEncoder
+    lists: RunLists
+    processes: Processes
+    stop: StopRequest
 
-    return frames.cache.videos(processes.broadcast_from_rank0(fill).contents)
+    def make_trainer(self, checkpoints: Checkpoints, options: dict[str, Any]) -> Trainer | None:
+        """Decodes and encodes all that the run needs; None where it was stopped meanwhile."""
+        config, processes = self.config, self.processes
+        torch.manual_seed(config.loop.seed)  # of a pooling's new weights
+        network = make_network(config, self.model)
+        cached = self._cache_frames(network)
+        network.to(processes.device)
+        if processes.any(bool(self.stop)):
+            return None
+        prepare_texts = self._prepare_texts(network)
+        if processes.any(bool(self.stop)):
+            return None
+        if processes.is_main_process:
+            warn_of_overlap(self.lists.train.items, self.lists.val.items)
 
-
-def _prepare_texts(
-    config: TrainConfig,
-    model: DualEncoder,
-    network: Network,
-    lists: RunLists,
-    *,
-    processes: Processes,
-    stop: StopRequest,
-) -> PrepareTexts:
-    """How captions become what the network takes; where these are a frozen trunk's features, the
-    first process makes what is not in the cache yet."""
-    if network.text.plan.trunk_trains:
-        return functools.partial(tokenize, model=model)
-    root, device = cache_folder(config.data), processes.device
-    features = TextFeatures(model, network.text.trunk, root, device=device)
-
-    def fill() -> None:
-        for captions, max_tokens in (
-            (lists.train.captions, config.data.max_tokens),
-            (lists.val.captions, 0),
-        ):
-            if captions and not stop:
-                features.fill(captions, stop=stop, max_tokens=max_tokens)
-
-    processes.broadcast_from_rank0(fill)
-    return features
-
-
-def _make_trainer(
-    config: TrainConfig,
-    network: Network,
-    *,
-    cached: dict[str, CachedVideo],
-    prepare_texts: PrepareTexts,
-    lists: RunLists,
-    processes: Processes,
-    checkpoints: Checkpoints,
-    options: dict[str, Any],
-) -> Trainer:
-    loop, optimizer = config.loop, config.optimizer
-    for tower in (network.image, network.text):
-        if loop.compile and tower.plan.trunk_trains:
-            tower.trunk.compile()
-    collection = assemble(lists.train.items, cached)
-    if not collection.videos:
-        raise ValueError(f"data.train={config.data.train}: none of its videos can be decoded")
-    sentences = sorted({sentence for own in collection.captions for sentence in own})
-    dataset = CaptionedPairs(
-        collection.videos,
-        collection.captions,
-        collection.sources,
-        text=prepare_texts(sentences, max_tokens=config.data.max_tokens),
-        sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
-        frames_per_video=loop.frames_per_video,
-        flip=loop.flip,
-        seed=loop.seed,
-    )
-    validation = None
-    if lists.val.items and processes.is_main_process:
-        val = assemble(lists.val.items, cached)
-        if not val.videos:
-            raise ValueError(f"data.val={config.data.val}: none of its videos can be decoded")
-        captions = [caption for own in val.captions for caption in own]
-        validation = Validation(val, prepare_texts(captions), device=processes.device)
-    return Trainer(
-        network,
-        objective=_make_objective(config, processes),
-        optimizer=make_optimizer(
+        for tower in (network.image, network.text):
+            if config.loop.compile and tower.plan.trunk_trains:
+                tower.trunk.compile()
+        dataset = self._dataset(cached, prepare_texts)
+        rank, world_size = processes.rank, processes.world_size
+        weights = [config.data.weights.get(source, 1.0) for source in dataset.sources]
+        return Trainer(
             network,
-            lr=optimizer.lr,
-            text_lr=optimizer.text_lr,
-            pooling_lr=optimizer.pooling_lr,
-            trunk_lr=optimizer.trunk_lr,
-            layer_decay=optimizer.layer_decay,
-            weight_decay=optimizer.weight_decay,
-        ),
-        dataset=dataset,
-        batches=EpochBatches(
-            len(dataset),
-            weights=np.array([config.data.weights.get(name, 1.0) for name in dataset.sources]),
-            batch_size=loop.batch_size,
-            seed=loop.seed,
-            rank=processes.rank,
-            world_size=processes.world_size,
-        ),
-        settings=LoopSettings(
-            epochs=loop.epochs,
-            accumulate_steps=loop.accumulate_steps,
-            chunk_size=loop.chunk_size,
-            warmup_steps=optimizer.warmup_steps,
-            max_grad_norm=optimizer.max_grad_norm,
-            wise_ft_alpha=optimizer.wise_ft_alpha,
-            seed=loop.seed,
-            eval_every=loop.eval_every,
-            save_every_seconds=loop.save_every_seconds,
+            loop=config.loop,
+            optimizer_config=config.optimizer,
+            objective=make_objective(config.objective, rank=rank, world_size=world_size),
+            optimizer=make_optimizer(network, config.optimizer),
+            dataset=dataset,
+            batches=EpochBatches(
+                len(dataset),
+                weights=np.array(weights),
+                batch_size=config.loop.batch_size,
+                seed=config.loop.seed,
+                rank=rank,
+                world_size=world_size,
+            ),
             num_workers=config.data.workers,
             precision=_training_precision(config, processes.device),
-        ),
-        processes=processes,
-        checkpoints=checkpoints,
-        options=options,
-        validation=validation,
-    )
+            processes=processes,
+            checkpoints=checkpoints,
+            options=options,
+            validation=self._validation(cached, prepare_texts),
+        )
+
+    def _cache_frames(self, network: Network) -> dict[str, CachedVideo]:
+        """Returns the frames of all videos that can be decoded, by key: features where the image
+        trunk is frozen, else pixels. The first process makes those that the cache lacks."""
+        config, lists = self.config, self.lists
+        trunk = None if network.image.plan.trunk_trains else network.image.trunk
+        frames = CachedFrames(config, self.model, trunk)
+
+        def fill() -> CacheContents:
+            filled = frames.fill(lists.items, stop=self.stop, with_times=True)
+            if not self.stop:
+                check_failed(
+                    [*lists.uncaptioned, *filled.failed],
+                    num_videos=len(lists.items) + len(lists.uncaptioned),
+                    max_failed_fraction=config.data.max_failed_fraction,
+                    report=Path(str(config.output)) / "failed.tsv",
+                )
+            return filled
+
+        return frames.cache.videos(self.processes.broadcast_from_rank0(fill).contents)
+
+    def _prepare_texts(self, network: Network) -> PrepareTexts:
+        """Returns how captions become the network's inputs: tokens where the text trunk trains,
+        else its features. The first process makes those that the cache lacks."""
+        if network.text.plan.trunk_trains:
+            return functools.partial(tokenize, model=self.model)
+        root, device = cache_folder(self.config.data), self.processes.device
+        features = TextFeatures(self.model, network.text.trunk, root, device=device)
+
+        def fill() -> None:
+            train, val = self.lists.train.captions, self.lists.val.captions
+            for captions, max_tokens in ((train, self.config.data.max_tokens), (val, 0)):
+                if captions and not self.stop:
+                    features.fill(captions, stop=self.stop, max_tokens=max_tokens)
+
+        self.processes.broadcast_from_rank0(fill)
+        return features
+
+    def _dataset(self, cached: dict[str, CachedVideo], texts: PrepareTexts) -> CaptionedPairs:
+        loop, data = self.config.loop, self.config.data
+        collection = assemble(self.lists.train.items, cached)
+        _require_videos("data.train", data.train, collection)
+        sentences = sorted({sentence for own in collection.captions for sentence in own})
+        return CaptionedPairs(
+            collection.videos,
+            collection.captions,
+            collection.sources,
+            text=texts(sentences, max_tokens=data.max_tokens),
+            sentence_ids={sentence: number for number, sentence in enumerate(sentences)},
+            frames_per_video=loop.frames_per_video,
+            flip=loop.flip,
+            seed=loop.seed,
+        )
+
+    def _validation(self, cached: dict[str, CachedVideo], texts: PrepareTexts) -> Validation | None:
+        if not self.lists.val.items or not self.processes.is_main_process:
+            return None
+        collection = assemble(self.lists.val.items, cached)
+        _require_videos("data.val", self.config.data.val, collection)
+        captions = [caption for own in collection.captions for caption in own]
+        return Validation(collection, texts(captions), device=self.processes.device)
 
 
-def _make_objective(config: TrainConfig, processes: Processes) -> Objective:
-    rank, world_size = processes.rank, processes.world_size
-    if config.objective.loss is Loss.sigmoid:
-        return MultiPositiveSigLipLoss(rank=rank, world_size=world_size)
-    return MultiPositiveClipLoss(
-        label_smoothing=config.objective.label_smoothing, rank=rank, world_size=world_size
-    )
+def _require_videos(option: str, names: list[str], collection: CaptionedCollection) -> None:
+    if not collection.videos:
+        raise ValueError(f"{option}={names}: none of its videos can be decoded")
 
 
 def _training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
     """bf16 by autocast where that is fast: on a GPU. On a processor it casts the weights anew in
-    each step, and is many times slower than fp32, so there it has to be asked for."""
+    each step, and is many times slower than fp32, so `auto` does not choose it there."""
     if config.precision == "auto" and device.type == "cpu":
         return torch.float32
     return choose_precision(config.precision, device)
 
 
-def _run(trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequest) -> bool:
+def _restore(trainer: Trainer, state: RunState, output: Path) -> None:
+    try:
+        trainer.restore(state)
+    except ValueError as error:
+        raise ValueError(
+            f"{output / 'checkpoints' / 'last.pt'} is of another model: {error}; name another "
+            "output, or delete the checkpoints to begin anew"
+        ) from error
+
+
+def _train_and_draw(
+    trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequest
+) -> bool:
     """Runs to the end or to a stop, and draws the curves."""
     step = trainer.state.step
     if step and processes.is_main_process:
@@ -304,16 +270,11 @@ def _run(trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequ
     return finished
 
 
-def summary(state: RunState, num_steps: int, wait_fraction: float) -> str:
-    """A run in a few lines for a person."""
-    losses = [record["train/loss"] for record in state.history if "train/loss" in record]
-    evaluated = [record for record in state.history if "val/t2v/R@1" in record]
-    lines = [f"{state.step} of {num_steps} steps; {wait_fraction:.1%} of the time waiting for data"]
-    if losses:
-        lines.append(f"loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
-    if evaluated:
-        best = max(evaluated, key=lambda r: sum(r[f"val/t2v/R@{k}"] for k in (1, 5, 10)))
-        for name, record in (("at first", evaluated[0]), ("best", best)):
-            recalls = "/".join(f"{record[f'val/t2v/R@{k}']:.1f}" for k in (1, 5, 10))
-            lines.append(f"validation {name} (step {record['step']}): t2v R@1/5/10 {recalls}")
-    return "\n".join(lines)
+def _save_best(trainer: Trainer, checkpoints: Checkpoints, output: Path) -> None:
+    """Writes the model with the best validated weights, or without a validation with the last."""
+    best_step = trainer.best_step
+    best = None if best_step is None else checkpoints.read_best()
+    trainer.network.load_trained_state(trainer.finished_weights() if best is None else best)
+    if best is not None and best_step == 0:
+        logger.warning("no step was better on data.val than the start, which comes out again")
+    save_model(trainer.network.as_model(), output)

@@ -1,7 +1,8 @@
-"""Captioned videos that have other texts too -> what pictures, words, and both together retrieve.
+"""Captioned videos with other texts -> the retrieval metrics of each source, and of both fused.
 
-Texts can drown pictures: a title that shares a word with the query goes before the video that shows
-what is asked. So each is measured alone and beside the other, by the search that answers users.
+Lexical matches can outrank visual ones: a title that shares a word with the query may come before
+the video that shows it. So each source is measured alone and with the other, by the search that
+users call.
 """
 
 import logging
@@ -16,8 +17,8 @@ import numpy as np
 from reelseek.indexing.pipeline import EncodedVideo
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.sources.collection import VideoItem
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.manifest import IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.metrics import summary_of_ranks
 from reelseek.ranking.request import LEXICAL, SOURCES, VISUAL, Request
@@ -27,11 +28,11 @@ from reelseek.training.retrieval import CaptionedVideos
 logger = logging.getLogger(__name__)
 
 _ROWS = {"visual": (VISUAL,), "lexical": (LEXICAL,), "fused": SOURCES}
-_USUAL_K = 10  # hits that users ask for
+_USUAL_K = 10
 
 
 class SupportsOrder(Protocol):
-    """What answers users, as `search.Searcher` does."""
+    """The part of `Searcher` that is measured."""
 
     retriever: Retriever
 
@@ -44,17 +45,16 @@ def measure_sources(
     open_searcher: Callable[[IndexReader], SupportsOrder],
     sentences: np.ndarray,
 ) -> dict:
-    """Text-to-video retrieval from an index of the videos with all that is said of them but their
-    captions, which are what is asked: titles, tags, names. Captions are asked as users ask, with
-    the analysis of the query.
+    """Measures text-to-video retrieval from an index of the videos with their titles, tags and
+    names. The captions are the queries, analysed as those of users, and are not indexed.
 
     Args:
-        open_searcher: what searches an index.
+        open_searcher: makes the searcher of an index.
         sentences: `(n, D)`, embeddings of everyday sentences, as every index keeps them.
 
     Returns:
-        For `visual`, `lexical` and `fused` what `t2v` of `retrieval_metrics` holds; a video that is
-        not found has the worst rank. Empty where words cannot be searched, for lack of tantivy.
+        `visual`, `lexical` and `fused`, each as `t2v` of `retrieval_metrics`; a video that is not
+        found has the worst rank. Empty without tantivy, which searches words.
     """
     with TemporaryDirectory() as folder:
         _make_index(Path(folder), videos, sentences)
@@ -93,14 +93,14 @@ def _make_index(folder: Path, videos: CaptionedVideos, sentences: np.ndarray) ->
 
 
 def _spans(encoded: EncodedVideo) -> np.ndarray:
-    """`(T, 2)`, a segment for each frame: from one middle between two frames to the next."""
+    """Returns `(T, 2)`, a segment for each frame, between the midpoints to its neighbours."""
     times = encoded.times_seconds
     ends = [0.0, *((times[:-1] + times[1:]) / 2), max(encoded.duration_seconds, times[-1])]
     return np.stack([ends[:-1], ends[1:]], axis=1)
 
 
 def _key(number: int, item: VideoItem) -> str:
-    """A name that says no more than the file's does: keys may be whole paths."""
+    """Returns a key with no more words than the file's name: keys may be whole paths."""
     return f"{number}/{item.path.name}"
 
 
@@ -116,7 +116,7 @@ def _ranks(
     for number, request in enumerate(requests):
         request, key = replace(request, sources=sources), keys[videos.caption_video[number]]
         try:
-            # How many hits are asked for decides how many candidates are looked at.
+            # The number of hits decides how many candidates a search gathers.
             num_seen = 0
             for k in (_USUAL_K, 10 * _USUAL_K, num_videos):
                 hits = searcher.retriever.search(request, k=k, level="video")
@@ -125,6 +125,6 @@ def _ranks(
                     ranks[number] = max(found[0], num_seen + 1)
                     break
                 num_seen = min(k, num_videos)
-        except ValueError as error:  # a filter of what no video has, which users are told
+        except ValueError as error:  # its filter names a value that no video has
             logger.warning("%r is not answered: %s", videos.captions[number], error)
     return ranks

@@ -1,4 +1,4 @@
-"""Captions -> what of them a network takes: tokens, or features of a trunk that does not train."""
+"""Captions -> a network's inputs: tokens, or the features of a text trunk that does not train."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,6 @@ from torch import nn
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.text import strip_padding
-from reelseek.training.network import Network
 from reelseek.training.row_store import NamedRows, PartWriter, RowStore
 from reelseek.training.towers import trunk_fingerprint
 from reelseek.vision import DualEncoder
@@ -21,8 +20,8 @@ _BATCH_SENTENCES = 256
 
 
 class TextFeatures:
-    """What the trunk of a text tower makes of sentences, kept in a cache for other runs: features
-    are found by the trunk's weights and by the tokens, so that models with one trunk share them.
+    """The features of sentences from the trunk of a text tower, cached for other runs. The key is
+    the trunk's weights and the tokens, so models that share a trunk share the features.
 
     Args:
         model: its tokenizer.
@@ -43,7 +42,7 @@ class TextFeatures:
     def fill(
         self, sentences: Sequence[str], *, stop: StopRequest, max_tokens: int = 0, show: bool = True
     ) -> None:
-        """Computes what is not here yet, or until it is asked to stop.
+        """Computes the features that the cache lacks, until `stop`.
 
         Raises:
             ValueError: the cache's folder cannot be written.
@@ -80,34 +79,10 @@ class TextFeatures:
         return torch.from_numpy(np.concatenate([self._store.rows(name) for name in names]))
 
 
-def prepare_texts(
-    sentences: Sequence[str],
-    model: DualEncoder,
-    network: Network,
-    *,
-    device: torch.device,
-    max_tokens: int = 0,
-) -> torch.Tensor:
-    """Tokens `(N, L)` int64 where the text trunk trains, else its features `(N, F)` float32,
-    computed now.
-
-    Args:
-        max_tokens: longer sentences are cut to it; 0 for as many as the model reads.
-    """
-    tokens = tokenize(sentences, model, max_tokens)
-    if network.text.plan.trunk_trains:
-        return tokens
-    features: list[Any] = [None] * len(tokens)
-    for indices, part in compute_features(tokens, network.text.trunk, model.clip, device=device):
-        for index, row in zip(indices.tolist(), part, strict=True):
-            features[index] = row
-    return torch.stack(features)
-
-
 def compute_features(
     tokens: torch.Tensor, trunk: nn.Module, clip: Any, *, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields places in `tokens` and the trunk's features of these, `(n, F)` float32 on the CPU."""
+    """Yields indices into `tokens`, and the trunk's features, `(n, F)` float32 on the CPU."""
     order = (tokens != 0).sum(dim=1).argsort()  # of about equal length together: less padding
     for indices in order.split(_BATCH_SENTENCES) if len(order) else ():
         with torch.inference_mode():
@@ -118,7 +93,7 @@ def compute_features(
 
 
 def tokenize(sentences: Sequence[str], model: DualEncoder, max_tokens: int = 0) -> torch.Tensor:
-    """`(N, L)` int64; longer sentences are cut to `max_tokens`, 0 for what the model reads."""
+    """`(N, L)` int64; longer sentences are cut to `max_tokens`, 0 for the model's length."""
     length = min(max_tokens or model.context_length, model.context_length)
     parts = [
         model.tokenize(list(sentences[first : first + _BATCH_SENTENCES]), context_length=length)
@@ -130,7 +105,7 @@ def tokenize(sentences: Sequence[str], model: DualEncoder, max_tokens: int = 0) 
 
 
 def _names(tokens: torch.Tensor) -> list[str]:
-    """A name for each row of tokens; how many zeros pad it means nothing."""
+    """Returns a name for each row of tokens, whatever its padding."""
     return [
         hashlib.sha256(np.trim_zeros(row, "b").tobytes()).hexdigest()[:32] for row in tokens.numpy()
     ]

@@ -1,7 +1,7 @@
 """A model's towers -> trunk and head each, so that a head can be trained on features that the
 trunk has computed once; and the layers of a trunk.
 
-Trunk and head share their parameters with the model: to train them is to train it.
+Trunk and head share their parameters with the model: training them trains it.
 """
 
 import copy
@@ -64,7 +64,7 @@ def split_text_tower(clip: Any) -> tuple[nn.Module, nn.Module]:
 
 
 def trunk_fingerprint(trunk: nn.Module) -> str:
-    """Hex digest of a trunk's weights: models that share a trunk share what it computes."""
+    """Returns a hex digest of a trunk's weights, which keys the cache of its features."""
     digest = hashlib.sha256()
     for name, tensor in sorted(trunk.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -83,14 +83,14 @@ def _split(tower: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, nn.Modu
 
 
 def _without(tower: nn.Module, *names: str) -> Any:
-    """The tower as a module that shares everything with it but the parts of these names."""
+    """Returns a view of the tower that shares all its parts but those of these names."""
     view = copy.copy(tower)
     view._parameters = dict(tower._parameters)
     view._modules = dict(tower._modules)
     for name in names:
         if name in ("head", "proj") and name in view._modules:
             view._modules[name] = nn.Identity()  # called by the tower
-        else:  # the tower leaves out what is None
+        else:  # the tower skips what is None
             view._parameters.pop(name, None)
             view._modules.pop(name, None)
             setattr(view, name, None)
@@ -98,8 +98,8 @@ def _without(tower: nn.Module, *names: str) -> Any:
 
 
 def trunk_layers(trunk: nn.Module) -> list[list[nn.Parameter]]:
-    """A trunk's parameters in layers from its input to its output: what lies before the blocks,
-    each block, and what lies after them.
+    """Returns a trunk's parameters in layers from its input to its output: those before the blocks,
+    each block, and those after them.
 
     The blocks are the children of the largest list of modules in the trunk: `blocks` of timm's
     towers, `resblocks` of open_clip's, `layer` of transformers'.

@@ -1,52 +1,35 @@
-"""Batches and a network -> a trained network: the loop, which can stop and go on anywhere."""
+"""Batches and a network -> a trained network: the loop, which can stop and continue anywhere."""
 
 import itertools
 import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from reelseek.configs.train_schema import LoopConfig, OptimizerConfig
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training import grad_cache
 from reelseek.training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
 from reelseek.training.checkpoints import Checkpoints, RunState
-from reelseek.training.curves import EventLog, Record
+from reelseek.training.curves import EventLog, Record, best_record, mean_recall
 from reelseek.training.network import Network
 from reelseek.training.objective import Objective, gather_ids
 from reelseek.training.optimizer import set_learning_rates
 from reelseek.training.processes import Processes
 from reelseek.training.progress import StepProgress
-from reelseek.training.validation import Validation, as_record, mean_recall
+from reelseek.training.validation import Validation, as_record
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(ValueError):
     """The loss is not a number: the learning rate is too high, or a video's features are broken."""
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long, and in which steps; see `configs.train_schema.LoopConfig` and `OptimizerConfig`."""
-
-    epochs: int
-    accumulate_steps: int
-    chunk_size: int
-    warmup_steps: int
-    max_grad_norm: float
-    wise_ft_alpha: float
-    seed: int
-    eval_every: int
-    save_every_seconds: float
-    num_workers: int
-    precision: torch.dtype
 
 
 class Trainer:
@@ -58,7 +41,10 @@ class Trainer:
         optimizer: of the network's parameters.
         dataset: the pairs.
         batches: their order.
-        settings: of the loop.
+        loop: how long, and in which steps.
+        optimizer_config: the warm-up, the clipping and the interpolation of the weights.
+        num_workers: threads that read batches ahead.
+        precision: of the forward pass.
         processes: of the run.
         checkpoints: where the state is kept.
         options: of the run, kept in its checkpoints.
@@ -73,10 +59,13 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         dataset: CaptionedPairs,
         batches: EpochBatches,
-        settings: LoopSettings,
+        loop: LoopConfig,
+        optimizer_config: OptimizerConfig,
         processes: Processes,
         checkpoints: Checkpoints,
         options: dict[str, Any],
+        num_workers: int = 0,
+        precision: torch.dtype = torch.float32,
         validation: Validation | None = None,
     ) -> None:
         self.network = network
@@ -88,23 +77,26 @@ class Trainer:
         self._optimizer = optimizer
         self._dataset = dataset
         self._batches = batches
-        self._settings = settings
+        self._loop = loop
+        self._optimizer_config = optimizer_config
+        self._num_workers = num_workers
+        self._precision = precision
         self._processes = processes
         self._checkpoints = checkpoints
         self._options = options
         self._validation = validation
-        self.steps_each = len(batches) // settings.accumulate_steps
-        if not self.steps_each:
+        self.steps_per_epoch = len(batches) // loop.accumulate_steps
+        if not self.steps_per_epoch:
             raise ValueError(
-                f"loop.accumulate_steps={settings.accumulate_steps}: an epoch has only "
+                f"loop.accumulate_steps={loop.accumulate_steps}: an epoch has only "
                 f"{len(batches)} batches"
             )
-        self.num_steps = settings.epochs * self.steps_each
+        self.num_steps = loop.epochs * self.steps_per_epoch
         self.state = RunState()
         self._saved_at = time.monotonic()
 
     def restore(self, state: RunState) -> None:
-        """Goes on from a checkpoint.
+        """Continues from a checkpoint.
 
         Raises:
             ValueError: it belongs to another model.
@@ -114,7 +106,7 @@ class Trainer:
         self.state = state
 
     def run(self, *, stop: StopRequest, log: EventLog, progress: StepProgress) -> bool:
-        """Trains to the end, or until it is asked to stop. Returns whether the end was reached.
+        """Trains to the end or until `stop`; returns whether it reached the end.
 
         Raises:
             NonFiniteLossError: with the step and the videos of the batch.
@@ -122,10 +114,10 @@ class Trainer:
         """
         if self._validate_if_due(log, progress):
             self._save()
-        loaded = load_batches(self._dataset, self._places(), num_workers=self._settings.num_workers)
+        loaded = load_batches(self._dataset, self._indices(), num_workers=self._num_workers)
         while self.state.step < self.num_steps:
             with progress.waiting():
-                batches = [next(loaded) for _ in range(self._settings.accumulate_steps)]
+                batches = [next(loaded) for _ in range(self._loop.accumulate_steps)]
             record = self._step(batches)
             self.state.history.append(record)
             log.add(record)
@@ -133,8 +125,8 @@ class Trainer:
             is_stopping = self._processes.any(bool(stop))
             if not is_stopping:
                 self._validate_if_due(log, progress)
-            is_epochs_end = self.state.step % self.steps_each == 0
-            is_due = time.monotonic() - self._saved_at >= self._settings.save_every_seconds
+            is_epochs_end = self.state.step % self.steps_per_epoch == 0
+            is_due = time.monotonic() - self._saved_at >= self._loop.save_every_seconds
             if is_stopping or is_due or is_epochs_end:
                 self._save()
             if is_stopping:
@@ -144,90 +136,90 @@ class Trainer:
     @property
     def best_step(self) -> int | None:
         """The step whose weights were best on the validation set; None without one."""
-        scores = {
-            record["step"]: sum(record[f"val/t2v/R@{k}"] for k in (1, 5, 10))
-            for record in self.state.history
-            if "val/t2v/R@1" in record
-        }
-        return max(scores, key=lambda step: scores[step]) if scores else None
+        best = best_record(self.state.history)
+        return best["step"] if best else None
 
     def finished_weights(self) -> dict[str, torch.Tensor]:
-        """The weights as they come out: what was trained, and a share of where it started.
+        """Returns the weights of the finished model: the trained ones, interpolated towards those
+        of the start by `wise_ft_alpha`.
 
         The interpolation is WiSE-FT's (Wortsman et al. 2022, section 3).
         """
-        fraction = self._settings.wise_ft_alpha
+        fraction = self._optimizer_config.wise_ft_alpha
         return {
             name: part + fraction * (self._start[name] - part) if fraction else part.clone()
             for name, part in self.network.trained_state().items()
         }
 
-    def _places(self) -> Iterator[list[tuple[int, int]]]:
-        """What the coming batches hold, to the end of the run: reading ahead does not pause where
-        an epoch ends."""
-        epoch, done = divmod(self.state.step, self.steps_each)
-        each = self._settings.accumulate_steps
-        for later in range(epoch, self._settings.epochs):
+    def _indices(self) -> Iterator[list[tuple[int, int]]]:
+        """Yields the indices of all coming batches, to the end of the run: so reading ahead does
+        not pause at the end of an epoch."""
+        epoch, done = divmod(self.state.step, self.steps_per_epoch)
+        each = self._loop.accumulate_steps
+        for later in range(epoch, self._loop.epochs):
             first = done * each if later == epoch else 0
             batches = self._batches.of_epoch(later, first=first)
-            yield from itertools.islice(batches, self.steps_each * each - first)
+            yield from itertools.islice(batches, self.steps_per_epoch * each - first)
 
     def _step(self, batches: list[Batch]) -> Record:
-        """One optimizer step; nothing changes where a loss is not finite."""
-        settings, step = self._settings, self.state.step
+        """Makes one optimizer step; changes nothing where a loss is not finite."""
+        config = self._optimizer_config
         fraction = set_learning_rates(
             self._optimizer,
-            step=step,
+            step=self.state.step,
             num_steps=self.num_steps,
-            warmup_steps=settings.warmup_steps,
+            warmup_steps=config.warmup_steps,
         )
         self._optimizer.zero_grad(set_to_none=True)
         self._wrapped.train()
-        total = 0.0
-        for number, batch in enumerate(batches):
-
-            def seed_chunk(chunk: int, number: int = number) -> None:
-                torch.manual_seed(
-                    step_seed(settings.seed, step, number, chunk, self._processes.rank)
-                )
-
-            is_last = number == len(batches) - 1
-            with nullcontext() if is_last else grad_cache.no_sync(self._wrapped):
-                loss = grad_cache.backward(
-                    self._wrapped,
-                    batch.to(self._processes.device),
-                    self._objective,
-                    chunk_size=settings.chunk_size,
-                    scale=1 / len(batches),
-                    autocast=self._autocast,
-                    seed_chunk=seed_chunk,
-                )
-            if not math.isfinite(loss.item()):
-                raise NonFiniteLossError(self._describe(batch, loss.item()))
-            total += loss.item() / len(batches)
+        loss = sum(self._backward(batches, number) for number in range(len(batches)))
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        limit = settings.max_grad_norm or math.inf
-        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        norm = float(nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or math.inf))
         if not math.isfinite(norm):
-            raise NonFiniteLossError(self._describe(batches[-1], norm, what="norm of the gradient"))
+            raise NonFiniteLossError(
+                self._describe(batches[-1], norm, quantity="norm of the gradient")
+            )
         self._optimizer.step()
         self.network.clamp_logit_scale()
         self.state.step += 1
         return {
             "step": self.state.step,
-            "train/loss": total,
+            "train/loss": loss,
             "train/grad_norm": norm,
             "train/logit_scale": self.network.logit_scale.exp().item(),
             "train/lr_share": fraction,
         }
 
-    def _autocast(self) -> AbstractContextManager:
-        if self._settings.precision is torch.float32:
-            return nullcontext()
-        return torch.autocast(self._processes.device.type, dtype=self._settings.precision)
+    def _backward(self, batches: list[Batch], number: int) -> float:
+        """Adds the gradients of one of a step's batches; returns its part of the loss."""
+        step, rank = self.state.step, self._processes.rank
 
-    def _describe(self, batch: Batch, value: float, *, what: str = "loss") -> str:
-        """What went wrong, with the videos whose frames are not finite, or else all in the batch.
+        def seed_chunk(chunk: int) -> None:
+            torch.manual_seed(step_seed(self._loop.seed, step, number, chunk, rank))
+
+        # Processes exchange their gradients once a step, with those of the last batch.
+        is_last = number == len(batches) - 1
+        with nullcontext() if is_last else grad_cache.no_sync(self._wrapped):
+            loss = grad_cache.backward(
+                self._wrapped,
+                batches[number].to(self._processes.device),
+                self._objective,
+                chunk_size=self._loop.chunk_size,
+                scale=1 / len(batches),
+                autocast=self._autocast,
+                seed_chunk=seed_chunk,
+            ).item()
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(self._describe(batches[number], loss))
+        return loss / len(batches)
+
+    def _autocast(self) -> AbstractContextManager:
+        if self._precision is torch.float32:
+            return nullcontext()
+        return torch.autocast(self._processes.device.type, dtype=self._precision)
+
+    def _describe(self, batch: Batch, value: float, *, quantity: str = "loss") -> str:
+        """Describes the error, with the videos whose frames are not finite, else all of the batch.
 
         The loss is the same in all processes, so all of them come here together.
         """
@@ -237,21 +229,21 @@ class Trainer:
         videos = [self._dataset.videos[number] for number in sorted(set(ids.tolist()))]
         broken = [video for video in videos if not np.isfinite(video.frames).all()]
         names = [video.key for video in broken or videos]
-        epoch, batch_index = divmod(self.state.step, self.steps_each)
+        epoch, batch_index = divmod(self.state.step, self.steps_per_epoch)
         cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
         return (
-            f"the {what} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
+            f"the {quantity} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
             f"{batch_index + 1} in it): {cause}: {len(names)} videos of the batch: "
             f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         )
 
     def _validate_if_due(self, log: EventLog, progress: StepProgress) -> bool:
-        """Before the first step, and after epochs; not again where a run goes on after it.
-        Returns whether it was due."""
+        """Validates before the first step and after epochs, but not again where a run continues
+        there; returns whether it did."""
         if self._validation is None or not self._processes.is_main_process:
             return False
-        epoch, inside = divmod(self.state.step, self.steps_each)
-        is_due = epoch % self._settings.eval_every == 0 or self.state.step == self.num_steps
+        epoch, inside = divmod(self.state.step, self.steps_per_epoch)
+        is_due = epoch % self._loop.eval_every == 0 or self.state.step == self.num_steps
         is_done = self.state.history and "val/t2v/R@1" in self.state.history[-1]
         if inside or not is_due or is_done:
             return False
@@ -259,15 +251,15 @@ class Trainer:
         return True
 
     def _validate(self, validation: Validation, log: EventLog, progress: StepProgress) -> None:
-        """Measures the weights as they would come out, and keeps them where they are the best."""
+        """Measures the weights of the finished model; keeps them where they are the best."""
         finished = self.finished_weights()
-        with _Swapped(self.network, finished):
+        with _swapped(self.network, finished):
             metrics = validation.measure(self.network.eval())
         record = as_record(metrics, step=self.state.step)
         self.state.history.append(record)
         log.add(record)
         progress.evaluated(record)
-        score = mean_recall(metrics)
+        score = mean_recall(record)
         if self.state.best_score is None or score > self.state.best_score:
             self.state.best_score = score
             self._checkpoints.save_best({name: part.cpu() for name, part in finished.items()})
@@ -281,16 +273,12 @@ class Trainer:
         self._saved_at = time.monotonic()
 
 
-class _Swapped:
-    """Within it, the network has other weights."""
-
-    def __init__(self, network: Network, weights: dict[str, torch.Tensor]) -> None:
-        self._network = network
-        self._weights = weights
-
-    def __enter__(self) -> None:
-        self._own = {name: part.clone() for name, part in self._network.trained_state().items()}
-        self._network.load_trained_state(self._weights)
-
-    def __exit__(self, *error: object) -> None:
-        self._network.load_trained_state(self._own)
+@contextmanager
+def _swapped(network: Network, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Gives the network other weights inside the context."""
+    own = {name: part.clone() for name, part in network.trained_state().items()}
+    network.load_trained_state(weights)
+    try:
+        yield
+    finally:
+        network.load_trained_state(own)

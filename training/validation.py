@@ -1,4 +1,4 @@
-"""A network and a captioned collection -> retrieval metrics, while training goes on."""
+"""A network and a captioned collection -> retrieval metrics, during training."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class Validation:
 
     @torch.inference_mode()
     def measure(self, network: Network) -> dict[str, Any]:
-        """Metrics as of `retrieval_metrics`."""
+        """Returns the metrics of `retrieval_metrics`."""
         videos = [self._embed(network, part) for part in self._batches()]
         texts = [
             network.embed_texts(part.to(self._device)).cpu() for part in self._texts.split(256)
@@ -49,13 +49,13 @@ class Validation:
         return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
     def _embed(self, network: Network, numbers: list[int]) -> torch.Tensor:
-        nothing = torch.empty(0)
+        no_text = torch.empty(0)
         frames = [self._videos[number].frames for number in numbers]
         batch = collate(
             [
                 (
                     torch.from_numpy(np.array(f if f.dtype == np.uint8 else f.astype(np.float32))),
-                    nothing,
+                    no_text,
                     0,
                     0,
                 )
@@ -67,14 +67,8 @@ class Validation:
         ).cpu()
 
 
-def mean_recall(metrics: dict[str, Any]) -> float:
-    """The mean of text-to-video R@1, R@5 and R@10, by which the best weights are chosen: less of
-    chance in it than in R@1 alone."""
-    return sum(metrics["t2v"][f"R@{k}"] for k in (1, 5, 10)) / 3
-
-
 def as_record(metrics: dict[str, Any], *, step: int) -> dict[str, float]:
-    """As a record of the history, with names as TensorBoard groups them."""
+    """Returns the metrics as a record of the history, with names that TensorBoard groups."""
     record: dict[str, float] = {"step": step}
     for side in ("t2v", "v2t"):
         record |= {f"val/{side}/{name}": value for name, value in metrics[side].items()}

@@ -1,4 +1,4 @@
-"""A video file -> frames -> frame embeddings -> a video embedding."""
+"""Decodes video files into frames, and encodes frames into frame and video embeddings."""
 
 import lazy_loader
 

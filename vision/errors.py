@@ -1,12 +1,12 @@
-"""What can go wrong with a video file."""
+"""Errors about a video file."""
 
-# Times beyond this are not a video's length but damage: a month.
+# Longer times are damage, not the length of a video: a month.
 MAX_DURATION_SECONDS = 30 * 24 * 3600.0
 
 
 class VideoDecodeError(Exception):
-    """A file gave no frames. Its message is the reason, written for the person who owns it."""
+    """A file gave no frames. The message states the reason to the file's owner."""
 
 
 class UnsuitableDecoderError(VideoDecodeError):
-    """One decoder does not read the file, or not all of it; another one may."""
+    """One decoder cannot read the file, or not all of it; another decoder may."""

@@ -1,7 +1,7 @@
-"""A video's timeline -> which frames to look at; and a duration -> which stretches to index.
+"""Samples frames of a video, and divides its duration into segments.
 
-A sampler answers with frame indices into the video's own presentation times, so it is as right
-for a variable frame rate as for a constant one.
+Samplers return indices into the video's own presentation times, so they handle variable frame
+rates.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ import numpy as np
 
 from reelseek.vision.decoding.reader import Timeline, VideoReader
 
-# Two decoders, and two ways to write a number, may differ by less than this in a frame's time.
+# Decoders and number formats may differ by less than this in a frame's time.
 ROUNDING_SECONDS = 0.0005
 
 
 class Samples(NamedTuple):
-    """What a sampler chooses.
+    """The choice of a sampler.
 
     Attributes:
-        frame_indices: `(T,)` int64, ascending, each at most once, at least one.
-        shot_spans: `(S, 2)` float64 of `[start_seconds, end_seconds)` where the sampler finds
-            shots, else None.
+        frame_indices: `(T,)` int64, ascending, without repeats, T at least 1.
+        shot_spans: `(S, 2)` float64 of `[start_seconds, end_seconds)` if the sampler finds shots,
+            else None.
     """
 
     frame_indices: np.ndarray
@@ -29,16 +29,18 @@ class Samples(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Chooses frames of a video; must be one that `pickle` can pass to a worker process."""
+    """Chooses frames of a video. Must be picklable for worker processes."""
 
     def __call__(self, video: VideoReader) -> Samples: ...
 
 
 @dataclass(frozen=True)
 class UniformSampler:
-    """The frames on screen at the middles of `num_frames` equal parts of the video (TSN-style
-    uniform sampling, Wang et al. 2016, section 3.1, with the part's middle instead of a random
-    point); every frame once where the video has fewer."""
+    """Samples the frames on screen at the middles of `num_frames` equal parts of the video.
+
+    This is TSN-style uniform sampling (Wang et al. 2016, section 3.1) with the middle of each part
+    instead of a random point. A shorter video gives each of its frames once.
+    """
 
     num_frames: int
 
@@ -53,10 +55,9 @@ class UniformSampler:
 
 @dataclass(frozen=True)
 class IntervalSampler:
-    """The frame on screen every `every_seconds`, from the middle of the first interval on.
+    """Samples the frame on screen at the middle of every interval of `every_seconds`.
 
-    A video too short for `min_frames` at that rate, or too long for `max_frames`, is sampled
-    uniformly with that many.
+    Samples uniformly if that gives fewer than `min_frames` or more than `max_frames`.
     """
 
     every_seconds: float
@@ -82,7 +83,7 @@ class IntervalSampler:
 
 @dataclass(frozen=True)
 class KeyFrameSampler:
-    """The key frames, which decode without any other; evenly thinned out to `max_frames`."""
+    """Samples key frames, which decode without other frames; an even subset if too many."""
 
     max_frames: int = 100_000
 
@@ -91,15 +92,15 @@ class KeyFrameSampler:
             raise ValueError(f"max_frames is {self.max_frames}: must be at least 1")
 
     def __call__(self, video: Timeline) -> Samples:
-        found = np.flatnonzero(video.is_key_frame)
-        if not len(found):
-            found = np.zeros(1, dtype=np.int64)
-        return Samples(subsample(found, self.max_frames))
+        key_frames = np.flatnonzero(video.is_key_frame)
+        if not len(key_frames):
+            key_frames = np.zeros(1, dtype=np.int64)
+        return Samples(subsample(key_frames, self.max_frames))
 
 
 @dataclass(frozen=True)
 class MomentSampler:
-    """The frames on screen at these moments, seconds from the first frame; at least one."""
+    """Samples the frames on screen at given moments, in seconds from the first frame."""
 
     moments_seconds: tuple[float, ...]
 
@@ -112,7 +113,7 @@ class MomentSampler:
 
 
 def subsample(values: np.ndarray, max_num: int) -> np.ndarray:
-    """At most that many of the values, evenly spread over their places."""
+    """Returns at most `max_num` of the values, evenly spread over their positions."""
     if len(values) <= max_num:
         return values
     return values[((np.arange(max_num) + 0.5) * len(values) / max_num).astype(np.int64)]
@@ -121,11 +122,11 @@ def subsample(values: np.ndarray, max_num: int) -> np.ndarray:
 def segment_spans(
     duration_seconds: float, *, segment_seconds: float, overlap_seconds: float
 ) -> np.ndarray:
-    """Cuts `[0, duration_seconds)` into stretches of one length that overlap.
+    """Divides `[0, duration_seconds)` into overlapping segments of equal length.
 
     Returns:
-        `(S, 2)` float64 of `[start_seconds, end_seconds)`, S at least 1: consecutive starts lie
-        `segment_seconds - overlap_seconds` apart, and only the last may be shorter.
+        `(S, 2)` float64 of `[start_seconds, end_seconds)`, S at least 1. Consecutive starts are
+        `segment_seconds - overlap_seconds` apart; only the last segment may be shorter.
     """
     if not 0 <= overlap_seconds < segment_seconds:
         raise ValueError(
@@ -133,7 +134,7 @@ def segment_spans(
             f"segment_seconds ({segment_seconds})"
         )
     step = segment_seconds - overlap_seconds
-    # A further segment is opened only for what the overlap of the last one does not cover.
+    # A new segment starts only if the previous segment does not reach the end.
     num_segments = max(1, int(np.ceil((duration_seconds - overlap_seconds) / step - 1e-9)))
     starts = np.arange(num_segments) * step
     ends = np.minimum(starts + segment_seconds, duration_seconds)
@@ -143,8 +144,10 @@ def segment_spans(
 def frames_in_span(
     times_seconds: np.ndarray, start_seconds: float, end_seconds: float
 ) -> np.ndarray:
-    """Indices of the sampled frames shown in `[start_seconds, end_seconds)`; where none was
-    sampled there, the one nearest to its middle."""
+    """Returns the indices of the sampled frames in `[start_seconds, end_seconds)`.
+
+    Returns the frame nearest to the middle if no frame was sampled in the span.
+    """
     inside = np.flatnonzero((times_seconds >= start_seconds) & (times_seconds < end_seconds))
     if len(inside):
         return inside
@@ -153,7 +156,7 @@ def frames_in_span(
 
 
 def frame_indices_at(times_seconds: np.ndarray, moments_seconds: np.ndarray) -> np.ndarray:
-    """The index of the last frame that starts at or before each moment, without repeats."""
+    """Returns the indices of the frames on screen at the moments, ascending, without repeats."""
     moments = moments_seconds + ROUNDING_SECONDS
     shown = np.searchsorted(times_seconds, moments, side="right") - 1
     return np.unique(np.clip(shown, 0, len(times_seconds) - 1))

@@ -1,4 +1,4 @@
-"""A video -> its shots, and frames of each: sampling that follows the cuts."""
+"""Finds the shots of a video and samples frames from each."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,23 +10,23 @@ import torch
 from reelseek.vision.decoding.reader import VideoReader
 from reelseek.vision.sampling import Samples, frame_indices_at, subsample
 
-_LOOKED_AT_PIXELS = 256  # of a frame's longer side: enough to see a cut
+_MAX_PIXELS = 256  # of a frame's longer side: enough to detect cuts
 
 
 @dataclass(frozen=True)
 class ShotSampler:
-    """Frames at the middles of equal parts of each shot; the shots are the segments.
+    """Samples frames at the middles of equal parts of each shot; the shots are the segments.
 
-    All frames are decoded to find the cuts.
+    Decodes all frames to find the cuts.
 
     Args:
-        frames_per_shot: at least 1.
-        min_seconds: no shot is shorter, the last one apart.
-        max_seconds: a longer shot is divided into equal parts.
-        max_frames: of a video; evenly thinned out.
+        frames_per_shot: At least 1.
+        min_seconds: Minimum length of a shot, except the last one.
+        max_seconds: Longer shots are divided into equal parts.
+        max_frames: Maximum per video; more are evenly subsampled.
 
     Raises:
-        ValueError: a number is out of range, or PySceneDetect is not installed.
+        ValueError: A number is out of range, or PySceneDetect is not installed.
     """
 
     frames_per_shot: int = 3
@@ -58,8 +58,11 @@ class ShotSampler:
 
 
 def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
-    """The times at which a new shot begins, `(C,)` float64 seconds, by PySceneDetect's adaptive
-    detector: a frame differs from the one before by three times as much as its neighbours do."""
+    """Returns the times at which new shots begin, `(C,)` float64 seconds.
+
+    Uses PySceneDetect's adaptive detector: at a cut, a frame differs from the previous one three
+    times as much as its neighbours do.
+    """
     from scenedetect import FrameTimecode
     from scenedetect.detectors import AdaptiveDetector
 
@@ -71,7 +74,7 @@ def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
     for index, frame in video.frames(range(num_frames), _subsample_pixels):
         image = frame.flip(0).permute(1, 2, 0)  # (h, w, 3), BGR
         if last is not None and last != image.shape:
-            break  # the detector compares frames of one size
+            break  # the detector only compares frames of one size
         last = image.shape
         found = detector.process_frame(FrameTimecode(index, fps), image.contiguous().numpy())
         cuts += [video.times_seconds[timecode.frame_num] for timecode in found]
@@ -79,19 +82,18 @@ def find_cuts(video: VideoReader, *, min_seconds: float) -> np.ndarray:
 
 
 def _subsample_pixels(frame: torch.Tensor, _: float) -> torch.Tensor:
-    step = max(1, max(frame.shape[1:]) // _LOOKED_AT_PIXELS)
+    step = max(1, max(frame.shape[1:]) // _MAX_PIXELS)
     return frame[:, ::step, ::step]
 
 
 def shot_spans(cuts: np.ndarray, duration_seconds: float, *, max_seconds: float) -> np.ndarray:
-    """`(S, 2)` float64: what lies between the cuts, longer stretches in equal parts."""
+    """Returns the spans between the cuts, `(S, 2)` float64; long spans are divided equally."""
     edges = np.unique(np.concatenate([[0.0], cuts, [duration_seconds]]))
     if len(edges) == 1:
         return np.array([[0.0, 0.0]])
     spans = []
     for start, end in pairwise(edges.tolist()):
-        inner = np.linspace(
-            start, end, max(1, int(np.ceil((end - start) / max_seconds - 1e-9))) + 1
-        )
+        num_parts = max(1, int(np.ceil((end - start) / max_seconds - 1e-9)))
+        inner = np.linspace(start, end, num_parts + 1)
         spans.append(np.stack([inner[:-1], inner[1:]], axis=1))
     return np.concatenate(spans)

@@ -1,4 +1,4 @@
-"""How the names of video and image files end."""
+"""File name suffixes of videos and images."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf "

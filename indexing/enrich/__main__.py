@@ -1,7 +1,7 @@
 """`python -m indexing.enrich index=DIR ocr=true speech=true`: reads and hears indexed videos.
 
-What is found in a video is stored at once, so that a run that is stopped, however it was stopped,
-goes on where it was.
+Stores the texts of each video at once, so that a stopped run, however it was stopped, goes on where
+it was.
 """
 
 import logging
@@ -10,21 +10,20 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import EnrichConfig, as_plain
+from reelseek.configs.schema import EnrichConfig
 from reelseek.indexing.enrich.extractor import ReadVideo, TextReader, why_not_the_same
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest, stop_on_signals
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.writer import IndexWriter, check_can_be_written
 
 if TYPE_CHECKING:
@@ -42,12 +41,12 @@ Exit code 0 unless all have failed."""
 
 @dataclass
 class EnrichSummary:
-    """What a run did, in videos.
+    """The counts of a run, in videos.
 
     Attributes:
-        ocr: read now, or known from a twin, whether or not anything is written in them.
-        speech: the same of what is said.
-        failed: could not be read, or not be heard; a video may be both.
+        ocr: read now, or known from a duplicate, with or without texts.
+        speech: heard now, likewise.
+        failed: could not be read or could not be heard; counts twice for both.
         seconds: the run took.
         stopped: whether it was interrupted before all was done.
     """
@@ -70,9 +69,9 @@ def enrich_index(
 
     Args:
         folder: of the index.
-        readers: each goes through the videos that lack its source's.
+        readers: each reads the videos without texts of its source.
         show_progress: draw a bar on stderr.
-        stop: when set, the videos in hand are finished, and the rest is left to the next run.
+        stop: when set, finish the videos in hand and leave the rest to the next run.
 
     Raises:
         ValueError: the folder is not an index, or another process is writing it.
@@ -94,7 +93,7 @@ def enrich_index(
 
 
 class _Run:
-    """One source's share of a run."""
+    """The part of a run for one source."""
 
     def __init__(
         self, writer: IndexWriter, reader: TextReader, summary: EnrichSummary, stop: StopRequest
@@ -120,7 +119,7 @@ class _Run:
             self._count(self._catalogue.copy_texts(self._reader.source))
 
     def _one_of_each_content(self) -> list[VideoRecord]:
-        """The videos that are to be looked at; of twins, one whose file is there."""
+        """Returns the videos to read; of duplicates, one whose file exists."""
         pending = self._catalogue.videos(self._catalogue.without_texts(self._reader.source))
         chosen: dict[str, VideoRecord] = {}
         for record in pending.values():
@@ -160,7 +159,7 @@ class _Run:
 
 
 def _check_readers(config: EnrichConfig) -> None:
-    """Says what is missing before anything is loaded; the readers say what else is wrong."""
+    """Names missing packages and models before anything is loaded."""
     if config.ocr and not find_spec("rapidocr"):
         raise ValueError("ocr=true needs rapidocr and onnxruntime: pip install 'reelseek[ocr]'")
     if config.speech and not find_spec("faster_whisper"):
@@ -199,9 +198,7 @@ def _readers(config: EnrichConfig, pool: "DecodePool", stop: StopRequest) -> lis
     return readers
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, EnrichConfig)
+def main(config: EnrichConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
     folder = Path(config.index)
@@ -211,14 +208,14 @@ def main(cfg: DictConfig) -> None:
 
     from reelseek.vision import FrameSettings, MomentSampler, UncroppedFrame, start_decode_server
 
-    start_decode_server()  # it loads its libraries while the models are loaded here
+    start_decode_server()  # loads its libraries while the models load here
     frame = UncroppedFrame(config.ocr_pixels)
-    pool = config.decoding.pool_of(
+    pool = config.decoding.pool(
         FrameSettings(MomentSampler((0.0,)), frame, dedup_threshold=config.ocr_similar)
     )
     with pool, stop_on_signals() as stop:
         summary = enrich_index(folder, _readers(config, pool, stop), stop=stop)
-    command_line.print_json(as_plain(summary))
+    command_line.print_json(asdict(summary))
     if summary.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(128 + (stop.signal_number or signal.SIGINT))
@@ -227,4 +224,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, config_name="enrich", usage=USAGE)
+    command_line.run(main, EnrichConfig, usage=USAGE)

@@ -1,21 +1,21 @@
-"""What all who read or hear videos have in common: indexed videos in, their texts out."""
+"""The interface of programs that read or hear videos: indexed videos in, their texts out."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from reelseek.indexing.sources.diff import file_signature
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.vision import VideoDecodeError
 
 
 class ReadVideo(NamedTuple):
-    """A video that has been looked at.
+    """A video that has been read or heard.
 
     Attributes:
-        texts: what was found; None where it could not be looked at, for this
-        reason, for people; empty where all went well.
+        texts: all that were found; None where it could not be read.
+        reason: why it could not be read; else empty.
     """
 
     record: VideoRecord
@@ -28,19 +28,19 @@ class TextReader(Protocol):
 
     Attributes:
         source: `ocr` or `speech`.
-        engine: its name, version and model: what is kept beside the texts.
+        engine: its name, version and model, which is stored with the texts.
     """
 
     source: str
     engine: str
 
     def read(self, records: Iterable[VideoRecord]) -> Iterator[ReadVideo]:
-        """Looks at videos, each taken when there is time for it; in the order of their ends."""
+        """Reads videos, each taken when there is time for it; yields them as they are done."""
         ...
 
 
 def why_not_the_same(record: VideoRecord) -> str:
-    """Why a video's file is not what was indexed; empty where it is."""
+    """Returns why a video's file is not the indexed one; empty where it is."""
     path = Path(record.path)
     try:
         status = path.stat()
@@ -54,4 +54,4 @@ def why_not_the_same(record: VideoRecord) -> str:
         return f"it cannot be read ({error.strerror})"
     except VideoDecodeError as error:
         return str(error)
-    return "" if is_same else "it has changed since it was indexed: run python -m indexing first"
+    return "" if is_same else "it has changed since it was indexed: run reelseek index first"

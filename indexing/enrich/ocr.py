@@ -1,7 +1,7 @@
-"""Videos -> what is written in them, with its seconds.
+"""Videos -> the texts on screen, with their seconds.
 
-One frame of each segment is read, at its middle, and more of long ones; a line that stays is one
-text from the first to the last of its frames.
+Reads one frame of each segment, at its middle, and more of long ones; a line that stays is one text
+from the first to the last of its frames.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,16 +15,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from reelseek.indexing.enrich.extractor import ReadVideo
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.vision import DecodePool, FailedVideo, Frames, MomentSampler, VideoEnd
 
 _ALIKE = 0.85  # of the letters of two readings of one line
 _WORD_GAP = 1.0  # between two words of a line at most, of their height
 _ROUNDING_SECONDS = 0.001
 _FIRST_EAST_ASIAN = "\u2e80"
-# Of a picture's shorter side, to which a small one is made larger. On 24 clips of MSR-VTT as many
-# lines are found as with RapidOCR's own 736, in half the time.
+# Small pictures are enlarged until their shorter side has as many. Finds as many lines on 24 clips
+# of MSR-VTT as RapidOCR's own 736, in half the time.
 _MIN_PIXELS = 480
 _MIN_HEIGHT = 8  # pixels, below which nothing can be read
 _LONGEST_SHAPE = 4  # a longer picture is padded to 4:1
@@ -32,7 +32,7 @@ _REMEDY = "pip install 'reelseek[ocr]'"
 
 
 class Line(NamedTuple):
-    """A line of writing, and how sure its reader is of it, 0 to 1."""
+    """A line of writing, and the reader's confidence in it, 0 to 1."""
 
     text: str
     confidence: float
@@ -48,18 +48,18 @@ class LineReader(Protocol):
     engine: str
 
     def lines(self, frame: np.ndarray) -> list[Line]:
-        """The lines in a picture `(H, W, 3)` uint8, RGB, from its top to its bottom."""
+        """Returns the lines in a picture `(H, W, 3)` uint8, RGB, from top to bottom."""
         ...
 
 
 class RapidOcr:
-    """RapidOCR with the models of its wheel; nothing is fetched.
+    """RapidOCR with the models of its wheel; fetches nothing.
 
     Args:
         num_threads: 0 for one a core.
 
     Raises:
-        ValueError: it is not installed, or its models are not where they belong.
+        ValueError: it or its models are not installed.
     """
 
     def __init__(self, *, num_threads: int = 0) -> None:
@@ -84,7 +84,7 @@ class RapidOcr:
         height, width = frame.shape[:2]
         if min(height, width) < _MIN_HEIGHT:
             return []
-        # A strip would be made larger until its shorter side is _LEAST_PIXELS, and fill the memory.
+        # RapidOCR enlarges a strip until its shorter side is _MIN_PIXELS, which fills the memory.
         min_side = -(-max(height, width) // _LONGEST_SHAPE)
         padding = ((0, max(0, min_side - height)), (0, max(0, min_side - width)), (0, 0))
         result: Any = self._ocr(np.ascontiguousarray(np.pad(frame, padding)[:, :, ::-1]))
@@ -104,12 +104,12 @@ def _model_path(task: str) -> Path:
 
 
 def join_words(boxes: np.ndarray, texts: Sequence[str], confidences: Sequence[float]) -> list[Line]:
-    """Joins what stands beside each other at one height, and not far apart.
+    """Joins neighbouring boxes of one height into lines.
 
     Args:
         boxes: `(n, 4, 2)`, corners in pixels, x and y.
         texts: of each box.
-        confidences: of each, 0 to 1; a line has the least of its words'.
+        confidences: of each, 0 to 1; a line has the lowest of its words'.
     """
     corners = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)  # (n, 4)
     rows: list[list[int]] = []
@@ -130,7 +130,7 @@ def join_words(boxes: np.ndarray, texts: Sequence[str], confidences: Sequence[fl
 
 
 def _follows(left: np.ndarray, right: np.ndarray) -> bool:
-    """Whether the right one of two boxes `(left, top, right, bottom)` goes on with the line."""
+    """Whether the right one of two boxes `(left, top, right, bottom)` continues the line."""
     shared = min(left[3], right[3]) - max(left[1], right[1])
     height = min(left[3] - left[1], right[3] - right[1])
     gap = right[0] - left[2]
@@ -138,13 +138,13 @@ def _follows(left: np.ndarray, right: np.ndarray) -> bool:
 
 
 class OcrReader:
-    """Reads what is written in videos.
+    """Reads the texts on screen.
 
     Args:
         line_reader: of single pictures.
         pool: decodes whole pictures; its settings' own sampler is not used.
-        every_seconds: a segment that is longer is read more than once.
-        min_confidence: lines of which the reader is less sure are left out; 0 to 1.
+        every_seconds: longer segments are read more than once.
+        min_confidence: lines with less are left out; 0 to 1.
     """
 
     source = "ocr"
@@ -191,7 +191,7 @@ class OcrReader:
             if not job.failure:
                 try:
                     lines = self._line_reader.lines(pixels.permute(1, 2, 0).numpy())
-                except Exception as error:  # one strange picture must not end the run
+                except Exception as error:  # one odd picture must not end the run
                     job.failure = f"a picture cannot be read ({type(error).__name__})"
             job.lines.append([line for line in lines if self._is_sure(line)])
         job.times_seconds += frames.times_seconds.tolist()
@@ -203,7 +203,7 @@ class OcrReader:
 
 @dataclass
 class _Job:
-    """A video that is being read: the lines of each picture, and when which of them is shown."""
+    """A video in hand: the lines of each picture, and the times of its frames."""
 
     record: VideoRecord
     spans: np.ndarray  # (P, 2)
@@ -221,14 +221,14 @@ class _Job:
         return ReadVideo(self.record, merge_lines(self._lines_by_span(), self.spans))
 
     def _lines_by_span(self) -> list[list[Line]]:
-        """Of the frame that is on screen at the middle of each span."""
+        """Returns the lines of the frame on screen at the middle of each span."""
         middles = self.spans.mean(axis=1) + _ROUNDING_SECONDS
         shown = np.searchsorted(np.array(self.times_seconds), middles, side="right") - 1
         return [self.lines[self.rows[max(0, index)]] for index in shown.tolist()]
 
 
 def reading_spans(spans: np.ndarray, *, every_seconds: float) -> np.ndarray:
-    """The stretches of which one frame each is read: segments, and equal parts of long ones.
+    """Returns the spans of which one frame each is read: segments, and equal parts of long ones.
 
     Args:
         spans: `(S, 2)` of the segments, in order of time; they may overlap.
@@ -252,14 +252,14 @@ def reading_spans(spans: np.ndarray, *, every_seconds: float) -> np.ndarray:
 
 
 def merge_lines(lines: Sequence[Sequence[Line]], spans: np.ndarray) -> list[TimedText]:
-    """Makes one text of a line that is read in consecutive spans, as the reader is surest of it.
+    """Merges a line that is read in consecutive spans into one text, in its surest reading.
 
     Args:
         lines: of each span.
         spans: `(P, 2)`, in order of time.
     """
     merged: list[tuple[float, float, Line]] = []
-    open_texts: list[int] = []  # of those on screen so far, places in `merged`
+    open_texts: list[int] = []  # indexes in `merged` of the texts still on screen
     for some, (start, end) in zip(lines, spans.tolist(), strict=True):
         still_open: list[int] = []
         for line in some:
@@ -278,7 +278,7 @@ def merge_lines(lines: Sequence[Sequence[Line]], spans: np.ndarray) -> list[Time
 
 
 def is_same(one: Line, other: Line) -> bool:
-    """Whether two readings are of one line: they may differ in a few letters, not in a digit."""
+    """Whether two readings are of one line: they may differ in a few letters, but in no digit."""
     first, second = _plain(one.text), _plain(other.text)
     if first == second:
         return True
@@ -288,8 +288,8 @@ def is_same(one: Line, other: Line) -> bool:
 
 
 def is_word(text: str) -> bool:
-    """Whether it is more than a stroke that looks like a letter: two letters or digits, or one of
-    East Asia's."""
+    """Whether a text has two letters or digits, or one East Asian letter; less may be a stray
+    stroke."""
     return sum(2 if letter >= _FIRST_EAST_ASIAN else 1 for letter in _plain(text)) >= 2
 
 

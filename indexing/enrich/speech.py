@@ -1,7 +1,7 @@
-"""Videos -> what is said in them, with its seconds.
+"""Videos -> their speech as texts, with seconds.
 
 The audio track comes in stretches, so that an hour-long video needs little memory; a stretch is cut
-where it is quietest, so that no word is cut in two.
+where it is quietest, to split no word.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,12 +12,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from reelseek.indexing.enrich.extractor import ReadVideo
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.vision import VideoDecodeError
 from reelseek.vision.decoding.sound import SAMPLE_RATE, Sound, iter_sound
 
-_STRETCH_SECONDS = 300.0  # that are heard at once, about
+_STRETCH_SECONDS = 300.0  # that are transcribed at once, about
 _SEARCH_SECONDS = 30.0  # before a stretch's end, in which it is cut
 _QUIET_SECONDS = 0.2
 _MIN_SECONDS = 0.2  # between two gaps; in less, nothing is said
@@ -29,7 +29,7 @@ _REMEDY = "pip install 'reelseek[speech]'"
 
 
 class Phrase(NamedTuple):
-    """Something said, with its seconds from the first sample."""
+    """A phrase, with its seconds from the first sample."""
 
     start_seconds: float
     end_seconds: float
@@ -37,7 +37,7 @@ class Phrase(NamedTuple):
 
 
 class Recogniser(Protocol):
-    """Writes speech down.
+    """Transcribes speech.
 
     Attributes:
         engine: its name, version and model.
@@ -46,16 +46,16 @@ class Recogniser(Protocol):
     engine: str
 
     def phrases(self, samples: np.ndarray) -> Iterable[Phrase]:
-        """What is said in `(N,)` float32 in [-1, 1], 16,000 a second."""
+        """Transcribes `(N,)` float32 in [-1, 1], 16,000 samples a second."""
         ...
 
 
 class Whisper:
-    """faster-whisper; silence is left out, the language is detected unless it is given.
+    """faster-whisper; skips silence, and detects the language unless it is given.
 
     Args:
         model: a folder with a Whisper model in CTranslate2's format, or the name of one on the
-            hub, which is fetched when first used.
+            hub, which is fetched on first use.
         language: such as `en`; None to detect it.
         device: auto, cpu, cuda.
         num_threads: on a CPU; 0 for one a core.
@@ -102,9 +102,9 @@ class Whisper:
             samples,
             language=self._language,
             vad_filter=True,
-            # A segment may reach across the silence that was left out, and so begin far too early.
+            # A segment may span skipped silence, and so begin far too early.
             word_timestamps=True,
-            # Else what was misheard once is heard again and again.
+            # Else an error is repeated again and again.
             condition_on_previous_text=False,
         )
         for segment in segments:
@@ -113,8 +113,8 @@ class Whisper:
 
 
 def join_words(words: Sequence[Phrase]) -> Iterator[Phrase]:
-    """Joins words, with the blanks that belong to them, into phrases: up to a pause, to the end of
-    a sentence, or to a word after a long while."""
+    """Joins words, with their blanks, into phrases: up to a pause, the end of a sentence, or the
+    longest duration."""
     phrase: list[Phrase] = []
     for word in words:
         pauses = phrase and word.start_seconds - phrase[-1].end_seconds > _PAUSE_SECONDS
@@ -146,13 +146,13 @@ def _why_unavailable(model: str, error: Exception) -> str:
 
 
 class SpeechReader:
-    """Hears what is said in videos.
+    """Transcribes the speech in videos.
 
     Args:
         recogniser: of stretches of sound.
-        sounds: decodes a file's audio track; another one for tests.
-        timeout_seconds: without a sound, after which decoding a file is given up.
-        is_stopped: asked between stretches; where it says so, the video is left for another time.
+        sounds: decodes a file's audio track; replaced in tests.
+        timeout_seconds: gives up decoding after so long without a sound.
+        is_stopped: whether to stop, between stretches; the next run starts the video again.
     """
 
     source = "speech"
@@ -201,11 +201,11 @@ def stretches(
     stretch_seconds: float = _STRETCH_SECONDS,
     search_seconds: float = _SEARCH_SECONDS,
 ) -> Iterator[Sound]:
-    """Puts pieces of sound together, as far as they follow each other, and cuts what is long.
+    """Joins consecutive pieces of sound, and cuts long ones.
 
     Args:
-        stretch_seconds: of the longest stretch, but for the length of a piece.
-        search_seconds: before its end, in which its quietest moment is looked for.
+        stretch_seconds: of the longest stretch, up to the length of a piece more.
+        search_seconds: before its end, searched for the quietest moment.
     """
     waiting: Sound | None = None
     for sound in sounds:
@@ -227,8 +227,8 @@ def stretches(
 
 
 def quietest(samples: np.ndarray) -> int:
-    """The middle of the quietest fifth of a second in `(N,)`, N at least that long; the last of
-    several."""
+    """Returns the middle of the quietest fifth of a second in `(N,)`, N at least that long; the
+    last of several."""
     width = round(_QUIET_SECONDS * SAMPLE_RATE)
     sums = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     loudness = sums[width:] - sums[:-width]

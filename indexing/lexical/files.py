@@ -1,68 +1,36 @@
-"""The files of a lexical index, see `indexing.lexical.index`: their names, checksums and table, and
-a folder for tantivy to work in.
-"""
+"""The files of a lexical index, see `indexing.lexical.index`: names, checksums, the table, and a
+working folder for tantivy."""
 
 import errno
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.store.manifest import LEVELS, LexicalInfo
 from reelseek.indexing.vectors.shard import file_checksum
 
-# One row a video, ascending: its id, and a checksum of all that its documents were made of.
+# One row a video, ascending: its id, and a checksum of the inputs to its documents.
 TABLE_DTYPE = np.dtype([("video", "<i8"), ("checksum", "<u4")])
 TABLE_NAME = "table.npy"
-LEVELS = ("video", "moment")  # of documents
 
 _META = "meta.json"  # by which tantivy knows its files
 
 
-@dataclass(frozen=True)
-class LexicalInfo:
-    """What the manifest says of a lexical index.
-
-    Attributes:
-        name: of its folder.
-        files: CRC-32 of each file in it.
-        num_documents: of each level.
-        analysis: what its words depend on, see `documents.analysis`.
-
-    Raises:
-        ValueError: this is no lexical index's.
-    """
-
-    name: str
-    files: dict[str, int] = field(default_factory=dict)
-    num_documents: dict[str, int] = field(default_factory=dict)
-    analysis: str = ""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"lexical-\d{1,18}", self.name, re.ASCII):
-            raise ValueError(f"{self.name!r} is not the name of a lexical index")
-        for counts in (self.files, self.num_documents):
-            if not all(type(count) is int for count in counts.values()):
-                raise ValueError(f"{self.name}: {counts} are no numbers")
-        if set(self.num_documents) != set(LEVELS):
-            raise ValueError(f"{self.name}: counts {self.num_documents}")
-
-
 def level_files(info: LexicalInfo, level: str) -> dict[str, str]:
-    """The files of one of the two indexes: tantivy's name of each, and the name in the folder."""
+    """Returns the files of one of the two indexes: tantivy's names, and those in the folder."""
     start = f"{level}."
     return {name.removeprefix(start): name for name in info.files if name.startswith(start)}
 
 
 def check_files(folder: Path, info: LexicalInfo) -> Path:
-    """The folder of a lexical index, all of whose files are what was written.
+    """Checks the checksum of every file; returns the folder of the lexical index.
 
     Raises:
         FileNotFoundError: one is gone, as when a writer has replaced it.
@@ -82,7 +50,7 @@ def check_files(folder: Path, info: LexicalInfo) -> Path:
 
 
 def read_table(path: Path) -> np.ndarray:
-    """The table of the lexical index in this folder.
+    """Reads the table of the lexical index in this folder.
 
     Raises:
         ValueError: it is damaged.
@@ -91,7 +59,7 @@ def read_table(path: Path) -> np.ndarray:
         table = np.load(path / TABLE_NAME, allow_pickle=False)
     except FileNotFoundError:
         raise
-    except Exception as error:  # NumPy's parser of headers raises of many kinds
+    except Exception as error:  # NumPy's header parser raises errors of many types
         raise ValueError(damaged(path / TABLE_NAME)) from error
     if not isinstance(table, np.ndarray) or table.dtype != TABLE_DTYPE or table.ndim != 1:
         raise ValueError(damaged(path / TABLE_NAME))
@@ -100,11 +68,11 @@ def read_table(path: Path) -> np.ndarray:
 
 @contextmanager
 def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
-    """A folder for tantivy to work in, with links to these files: it makes locks and temporary
-    files beside what it opens, which are to be no part of an index, and the disk may be read-only.
+    """Makes a temporary folder for tantivy with links to these files: it writes locks and temporary
+    files beside those it opens, which do not belong in an index, and the disk may be read-only.
 
     Args:
-        files: names in the new folder, and of the files in `path`.
+        files: names in the new folder -> names in `path`.
 
     Raises:
         OSError: there is no folder for temporary files; FileNotFoundError: a file is gone.
@@ -118,9 +86,9 @@ def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
             target = (path / source).absolute()
             try:
                 (scratch / name).symlink_to(target)
-            except OSError:  # where only some may make links
+            except OSError:  # without the right to make links
                 shutil.copyfile(target, scratch / name)
-        # Of these alone tantivy deletes what it no longer needs.
+        # tantivy deletes files that it no longer needs, of these only.
         (scratch / ".managed.json").write_text(json.dumps(list(files)))
         yield scratch
     finally:
@@ -128,4 +96,4 @@ def linked(path: Path, files: dict[str, str]) -> Iterator[Path]:
 
 
 def damaged(path: Path) -> str:
-    return f"{path} is damaged: run python -m indexing.repair index=DIR to rebuild it"
+    return f"{path} is damaged: run reelseek repair --index DIR to rebuild it"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reelseek.indexing.lexical.files import (
-    LEVELS,
     LexicalInfo,
     check_files,
     damaged,
@@ -27,6 +26,7 @@ from reelseek.indexing.lexical.files import (
     read_table,
 )
 from reelseek.indexing.lexical.scoring import TermStatistics, bm25
+from reelseek.indexing.store.manifest import LEVELS
 
 if TYPE_CHECKING:
     from tantivy import DocAddress, Query, Schema, Searcher

@@ -1,8 +1,8 @@
 """Catalogue -> the lexical index of a generation, see `indexing.lexical.index`.
 
-A new one takes over the files of the one before by links, and is told what has changed since; what
-has changed is seen by the checksums in its table. tantivy works in a folder of its own, outside of
-the index: what is published is complete, and no file that is published is ever touched by it.
+A new index links to the files of the one before and adds the changes, found by the checksums in its
+table. tantivy works in a folder outside of the index: a published index is complete, and no file of
+it ever changes.
 """
 
 import json
@@ -19,10 +19,8 @@ import numpy as np
 
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.files import (
-    LEVELS,
     TABLE_DTYPE,
     TABLE_NAME,
-    LexicalInfo,
     check_files,
     level_files,
     linked,
@@ -31,6 +29,7 @@ from reelseek.indexing.lexical.files import (
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.store.atomic import sync_new_folder
 from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.manifest import LEVELS, LexicalInfo
 from reelseek.indexing.vectors.shard import file_checksum
 
 if TYPE_CHECKING:
@@ -39,15 +38,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FOLDERS = "lexical-[0-9]*"
-_HEAP_BYTES = 64 << 20  # of tantivy's writer where all is made anew; fewer segments come of more
-_SMALL_HEAP_BYTES = 16 << 20  # and for a change; tantivy takes no less
-_DELETED_FRACTION = 0.3  # of all documents, beyond which all are made anew
-_NEW_FRACTION = 0.5  # of all videos, beyond which all are made anew
+_HEAP_BYTES = 64 << 20  # of tantivy's writer for a new index; more memory gives fewer segments
+_SMALL_HEAP_BYTES = 16 << 20  # and for a change; tantivy's minimum
+_DELETED_FRACTION = 0.3  # of all documents; beyond it all are made anew
+_NEW_FRACTION = 0.5  # of all videos; beyond it all are made anew
 _AT_ONCE = 500  # videos whose entries are in memory
 
 
 def is_current(folder: Path, info: LexicalInfo | None) -> bool:
-    """Whether there is nothing to do while the catalogue is the same."""
+    """Whether the lexical index needs no change while the catalogue is the same."""
     if not documents.is_installed():
         return True
     return info is not None and _opened(folder, info) is not None
@@ -56,13 +55,13 @@ def is_current(folder: Path, info: LexicalInfo | None) -> bool:
 def publish_words(
     folder: Path, catalogue: Catalogue, before: LexicalInfo | None, *, generation: int
 ) -> LexicalInfo | None:
-    """Makes the lexical index of a generation, or takes that of the one before where it is right.
+    """Makes the lexical index of a generation, or keeps the one before if nothing changed.
 
     Returns:
         None where tantivy is not installed.
     """
     if not documents.is_installed():
-        _say_what_is_missing(catalogue)
+        _warn_without_tantivy(catalogue)
         return None
     table = text_table(catalogue)
     opened = None if before is None else _opened(folder, before)
@@ -81,35 +80,29 @@ def publish_words(
 
 
 def clean(folder: Path, info: LexicalInfo | None) -> None:
-    """Deletes the lexical indexes of other generations, and what a killed run was making."""
+    """Deletes the lexical indexes of other generations and of killed runs."""
     for path in folder.glob(_FOLDERS):
         if info is None or path.name != info.name:
             _delete(path)
 
 
 def text_table(catalogue: Catalogue) -> np.ndarray:
-    """What the documents of each searchable video are made of: rows of `TABLE_DTYPE`.
+    """Returns rows of `TABLE_DTYPE`: for each searchable video, a checksum of the inputs to its
+    documents.
 
     Raises:
         ValueError: the catalogue is damaged.
     """
-    timed: dict[int, list[int]] = {}
-    with catalogue.named_errors():
-        ask = catalogue.connection.execute
-        if ask("SELECT 1 FROM sqlite_schema WHERE name = 'texts'").fetchone():
-            sql = "SELECT video_id, checksum FROM texts ORDER BY video_id, source"
-            for video_id, checksum in ask(sql):
-                timed.setdefault(video_id, []).append(checksum)
-        rows = ask("SELECT id, key, metadata FROM videos WHERE part NOT NULL ORDER BY id")
-        pairs = (
-            (video_id, zlib.crc32(repr((key, said, timed.get(video_id))).encode()))
-            for video_id, key, said in rows
-        )
-        return np.fromiter(pairs, TABLE_DTYPE)
+    timed = catalogue.text_checksums()
+    pairs = (
+        (video_id, zlib.crc32(repr((key, metadata, timed.get(video_id))).encode()))
+        for video_id, key, metadata in catalogue.text_inputs()
+    )
+    return np.fromiter(pairs, TABLE_DTYPE)
 
 
 def document_counts(catalogue: Catalogue) -> dict[str, int]:
-    """How many documents of each level the catalogue has."""
+    """Returns the number of documents of each level that the catalogue has."""
     ids = catalogue.searchable_ids()
     timed = (texts for some in _few(ids) for texts in catalogue.texts(some.tolist()).values())
     return {"video": len(ids), "moment": sum(map(len, timed))}
@@ -120,7 +113,7 @@ class _Making:
 
     Args:
         folder: of the whole index.
-        table: of what it is to hold.
+        table: of the videos that it will hold.
     """
 
     def __init__(
@@ -130,10 +123,10 @@ class _Making:
         self._catalogue = catalogue
         self._table = table
         self._name = f"lexical-{generation:08d}"
-        self._written = [TABLE_NAME]  # what is not linked
+        self._written = [TABLE_NAME]  # files that are not links
 
     def deleted_fraction(self, before: LexicalInfo, removed: np.ndarray) -> float:
-        """Of all documents, those that would only take up space."""
+        """Returns the fraction of all documents that would only take up space."""
         deleted, count = len(removed), 1
         for level in LEVELS:
             meta = json.loads((self._folder / before.name / f"{level}.meta.json").read_bytes())
@@ -143,15 +136,15 @@ class _Making:
         return deleted / count
 
     def made(self, before: LexicalInfo | None, new: np.ndarray, removed: np.ndarray) -> LexicalInfo:
-        """Makes it.
+        """Makes the index.
 
         Args:
-            before: whose files are taken over; None to make all anew.
-            new: ids of the videos whose documents are to be added,
-            removed: and of those whose documents are to be deleted first.
+            before: its files are reused; None to start from nothing.
+            new: ids of the videos to add documents of.
+            removed: ids of the videos to delete documents of first.
         """
         target = self._folder / self._name
-        _delete(target)  # what a killed run has left
+        _delete(target)  # of a killed run
         target.mkdir()
         try:
             counts = {
@@ -177,7 +170,7 @@ class _Making:
         new: np.ndarray,
         removed: np.ndarray,
     ) -> int:
-        """One of the two indexes; returns how many documents it has."""
+        """Makes one of the two indexes; returns the number of its documents."""
         import tantivy
 
         source = target if before is None else self._folder / before.name
@@ -212,7 +205,7 @@ class _Making:
         added = self._documents(level, new)
         first = next(added, None)
         if first is None and not any(searcher.search(each, 1).hits for each in deletions):
-            return  # without a commit, which is dear
+            return  # without a commit, which is slow
         writer = index.writer(_HEAP_BYTES if is_new else _SMALL_HEAP_BYTES, num_threads=1)
         for each in deletions:
             writer.delete_documents_by_query(each)
@@ -238,7 +231,8 @@ def _few(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _diff(held: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the videos whose documents are lacking, and of those whose documents are wrong."""
+    """Returns the ids of videos whose documents are missing, and of those whose documents are
+    wrong."""
     both, in_held, in_table = np.intersect1d(
         held["video"], table["video"], assume_unique=True, return_indices=True
     )
@@ -247,7 +241,7 @@ def _diff(held: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _opened(folder: Path, info: LexicalInfo) -> LexicalInfo | None:
-    """None where it is damaged, or made with another analysis."""
+    """Returns None where it is damaged, or made with another analysis."""
     if info.analysis != documents.analysis():
         return None
     try:
@@ -258,7 +252,7 @@ def _opened(folder: Path, info: LexicalInfo) -> LexicalInfo | None:
     return info
 
 
-def _say_what_is_missing(catalogue: Catalogue) -> None:
+def _warn_without_tantivy(catalogue: Catalogue) -> None:
     said = (documents.texts_of(record) for record in catalogue.scan())
     has_texts = any(texts[name] for texts in said for name in texts if name != "name")
     if has_texts or document_counts(catalogue)["moment"]:
@@ -269,7 +263,7 @@ def _say_what_is_missing(catalogue: Catalogue) -> None:
 
 
 def _linked(source: Path, target: Path) -> bool:
-    """Makes a link to a file, unless the file system has none."""
+    """Links to a file; returns False where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -278,7 +272,7 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 def _delete(path: Path) -> None:
-    """Deletes whatever is there; of a link, itself."""
+    """Deletes a file, a folder or a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,7 +1,7 @@
-"""What a list gives as the captions of a video -> its sentences, by one rule for all readers.
+"""The captions that a list gives a video -> sentences, by one rule for all readers.
 
-Every run of white space becomes one blank. What is blank or no text is left out, named and counted;
-a sentence that a video has already counts once.
+Joins runs of white space to one blank. Skips blank captions and those that are not text, and names
+and counts them. Counts a sentence of one video once.
 """
 
 import logging
@@ -20,7 +20,7 @@ class CaptionReader:
         source: the list's name, for messages.
 
     Attributes:
-        left_out: each caption that was left out: its place in the list, and why.
+        left_out: a line for each skipped caption: its place in the list, and why.
     """
 
     def __init__(self, source: object) -> None:
@@ -28,7 +28,7 @@ class CaptionReader:
         self.left_out: list[str] = []
 
     def read(self, values: object, location: str) -> list[str]:
-        """The sentences of a caption or of a list of captions, in their order.
+        """Returns the sentences of a caption or of a list of captions, in order.
 
         Args:
             values: as the list has them; None for no captions.
@@ -48,7 +48,7 @@ class CaptionReader:
         return sentences
 
     def report(self) -> None:
-        """Says in one line what was left out."""
+        """Logs the captions that were left out, in one line."""
         if not self.left_out:
             return
         num = len(self.left_out)
@@ -61,16 +61,16 @@ class CaptionReader:
 
 
 def unique(sentences: Iterable[str]) -> list[str]:
-    """Each sentence once, in the order of their first places."""
+    """Returns each sentence once, in the order of first appearance."""
     return list(dict.fromkeys(sentences))
 
 
 def _fault(value: object) -> str:
-    """Why a caption cannot be used; empty for one that can."""
+    """Returns why a caption cannot be used; empty for one that can."""
     if not isinstance(value, str):
         return f"is {value!r:.40}, not text" if value is not None else "is missing"
     kinds = {unicodedata.category(character) for character in value}
     if "Cs" in kinds:
         return f"has half a character: {value!r:.40}"
-    # Separators, and what is there without being seen.
+    # Separators, and invisible characters.
     return "is blank" if kinds <= {"Zs", "Zl", "Zp", "Cc", "Cf"} else ""

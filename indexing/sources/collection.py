@@ -1,4 +1,4 @@
-"""What `videos=` names -> the videos of each source, each with its key and its metadata.
+"""The values of `videos=` -> the videos of each source, each with its key and its metadata.
 
 A source is a folder, a file, a glob or a list. A key is a path relative to the source's root: the
 folder, that of the file or the list, or the glob's fixed part.
@@ -23,14 +23,14 @@ _LIST_SUFFIXES = (".jsonl", ".txt")
 
 @dataclass(frozen=True)
 class VideoItem:
-    """A video that is asked for.
+    """A video of a source.
 
     Attributes:
         key: its path relative to its root.
         path: where it lies, absolute.
-        metadata: what the `.jsonl` says beside `video`: captions, title, tags, anything.
-        root: what the index calls its root; empty before that is known.
-        is_described: whether a `.jsonl` says what its metadata is, if only that there is none.
+        metadata: further values of its line in a `.jsonl`: captions, title, tags, anything.
+        root: its root's name in the index; empty before that is known.
+        is_described: whether a `.jsonl` gives its metadata, even if there are none.
     """
 
     key: str
@@ -52,17 +52,16 @@ class VideoItem:
 
 @dataclass(frozen=True)
 class Source:
-    """One of the things that `videos=` names.
+    """One value of `videos=`.
 
     Attributes:
         name: as it was given.
-        root: what the keys are relative to, absolute.
+        root: the folder that keys are relative to, absolute.
         items: its videos.
-        problem: why there are none, such as `no such file or folder`; empty where there are.
-        walk: of a folder, what it holds; None for what is no folder.
-        scope: the folder or file below which it speaks for all videos, also those that it does not
-            list; None for a list.
-        is_silent: whether it lies on a file system that does not answer.
+        problem: why it has none, such as `no such file or folder`; else empty.
+        walk: the contents of a folder; None for other sources.
+        scope: a folder or file; a video below it that is not listed is gone. None for a list.
+        is_silent: whether its file system does not answer.
     """
 
     name: str
@@ -92,7 +91,7 @@ def collect_videos(videos: str) -> list[VideoItem]:
 
 
 def read_source(videos: str, *, images: bool = False) -> Source:
-    """Lists one source; where there is no video, the source says why.
+    """Lists the videos of one source; where there are none, the source says why.
 
     Args:
         videos: a folder (searched recursively for files with a video's suffix, hidden ones passed
@@ -130,8 +129,7 @@ def read_source(videos: str, *, images: bool = False) -> Source:
 
 
 def merge_metadata(first: VideoItem, second: VideoItem) -> VideoItem:
-    """One of two that are the same video, with what is said of both; their captions come together,
-    as MSR-VTT's lists need."""
+    """Merges two items of one video, and their captions, as MSR-VTT's lists need."""
     if not second.is_described:
         return first
     if not first.is_described:
@@ -142,7 +140,7 @@ def merge_metadata(first: VideoItem, second: VideoItem) -> VideoItem:
 
 
 def passed_over(sources: Sequence[Source]) -> PassedOver:
-    """What the folders hold besides videos."""
+    """Returns the files in the folders that are no videos."""
     found = PassedOver()
     for source in sources:
         if source.walk is not None:
@@ -210,7 +208,7 @@ def _listed(list_path: Path, name: str, metadata: dict | None = None) -> VideoIt
 
 
 def _without_repeats(items: list[VideoItem]) -> list[VideoItem]:
-    """One item a key."""
+    """Keeps one item for each key."""
     by_key: dict[str, VideoItem] = {}
     for item in items:
         first = by_key.setdefault(item.key, item)

@@ -1,4 +1,4 @@
-"""A collection and a catalogue -> what differs, judged by file size and time alone."""
+"""A collection and a catalogue -> their differences, by file size and time alone."""
 
 import os
 import stat
@@ -9,21 +9,21 @@ from pathlib import Path
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.killable import map_killably
 from reelseek.indexing.sources.walking import special_kind
-from reelseek.indexing.store.catalogue import FileSignature, VideoRecord
+from reelseek.indexing.store.videos import FileSignature, VideoRecord
 from reelseek.vision import read_content
 
 
 @dataclass
 class Diff:
-    """What differs.
+    """The differences.
 
     Attributes:
-        unchanged: videos whose file has the size and the time it had.
-        examine: videos that are new, or whose file looks different, or that are to be tried again;
-            their content decides.
-        missing: videos that are not on disk, or cannot be looked at, with the reason.
-        unusable: videos that cannot be taken as they are, with the reason: a path that is not
-            UTF-8, which no decoder or catalogue could take, or something that is no file.
+        unchanged: videos whose file has the same size and time.
+        examine: new videos, those whose file looks different, and those to try again; their content
+            decides.
+        missing: videos that are not on disk or cannot be read, with the reason.
+        unusable: videos with the reason: a path that is not UTF-8, which neither decoders nor the
+            catalogue accept, or something that is no file.
     """
 
     unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
@@ -40,14 +40,14 @@ def compute_diff(
     retry_failed: bool = False,
     timeout_seconds: float = 120.0,
 ) -> Diff:
-    """Compares.
+    """Compares a collection with the catalogue.
 
     Args:
         items: the collection.
         records: the catalogue's videos by root and key.
-        check_content: examine every file, for those who keep old times on new contents.
+        check_content: examine every file, for file systems that keep old times on new contents.
         retry_failed: examine files that failed before, though they look the same.
-        timeout_seconds: after which a file that does not answer is missing.
+        timeout_seconds: a file that does not answer for so long is missing.
     """
     diff = Diff()
     statuses = map_killably(os.stat, [item.path for item in items], timeout_seconds=timeout_seconds)
@@ -59,7 +59,7 @@ def compute_diff(
         except UnicodeEncodeError:
             diff.unusable.append((item, "its path is not UTF-8: rename it"))
             continue
-        except ValueError:  # what no path can hold, such as \0
+        except ValueError:  # a path with \0
             diff.unusable.append((item, "no such file"))
             continue
         except (FileNotFoundError, NotADirectoryError):
@@ -86,7 +86,7 @@ def compute_diff(
 
 
 def file_signature(path: Path) -> FileSignature:
-    """Reads the whole file.
+    """Reads a whole file for its signature.
 
     Raises:
         VideoDecodeError: it is not a regular file.

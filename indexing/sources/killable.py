@@ -1,7 +1,7 @@
-"""Calls that look at a file system which may never answer, each in a process that is given up then.
+"""Calls into file systems that may never answer, each in a process that can be given up.
 
-A network drive that is away holds whoever touches it, in a wait that no signal ends. Where none is
-mounted, files are looked at directly.
+A network drive that is away blocks whoever touches it, in a wait that no signal ends. Where none is
+mounted, calls are made directly.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ import psutil
 from reelseek.indexing.sources.mounts import SilentMounts, may_hang
 
 _LOOK_EVERY_SECONDS = 0.5
-_SECOND_CHANCE = 0.1  # of the deadline, for what lies beside a file that did not answer
+_SECOND_CHANCE = 0.1  # of the deadline, for files beside one that did not answer
 
 AnyPath = TypeVar("AnyPath", str, Path)
 Result = TypeVar("Result")
@@ -35,11 +35,11 @@ def map_killably(
     """Calls a function for each path, in another process where one may be needed.
 
     Args:
-        timeout_seconds: after which a call that has used no processor time is given up.
+        timeout_seconds: a call that uses no processor time for so long is given up.
 
     Yields:
-        What each call gives or raises; TimeoutError of one that was given up, and of those that
-        were not made since too many before them, on the same file system, were.
+        The result or the exception of each call; TimeoutError for a call that was given up, and for
+        those skipped because too many on the same file system were given up before.
     """
     if not may_hang():
         for path in paths:
@@ -67,7 +67,7 @@ def map_killably(
 
 
 class _Worker:
-    """A fork of this process that calls the function and says what comes of it."""
+    """A fork of this process that calls the function and sends the results."""
 
     def __init__(self, function: Callable[[Any], Any], paths: Sequence[Any]) -> None:
         self._connection, far_end = Pipe(duplex=False)
@@ -95,7 +95,7 @@ class _Worker:
             return OSError(None, "the process that was to look at it has died")
 
     def kill(self) -> None:
-        """Without waiting for it: it may hang in the kernel."""
+        """Kills the fork without waiting for it: it may hang in the kernel."""
         self._connection.close()
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
@@ -112,15 +112,15 @@ class _Worker:
 
 
 def _work(connection: Connection, function: Callable[[Any], Any], paths: Sequence[Any]) -> None:
-    """The fork's life; it ends without what this process would do at its exit."""
-    gc.disable()  # what it would collect may wait for threads that a fork lacks
+    """Runs in the fork, and ends without this process's exit handlers."""
+    gc.disable()  # finalizers may wait for threads that a fork lacks
     try:
         death_signal_option = 1  # PR_SET_PDEATHSIG: with this process
         ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
         nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):  # whoever reads what this process writes is not to wait for it
+        for stream in (0, 1, 2):  # readers of this process's output must not wait for the fork
             os.dup2(nowhere, stream)
-        # Nor is this process's lock to be held, or another to be kept alive, by one that hangs.
+        # A fork that hangs must not hold this process's locks or keep another process alive.
         for descriptor in map(int, os.listdir("/proc/self/fd")):
             if descriptor > 2 and descriptor != connection.fileno():
                 with suppress(OSError):

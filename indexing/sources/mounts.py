@@ -1,5 +1,5 @@
-"""File systems that may not answer, as a network drive that is away: whether there are any, and
-which of them are not waited for any more."""
+"""File systems that may not answer, such as a network drive that is away: whether any are mounted,
+and which ones are no longer waited for."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,17 @@ _NETWORKS = frozenset(
     "9p afs beegfs ceph cifs coda davfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 smb3 smbfs "
     "virtiofs".split()
 )
-_MAX_SILENT = 4  # files behind each other, of which each has cost the workers' deadline
+_MAX_SILENT = 4  # consecutive files, each of which has cost the workers' deadline
 
 
 class SilentMounts:
-    """Counts, for each file system, the files behind each other that did not answer."""
+    """Counts, for each file system, the consecutive files that did not answer."""
 
     def __init__(self) -> None:
         self._num_silent: dict[str, int] = {}
 
     def note(self, path: Path, *, is_silent: bool) -> None:
-        """Takes notice of whether a file has answered."""
+        """Notes whether a file has answered."""
         if is_silent:
             mount = _mount_of(path)
             self._num_silent[mount] = self._num_silent.get(mount, 0) + 1
@@ -31,7 +31,7 @@ class SilentMounts:
         return self._count(path) > 0
 
     def is_given_up(self, path: Path) -> bool:
-        """Whether so many did not that the next is not to be waited for."""
+        """Whether too many did not answer to wait for another."""
         return self._count(path) >= _MAX_SILENT
 
     def _count(self, path: Path) -> int:
@@ -39,21 +39,21 @@ class SilentMounts:
 
 
 def may_hang() -> bool:
-    """Whether any network's or user's file system is mounted; a link may lead there from
-    anywhere."""
+    """Whether a network or user-space file system is mounted: a link may lead there."""
     return any(kind in _NETWORKS or kind.partition(".")[0] == "fuse" for _, kind in _mounts())
 
 
 def _mount_of(path: Path) -> str:
-    """The folder at which a file system is mounted, found without a look at the file system
-    itself; where the system does not list them, the file's folder."""
+    """Returns the folder at which a file system is mounted, without touching the file system
+    itself; the file's folder where the system does not list them."""
     mounts = [folder for folder, _ in _mounts()]
     inside = [folder for folder in mounts if path.is_relative_to(folder)]
     return max(inside, key=len, default=str(path.parent))
 
 
 def _mounts() -> list[tuple[str, str]]:
-    """The folder and the kind of each file system; none where the system does not list them."""
+    """Returns the folder and the type of each file system; none where the system does not list
+    them."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -63,5 +63,5 @@ def _mounts() -> list[tuple[str, str]]:
 
 
 def _unescaped(folder: str) -> str:
-    """The kernel writes blanks and the like as octal numbers."""
+    """Decodes the octal numbers that the kernel writes for blanks and the like."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), folder)

@@ -1,8 +1,9 @@
-"""Sources of videos and what an index holds -> which video is which, and what became of the rest.
+"""Sources of videos and the entries of an index -> which video is which, and what became of the
+others.
 
 A video belongs to a root, the folder that its key is relative to. A file that the index knows stays
-the video that it is, by whatever folder, list or link it is named now; a new one belongs to the
-nearest root above it. A root that was moved as a whole is found again by its files.
+the same video, whatever folder, list or link names it now; a new one belongs to the nearest root
+above it. A root that was moved as a whole is recognised by its files.
 """
 
 import os
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from reelseek.indexing.sources.collection import Source, VideoItem, merge_metadata
-from reelseek.indexing.sources.identity import make_root_id
 from reelseek.indexing.sources.killable import map_killably
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.dates import without_capture_date
+from reelseek.indexing.store.identity import make_root_id
+from reelseek.indexing.store.videos import VideoRecord
 
 _Status: TypeAlias = os.stat_result | Exception | None
 _MOVED_FRACTION = 0.5  # of a root's files, that make another folder this root
@@ -24,14 +25,14 @@ _MOVED_FRACTION = 0.5  # of a root's files, that make another folder this root
 
 @dataclass
 class Collection:
-    """The videos of a run, and what is known of those that the index holds beside them.
+    """The videos of a run, and the state of the others in the index.
 
     Attributes:
         items: each video once, under its root and key, its path as the index has it.
         moved_roots: new paths of roots, by id.
         away: videos that cannot be looked at, with the reason; they are kept.
-        removed: videos to delete: those that are no longer in a folder that was given and can be
-            read, or where `prune` was asked for, that nothing given lists.
+        removed: videos to delete: no longer in a given folder that can be read, or with `prune`,
+            listed by no source.
         absent: videos of the same roots that no list names any more and that are not on disk; the
             same content elsewhere is one of them that was moved.
         unreadable: folders that cannot be read, with the reason.
@@ -48,7 +49,7 @@ class Collection:
 
 
 class Roots:
-    """The roots of an index, and those of the videos that are to join them."""
+    """The roots of an index, and those of the videos to add."""
 
     def __init__(self, records: Iterable[VideoRecord]) -> None:
         self._ids: dict[str, str] = {}  # by path
@@ -65,7 +66,7 @@ class Roots:
                 self._folders.add(str(folder))
 
     def root_and_key(self, item: VideoItem, source_root: Path) -> VideoItem:
-        """The video as the index calls it, or is to call it."""
+        """Returns the video with its root and key in the index."""
         path = self.canonical(item.path)
         if known := self._of_path.get(str(path)):
             metadata = item.metadata
@@ -80,7 +81,7 @@ class Roots:
         return replace(item, root=self._ids[str(root)], key=key, path=path)
 
     def add_folder(self, folder: Path) -> None:
-        """Makes a folder a root, unless it has videos of the index or was given with one above."""
+        """Makes a folder a root, unless it holds videos of the index or lies in a new root."""
         is_outermost = self._new_folders.isdisjoint(map(str, folder.parents))
         if is_outermost and str(folder) not in self._folders:
             self.add(folder)
@@ -97,7 +98,8 @@ class Roots:
         self._folders.add(str(path))
 
     def canonical(self, path: Path) -> Path:
-        """The path by which the index knows a file that lies below linked folders; else itself."""
+        """Returns the path by which the index knows a file below linked folders; else the path
+        itself."""
         if self._is_known(path):
             return path
         if path.parent not in self._real:
@@ -106,7 +108,7 @@ class Roots:
         return real if self._is_known(real) else path
 
     def canonical_folder(self, folder: Path) -> Path:
-        """The same for a folder, which may be a link itself."""
+        """Does the same for a folder, which may be a link itself."""
         return self.canonical(folder / "any").parent
 
     def _is_known(self, path: Path) -> bool:
@@ -124,16 +126,16 @@ def collect(
     prune: bool = False,
     timeout_seconds: float = 120.0,
 ) -> Collection:
-    """Brings together what was given and what is known.
+    """Matches the sources with the entries of the index.
 
     Args:
         records: all that the index holds.
         mounts: folders at which earlier runs have seen another file system.
-        prune: take as gone what nothing given lists, too, unless it cannot be looked at.
-        timeout_seconds: after which a file that does not answer is away.
+        prune: remove videos that no source lists, too, unless they cannot be looked at.
+        timeout_seconds: a file that does not answer for so long is away.
 
     Raises:
-        ValueError: nothing that was given is there, nor known to the index.
+        ValueError: no source is there or known to the index.
     """
     collection = Collection()
     collection.moved_roots = _moved_roots(sources, records, timeout_seconds)
@@ -174,7 +176,7 @@ def collect(
         elif prune or (scope is not None and is_absent):
             collection.removed.append(record)
         elif scope is not None and scope.is_folder and os.path.isfile(record.path):
-            # What the folder has and does not list, such as a photo, stays.
+            # Files that the folder holds and does not list, such as photos, stay.
             item = VideoItem(record.key, Path(record.path), record.metadata, root=record.root)
             by_root_and_key[record.root_and_key] = item
         elif scope is None and is_absent and Path(record.path).parent.is_dir():
@@ -188,7 +190,7 @@ def collect(
 
 
 class _Scope:
-    """What a source says of the videos that it does not list."""
+    """Decides about the videos below a source that it does not list."""
 
     def __init__(
         self, source: Source, roots: Roots, mounts: Iterable[str], collection: Collection
@@ -215,10 +217,10 @@ class _Scope:
         return self._scope is not None and Path(record.path).is_relative_to(self._scope)
 
     def why_away(self, record: VideoRecord, status: _Status, *, prune: bool) -> str:
-        """Why it cannot be told whether a video is still there; empty where it can.
+        """Returns why nobody can tell whether a video still exists; empty if that can be told.
 
         Args:
-            status: what a look at its file gave.
+            status: of its file, or the error; None if nobody looked.
         """
         for folder in Path(record.path).parents:
             if str(folder) in self._lost:
@@ -246,8 +248,8 @@ class _Scope:
 
 
 def _roots_with_one_path(records: Sequence[VideoRecord]) -> set[str]:
-    """Roots whose path another root has too, such as those of two machines whose indexes were
-    merged."""
+    """Returns roots that share their path with another, such as those of two machines whose indexes
+    were merged."""
     roots: dict[str, set[str]] = {}
     for record in records:
         roots.setdefault(record.root_path, set()).add(record.root)
@@ -271,7 +273,7 @@ def _moved(record: VideoRecord, moved_roots: dict[str, str]) -> VideoRecord:
 def _moved_roots(
     sources: Sequence[Source], records: Sequence[VideoRecord], timeout_seconds: float
 ) -> dict[str, str]:
-    """Roots that are no longer where they were, and whose files are in a folder that was given."""
+    """Returns roots that have left their place, and whose files are in a given folder."""
     of_root: dict[str, list[VideoRecord]] = {}
     for record in records:
         of_root.setdefault(record.root, []).append(record)
@@ -296,7 +298,7 @@ def _moved_roots(
 def _num_found(
     records: Sequence[VideoRecord], root_path: str, timeout_seconds: float
 ) -> Counter[str]:
-    """For each root, how many of these videos have a file of their key and size below a folder."""
+    """Counts, for each root, the videos that have a file of their key and size below a folder."""
     paths = [str(Path(root_path, record.key)) for record in records]
     statuses = map_killably(os.stat, paths, timeout_seconds=timeout_seconds)
     return Counter(

@@ -1,7 +1,8 @@
-"""A folder -> the videos below it, what of it cannot be read, and what was passed over and why.
+"""A folder -> the videos below it, its unreadable parts, and the files that were passed over and
+why.
 
-Linked folders are followed after all others, and each folder is read once however many links lead
-to it, so a loop of links ends where it began.
+Follows linked folders after all others, and reads each folder once however many links lead to it,
+so a loop of links ends where it began.
 """
 
 import os
@@ -40,7 +41,7 @@ _SPECIAL_FILES = {
 
 @dataclass
 class PassedOver:
-    """What walks found and did not take.
+    """The files that walks did not take.
 
     Attributes:
         counts: how many for each reason, such as `photo` or `FIFO`.
@@ -57,14 +58,14 @@ class PassedOver:
             examples.append(name)
 
     def update(self, other: "PassedOver") -> None:
-        """Adds what another walk passed over."""
+        """Adds those of another walk."""
         self.counts.update(other.counts)
         for reason, names in other.examples.items():
             examples = self.examples.setdefault(reason, [])
             examples += names[: _NUM_EXAMPLES - len(examples)]
 
     def __str__(self) -> str:
-        """Such as `11 photos (images=true indexes them), 1 FIFO (pipe.mp4)`; empty for nothing."""
+        """Such as `11 photos (images=true indexes them), 1 FIFO (pipe.mp4)`; empty for none."""
         parts = []
         for reason, plural in _PLURALS.items():
             if count := self.counts[reason]:
@@ -78,10 +79,10 @@ class PassedOver:
 
 @dataclass
 class Walk:
-    """What lies below a folder; paths are relative to it, with `/`.
+    """The contents of a folder; paths are relative to it, with `/`.
 
     Attributes:
-        files: of the suffixes that were asked for, sorted; a link that leads nowhere is one, too.
+        files: those with the given suffixes, sorted; links that lead nowhere included.
         unreadable: folders that could not be read, each with the reason; `.` for the folder itself.
         dangling: other links that lead nowhere, such as to a folder on a drive that is away.
         mounts: folders that lie on another file system than the folder above them.
@@ -102,10 +103,10 @@ class Walk:
 
 
 def walk_folder(folder: Path, suffixes: Collection[str]) -> Walk:
-    """Lists the files below a folder; hidden files and folders are left out.
+    """Lists the files below a folder, without hidden files and folders.
 
     Args:
-        suffixes: of the files that are wanted, in lower case.
+        suffixes: of the files to list, in lower case.
     """
     walk = Walk()
     pending, linked = deque([(".", _device(folder / ".."))]), deque[tuple[str, int]]()
@@ -140,8 +141,7 @@ def walk_folder(folder: Path, suffixes: Collection[str]) -> Walk:
 
 
 def special_kind(mode: int) -> str:
-    """What a path is, by its `st_mode`, that is neither a file nor a folder: `FIFO`, `socket` or
-    `device`; empty for a file or a folder."""
+    """Returns `FIFO`, `socket` or `device`; empty for the `st_mode` of a file or a folder."""
     return _SPECIAL_FILES.get(stat.S_IFMT(mode), "")
 
 
@@ -156,7 +156,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
     """Whether it is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to what may not be looked at
+    except OSError:  # a link to itself, or without permission
         return False
 
 

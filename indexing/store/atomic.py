@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and stay after a power loss."""
+"""Writes files that appear whole or not at all, and stay after a power loss."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ _PROBE_BYTES = 1 << 16
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the path, syncs, and renames over it."""
+    """Writes a temporary file, syncs it, and renames it to the path."""
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
@@ -18,8 +18,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     publish_file(path, write)
 
 
-def publish_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` make a file beside the path, syncs it, and renames it over the path."""
+def publish_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` make a temporary file, syncs it, and renames it to the path."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
@@ -36,7 +36,7 @@ def publish_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def check_can_write_file(option: str, path: Path) -> None:
-    """Raises a ValueError where an option's file cannot be written, before work is done for it."""
+    """Raises a ValueError where an option's file cannot be written, before any work."""
     if path.is_dir():
         raise ValueError(f"{option}={path}: is a folder; name a file in it")
     if not path.parent.is_dir():
@@ -46,7 +46,7 @@ def check_can_write_file(option: str, path: Path) -> None:
 
 
 def check_can_write_folder(option: str, folder: Path) -> None:
-    """Likewise of an option's folder, which is still to be made where it is missing."""
+    """Raises a ValueError where an option's folder can be neither made nor written to."""
     there = nearest_existing(folder)
     if not there.is_dir():
         raise ValueError(f"{option}={folder}: {there} is not a folder; name another")
@@ -55,14 +55,14 @@ def check_can_write_folder(option: str, folder: Path) -> None:
 
 
 def nearest_existing(folder: Path) -> Path:
-    """The folder, or the first above it that is there."""
+    """Returns the folder, or the first above it that exists."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 
 
 def write_failure(folder: Path) -> str:
-    """Why no file can be made in a folder; empty where one can."""
+    """Returns why no file can be made in a folder; empty where one can."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return ""
@@ -71,7 +71,7 @@ def write_failure(folder: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder, and those above it, so that they stay after a power loss."""
+    """Makes a folder and its parents durably."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -79,8 +79,8 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_new_folder(folder: Path, written: Iterable[str]) -> None:
-    """Makes a folder stay after a power loss, with the files that were written into it; links to
-    files that were safe before need no more."""
+    """Makes a new folder durable, with the files written into it. Links to files that were durable
+    before need no more."""
     for name in written:
         _sync(folder / name)
     _sync_folder(folder)
@@ -88,9 +88,9 @@ def sync_new_folder(folder: Path, written: Iterable[str]) -> None:
 
 
 def _named(error: OSError | RuntimeError, temporary: Path, path: Path) -> OSError | None:
-    """What stopped the writing, with its path; None where it was no matter of the disk."""
+    """Returns the disk's error with the path; None where the disk is not at fault."""
     number = getattr(error, "errno", None)
-    if number is None:  # NumPy and FAISS say only how many bytes were written: ask once more
+    if number is None:  # NumPy and FAISS do not pass it on: write once more
         try:
             with temporary.open("ab") as file:
                 file.write(bytes(_PROBE_BYTES))
@@ -101,7 +101,7 @@ def _named(error: OSError | RuntimeError, temporary: Path, path: Path) -> OSErro
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is synced by itself
+    if os.name == "posix":  # other systems sync a rename by themselves
         _sync(folder)
 
 

@@ -1,8 +1,8 @@
 """Embeddings on disk: numbered files of float16 rows that are written once and never changed.
 
-They are the truth of an index; whatever FAISS holds is derived from them. A row is known by the
-number of its part and its place in it, and carries a checksum of its bytes and of that address, so
-that a row that has suffered, or stands in another's place, is noticed whenever it is read.
+They are the truth of an index; the FAISS indexes are derived from them. The address of a row is the
+number of its part and its place in it. Each row carries a checksum of its bytes and its address, so
+that every read notices a damaged or misplaced row.
 """
 
 import zlib
@@ -31,12 +31,8 @@ class EmbeddingParts:
         self._dtype = np.dtype([("embedding", "<f2", (embedding_dim,)), ("checksum", "<u4")])
         self._open_parts: dict[int, np.ndarray] = {}
 
-    @property
-    def row_bytes(self) -> int:
-        return self._dtype.itemsize
-
     def append(self, embeddings: np.ndarray, *, part: int) -> None:
-        """Writes `(n, D)`, finite, as a part of this number, which there is none of, durably."""
+        """Writes `(n, D)`, finite, durably as a new part."""
         assert not self._path(part).exists()
         assert np.isfinite(embeddings).all()
         rows = np.empty(len(embeddings), self._dtype)
@@ -52,7 +48,7 @@ class EmbeddingParts:
         publish_file(self._path(part), write)
 
     def num_rows(self, part: int) -> int:
-        """Rows that a part holds.
+        """Returns the number of rows in a part.
 
         Raises:
             ValueError: it is missing or damaged.
@@ -60,7 +56,7 @@ class EmbeddingParts:
         return len(self._part(part))
 
     def open(self, parts: np.ndarray) -> None:
-        """Maps these parts, so that they can be read even when the writer deletes them.
+        """Maps these parts, so that they stay readable even when the writer deletes them.
 
         Raises:
             ValueError: a part is missing or damaged.
@@ -91,7 +87,7 @@ class EmbeddingParts:
         return self._checked(gathered, parts, rows)
 
     def read_run(self, part: int, first: int, count: int) -> np.ndarray:
-        """Rows that follow each other, as `(count, D)` float32.
+        """Returns consecutive rows, as `(count, D)` float32.
 
         Raises:
             ValueError: a part is missing, or a row is damaged.
@@ -102,7 +98,7 @@ class EmbeddingParts:
         return self._checked(rows, np.full(count, part), np.arange(first, first + count))
 
     def damaged_rows(self, part: int, num_rows: int) -> np.ndarray:
-        """Which of a part's first rows are not what was written; all, where it cannot be read."""
+        """Returns the damaged ones of a part's first rows; all, where it cannot be read."""
         everything = np.arange(num_rows)
         try:
             rows = self._part(part)[:num_rows]
@@ -113,11 +109,11 @@ class EmbeddingParts:
         return np.concatenate([np.flatnonzero(wrong), everything[len(rows) :]])
 
     def numbers(self) -> set[int]:
-        """The parts that have a file."""
+        """Returns the parts that have a file."""
         return {int(path.stem.removeprefix("part-")) for path in self._folder.glob("part-*.npy")}
 
     def keep_only(self, parts: set[int]) -> None:
-        """Deletes the files of all other parts, and what a killed run has left half-written."""
+        """Deletes the files of all other parts, and those that a killed run left half-written."""
         self._open_parts.clear()
         kept = {self._path(part) for part in parts}
         for path in self._folder.glob("part-*.npy*"):
@@ -125,7 +121,7 @@ class EmbeddingParts:
                 path.unlink()
 
     def _checked(self, rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """The embeddings of rows that were read from these addresses, as float32."""
+        """Checks rows that were read from these addresses; returns their embeddings as float32."""
         wrong = np.flatnonzero(rows["checksum"] != _checksums(rows, parts, numbers))
         if len(wrong):
             raise ValueError(self._damaged(parts[wrong[0]], numbers[wrong[0]]))
@@ -138,30 +134,28 @@ class EmbeddingParts:
                 rows = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError, BadZipFile, TokenError) as error:
                 raise ValueError(
-                    f"{path} is missing or damaged; run python -m indexing.repair index=DIR"
+                    f"{path} is missing or damaged; run reelseek repair --index DIR"
                 ) from error
             if not isinstance(rows, np.ndarray) or rows.dtype != self._dtype or rows.ndim != 1:
                 raise ValueError(
                     f"{path} is damaged: it does not hold rows of float16; run "
-                    "python -m indexing.repair index=DIR"
+                    "reelseek repair --index DIR"
                 )
             self._open_parts[part] = rows.view(np.ndarray)  # its slices are made faster
         return self._open_parts[part]
 
     def _damaged(self, part: int, row: int) -> str:
-        return (
-            f"{self._path(part)} is damaged at row {row}; run python -m indexing.repair index=DIR"
-        )
+        return f"{self._path(part)} is damaged at row {row}; run reelseek repair --index DIR"
 
     def _path(self, part: int) -> Path:
         return self._folder / f"part-{part:08d}.npy"
 
 
 def half_to_single(halves: np.ndarray) -> np.ndarray:
-    """Finite float16 as float32, exactly, five times as fast as `astype`.
+    """Converts finite float16 to float32, exactly, five times as fast as `astype`.
 
-    Sign, exponent and mantissa are moved to where float32 has them; multiplying by 2^112 makes up
-    for the exponents' different biases (127 and 15), for subnormal numbers too.
+    Moves sign, exponent and mantissa to their places in float32; the factor 2^112 makes up for the
+    exponents' different biases (127 and 15), for subnormal numbers too.
     """
     bits = halves.view(np.int16).astype(np.int32)
     bits <<= 13
@@ -172,7 +166,7 @@ def half_to_single(halves: np.ndarray) -> np.ndarray:
 
 
 def _checksums(rows: np.ndarray, parts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row's embedding, started with the row's address."""
+    """Returns the CRC-32 of each row's embedding, started with the row's address."""
     size = rows.dtype["embedding"].itemsize
     step = rows.dtype.itemsize
     data = np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data

@@ -1,9 +1,9 @@
-"""Videos that are done and not yet saved: a file that outlives the process that wrote it.
+"""Videos that are done and not yet saved, in a file that outlives the process that wrote it.
 
-Saving makes embeddings durable against a power loss, which is dear, and so is done every few
-seconds; a record here is in the system's hands at once, which is cheap, and what a killed process
-has done is taken over by the next. Each record names the part that it is to be saved in: after a
-power loss a file may be back that had been deleted, and what it holds has been saved since.
+Saving syncs embeddings to disk, which is slow and done every few seconds. A record here only goes
+to the operating system, which is fast; the next process takes over the records of a killed one.
+Each record names the part that it will be saved in: a power loss may bring back a deleted file,
+whose records have been saved since.
 """
 
 import json
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.records import Record, RecordFile
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 
 _MARK = b"rsj3"
 
 
 class Journal:
-    """The journal of one index, of which there is one writer.
+    """The journal of one index, with one writer.
 
     Args:
         path: made when first written.
@@ -42,7 +42,7 @@ class Journal:
         self._file.append(Record(part, text, rows))
 
     def read(self, *, part: int) -> list[tuple[NewVideo, np.ndarray]]:
-        """What a killed process has left; a record that it did not finish is left out.
+        """Returns the videos that a killed process left, without an unfinished record.
 
         Args:
             part: the first number that no saved part has; records with another are saved.
@@ -50,7 +50,7 @@ class Journal:
         return [self._video(record) for record in self._file.read() if record.number == part]
 
     def clear(self) -> None:
-        """Forgets all, since it is saved."""
+        """Deletes all records, after they are saved."""
         self._file.clear()
 
     def close(self) -> None:

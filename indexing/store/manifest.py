@@ -1,34 +1,35 @@
-"""The one small file that says what an index is: `manifest.json`.
+"""`manifest.json`: the one small file that describes an index.
 
-Whoever opens an index reads it first; whoever publishes one replaces it last, atomically, so that
-it always names files that are complete.
+A reader of an index opens it first; a writer replaces it last, atomically, so that it always names
+complete files.
 """
 
 import json
+import re
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from reelseek.indexing.lexical.files import LexicalInfo
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.indexing.vectors.shard import ShardInfo
 from reelseek.text import strict_json
 
 FORMAT_VERSION = 5
 _READS = (4, 5)
-# Fields that format 5 has renamed, and what format 4 called them.
+# Names of format 4 -> names of format 5.
 _RENAMED_LEVEL = {"dead": "deleted", "dead_checksum": "deleted_checksum"}
 _RENAMED_SAMPLING = {"skip_similar": "dedup_threshold", "frames_a_shot": "frames_per_shot"}
 _FILE_NAME = "manifest.json"
+LEVELS = ("video", "moment")  # whole videos, or their segments
 
 
 class IndexMismatchError(ValueError):
-    """An index and what is asked of it do not fit: another model, sampling or format."""
+    """An index does not fit the model, the sampling or the format in use."""
 
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """What may not change while an index lives, since old and new embeddings must compare.
+    """Settings that stay for the life of an index, so that old and new embeddings compare.
 
     Attributes:
         model: the fields of the `ModelSpec`.
@@ -49,18 +50,18 @@ class IndexSettings:
 
     @classmethod
     def from_values(cls, values: dict) -> "IndexSettings":
-        """Reads what `to_json` wrote, in this format or the one before."""
+        """Reads the values of `to_json`, in this format or the one before."""
         return cls(**values | {"sampling": _renamed(values["sampling"], _RENAMED_SAMPLING)})
 
 
 @dataclass(frozen=True)
 class FaissOptions:
-    """What the FAISS indexes are to be like; may change at any time, without decoding.
+    """Options of the FAISS indexes; may change at any time, without decoding.
 
     Attributes:
-        kind: `auto`, `flat`, or what FAISS's `index_factory` takes.
-        recall: the share of the true ten nearest that a search should find.
-        memory_bytes: that FAISS may use for segments; 0 for no limit.
+        kind: `auto`, `flat`, or a description for FAISS's `index_factory`.
+        recall: the fraction of the true ten nearest that a search should find.
+        memory_bytes: limit of FAISS's memory for segments; 0 for none.
     """
 
     kind: str = "auto"
@@ -73,10 +74,10 @@ class LevelInfo:
     """The FAISS indexes of a level; see `indexing.vectors.shard`.
 
     Attributes:
-        main: of a kind that suits its size; None while the index is small or new.
-        delta: exact, of what came after the main shard was made.
-        deleted: name of the file that says which positions of the main shard are deleted, or empty.
-        deleted_checksum: CRC-32 of it.
+        main: None while the index is new.
+        delta: exact, of the videos added after the main shard was made.
+        deleted: name of the file that marks deleted positions of the main shard, or empty.
+        deleted_checksum: CRC-32 of that file.
     """
 
     main: ShardInfo | None = None
@@ -92,22 +93,51 @@ class LevelInfo:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """One published state of an index.
+class LexicalInfo:
+    """A lexical index; see `indexing.lexical.index`.
 
     Attributes:
-        generation: 0 before anything was published, then counting up; names the FAISS files.
-        revision: the catalogue's count of changes that this generation holds.
+        name: of its folder.
+        files: CRC-32 of each file in it.
+        num_documents: of each level.
+        analysis: the version of the text analysis, see `lexical.documents.analysis`.
+
+    Raises:
+        ValueError: no lexical index has these values.
+    """
+
+    name: str
+    files: dict[str, int] = field(default_factory=dict)
+    num_documents: dict[str, int] = field(default_factory=dict)
+    analysis: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"lexical-\d{1,18}", self.name, re.ASCII):
+            raise ValueError(f"{self.name!r} is not the name of a lexical index")
+        for counts in (self.files, self.num_documents):
+            if not all(type(count) is int for count in counts.values()):
+                raise ValueError(f"{self.name}: {counts} are no numbers")
+        if set(self.num_documents) != set(LEVELS):
+            raise ValueError(f"{self.name}: counts {self.num_documents}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One published generation of an index.
+
+    Attributes:
+        generation: 0 before anything was published, then counting up; part of file names.
+        revision: the catalogue's count of changes when it was published.
         num_videos: searchable videos.
         num_segments: searchable segments.
         frame_spread: how far apart frames of different videos lie (`vision.frame_spread`); 0
             until it has been measured.
-        faiss: what the FAISS indexes are to be like.
+        faiss: options of the FAISS indexes.
         levels: `video` and `moment`.
-        recall: of the moments' FAISS indexes, as measured when this was published: a share of the
-            true ten nearest for each kind of query, `stored` and `logged`; empty where exact.
-        rebuild: why the main shards should be rebuilt by the next writer; empty where all is well.
-        lexical: the words of the videos' texts; None where they were not indexed.
+        recall: of the moments' FAISS indexes, measured when this was published: the fraction of the
+            true ten nearest found, by type of query (`stored`, `logged`); empty where exact.
+        rebuild: why the next writer should rebuild the main shards; empty where all is well.
+        lexical: the lexical index; None without one.
     """
 
     settings: IndexSettings
@@ -137,7 +167,7 @@ class Manifest:
 
     @staticmethod
     def is_unfinished(path: Path) -> bool:
-        """Whether this is a manifest that a killed run was about to publish."""
+        """Whether a killed run left this file when it was about to publish."""
         return path.name.startswith(f"{_FILE_NAME}.") and path.suffix == ".tmp"
 
     @classmethod
@@ -150,11 +180,11 @@ class Manifest:
         """
         if not folder.is_dir():
             found = "is a file, not an index" if folder.exists() else "no such folder"
-            raise ValueError(f"index={folder}: {found}; make one with python -m indexing")
+            raise ValueError(f"index={folder}: {found}; make one with reelseek index")
         if not cls.exists(folder):
             raise ValueError(
                 f"index={folder}: is not an index (it has no {_FILE_NAME}); make one with "
-                "python -m indexing"
+                "reelseek index"
             )
         try:
             values = json.loads((folder / _FILE_NAME).read_bytes())
@@ -162,12 +192,12 @@ class Manifest:
             checksum = values.pop("checksum", None)  # the first formats had none
             if (found in _READS or checksum) and checksum != _checksum(values):
                 raise ValueError("its checksum is another")
-            if found in _READS:  # another may well have other fields
+            if found in _READS:  # other formats may have other fields
                 return cls._from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"index={folder}: {_FILE_NAME} is damaged ({type(error).__name__}); run "
-                f"python -m indexing.repair index={folder}"
+                f"reelseek repair --index {folder}"
             ) from error
         raise IndexMismatchError(
             f"index={folder}: has format {found}, this version of reelseek reads "
@@ -188,7 +218,7 @@ class Manifest:
                     _require_plain(level[shard].table)
             _require_plain(level["deleted"])
             values["levels"][name] = LevelInfo(**level)
-        if values.get("lexical") is not None:  # which older versions did not write
+        if values.get("lexical") is not None:  # older versions wrote none
             values["lexical"] = LexicalInfo(**values["lexical"])
             for file in (values["lexical"].name, *values["lexical"].files):
                 _require_plain(file)
@@ -200,7 +230,7 @@ def _renamed(values: dict, names: dict[str, str]) -> dict:
 
 
 def _require_plain(name: str) -> None:
-    """Raises where a name in the manifest would lead out of the index's folder."""
+    """Refuses a name that leads out of the index's folder."""
     if Path(name).name != name or name == ".." or "\0" in name:
         raise ValueError(f"{name!r} is not the name of a file")
 

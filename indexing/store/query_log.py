@@ -1,8 +1,8 @@
-"""Embeddings of sentences that people ask with: recall is measured on them and FAISS is tuned for
-them, next to stored vectors, since a sentence lies elsewhere than pictures do. No words are kept.
+"""Embeddings of sentences that people search with, on which recall is measured and FAISS is tuned.
 
-`sentences.log` holds everyday sentences, from when the index was made; `queries.log` what was asked
-of it, where a searcher was told to keep that.
+Sentences lie elsewhere than the stored embeddings of videos. No text is kept. `sentences.log` holds
+everyday sentences, from when the index was made; `queries.log` the queries to the index, if a
+searcher was told to log them.
 """
 
 import os
@@ -38,7 +38,7 @@ def append(folder: Path, name: str, queries: np.ndarray) -> None:
 
 
 def read(folder: Path, name: str, *, embedding_dim: int) -> np.ndarray:
-    """The queries so far, `(n, D)` float32; what is damaged is left out."""
+    """Returns the queries so far, `(n, D)` float32, without damaged ones."""
     dtype = np.dtype([("query", "<f2", (embedding_dim,)), ("checksum", "<u4")])
     try:
         data = (folder / name).read_bytes()

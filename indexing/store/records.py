@@ -1,7 +1,7 @@
-"""Records in a file that only grows: what was written outlives the process that wrote it.
+"""An append-only file of records, which outlive the process that wrote them.
 
-A record that a killed process has not finished ends the reading; one that the disk has no room for
-is cut off again, and the error names the file.
+Reading ends at a record that a killed process has not finished. A record that the disk has no room
+for is cut off again, and the error names the file.
 """
 
 import struct
@@ -24,10 +24,10 @@ class Record(NamedTuple):
 
 
 class RecordFile:
-    """One file, of which there is one writer.
+    """One file, with one writer.
 
     Args:
-        path: made, when first written, in a folder that is there.
+        path: of the file, in an existing folder; made when first written.
         mark: four bytes that name the format of the records.
     """
 
@@ -62,7 +62,7 @@ class RecordFile:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def read(self) -> Iterator[Record]:
-        """The records that are whole; none where there is no file."""
+        """Yields the whole records; none where there is no file."""
         try:
             with self.path.open("rb") as file:
                 yield from self._records(file)
@@ -80,7 +80,7 @@ class RecordFile:
             self._file = None
 
     def _whole_bytes(self) -> int:
-        """Up to the end of the last record that is whole."""
+        """Returns the size up to the end of the last whole record."""
         return sum(_HEAD.size + len(record.text) + len(record.data) for record in self.read())
 
     def _records(self, file: BinaryIO) -> Iterator[Record]:

@@ -7,19 +7,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.text import strict_json
 
 logger = logging.getLogger(__name__)
 
 _FILE_NAME = "report.jsonl"
-_NUM_REASONS = 3  # that the line about what is missing gives
+_NUM_REASONS = 3  # in the line about missing videos
 
 
 @dataclass(frozen=True)
 class ReportLine:
-    """One video.
+    """The outcome of one video.
 
     Attributes:
         key: its path below its root.
@@ -28,10 +27,10 @@ class ReportLine:
         outcome: `ok`, `partial` or `failed`, when it was last decoded; `missing` where it is away;
             empty where deleted.
         reason: for people; empty for `ok`.
-        decoder: that has decoded it: `pyav`, `decord`, or `pillow` for a still image.
-        num_frames: that were encoded.
+        decoder: `pyav`, `decord`, or `pillow` for a still image.
+        num_frames: encoded frames.
         duration_seconds: of the whole video.
-        id: what hits call it; empty where the index does not hold it.
+        id: its id in hits; empty where the index does not hold it.
     """
 
     key: str
@@ -46,31 +45,31 @@ class ReportLine:
 
 
 class Report:
-    """The lines of a run, as they come."""
+    """The lines of a run."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[tuple[str, str], ReportLine]] = []
 
     def add(self, root_and_key: tuple[str, str], line: ReportLine) -> None:
-        """Adds a line of the video with this root and key."""
+        """Adds the line of the video with this root and key."""
         self._lines.append((root_and_key, line))
 
     def write(
-        self, folder: Path, items: Iterable[VideoItem], ids: Mapping[tuple[str, str], str]
+        self, folder: Path, order: Iterable[tuple[str, str]], ids: Mapping[tuple[str, str], str]
     ) -> None:
-        """Writes all lines, whole or not at all, in place of the last run's.
+        """Replaces the last run's report, whole or not at all.
 
         Args:
-            items: in whose order the lines are to stand; others go before them.
-            ids: of all videos that the index holds by now.
+            order: root and key of videos, in the order of their lines; other lines go first.
+            ids: of all videos in the index, by root and key.
         """
-        order = {item.root_and_key: number for number, item in enumerate(items)}
-        lines = sorted(self._lines, key=lambda each: order.get(each[0], -1))
+        numbers = {root_and_key: number for number, root_and_key in enumerate(order)}
+        lines = sorted(self._lines, key=lambda each: numbers.get(each[0], -1))
         named = (replace(line, id=ids.get(root_and_key, line.id)) for root_and_key, line in lines)
         write_report(folder, named)
 
     def warn_of_missing(self) -> None:
-        """Says in one line what is away, and that nothing is lost."""
+        """Logs in one line that videos are away and nothing is lost."""
         reasons = Counter(line.reason for _, line in self._lines if line.outcome == "missing")
         if reasons:
             shown = [f"{reason} ({count})" for reason, count in reasons.most_common(_NUM_REASONS)]
@@ -84,14 +83,13 @@ class Report:
 
 
 def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
-    """Writes the report of a run, whole or not at all, in place of the last run's."""
+    """Replaces the last run's report, whole or not at all."""
     text = "".join(strict_json.dumps(asdict(line)) + "\n" for line in lines)
     write_atomically(folder / _FILE_NAME, text.encode())
 
 
 def failures(folder: Path, *, max_num: int) -> list[ReportLine]:
-    """The first videos that failed in the last run, at most so many; none where the report cannot
-    be read."""
+    """Returns the first videos that failed in the last run; none without a readable report."""
     found: list[ReportLine] = []
     with suppress(OSError, ValueError, TypeError), (folder / _FILE_NAME).open("rb") as file:
         for text in file:

@@ -1,8 +1,8 @@
-"""What is written or said in a video, with its seconds -> rows of the catalogue's table `texts`,
-and back.
+"""Texts that are read or heard in a video, with their seconds <-> rows of the catalogue's table
+`texts`.
 
-A video has one row for each source that was looked at, though nothing was found there: that tells
-it from a video that has yet to be looked at.
+A video has one row for each source that was looked at, even if nothing was found: this tells it
+from a video that has yet to be looked at.
 """
 
 import json
@@ -17,7 +17,7 @@ TEXTS_TABLE = """
 CREATE TABLE IF NOT EXISTS texts (
     video_id INTEGER NOT NULL,
     source TEXT NOT NULL CHECK (source IN ('ocr', 'speech')),
-    engine TEXT NOT NULL,  -- what has read or heard them
+    engine TEXT NOT NULL,  -- the program that read or heard them
     texts TEXT NOT NULL,   -- JSON: a list of [start_seconds, end_seconds, text], by time
     checksum INTEGER NOT NULL,  -- CRC-32 of all of the above
     PRIMARY KEY (video_id, source)
@@ -28,7 +28,7 @@ TEXTS_COLUMNS = ("video_id", "source", "engine", "texts", "checksum")
 
 @dataclass(frozen=True)
 class TimedText:
-    """A text that is on screen, or is spoken, in `[start_seconds, end_seconds)`.
+    """A text on screen or in speech during `[start_seconds, end_seconds)`.
 
     Attributes:
         source: `ocr` or `speech`.
@@ -58,7 +58,7 @@ class VideoTexts:
     """All texts of one source in one video.
 
     Attributes:
-        engine: what has read or heard them, with its model.
+        engine: the program that read or heard them, with its model.
         texts: by time; all of this source.
     """
 
@@ -69,12 +69,12 @@ class VideoTexts:
 
 
 def in_order(texts: Sequence[TimedText]) -> list[TimedText]:
-    """By time; those at the same time as they were given."""
+    """Sorts texts by time, stably."""
     return sorted(texts, key=lambda text: (text.start_seconds, text.end_seconds))
 
 
 def to_row(entry: VideoTexts) -> tuple:
-    """Values of `TEXTS_COLUMNS`.
+    """Returns the values of `TEXTS_COLUMNS`.
 
     Raises:
         ValueError: a text is of another source than the entry.

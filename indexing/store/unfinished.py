@@ -1,8 +1,8 @@
-"""Frames that are encoded, of videos that are not in the index yet: a file each, by content.
+"""Encoded frames of videos that are not in the index yet: a file for each content.
 
-A video is added when its last frame is encoded and its scenes can be cut, which may take hours; a
-frame stands here as soon as it is encoded, so that a killed run costs none of them. Embeddings are
-kept in float32, so that a video that is taken up again gives what it would have given in one go.
+A video is added after its last frame is encoded and its scenes can be cut, which may take hours; a
+frame is kept here as soon as it is encoded, so that a killed run loses none. Embeddings are kept in
+float32, so that a resumed video gives the same result as an uninterrupted one.
 """
 
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from reelseek.indexing.store.atomic import make_folder, sync_new_folder
-from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.indexing.store.records import Record, RecordFile
+from reelseek.indexing.store.videos import FileSignature
 
 _MARK = b"rsf1"
 _SUFFIX = ".frames"
-_KEPT_SECONDS = 60 * 86_400.0  # after which frames of a video that never came back are deleted
+_KEPT_SECONDS = 60 * 86_400.0  # then frames of a video that never came back are deleted
 
 # The numbers of the records: the first of a file, some of its frames, and the last.
 _HEAD, _FRAMES, _END = 0, 1, 2
@@ -28,7 +28,7 @@ _HEAD, _FRAMES, _END = 0, 1, 2
 
 @dataclass(frozen=True)
 class FinishedVideo:
-    """What is known of a video when its last frame is encoded.
+    """Known of a video when its last frame is encoded.
 
     Attributes:
         outcome: `ok` or `partial`, with its reason.
@@ -48,9 +48,9 @@ class UnfinishedVideo:
     """The encoded frames of one video, kept in a file.
 
     Attributes:
-        times_seconds: of the frames that were looked at.
-        rows: for each of these, which of the encoded frames it shows.
-        embeddings: `(R, D)` float32, of the encoded frames, as the file held them when opened.
+        times_seconds: of all sampled frames.
+        rows: for each of them, the encoded frame that it looks like.
+        embeddings: `(R, D)` float32, of the encoded frames when the file was opened.
         finished: None while frames are to come.
     """
 
@@ -75,12 +75,12 @@ class UnfinishedVideo:
         first_row: int,
         first_frame: int,
     ) -> None:
-        """Keeps encoded frames; what the file holds from these on is out of date.
+        """Keeps encoded frames, in place of those that the file holds from these on.
 
         Args:
             embeddings: `(n, D)` float32, of the encoded frames from `first_row` on.
-            times_seconds: of the frames from `first_frame` on,
-            rows: and which of the encoded frames they show.
+            times_seconds: of the sampled frames from `first_frame` on.
+            rows: for each of them, the encoded frame that it looks like.
         """
         values = {
             "row": first_row,
@@ -92,7 +92,7 @@ class UnfinishedVideo:
         self._write(Record(_FRAMES, json.dumps(values).encode(), data))
 
     def finish(self, finished: FinishedVideo) -> None:
-        """Keeps what is known at the end; the last frames stand before it."""
+        """Keeps the outcome, after the last frames."""
         self._write(Record(_END, json.dumps(asdict(finished)).encode(), b""))
         self.finished = finished
 
@@ -115,7 +115,7 @@ class UnfinishedVideo:
         self._file.append(record)
 
     def _read(self) -> bool:
-        """Reads the file; False where it is of other settings or there is none."""
+        """Reads the file; False where it is of other settings or does not exist."""
         embeddings: list[np.ndarray] = [self.embeddings]
         num_rows = 0
         for position, record in enumerate(self._file.read()):
@@ -141,11 +141,11 @@ class UnfinishedVideo:
 
 
 class UnfinishedVideos:
-    """The folder of an index in which the files lie; one process at a time.
+    """The folder of these files; for one process at a time.
 
     Args:
         folder: made when first written.
-        settings: what the frames were encoded with; files of others are not taken up.
+        settings: of the encoding; files with other settings are ignored.
         embedding_dim: D.
     """
 
@@ -157,7 +157,7 @@ class UnfinishedVideos:
         self._added: list[UnfinishedVideo] = []
 
     def open(self, signature: FileSignature) -> UnfinishedVideo:
-        """What is kept of the video with this content, or a new file for it."""
+        """Returns the kept frames of the video with this content, or a new file for them."""
         content = signature.content_sha256
         head = {"content_sha256": content, "settings": self._settings}
         path = self._folder / f"{content[:32]}{_SUFFIX}"
@@ -166,14 +166,14 @@ class UnfinishedVideos:
         return video
 
     def add(self, signature: FileSignature) -> None:
-        """The video is in the index: its file goes when that is saved."""
+        """Marks a video as added: its file goes when the index is saved."""
         video = self._open.pop(signature.content_sha256, None)
         if video is not None:
             video.close()
             self._added.append(video)
 
     def save(self) -> None:
-        """Makes what is kept stay after a power loss, and deletes what was added."""
+        """Makes kept frames durable, and deletes those of added videos."""
         for video in self._added:
             video.delete()
         self._added = []
@@ -186,7 +186,7 @@ class UnfinishedVideos:
             video.close()
 
     def contents(self) -> list[str]:
-        """The beginnings of the contents' hashes."""
+        """Returns the beginnings of the contents' hashes."""
         return sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}"))
 
     def drop(self, content: str) -> None:
@@ -194,7 +194,7 @@ class UnfinishedVideos:
         (self._folder / f"{content}{_SUFFIX}").unlink(missing_ok=True)
 
     def drop_old(self) -> None:
-        """Deletes what no run has come back to for weeks."""
+        """Deletes files that no run has come back to for weeks."""
         for path in self._folder.glob(f"*{_SUFFIX}"):
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _KEPT_SECONDS:

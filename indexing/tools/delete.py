@@ -3,34 +3,28 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.schema import DeleteConfig
-from reelseek.indexing.filters import check_fields, metadata_fields, parse_filter
-from reelseek.indexing.store.catalogue import VideoRecord
+from reelseek.indexing.filters import check_fields, parse_filter
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.writer import IndexWriter
 
 USAGE = """usage: python -m indexing.delete index=DIR where="..." | keys=[KEY,ID]
 
 Removes videos from an index; their files are not touched. The last line on stdout is a JSON object.
-A later python -m indexing adds them again if its videos= still lists them."""
+A later reelseek index adds them again if its videos= still lists them."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, DeleteConfig)
+def main(config: DeleteConfig) -> None:
     with IndexWriter(Path(config.index)) as writer:
+        writer.catalogue.check_entries()  # a damaged one may be what was asked for
         if config.where is not None:
             condition = parse_filter(config.where)
-            with writer.catalogue.named_errors():
-                check_fields(condition, metadata_fields(writer.catalogue.connection))
-            roots_and_keys = set(writer.catalogue.matching_places(*condition.condition()))
-            videos = [
-                each for each in writer.catalogue.scan() if each.root_and_key in roots_and_keys
-            ]
+            check_fields(condition, writer.catalogue.metadata_fields())
+            videos = writer.catalogue.matching(*condition.condition())
         else:
-            videos = _named(config.keys, list(writer.catalogue.scan()))
+            videos = _named(config.keys, writer.catalogue)
         writer.delete_videos(videos)
         manifest = writer.publish()
     for video in videos:
@@ -38,19 +32,20 @@ def main(cfg: DictConfig) -> None:
     command_line.print_json({"deleted": len(videos), "searchable": manifest.num_videos})
 
 
-def _named(names: Sequence[str], records: Sequence[VideoRecord]) -> list[VideoRecord]:
-    """The videos with these keys or ids.
+def _named(names: Sequence[str], catalogue: Catalogue) -> list[VideoRecord]:
+    """Returns the videos with these keys or ids, each once.
 
     Raises:
         ValueError: the index has no such video, or has a key in several roots.
     """
-    found: dict[int, VideoRecord] = {}
+    ids_by_name, chosen = catalogue.ids_by_name(), list[int]()
     for name in names:
-        same = [record for record in records if name in (record.public_id, record.key)]
-        if not same:
+        ids = ids_by_name.get(name, [])
+        if not ids:
             raise ValueError(f"keys: the index has no video {name}")
-        if len(same) > 1:
-            ids = ", ".join(f"{record.public_id} ({record.path})" for record in same)
-            raise ValueError(f"keys={name}: is in several roots; give one of the ids: {ids}")
-        found[same[0].id] = same[0]
-    return list(found.values())
+        if len(ids) > 1:
+            same = catalogue.videos(ids).values()
+            public = ", ".join(f"{record.public_id} ({record.path})" for record in same)
+            raise ValueError(f"keys={name}: is in several roots; give one of the ids: {public}")
+        chosen += ids
+    return list(catalogue.videos(chosen).values())

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ExportConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.atomic import check_can_write_folder, publish_file
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.text import strict_json
 
 USAGE = """usage: python -m indexing.export index=DIR output=DIR [frames=true]
@@ -29,7 +29,7 @@ _ROWS = 16_384  # of a row group, about
 
 
 def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[str, int]:
-    """Writes the searchable videos of an index; returns the rows of each file.
+    """Writes the searchable videos of an index; returns the number of rows of each file.
 
     Raises:
         ValueError: the folder is not an index, or is damaged; pyarrow is missing.
@@ -121,7 +121,7 @@ def _frame_rows(record: VideoRecord, parts: EmbeddingParts) -> tuple[list[list],
 
 
 def _batches(rows: Iterator[tuple[list[list], np.ndarray]], schema: Any) -> Iterator[Any]:
-    """Arrow batches of about `_ROWS` rows."""
+    """Yields Arrow batches of about `_ROWS` rows."""
     columns: list[list] = [[] for _ in schema.names[:-1]]
     vectors: list[np.ndarray] = []
     for some, embeddings in rows:
@@ -163,8 +163,6 @@ def _write(path: Path, batches: Iterator[Any], schema: Any) -> int:
     return count
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, ExportConfig)
+def main(config: ExportConfig) -> None:
     counts = export_index(Path(config.index), Path(config.output), frames=config.frames)
     command_line.print_json(counts)

@@ -1,6 +1,6 @@
-"""`python -m indexing.merge sources=[DIR,DIR] index=DIR`: brings indexes together.
+"""`python -m indexing.merge sources=[DIR,DIR] index=DIR`: merges indexes.
 
-Each machine of several indexes its share of a collection; the embeddings are then copied, not made
+For collections that several machines index in parts: copies the embeddings instead of making them
 again.
 """
 
@@ -11,16 +11,16 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import MergeConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.sources.identity import make_root_id
-from reelseek.indexing.store.catalogue import Catalogue, NewVideo, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.store.identity import make_root_id
 from reelseek.indexing.store.manifest import Manifest, check_settings
 from reelseek.indexing.store.texts import SOURCES
+from reelseek.indexing.store.videos import NewVideo, VideoRecord
 from reelseek.indexing.writer import IndexWriter
 
 USAGE = """usage: python -m indexing.merge sources=[DIR,DIR] index=DIR [prefix=true]
@@ -30,7 +30,7 @@ line on stdout is a JSON object."""
 
 
 def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) -> tuple[int, int]:
-    """Adds the videos of some indexes to one.
+    """Adds the videos of several indexes to one.
 
     Args:
         sources: folders of indexes; they are only read.
@@ -38,11 +38,11 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
         prefix: put the name of a source's folder before its keys.
 
     Returns:
-        How many videos were added, and how many were there already with the same content.
+        The number of added videos, and of those that were there with the same content.
 
     Raises:
         ValueError: a source is not an index.
-        IndexMismatchError: they were not built alike.
+        IndexMismatchError: they were built with different settings.
     """
     first = Manifest.read(sources[0])
     for source in sources:
@@ -66,10 +66,10 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
 
 
 class _MergedRoots:
-    """The roots of an index, as others join them.
+    """The roots of an index that others are merged into.
 
-    A root of another index is one of these where the two have a video in common, and none that
-    differs. Else it stays apart, even if it has the same path, as folders of two machines may.
+    A root of another index is the same as one of these if they have a video in common, and no video
+    differs. Otherwise it stays apart, even with the same path, as folders of two machines may have.
     """
 
     def __init__(self, records: Iterable[VideoRecord]) -> None:
@@ -79,7 +79,7 @@ class _MergedRoots:
             self.add(record)
 
     def name_of(self, records: Sequence[VideoRecord], path: str) -> str:
-        """What the root of these videos, which all have the same one, is called here."""
+        """Returns the name here of the one root of these videos."""
         same_path = [known for known, its_path in self._paths.items() if its_path == path]
         for known in dict.fromkeys([records[0].root, *same_path]):
             if self._is_same(known, records):
@@ -90,7 +90,7 @@ class _MergedRoots:
         return name
 
     def add(self, record: VideoRecord) -> bool:
-        """Adds a video; False where it is there already."""
+        """Adds a video; returns False for a known one."""
         own = self._contents.setdefault(record.root, {})
         self._paths.setdefault(record.root, record.root_path)
         is_new = own.get(record.key) != record.signature.content_sha256
@@ -107,7 +107,7 @@ class _MergedRoots:
 
 
 class IndexCopy:
-    """Reads one index, to add its videos to another."""
+    """Copies the videos of one index into another."""
 
     def __init__(self, source: Path, writer: IndexWriter) -> None:
         manifest = Manifest.read(source)
@@ -127,7 +127,7 @@ class IndexCopy:
         self._catalogue.close()
 
     def rename(self, prefix: str, roots: _MergedRoots) -> None:
-        """Settles what its videos are to be called, and which of them are new."""
+        """Chooses the roots and keys of its videos, and finds the new ones."""
         by_root: dict[str, list[VideoRecord]] = {}
         for record in self.records:
             by_root.setdefault(record.root, []).append(record)
@@ -141,7 +141,7 @@ class IndexCopy:
                     self._new.append(placed)
 
     def add(self) -> int:
-        """Adds the videos that are new; returns how many."""
+        """Adds the new videos; returns their number."""
         for record in self._new:
             embeddings = np.empty((0, self._embedding_dim), np.float32)
             if record.location is not None:
@@ -151,7 +151,7 @@ class IndexCopy:
         return len(self._new)
 
     def add_texts(self) -> None:
-        """Adds the texts of its videos to those of them that have none of the same source."""
+        """Adds texts to videos that have none of the same source."""
         catalogue = self._writer.catalogue
         ids = {record.root_and_key: record.id for record in catalogue.scan()}
         left = {source: set(catalogue.without_texts(source)) for source in SOURCES}
@@ -165,9 +165,7 @@ class IndexCopy:
             catalogue.add_texts(chain([first], entries))
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, MergeConfig)
+def main(config: MergeConfig) -> None:
     for source in config.sources:
         if not Manifest.exists(Path(source)):
             found = "is not an index" if Path(source).is_dir() else "no such folder"

@@ -1,44 +1,44 @@
-"""`python -m indexing.repair index=DIR`: drops what is damaged, and says what to index again."""
+"""`reelseek repair --index DIR`: drops damaged videos, and names those to index again."""
 
 import json
 import logging
 from contextlib import closing
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.schema import RepairConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord, rebuild_catalogue
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import IndexMismatchError, IndexSettings, Manifest
+from reelseek.indexing.store.salvage import rebuild_catalogue
 from reelseek.indexing.tools.verify import damaged_embeddings
 from reelseek.indexing.writer import IndexWriter, only_writer
 
 logger = logging.getLogger(__name__)
 
-USAGE = """usage: python -m indexing.repair index=DIR
+USAGE = """usage: reelseek repair --index DIR [upgrade=true]
 
 Drops the videos whose entries or embeddings are damaged, rebuilds the FAISS indexes where they are,
-and names on a line each the videos that python -m indexing must index again. The last line on
-stdout is a JSON object."""
+and prints a line for each video that reelseek index must index again. With upgrade=true it only
+rewrites an index of an older version in this version's format; no video is decoded. The last line
+on stdout is a JSON object."""
 
 
 def repair_index(folder: Path) -> tuple[list[str], int]:
-    """Repairs an index in place. Damaged texts are dropped too, and are named in a warning.
+    """Repairs an index in place. Also drops damaged texts, and names them in a warning.
 
     Returns:
-        The keys of the videos that were dropped (`video ID` where the key itself was damaged), and
-        how many are left.
+        The keys of the dropped videos (`video ID` where the key itself was damaged), and the number
+        of searchable ones.
 
     Raises:
-        ValueError: the folder is not an index, another process is writing it, or the manifest is
-            lost and with it what the index was built with.
+        ValueError: the folder is not an index, another process is writing it, or both copies of its
+            settings are lost.
     """
     catalogue_path = folder / CATALOGUE_NAME
     if not catalogue_path.is_file():
-        Manifest.read(folder)  # says it where this is no index at all
+        Manifest.read(folder)  # raises if this is no index at all
         raise ValueError(f"{catalogue_path} is missing: index again into a new folder")
     with only_writer(folder):
         dropped = _repair_catalogue(folder)
@@ -51,26 +51,33 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
             _recover_manifest(folder)
         with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
             for key in catalogue.drop_damaged_texts():
-                logger.warning("texts of %s are lost: run python -m indexing.enrich again", key)
+                logger.warning("texts of %s are lost: run reelseek enrich again", key)
             used = [record.location[0] for record in catalogue.scan() if record.location]
             catalogue.raise_counters(revision=revision + 1, next_part=max(used, default=0) + 1)
     with IndexWriter(folder) as writer:
-        by_part: dict[int, list[VideoRecord]] = {}
-        for record in writer.catalogue.scan():
-            if record.location is not None:
-                by_part.setdefault(record.location[0], []).append(record)
-        damaged = [
-            record
-            for part, users in sorted(by_part.items())
-            for record, _ in damaged_embeddings(part, users, writer.parts)
-        ]
+        records = list(writer.catalogue.scan())
+        damaged = [record for record, _ in damaged_embeddings(records, writer.parts)]
         writer.delete_videos(damaged)
         manifest = writer.publish()
     return [*dropped, *(record.key for record in damaged)], manifest.num_videos
 
 
+def upgrade_index(folder: Path) -> int:
+    """Rewrites an index of the format before this one, and a lexical index of an older analysis, in
+    place and without decoding; returns the number of searchable videos.
+
+    Raises:
+        ValueError: the folder is not an index, or another process is writing it.
+        IndexMismatchError: the index is of an even older format.
+    """
+    with IndexWriter(folder) as writer:
+        manifest = writer.publish()  # rebuilds an outdated lexical index
+        manifest.write(folder)  # also where nothing else has changed
+    return manifest.num_videos
+
+
 def _repair_catalogue(folder: Path) -> list[str]:
-    """Returns the keys of the entries that were dropped."""
+    """Drops damaged entries; returns their keys."""
     path = folder / CATALOGUE_NAME
     try:
         with closing(Catalogue(path)) as catalogue:
@@ -83,7 +90,7 @@ def _repair_catalogue(folder: Path) -> list[str]:
 
 
 def _recover_manifest(folder: Path) -> None:
-    """Makes a manifest of what the catalogue knows; what is searchable is published again."""
+    """Makes a manifest from the catalogue, for the next publishing to complete."""
     with closing(Catalogue(folder / CATALOGUE_NAME)) as catalogue:
         settings, spread = (
             catalogue.index_metadata("settings"),
@@ -110,9 +117,10 @@ def _recover_manifest(folder: Path) -> None:
     recovered.write(folder)
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, RepairConfig)
+def main(config: RepairConfig) -> None:
+    if config.upgrade:
+        command_line.print_json({"dropped": 0, "searchable": upgrade_index(Path(config.index))})
+        return
     dropped, left = repair_index(Path(config.index))
     for key in dropped:
         print(f"dropped {command_line.printable(key)}")

@@ -1,17 +1,14 @@
-"""`python -m indexing.status index=DIR`: what an index holds, and how well it searches."""
+"""`python -m indexing.status index=DIR`: prints the contents and the recall of an index."""
 
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from reelseek.configs import command_line
 from reelseek.configs.schema import StatusConfig
-from reelseek.indexing.lexical.files import LexicalInfo
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import Catalogue
-from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.manifest import LexicalInfo, Manifest
 from reelseek.indexing.vectors.shard import ShardInfo
 
 USAGE = """usage: python -m indexing.status index=DIR [json=true]
@@ -21,7 +18,7 @@ last published."""
 
 
 def index_status(folder: Path) -> dict[str, Any]:
-    """What an index holds.
+    """Returns the contents of an index and its measured recall.
 
     Raises:
         ValueError: the folder is not an index, or is damaged.
@@ -44,7 +41,7 @@ def index_status(folder: Path) -> dict[str, Any]:
         }
     except FileNotFoundError as error:
         raise ValueError(
-            f"index={folder}: lacks {error.filename}; run python -m indexing.repair index={folder}"
+            f"index={folder}: lacks {error.filename}; run reelseek repair --index {folder}"
         ) from error
     return {
         "index": str(folder),
@@ -86,9 +83,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, StatusConfig)
+def main(config: StatusConfig) -> None:
     status = index_status(Path(config.index))
     if config.json:
         command_line.print_json(status)

@@ -1,26 +1,27 @@
-"""`python -m indexing.verify index=DIR`: reads all of an index and says what is wrong with it."""
+"""`python -m indexing.verify index=DIR`: reads all of an index and lists its problems."""
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ModelConfig, VerifyConfig, sampling_from_dict
-from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.files import check_files, read_table
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.lexical.publishing import document_counts, text_table
-from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, level_tables
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, file_problems
 from reelseek.indexing.sources.diff import file_signature
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
-from reelseek.indexing.store.manifest import IndexSettings, Manifest
-from reelseek.indexing.vectors.shard import Shard, file_checksum
+from reelseek.indexing.store.manifest import LEVELS, IndexSettings, Manifest
+from reelseek.indexing.store.videos import VideoRecord, by_part
+from reelseek.indexing.vectors.builder import level_tables
+from reelseek.indexing.vectors.shard import Shard
 
 USAGE = """usage: python -m indexing.verify index=DIR [sample=3]
 
@@ -28,11 +29,11 @@ Reads every byte of an index: checksums, counts, ids, and whether its parts agre
 encodes a few videos again and compares. A line for each problem; the last line on stdout is a JSON
 object. Exit code 0 if nothing is wrong, else 1."""
 
-_MIN_COSINE = 0.99  # of an embedding with itself, made again in another precision
+_MIN_COSINE = 0.99  # of an embedding and the same one in another precision
 
 
 def find_problems(folder: Path) -> Iterator[str]:
-    """What is wrong with the files of an index, a line each."""
+    """Yields the problems of an index's files, a line each."""
     try:
         manifest = Manifest.read(folder)
     except ValueError as error:
@@ -43,33 +44,37 @@ def find_problems(folder: Path) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=manifest.settings.embedding_dim)
+    with closing(catalogue):
+        yield from _catalogue_problems(folder, manifest, catalogue)
+
+
+def _catalogue_problems(folder: Path, manifest: Manifest, catalogue: Catalogue) -> Iterator[str]:
+    """Checks the catalogue, and all else against it."""
+    yield from catalogue.integrity_problems()
     try:
-        yield from catalogue.integrity_problems()
-        try:
-            records = list(catalogue.scan())
-            yield from _counter_problems(catalogue, manifest, records)
-            unpublished = catalogue.counter("revision") - manifest.revision
-            text_problems = catalogue.text_problems()
-            yield from text_problems
-        except ValueError as error:
-            yield str(error)
-            return
-        yield from _embedding_problems(records, parts)
-        if not unpublished:
-            yield from _shard_problems(folder, manifest, records)
-        else:
-            yield from _file_problems(folder, manifest)
-        comparable = not unpublished and not text_problems
-        yield from _lexical_problems(folder, manifest, catalogue if comparable else None)
-    finally:
-        catalogue.close()
+        records = list(catalogue.scan())
+        yield from _counter_problems(catalogue, manifest, records)
+        is_published = catalogue.counter("revision") == manifest.revision
+        text_problems = catalogue.text_problems()
+        yield from text_problems
+    except ValueError as error:
+        yield str(error)
+        return
+    parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=manifest.settings.embedding_dim)
+    for record, count in damaged_embeddings(records, parts):
+        yield f"{record.key}: {count} of its {record.num_rows} embeddings are damaged"
+    problems = list(file_problems(folder, manifest))
+    yield from problems
+    if is_published and not problems:
+        yield from _shard_problems(folder, manifest, records)
+    comparable = is_published and not text_problems
+    yield from _lexical_problems(folder, manifest, catalogue if comparable else None)
 
 
 def _counter_problems(
     catalogue: Catalogue, manifest: Manifest, records: list[VideoRecord]
 ) -> Iterator[str]:
-    """Numbers that would be given a second time, and settings that the manifest does not have."""
+    """Yields counters that are too low, and settings that differ from the manifest's."""
     last_part = max((record.location[0] for record in records if record.location), default=0)
     if catalogue.counter("revision") < manifest.revision:
         yield f"{CATALOGUE_NAME}: its count of changes is behind what is published"
@@ -80,56 +85,22 @@ def _counter_problems(
         yield f"{CATALOGUE_NAME}: its copy of the settings differs from the manifest's"
 
 
-def _embedding_problems(records: list[VideoRecord], parts: EmbeddingParts) -> Iterator[str]:
-    """Rows that have suffered, and entries that name rows that there are not."""
-    by_part: dict[int, list[VideoRecord]] = {}
-    for record in records:
-        if record.location is not None:
-            by_part.setdefault(record.location[0], []).append(record)
-    for part, users in sorted(by_part.items()):
-        for record, count in damaged_embeddings(part, users, parts):
-            yield f"{record.key}: {count} of its {record.num_rows} embeddings are damaged"
-
-
 def damaged_embeddings(
-    part: int, users: Sequence[VideoRecord], parts: EmbeddingParts
-) -> list[tuple[VideoRecord, int]]:
-    """The videos of a part that have damaged embeddings, and how many each."""
-    firsts = [record.location[1] for record in users if record.location is not None]
-    ends = [first + record.num_rows for first, record in zip(firsts, users, strict=True)]
-    damaged = parts.damaged_rows(part, max(ends))
-    counts = np.searchsorted(damaged, ends) - np.searchsorted(damaged, firsts)
-    pairs = zip(users, counts.tolist(), strict=True)
-    return [(record, count) for record, count in pairs if count]
-
-
-def _file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
-    for level in manifest.levels.values():
-        for info in (level.main, level.delta):
-            if info is None:
-                continue
-            try:
-                Shard(folder, info, embedding_dim=manifest.settings.embedding_dim)
-            except FileNotFoundError as error:
-                yield f"{error.filename} is missing"
-            except ValueError as error:
-                yield str(error)
-        if level.deleted:
-            try:
-                if file_checksum(folder / level.deleted) != level.deleted_checksum:
-                    yield f"{folder / level.deleted} is damaged"
-            except FileNotFoundError:
-                yield f"{folder / level.deleted} is missing"
-            except ValueError as error:
-                yield str(error)
+    records: Iterable[VideoRecord], parts: EmbeddingParts
+) -> Iterator[tuple[VideoRecord, int]]:
+    """Yields the videos that have damaged or missing embeddings, with their number."""
+    for part, users in by_part(records).items():
+        firsts = [first for _, first in users]
+        ends = [first + record.num_rows for record, first in users]
+        damaged = parts.damaged_rows(part, max(ends))
+        counts = np.searchsorted(damaged, ends) - np.searchsorted(damaged, firsts)
+        for (record, _), count in zip(users, counts.tolist(), strict=True):
+            if count:
+                yield record, count
 
 
 def _shard_problems(folder: Path, manifest: Manifest, records: list[VideoRecord]) -> Iterator[str]:
-    """Whether what is searched is what the catalogue holds."""
-    problems = list(_file_problems(folder, manifest))
-    yield from problems
-    if problems:
-        return
+    """Compares the shards with the catalogue."""
     tables = level_tables(records)
     for name in LEVELS:
         level = manifest.levels.get(name)
@@ -150,7 +121,7 @@ def _shard_problems(folder: Path, manifest: Manifest, records: list[VideoRecord]
 def _lexical_problems(
     folder: Path, manifest: Manifest, catalogue: Catalogue | None
 ) -> Iterator[str]:
-    """Whether the words are what was written, and those of the catalogue where one is given."""
+    """Checks the lexical index, and compares it with the catalogue if one is given."""
     info = manifest.lexical
     if info is None:
         return
@@ -174,17 +145,16 @@ def _lexical_problems(
 
 
 def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list[str], int]:
-    """Decodes and encodes a few videos again; returns problems, and how many were compared.
+    """Decodes and encodes a few videos again; returns problems, and the number of compared videos.
 
-    Videos whose files are gone or have changed are passed over.
+    Skips videos whose files are gone or have changed.
     """
     from reelseek.indexing.pipeline import encode_videos
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
 
     settings = Manifest.read(folder).settings
-    catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
-    records = [record for record in catalogue.scan() if record.outcome == "ok"]
-    catalogue.close()
+    with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+        records = [record for record in catalogue.scan() if record.outcome == "ok"]
     order = np.random.default_rng().permutation(len(records)).tolist()
     chosen: list[VideoRecord] = []
     for position in order:
@@ -206,8 +176,9 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
     encoder = FrameEncoder(model, device=device)
     decoding = command_line.load_decoding_config()
+    frames = sampling_from_dict(settings.sampling).frame_settings(model.preprocessing)
     problems = []
-    with decoding.pool(sampling_from_dict(settings.sampling), model.preprocessing) as pool:
+    with decoding.pool(frames) as pool:
         items = [(record, Path(record.path)) for record in chosen]
         for video in encode_videos(items, encoder=encoder, pool=pool):
             record = video.tag
@@ -223,14 +194,12 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     return problems, len(chosen)
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, VerifyConfig)
+def main(config: VerifyConfig) -> None:
     folder = Path(config.index)
     if not folder.is_dir():
         raise ValueError(f"index={folder}: no such folder")
     if not (folder / CATALOGUE_NAME).exists():
-        Manifest.read(folder)  # says it where this is no index at all, rather than a damaged one
+        Manifest.read(folder)  # raises if this is no index at all, rather than a damaged one
     problems = []
     for problem in find_problems(folder):
         print(command_line.printable(problem))
@@ -242,5 +211,5 @@ def main(cfg: DictConfig) -> None:
             print(command_line.printable(problem))
     command_line.print_json({"problems": len(problems), "encoded_again": compared})
     if problems:
-        print(f"run python -m indexing.repair index={folder}", file=sys.stderr)
+        print(f"run reelseek repair --index {folder}", file=sys.stderr)
         sys.exit(1)

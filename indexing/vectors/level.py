@@ -168,5 +168,5 @@ def _unpacked(live: np.ndarray | None, count: int) -> np.ndarray:
 
 def _read_deleted(path: Path, checksum: int) -> np.ndarray:
     if file_checksum(path) != checksum:
-        raise ValueError(f"{path} is damaged: run python -m indexing.repair index=DIR")
+        raise ValueError(f"{path} is damaged: run reelseek repair --index DIR")
     return np.load(path, allow_pickle=False)

@@ -238,4 +238,4 @@ def _read_index(path: Path) -> faiss.Index:
 
 
 def _damaged(path: Path) -> str:
-    return f"{path} is damaged: run python -m indexing.repair index=DIR to rebuild it"
+    return f"{path} is damaged: run reelseek repair --index DIR to rebuild it"

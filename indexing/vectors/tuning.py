@@ -1,10 +1,10 @@
-"""Which FAISS index suits a collection: chosen, built and tuned by measuring.
+"""Chooses, builds and tunes the FAISS index that suits a collection, by measuring.
 
-The ladder: exact while that is fast; then an inverted file over scalar-quantised vectors, or over
-RaBitQ's few bits (Gao et al. 2024). All but the exact one give candidates only, which are scored
-again from the float16 embeddings on disk, so that what is lost in quantising is regained for a few
-kilobytes of reading. Graphs (HNSW) are left to those who ask for them by name: they take several
-times as long to build, and under a filter that leaves little they find nothing.
+Exact search while that is fast; then an inverted file over scalar-quantised vectors, or over
+RaBitQ's few bits (Gao et al. 2024). All but exact search give candidates only, which are scored
+again with the float16 embeddings on disk: a few kilobytes of reading regain what quantisation
+loses. Graphs (HNSW) are never chosen automatically: they take several times as long to build, and
+find nothing under a filter that leaves little.
 """
 
 import math
@@ -29,14 +29,14 @@ _BLOCK = 65_536
 _SECONDS_A_CANDIDATE = 1e-6  # to score it again: measured, a row of 512 that is in memory
 _ANY_DIM = 512
 _CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
-# Of those that k-means is trained on; the figures in the README were reached with as many.
+# That k-means is trained on; the figures in docs/ were reached with as many.
 _VECTORS_A_LIST = 64
 _VECTORS_TRAINED = 1 << 19  # at most; FAISS's guidelines ask for 30 a list, of 16,384 lists here
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A kind on the sample: what it would need for the whole."""
+    """A kind measured on the sample, with its needs for the whole."""
 
     kind: str
     seconds: float
@@ -44,7 +44,7 @@ class Measured:
     recall: float
 
 
-# `block(first, last)` gives these vectors, `(last - first, D)` float32.
+# `block(first, last)` returns vectors, `(last - first, D)` float32.
 Block = Callable[[int, int], np.ndarray]
 
 
@@ -53,9 +53,9 @@ class Probes:
     """Queries whose true nearest are known.
 
     Attributes:
-        queries: of each sort, `(q, D)` float32.
-        truth: of each sort, `(q, NEIGHBOURS)` positions of their true nearest, or -1.
-        allowed: bits of the positions that are alive, the lowest first; None for all.
+        queries: of each type, `(q, D)` float32.
+        truth: of each type, `(q, NEIGHBOURS)` positions of their true nearest, or -1.
+        allowed: a bit for each live position, the lowest first; None for all.
     """
 
     queries: dict[str, np.ndarray]
@@ -64,14 +64,14 @@ class Probes:
 
 
 def candidate_factories(count: int) -> list[str]:
-    """The kinds that come into question for so many vectors, the better known first."""
+    """Returns the kinds to try for this number of vectors, the better known first."""
     lists = num_lists(count)
     return [f"IVF{lists},SQ8", f"IVF{lists},RaBitQ2", f"IVF{lists},RaBitQ"]
 
 
 def num_lists(count: int) -> int:
-    """Of an inverted file: the power of two next to four times the square root (FAISS's wiki,
-    "Guidelines to choose an index")."""
+    """Returns the lists of an inverted file: the power of two next to four times the square root
+    (FAISS's wiki, "Guidelines to choose an index")."""
     return int(2 ** np.round(np.log2(max(1.0, 4 * np.sqrt(count)))))
 
 
@@ -83,12 +83,12 @@ def choose_factory(
     memory_bytes: int,
     sample_queries: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> str:
-    """The fastest kind that keeps to the memory and finds what it should, on a sample.
+    """Returns the fastest kind that fits the memory and reaches the recall, on a sample.
 
     Args:
-        count: vectors there are.
-        block: gives them.
-        recall: to be reached.
+        count: of all vectors.
+        block: returns vectors.
+        recall: to reach.
         memory_bytes: for all of them; 0 for no limit.
         sample_queries: `(q, D)` float32 of each type, besides stored vectors.
 
@@ -125,13 +125,13 @@ def choose_factory(
 
 
 def check_factory(kind: str) -> None:
-    """Raises a ValueError where FAISS knows no such kind, before there are vectors to index."""
+    """Raises a ValueError for a kind that FAISS does not know, before anything is indexed."""
     if kind.lower() in ("auto", "flat"):
         return
     try:
         faiss.index_factory(_ANY_DIM, kind, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        if "could not parse" in str(error):  # what else it says may come of the dimension
+        if "could not parse" in str(error):  # other errors may come from the dimension
             raise ValueError(
                 f"index.kind={kind}: must be auto, flat, or what FAISS's index_factory takes, such "
                 "as IVF1024,SQ8"
@@ -142,7 +142,7 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
     """Trains and fills a FAISS index; position i is vector i.
 
     Raises:
-        ValueError: FAISS does not know the kind, or cannot make it of so few vectors.
+        ValueError: FAISS does not know the kind, or needs more vectors for it.
     """
     faiss.omp_set_num_threads(os.cpu_count() or 1)
     try:
@@ -151,7 +151,7 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
             ivf = faiss.try_extract_index_ivf(index)
             num_wanted = _VECTORS_A_LIST * (ivf.nlist if ivf is not None else 256)
             if ivf is not None:
-                ivf.cp.min_points_per_centroid = 1  # short lists are no reason to complain
+                ivf.cp.min_points_per_centroid = 1  # no warnings about short lists
                 ivf.cp.spherical = True  # lists by direction, since queries are directions
             index.train(_sample(count, block, min(count, num_wanted, _VECTORS_TRAINED)))
         add(index, count, block)
@@ -162,7 +162,7 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
 
 
 def add(index: faiss.Index, count: int, block: Block) -> None:
-    """Adds vectors behind those that are there."""
+    """Appends vectors to an index."""
     for first in range(0, count, _BLOCK):
         index.add(block(first, min(count, first + _BLOCK)))
 
@@ -170,13 +170,13 @@ def add(index: faiss.Index, count: int, block: Block) -> None:
 def make_probes(
     queries: dict[str, np.ndarray], live: np.ndarray, block: Block, count: int
 ) -> Probes:
-    """Finds the true nearest of queries of several sorts, in one pass.
+    """Finds the true nearest of queries of several types, in one pass.
 
     Args:
-        queries: of each sort, `(q, D)` float32.
-        live: positions of the vectors that count, ascending.
-        block: gives those vectors.
-        count: positions there are.
+        queries: of each type, `(q, D)` float32.
+        live: positions of the live vectors, ascending.
+        block: returns live vectors.
+        count: of all positions.
     """
     nearest = exact_neighbours(np.concatenate(list(queries.values())), len(live), block)
     truth = np.where(nearest >= 0, live[nearest], -1)
@@ -190,11 +190,11 @@ def make_probes(
 
 
 def tune(index: faiss.Index, probes: Probes, *, recall: float) -> dict:
-    """The fastest values of a search's parameters with which each sort of query finds what it
-    should; the best there are where none does."""
+    """Returns the fastest search parameters with which each type of query reaches the recall; the
+    best parameters where none does."""
     fastest: tuple[float, dict] | None = None
     best: tuple[float, dict] = (-1.0, {})
-    some_queries = list(probes.queries.values())[-1]  # those that are most like what is asked
+    some_queries = list(probes.queries.values())[-1]  # the type most like real queries
     for candidates in _CANDIDATES:
         for effort in _efforts(index):
             tuning = effort | {"candidates": candidates}
@@ -215,8 +215,8 @@ def tune(index: faiss.Index, probes: Probes, *, recall: float) -> dict:
 
 
 def _target(query_types: Collection[str], query_type: str, recall: float) -> float:
-    """Everyday sentences are found a little more easily than what is asked, and so are stored
-    vectors, even the means of two, which stand in where there are no sentences."""
+    """Sentences and stored vectors (even means of two) are easier to find than real queries, so
+    where they stand in for these, the target is higher."""
     is_for_questions = query_type == "sentences" or (
         query_type == "stored" and len(query_types) == 1
     )
@@ -224,7 +224,8 @@ def _target(query_types: Collection[str], query_type: str, recall: float) -> flo
 
 
 def measure_recall(index: faiss.Index, probes: Probes, tuning: dict) -> dict[str, float]:
-    """The recall of each sort of query: the share of the true nearest among the candidates."""
+    """Returns the recall of each type of query: the fraction of the true nearest among the
+    candidates."""
     parameters = search_parameters(index, tuning, allowed=probes.allowed)
     num_wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
     recalls = {}
@@ -236,7 +237,7 @@ def measure_recall(index: faiss.Index, probes: Probes, tuning: dict) -> dict[str
 
 
 def exact_neighbours(queries: np.ndarray, count: int, block: Block) -> np.ndarray:
-    """`(q, NEIGHBOURS)` positions of the nearest among all; -1 where there are fewer."""
+    """Returns `(q, NEIGHBOURS)` positions of the nearest among all; -1 where there are fewer."""
     heap = faiss.ResultHeap(len(queries), NEIGHBOURS, keep_max=True)
     for first in range(0, count, _BLOCK):
         last = min(count, first + _BLOCK)
@@ -252,10 +253,10 @@ def exact_neighbours(queries: np.ndarray, count: int, block: Block) -> np.ndarra
 
 
 def probe_queries(sample: np.ndarray, num: int = _PROBE_QUERIES) -> np.ndarray:
-    """Queries made of stored vectors: `(num, D)` float32.
+    """Makes queries of stored vectors: `(num, D)` float32.
 
-    Each is the normalised mean of two of them: what is asked in words lies between the pictures
-    rather than on one, and is harder to find.
+    Each is the normalised mean of two of them: a sentence lies between videos rather than on one,
+    and is harder to find.
     """
     random = np.random.default_rng(0)
     pairs = sample[random.integers(len(sample), size=(num, 2))]
@@ -264,7 +265,7 @@ def probe_queries(sample: np.ndarray, num: int = _PROBE_QUERIES) -> np.ndarray:
 
 
 def _efforts(index: faiss.Index) -> Iterator[dict]:
-    """Values of what a search's thoroughness depends on, ascending."""
+    """Yields search parameters of ascending effort."""
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is not None:
         nprobe = 1
@@ -282,7 +283,7 @@ def _efforts(index: faiss.Index) -> Iterator[dict]:
 def _measure(
     kind: str, sample: np.ndarray, known: Probes, *, recall: float, count: int
 ) -> Measured:
-    """Of a kind, made of the sample with lists as long as those of the whole would be."""
+    """Measures a kind on the sample, with lists as long as those of the whole would be."""
     lists = num_lists(len(sample))
     small = kind.replace(f"IVF{num_lists(count)}", f"IVF{lists}")
 
@@ -298,7 +299,7 @@ def _measure(
 
 
 def _sample(count: int, block: Block, num_wanted: int) -> np.ndarray:
-    """Vectors in stretches that are spread evenly over all."""
+    """Returns vectors in stretches that are spread evenly over all."""
     if num_wanted >= count:
         return block(0, count)
     stretches = 256
@@ -308,7 +309,7 @@ def _sample(count: int, block: Block, num_wanted: int) -> np.ndarray:
 
 
 def _seconds_exact(sample: np.ndarray) -> float:
-    """Of a query, searched for in the whole sample."""
+    """Returns the seconds of an exact search in the sample."""
     index = faiss.IndexFlatIP(sample.shape[1])
     index.add(sample)
     return _seconds_each(index, sample[:: max(1, len(sample) // 16)][:16], {})
@@ -317,7 +318,7 @@ def _seconds_exact(sample: np.ndarray) -> float:
 def _seconds_each(
     index: faiss.Index, queries: np.ndarray, tuning: dict, allowed: np.ndarray | None = None
 ) -> float:
-    """Median of queries that come one at a time."""
+    """Returns the median seconds of single queries."""
     faiss.omp_set_num_threads(1)
     parameters = search_parameters(index, tuning, allowed=allowed)
     num_wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))

@@ -7,8 +7,8 @@ import numpy as np
 
 from reelseek.indexing.candidates import CandidateVideo
 from reelseek.indexing.lexical.documents import stems, texts_of, words_of
-from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.dates import date_of
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.ranking.learning.features import FEATURE_NAMES, assemble_features
 from reelseek.ranking.texts import ScoredText
 

@@ -1,7 +1,6 @@
-"""What is known of a query's candidates -> the features that a learned ranker looks at.
+"""The evidence for a query's candidates -> the features of a learned ranker.
 
-A feature that is missing, because a source did not find the candidate or was not asked, is NaN,
-which is something else than 0.
+A feature is NaN, which is not 0, where a source did not find the candidate or was not searched.
 """
 
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ FEATURE_NAMES = (
     "moment_rank",
     "lexical_rank",
     "entity_share",  # of the query's named entities that the video names, 0 to 1
-    "confidence",  # probability that the picture matches, 0 to 1
+    "confidence",  # probability of a visual match, 0 to 1
     "log_duration",  # natural logarithm of seconds
     "log_segments",  # natural logarithm of their number
     "freshness_days",  # since the video's date
@@ -39,10 +38,10 @@ _GIVEN = tuple(name for name in FEATURE_NAMES if not name.endswith(_BEHIND))
 
 
 def assemble_features(columns: Mapping[str, ArrayLike], *, num_candidates: int) -> np.ndarray:
-    """Puts one query's candidates into rows.
+    """Returns one query's candidates as rows.
 
     Args:
-        columns: any of `FEATURE_NAMES` but those that end in `_behind`, which are worked out:
+        columns: any of `FEATURE_NAMES` but those that end in `_behind`, which are computed:
             `(num_candidates,)` each, NaN (or None) where a candidate lacks it, or one number for
             all of them.
         num_candidates: of the query.
@@ -64,7 +63,7 @@ def assemble_features(columns: Mapping[str, ArrayLike], *, num_candidates: int) 
                 "each candidate"
             )
         if np.isinf(column).any():
-            raise ValueError(f"feature {name} holds infinite values: give NaN for what is missing")
+            raise ValueError(f"feature {name} holds infinite values: give NaN for a missing value")
         features[:, FEATURE_NAMES.index(name)] = column
     for index, name in enumerate(FEATURE_NAMES):
         if name.endswith(_BEHIND):

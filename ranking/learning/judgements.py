@@ -1,13 +1,13 @@
-"""A file of judgements -> how relevant which video is to which query.
+"""A file of judgements -> the relevance of videos to queries.
 
-JSON Lines, an object a line, in UTF-8; blank lines are passed over:
+JSON Lines, an object a line, in UTF-8; blank lines are skipped:
 
     {"query": "a dog catches a frisbee", "video": "dogs/park.mp4", "relevance": 3}
     {"query": "a sunset", "video": "beach.mp4", "clicks": 12, "impressions": 40}
 
 `video` is a key of the index, or the id of a hit. `relevance` is a whole number from 0 (wrong) to 4
 (just that). Clicks become one: four times the lower bound of the rate of clicks, rounded up, so
-that one click of one is not taken for certain. A ranker orders whole videos, so a judgement of some
+that one click of one impression is no certainty. A ranker orders whole videos, so a judgement with
 seconds is refused.
 """
 
@@ -40,7 +40,7 @@ def read_judgements(path: Path) -> list[Judgement]:
     """Reads a file of judgements, in its order.
 
     Raises:
-        ValueError: the file is missing, holds no judgement, or has a line that is none; the line is
+        ValueError: the file is missing, holds no judgement, or has a malformed line, which is
             named.
     """
     try:
@@ -70,8 +70,8 @@ def read_judgements(path: Path) -> list[Judgement]:
 
 
 def click_relevance(clicks: int, impressions: int) -> int:
-    """The grade of what was clicked so many times of so many that it was shown: four times the
-    lower bound of the rate of clicks by the score interval (Wilson 1927), 95 %, rounded up.
+    """Returns the grade of a click rate: four times the lower bound of its 95 % score interval
+    (Wilson 1927), rounded up.
 
     Raises:
         ValueError: clicks that are below 0 or more than impressions.

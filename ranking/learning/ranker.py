@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.indexing.store.atomic import write_atomically
 from reelseek.ranking.learning.features import FEATURE_NAMES
-from reelseek.ranking.learning.model_text import check_model_text, trees_alone
+from reelseek.ranking.learning.trees import Trees
 
-_MODEL_NAME = "ranker.txt"
+_TREES_NAME = "ranker.safetensors"
 _CONFIG_NAME = "ranker.json"
-_FORMAT = 1
-# Queries are few, and so is what each tree may learn of them.
+_FORMAT = 2  # 1 was LightGBM's own text
+# Small trees and strong regularisation, for judged queries are few.
 _PARAMETERS = {
     "objective": "lambdarank",
     "metric": "ndcg",
@@ -35,7 +36,7 @@ _PARAMETERS = {
     "verbose": -1,
 }
 _PATIENCE_ROUNDS = 30
-_MIN_HELD_OUT = 5  # queries; with fewer, when to stop would be a matter of chance
+_MIN_HELD_OUT = 5  # queries; fewer would stop the training at random
 _ROUNDS_WITHOUT_STOPPING = 100
 
 
@@ -66,20 +67,20 @@ def _dcg(relevance: np.ndarray) -> float:
 
 
 class LearnedRanker:
-    """A trained ranker; `train_ranker` and `load` make one.
+    """A trained ranker; `train_ranker` and `load` make one. Searching needs no LightGBM.
 
     Args:
-        booster: LightGBM's.
-        feature_names: of the columns it was trained on.
+        trees: over the features.
+        feature_names: the columns that the trees were trained on.
     """
 
-    def __init__(self, booster: Any, feature_names: Sequence[str]) -> None:
-        self._booster = booster
+    def __init__(self, trees: Trees, feature_names: Sequence[str]) -> None:
+        self._trees = trees
         self.feature_names = tuple(feature_names)
 
     @property
     def num_trees(self) -> int:
-        return self._booster.num_trees()
+        return len(self._trees.roots)
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """`(n, F)` -> `(n,)` float64; higher is better, within a query.
@@ -89,77 +90,67 @@ class LearnedRanker:
         """
         if not len(features):
             return np.empty(0)
-        return np.asarray(self._booster.predict(self._checked(features), num_threads=1))
-
-    def contributions(self, features: np.ndarray) -> np.ndarray:
-        """What each feature adds to each score, and last what all have in common: Shapley values
-        of the trees (Lundberg et al. 2018, "Consistent Individualized Feature Attribution for Tree
-        Ensembles").
-
-        Returns:
-            `(n, F + 1)` float64, whose rows add up to `score`.
-        """
-        if not len(features):
-            return np.empty((0, len(self.feature_names) + 1))
-        features = self._checked(features)
-        return np.asarray(self._booster.predict(features, pred_contrib=True, num_threads=1))
-
-    def save(self, folder: Path) -> None:
-        """Writes `ranker.txt`, LightGBM's own text, and `ranker.json` into a folder, made if
-        missing. The description, with the text's checksum, comes last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        content = trees_alone(self._booster.model_to_string(num_iteration=-1)).encode()
-        (folder / _MODEL_NAME).write_bytes(content)
-        config = {
-            "format": _FORMAT,
-            "feature_names": list(self.feature_names),
-            "crc32": zlib.crc32(content),
-        }
-        (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> "LearnedRanker":
-        """Reads what `save` wrote; nothing in it is run.
-
-        Raises:
-            ValueError: missing or damaged, or trained on features that are not known here.
-            ImportError: LightGBM is not installed.
-        """
-        try:
-            config = json.loads((folder / _CONFIG_NAME).read_text(encoding="utf-8"))
-            if not isinstance(config, dict) or config.get("format") != _FORMAT:
-                raise ValueError(f"its description is not of format {_FORMAT}")
-            names = config["feature_names"]
-            if not isinstance(names, list) or not set(map(str, names)) <= set(FEATURE_NAMES):
-                raise ValueError("it was trained on features that are not known here")
-            content = (folder / _MODEL_NAME).read_bytes()
-            if zlib.crc32(content) != config["crc32"]:
-                raise ValueError("the checksum of its trees is wrong")
-            text = content.decode("ascii")
-            check_model_text(text, num_features=len(names))
-        except (OSError, KeyError, RecursionError, ValueError) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-            if isinstance(error, KeyError):
-                reason = f"its description lacks {error.args[0]}"
-            raise ValueError(
-                f"ranker={folder}: holds no ranker that can be read ({reason}); train it again"
-            ) from error
-        lightgbm = require_lightgbm()
-        try:
-            booster = lightgbm.Booster(model_str=text)
-        except lightgbm.basic.LightGBMError as error:
-            raise ValueError(
-                f"ranker={folder}: holds no ranker that can be read ({error}); train it again"
-            ) from error
-        return cls(booster, names)
-
-    def _checked(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != len(self.feature_names):
             raise ValueError(
                 f"features is {features.shape}: must be (n, {len(self.feature_names)}), the "
                 "features that the ranker was trained on"
             )
-        return features
+        return self._trees.predict(features)
+
+    def save(self, folder: Path) -> None:
+        """Writes `ranker.safetensors` and `ranker.json` into a folder, made if missing.
+
+        The description, with the trees' checksum, comes last.
+        """
+        from safetensors.numpy import save
+
+        folder.mkdir(parents=True, exist_ok=True)
+        content = save(self._trees.tensors())
+        write_atomically(folder / _TREES_NAME, content)
+        config = {
+            "format": _FORMAT,
+            "feature_names": list(self.feature_names),
+            "crc32": zlib.crc32(content),
+        }
+        write_atomically(folder / _CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> "LearnedRanker":
+        """Reads what `save` wrote; runs nothing in it.
+
+        Raises:
+            ValueError: missing or damaged, saved by an older version, or trained on features that
+                are not known here.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            names, checksum = _read_description(folder / _CONFIG_NAME)
+            content = (folder / _TREES_NAME).read_bytes()
+            if zlib.crc32(content) != checksum:
+                raise ValueError("the checksum of its trees is wrong")
+            return cls(Trees.from_tensors(load(content), num_features=len(names)), names)
+        except (OSError, KeyError, RecursionError, ValueError, SafetensorError) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+            if isinstance(error, KeyError):
+                reason = f"it lacks {error.args[0]}"
+            raise ValueError(
+                f"ranker={folder}: holds no ranker that can be read ({reason}); train it again"
+            ) from error
+
+
+def _read_description(path: Path) -> tuple[list[str], int]:
+    """The names of the features, and the checksum of the trees."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or config.get("format") not in range(1, _FORMAT + 1):
+        raise ValueError(f"its description is not of format {_FORMAT}")
+    if config["format"] < _FORMAT:
+        raise ValueError("an older version of reelseek saved it")
+    names = config["feature_names"]
+    if not isinstance(names, list) or not set(map(str, names)) <= set(FEATURE_NAMES):
+        raise ValueError("it was trained on features that are not known here")
+    return names, config["crc32"]
 
 
 def train_ranker(
@@ -177,8 +168,8 @@ def train_ranker(
     The same data and seed give the same ranker.
 
     Args:
-        features: `(n, F)`, NaN for what is missing; one row for each candidate that was judged.
-        relevance: `(n,)` int, 0 to 30; 4 for just what was asked.
+        features: `(n, F)`, NaN for a missing value; one row for each candidate that was judged.
+        relevance: `(n,)` int, 0 to 30; 4 for a perfect match.
         groups: `(n,)` int, which query each row belongs to.
         feature_names: of the columns.
         held_out_fraction: of the queries, 0 to less than 1; where it makes fewer than five, all are
@@ -198,12 +189,9 @@ def train_ranker(
         raise ValueError(f"held_out_fraction={held_out_fraction}: must be 0 to less than 1")
     order = np.argsort(groups, kind="stable")
     features, relevance, groups = features[order], relevance[order], groups[order]
-    different = np.unique(groups)
-    num_held_out = int(held_out_fraction * len(different))
-    if num_held_out < _MIN_HELD_OUT:
-        num_held_out, max_rounds = 0, min(max_rounds, _ROUNDS_WITHOUT_STOPPING)
-    shuffled = np.random.default_rng(seed).permutation(different)
-    is_held_out = np.isin(groups, shuffled[:num_held_out])
+    is_held_out = _held_out(groups, held_out_fraction, seed=seed)
+    if not is_held_out.any():
+        max_rounds = min(max_rounds, _ROUNDS_WITHOUT_STOPPING)
 
     lightgbm = require_lightgbm()
     train, held_out = (
@@ -216,7 +204,7 @@ def train_ranker(
         for rows in (~is_held_out, is_held_out)
     )
     early_stopping = {}
-    if num_held_out:
+    if is_held_out.any():
         callback = lightgbm.early_stopping(_PATIENCE_ROUNDS, verbose=False)
         early_stopping = {"valid_sets": [held_out], "callbacks": [callback]}
     booster = lightgbm.train(
@@ -225,9 +213,17 @@ def train_ranker(
         num_boost_round=max_rounds,
         **early_stopping,
     )
-    best = booster.best_iteration if num_held_out else -1
-    text = booster.model_to_string(num_iteration=best)
-    return LearnedRanker(lightgbm.Booster(model_str=text), feature_names)
+    best = booster.best_iteration if early_stopping else -1
+    return LearnedRanker(Trees.from_lightgbm(booster.dump_model(num_iteration=best)), feature_names)
+
+
+def _held_out(groups: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
+    """`(n,)` bool: the rows of queries that tell when to stop; none where these would be few."""
+    different = np.unique(groups)
+    num_held_out = int(fraction * len(different))
+    if num_held_out < _MIN_HELD_OUT:
+        return np.zeros(len(groups), bool)
+    return np.isin(groups, np.random.default_rng(seed).permutation(different)[:num_held_out])
 
 
 def _check_judged(
@@ -244,7 +240,7 @@ def _check_judged(
     if len(relevance) and (relevance.min() < 0 or relevance.max() > 30):
         raise ValueError("relevance is out of range: must be 0 to 30")
     if np.isinf(features).any():
-        raise ValueError("features hold infinite values: give NaN for what is missing")
+        raise ValueError("features hold infinite values: give NaN for a missing value")
     pairs = np.unique(np.stack([groups, relevance]), axis=1)
     if len(np.unique(pairs[0])) == pairs.shape[1]:
         raise ValueError(

@@ -1,11 +1,10 @@
-"""`python -m ranking.train_token_matching index=DIR output=DIR`: learns token and frame weights."""
+"""`python -m ranking.token_matching index=DIR output=DIR`: learns token and frame weights."""
 
 from contextlib import closing
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import TokenMatchingConfig
@@ -18,17 +17,14 @@ from reelseek.ranking.token_matching.reranker import RERANKED, combined
 
 _MIN_VIDEOS = 4
 
-USAGE = """usage: python -m ranking.train_token_matching index=DIR output=DIR [name=value ...]
+USAGE = """usage: python -m ranking.token_matching index=DIR output=DIR [name=value ...]
 
 Trains the weights of token matching on the captions of an index; a search with token_matching=DIR
 then reorders its best videos by them. The last line on stdout is a JSON object: R@1 and
 R@10 of captions of videos that were not trained on, among these, with and without."""
 
 
-def main(cfg: DictConfig) -> None:
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, TokenMatchingConfig)
-
+def main(config: TokenMatchingConfig) -> None:
     check_can_write_folder("output", Path(config.output))
     with closing(IndexReader(Path(config.index))) as reader:
         retriever = Retriever(reader)
@@ -98,4 +94,4 @@ def _best(query: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 if __name__ == "__main__":
-    command_line.run(main, config_name="token_matching", usage=USAGE)
+    command_line.run(main, TokenMatchingConfig, usage=USAGE)

@@ -1,7 +1,7 @@
-"""Embeddings of a query's tokens and of a video's frames -> how well each finds its partner.
+"""Embeddings of a query's tokens and of a video's frames -> a score by their best matches.
 
-One embedding for a sentence and one for a video say what both are about as a whole. Here each token
-looks for the frame that shows it, and each frame for the token that names it.
+One embedding of a sentence and one of a video summarise both. Here each token is matched with the
+frame that shows it best, and each frame with the token that names it best.
 """
 
 import json
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from reelseek.indexing.store.atomic import write_atomically
 
 MAX_FRAMES = 12  # of a video that are looked at, as in the paper
 _WEIGHTS_NAME = "interaction.safetensors"
@@ -86,8 +88,8 @@ def match_tokens_in_videos(
 
 @dataclass(frozen=True, eq=False)
 class TokenMatchingHead:
-    """A network that says how much a token, or a frame, counts: `score @ tanh(hidden @ x + bias)`,
-    of which the softmax over a sentence, or a video, is taken.
+    """A network for the weights of tokens or frames: the softmax of `score @ tanh(hidden @ x +
+    bias)` over a sentence or a video.
 
     Attributes:
         hidden: `(H, D)`; bias: `(H,)`; score: `(H,)`, all float32.
@@ -109,12 +111,12 @@ class TokenMatchingHead:
 
 @dataclass(frozen=True, eq=False)
 class TokenMatchingWeights:
-    """What `ranking.token_matching.training` learns.
+    """The weights that `ranking.token_matching.training` learns.
 
     Attributes:
         token: weighs tokens.
         frame: weighs frames.
-        fingerprint: of the model whose embeddings it was trained on; empty where not said.
+        fingerprint: of the model whose embeddings it was trained on; empty if unknown.
     """
 
     token: TokenMatchingHead
@@ -144,7 +146,7 @@ class TokenMatchingWeights:
 
         The description, with the weights' checksum, comes last.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -152,14 +154,14 @@ class TokenMatchingWeights:
             for side, head in (("token", self.token), ("frame", self.frame))
             for name in ("hidden", "bias", "score")
         }
-        path = folder / _WEIGHTS_NAME
-        save_file(tensors, path)
+        content = save(tensors)
+        write_atomically(folder / _WEIGHTS_NAME, content)
         config = {
             "embedding_dim": self.token.hidden.shape[1],
             "fingerprint": self.fingerprint,
-            "crc32": zlib.crc32(path.read_bytes()),
+            "crc32": zlib.crc32(content),
         }
-        (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_atomically(folder / _CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path, *, fingerprint: str = "") -> "TokenMatchingWeights":
@@ -184,7 +186,7 @@ class TokenMatchingWeights:
             token, frame = _head(tensors, "token", dim), _head(tensors, "frame", dim)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"token_matching={folder}: holds no interaction weights that can be read "
+                f"token_matching={folder}: holds no token matching weights that can be read "
                 f"({_reason(error)}); train them again"
             ) from error
         if fingerprint and of_model and fingerprint != of_model:
@@ -227,7 +229,7 @@ def _check_shapes(tokens: np.ndarray, frames: np.ndarray, counts: np.ndarray) ->
 
 
 def _fractions(name: str, weights: np.ndarray | None, counts: np.ndarray) -> np.ndarray:
-    """Weights as shares, with a sum of 1 in each run of `counts` entries."""
+    """Returns the weights scaled to a sum of 1 in each run of `counts` entries."""
     total = int(counts.sum())
     if weights is None:
         return np.repeat(1.0 / counts, counts)

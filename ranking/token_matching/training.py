@@ -1,7 +1,7 @@
-"""Embeddings of captions' tokens and of their videos' frames -> weights for late interaction.
+"""Embeddings of captions' tokens and of their videos' frames -> weights for token matching.
 
-The towers stay as they are: what is learned is how much each token and each frame counts, by
-InfoNCE (CLIP's symmetric loss, Radford et al. 2021, section 2.3) over the scores of
+The towers stay as they are. Training learns the weight of each token and each frame, by InfoNCE
+(CLIP's symmetric loss, Radford et al. 2021, section 2.3) over the scores of
 `ranking.token_matching.matching`.
 """
 
@@ -71,26 +71,29 @@ def train_token_matching(
         for rows in torch.randperm(num_pairs, generator=generator).split(batch_size):
             if len(rows) < 2:
                 continue
-            tokens, frames = (
-                pad_sequence(
-                    [torch.from_numpy(np.asarray(some[row], np.float32)) for row in rows.tolist()],
-                    batch_first=True,
-                )
-                for some in (token_embeddings, frame_embeddings)
-            )
-            of_rows = torch.from_numpy(ids[rows.numpy()])
-            logits = network(tokens, frames)
-            targets = (of_rows[:, None] == of_rows).float()
-            targets /= targets.sum(dim=1, keepdim=True)
-            loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+            logits = network(_padded(token_embeddings, rows), _padded(frame_embeddings, rows))
+            loss = _infonce(logits, torch.from_numpy(ids[rows.numpy()]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     return TokenMatchingWeights(network.token.head(), network.frame.head(), fingerprint)
 
 
+def _padded(embeddings: Sequence[np.ndarray], rows: torch.Tensor) -> torch.Tensor:
+    """Returns these rows' embeddings, `(n, longest, D)`, padded with zeros."""
+    parts = [torch.from_numpy(np.asarray(embeddings[row], np.float32)) for row in rows.tolist()]
+    return pad_sequence(parts, batch_first=True)
+
+
+def _infonce(logits: torch.Tensor, video_ids: torch.Tensor) -> torch.Tensor:
+    """`(n, n)` logits -> the mean of both directions; captions of one video are positives."""
+    targets = (video_ids[:, None] == video_ids).float()
+    targets /= targets.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
 class _Head(nn.Module):
-    """`(n, L, D)` -> `(n, L)`, the logarithm of what each counts; the same at first."""
+    """`(n, L, D)` -> `(n, L)`, the logarithm of each weight; equal at first."""
 
     def __init__(self, embedding_dim: int, hidden_dim: int, *, generator: torch.Generator) -> None:
         super().__init__()

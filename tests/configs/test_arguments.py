@@ -1,14 +1,14 @@
 import random
 
 import pytest
-from omegaconf import OmegaConf
 
 from reelseek.configs.arguments import list_items, prepare_arguments
-from tests.indexing.in_process import _config
+from reelseek.configs.composition import _compose, compose
+from tests.command_lines import SCHEMAS
 
 
 def config_object(name, *arguments):
-    return OmegaConf.to_object(_config(name, list(arguments)))
+    return compose(SCHEMAS[name], arguments)
 
 
 # Lists are taken as they are written.
@@ -47,14 +47,15 @@ def config_object(name, *arguments):
 )
 def test_lists_are_taken_as_written(value, items):
     assert list_items(value) == items
-    assert list(_config("delete", ["index=i", f"keys={value}"])["keys"]) == items
+    overrides = prepare_arguments([f"keys={value}"], SCHEMAS["delete"])
+    assert list(_compose(SCHEMAS["delete"], overrides)["keys"]) == items
 
 
 def test_names_without_commas_and_brackets_arrive_in_any_list():
     rng = random.Random(0)
     pieces = [*"'\"\\${}()=:#!%&|<>*?~^@;/+- \t\n\x7f\u2028", *"aZ09.\u00e9\u65e5\U0001f408\udc80"]
-    for _ in range(300):
-        names = ["".join(rng.choices(pieces, k=rng.randint(1, 9))).strip() for _ in range(3)]
+    for _ in range(100):
+        names = ["".join(rng.choices(pieces, k=rng.randint(1, 9))).strip() for _ in range(9)]
         names = [f"x{name}x" for name in names]
         value = f"[{','.join(names)}]"
         assert config_object("delete", "index=i", f"keys={value}").keys == names
@@ -86,7 +87,7 @@ def test_a_list_may_be_given_name_by_name(name):
     ],
 )
 def test_dashes_mean_the_same(arguments, prepared):
-    assert prepare_arguments(arguments, config_name="search") == prepared
+    assert prepare_arguments(arguments, SCHEMAS["search"]) == prepared
 
 
 @pytest.mark.parametrize(
@@ -110,9 +111,9 @@ def test_dashes_mean_the_same(arguments, prepared):
 )
 def test_what_cannot_be_meant_is_one_line(config_name, arguments, message):
     with pytest.raises(ValueError, match="^" + message.replace("|", r"\|")) as caught:
-        prepare_arguments(arguments, config_name=config_name)
+        prepare_arguments(arguments, SCHEMAS[config_name])
     assert "\n" not in str(caught.value)
 
 
 def test_dashes_name_the_folder_of_an_index():
-    assert prepare_arguments(["--index", "i"], config_name="index") == ["index.folder='i'"]
+    assert prepare_arguments(["--index", "i"], SCHEMAS["index"]) == ["index.folder='i'"]

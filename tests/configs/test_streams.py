@@ -7,11 +7,13 @@ import sys
 import pytest
 
 from reelseek.configs import command_line
+from reelseek.configs.schema import RepairConfig, SearchConfig
 from tests.command_lines import PROJECT
 
 PROGRAM = """
 from reelseek.configs import command_line
-command_line.run(lambda cfg: print(cfg.index), config_name="repair", usage="usage")
+from reelseek.configs.schema import RepairConfig
+command_line.run(lambda config: print(config.index), RepairConfig, usage="usage")
 """
 
 
@@ -54,29 +56,29 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
 def test_version_is_that_of_this_program(monkeypatch, capsys, arguments):
     monkeypatch.setattr(sys, "argv", ["search.py", *arguments])
     monkeypatch.setattr(command_line, "version", lambda name: f"9.8 of {name}")
-    command_line.run(lambda cfg: None, config_name="search", usage="usage")
+    command_line.run(lambda config: None, SearchConfig, usage="usage")
     assert capsys.readouterr().out == "reelseek 9.8 of reelseek\n"
 
 
 @pytest.mark.parametrize("argument", ["-h", "--help"])
 def test_both_ways_to_ask_for_help(monkeypatch, capsys, argument):
     monkeypatch.setattr(sys, "argv", ["x", argument])
-    command_line.run(lambda cfg: None, config_name="repair", usage="usage of repair")
+    command_line.run(lambda config: None, RepairConfig, usage="usage of repair")
     assert capsys.readouterr().out.startswith("usage of repair\n")
 
 
 def test_an_extra_that_is_missing_is_one_line_and_what_python_lacks_is_not(monkeypatch, capsys):
-    def lacks_extra(cfg):
+    def lacks_extra(config):
         raise ImportError("needs a package: pip install 'reelseek[parquet]'")
 
-    def is_broken(cfg):
+    def is_broken(config):
         import no_such_module_at_all  # noqa: F401
 
     monkeypatch.setattr(sys, "argv", ["x", "index=i"])
     monkeypatch.delenv("REELSEEK_TRACEBACK", raising=False)
     with pytest.raises(SystemExit, match="2"):
-        command_line.run(lacks_extra, config_name="repair", usage="")
+        command_line.run(lacks_extra, RepairConfig, usage="")
     assert capsys.readouterr().err.startswith("error: needs a package: pip install")
     monkeypatch.setattr(sys, "argv", ["x", "index=i"])
     with pytest.raises(ModuleNotFoundError):
-        command_line.run(is_broken, config_name="repair", usage="")
+        command_line.run(is_broken, RepairConfig, usage="")

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from reelseek.indexing import IndexReader
-from reelseek.indexing.candidates import LEVELS
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
-from reelseek.indexing.store.manifest import FaissOptions, Manifest, _checksum
+from reelseek.indexing.store.manifest import LEVELS, FaissOptions, Manifest, _checksum
 from reelseek.indexing.store.texts import TimedText
 from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.writer import IndexWriter
@@ -140,7 +139,7 @@ def part_path(folder: Path, part: int) -> Path:
 
 
 def row_bytes() -> int:
-    return EmbeddingParts(Path(), embedding_dim=D).row_bytes
+    return EmbeddingParts(Path(), embedding_dim=D)._dtype.itemsize
 
 
 def row_offset(path: Path, row: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import reelseek.indexing.indexer
+import reelseek.indexing.building.run
 import reelseek.indexing.pipeline
 from reelseek.indexing import IndexSettings, update_index
 from reelseek.indexing.publishing import CATALOGUE_NAME
@@ -154,11 +154,11 @@ def _note_to(path: Path) -> None:
 
     before(reelseek.indexing.pipeline._Packer, "flush", note_batch)
     before(
-        reelseek.indexing.indexer._Run,
+        reelseek.indexing.building.run.Run,
         "_take",
         lambda _, video: taken.append(video[0].tag.item.key),
     )
-    before(reelseek.indexing.indexer._Run, "_count", note_counted)
+    before(reelseek.indexing.building.run.Run, "_count", note_counted)
 
 
 def _encoded(entries: list[list], *, since: float = 0.0) -> Counter[str]:

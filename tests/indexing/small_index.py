@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reelseek.indexing import IndexReader, IndexSettings
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking import SearchHit
 from reelseek.ranking.moments import merge_moments

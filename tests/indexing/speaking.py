@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from reelseek.indexing.sources.diff import file_signature
-from reelseek.indexing.store.catalogue import NewVideo
+from reelseek.indexing.store.videos import NewVideo
 from tests.indexing.small_index import D, make_index, unit
 
 RATE = 16_000

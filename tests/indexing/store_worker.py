@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from reelseek.indexing import publishing, writer
+from reelseek.indexing import writer
 from reelseek.indexing.reader import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo, VideoRecord
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
+from reelseek.indexing.store.videos import FileSignature, NewVideo, VideoRecord
+from reelseek.indexing.vectors import builder
 from reelseek.indexing.vectors import tuning as faiss_tuning
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.moments import merge_moments
@@ -177,7 +178,7 @@ def make_limits_small() -> None:
 
     changes: dict[Any, dict[str, object]] = {
         writer: {"_SMALL_PARTS": 3, "_SMALL_ROWS": 60, "_COMPACT_ROWS": 40, "_SAVE_BYTES": 2_500},
-        publishing: {"_SMALL": 40, "_DELTA_MIN": 12},
+        builder: {"_SMALL": 40, "_DELTA_MIN": 12},
         faiss_tuning: {
             "_CANDIDATES": (1, 4),
             "_PROBE_QUERIES": 16,
@@ -196,10 +197,10 @@ class Worker:
     Args:
         report: takes each line of the log.
         num_keys: that videos are given.
-        recalls: of the operations, by name.
+        weights: of the operations, by name.
     """
 
-    SHARES = {"add": 50, "twin": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
+    WEIGHTS = {"add": 50, "duplicate": 5, "delete": 9, "update": 8, "rename": 4, "save": 9} | {
         "publish": 11,
         "compact": 4,
     }
@@ -211,13 +212,13 @@ class Worker:
         *,
         seed: int,
         num_keys: int = 40,
-        recalls: dict[str, int] | None = None,
+        weights: dict[str, int] | None = None,
     ) -> None:
         self._report = report
         self._random = np.random.default_rng(seed)
         self._note = seed * 1_000_000
         self._keys = [f"k{number}" for number in range(num_keys)]
-        self._shares = recalls or self.SHARES
+        self._weights = weights or self.WEIGHTS
         self._pending: set[str] = set()  # keys whose latest content may not have been saved
         self._say("try", "open", {})
         self.writer = IndexWriter(folder, settings())
@@ -233,9 +234,9 @@ class Worker:
 
     def step(self, operation: str | None = None) -> None:
         """One operation; of this name, where one is given that is possible now."""
-        names = list(self._shares)
-        weights = np.array([self._shares[name] for name in names], dtype=float)
-        name = operation or names[self._random.choice(len(names), p=weights / weights.sum())]
+        names = list(self._weights)
+        chances = np.array([self._weights[name] for name in names], dtype=float)
+        name = operation or names[self._random.choice(len(names), p=chances / chances.sum())]
         self._note += 1
         self._doing = name
         call, changes = getattr(self, f"_{name}")()
@@ -302,7 +303,7 @@ class Worker:
         key = self._pick(keys)
         state, record = (self.known[key][0], self._note), self._record(key)
         metadata = metadata_of(state)
-        return lambda: self.writer.update(record, metadata=metadata), {key: state}
+        return lambda: self.writer.catalogue.update(record, metadata=metadata), {key: state}
 
     def _rename(self) -> tuple[Callable[[], object], dict[str, State]]:
         keys, free = self._saved(), sorted(set(self._keys) - set(self.known) - self._pending)
@@ -312,7 +313,7 @@ class Worker:
         state, record = (self.known[key][0], self._note), self._record(key)
         metadata, signature = metadata_of(state), video_of(other, state).signature
         return (
-            lambda: self.writer.update(
+            lambda: self.writer.catalogue.update(
                 record, key=other, path=f"/{other}", metadata=metadata, signature=signature
             ),
             {key: None, other: state},

@@ -8,7 +8,7 @@ import pytest
 
 from reelseek.indexing import IndexReader
 from reelseek.indexing.lexical import documents
-from reelseek.indexing.store.catalogue import FileSignature
+from reelseek.indexing.store.videos import FileSignature
 from reelseek.ranking.command import table
 from reelseek.ranking.request import LEXICAL, Request
 from reelseek.ranking.retrieval import Retriever

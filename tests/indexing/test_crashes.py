@@ -65,10 +65,11 @@ def report(request):
 @pytest.fixture
 def small_limits(monkeypatch):
     """Puts back afterwards what `make_limits_small` sets."""
-    from reelseek.indexing import publishing, writer
+    from reelseek.indexing import writer
+    from reelseek.indexing.vectors import builder
     from reelseek.indexing.vectors import tuning as faiss_tuning
 
-    for module in (faiss_tuning, publishing, writer):
+    for module in (faiss_tuning, builder, writer):
         for name in [name for name in vars(module) if name.startswith("_") and name.isupper()]:
             monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(faiss_tuning, "choose_factory", faiss_tuning.choose_factory)
@@ -367,11 +368,11 @@ def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, repo
         )
         for n in range(8)
     ]
-    recalls = {"add": 60, "twin": 2, "delete": 20, "update": 5, "rename": 3} | {
+    weights = {"add": 60, "duplicate": 2, "delete": 20, "update": 5, "rename": 3} | {
         "save": 5,
         "publish": 5,
     }
-    options = json.dumps({"num_keys": 200, "shares": recalls})
+    options = json.dumps({"num_keys": 200, "weights": weights})
     try:
         subprocess.run(
             [*WORKER, "work", str(folder), str(log), "2", str(30 * NUM_RUNS), options],

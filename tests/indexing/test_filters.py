@@ -12,16 +12,15 @@ import pytest
 from reelseek.indexing.filters import (
     MAX_DEPTH,
     MAX_LENGTH,
-    MAX_METADATA_FIELDS,
     MAX_TERMS,
     Comparison,
     Exists,
     Junction,
     Not,
     check_fields,
-    metadata_fields,
     parse_filter,
 )
+from reelseek.indexing.store.metadata import MAX_METADATA_FIELDS, metadata_fields
 
 
 @pytest.fixture

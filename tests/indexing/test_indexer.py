@@ -15,9 +15,10 @@ from filelock import FileLock
 import reelseek.indexing.snapshot
 import reelseek.indexing.writer
 from reelseek.indexing import IndexMismatchError, IndexReader, Manifest, StopRequest
-from reelseek.indexing.publishing import CATALOGUE_NAME, level_tables
+from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.journal import Journal
+from reelseek.indexing.vectors.builder import level_tables
 from reelseek.vision import UniformSampler, VideoDecodeError, iter_frames
 from tests.conftest import COLOURS
 from tests.indexing.conftest import encode_video_by_video
@@ -471,7 +472,7 @@ def test_run_rebuilds_faiss_files_that_have_suffered(colour_index, videos, monke
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:60] if damage == "truncated" else b"garbage" * 99)
-    with pytest.raises(ValueError, match=r"run python -m indexing.repair index="):
+    with pytest.raises(ValueError, match=r"run reelseek repair --index "):
         colour_index.search("red")
     assert counts(colour_index.update(videos)) == {"unchanged": 3, "searchable": 3}
     assert colour_index.decoded == []

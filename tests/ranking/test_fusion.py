@@ -78,7 +78,7 @@ def test_what_scores_nearly_as_the_best_leads():
     [
         ([1.0], 0.5, "1 scores for 2 items: must be as many, in falling order"),
         ([1.0, 2.0], 0.5, "in falling order"),
-        ([2.0, 1.0], 1.5, "share=1.5: must be 0 to 1"),
+        ([2.0, 1.0], 1.5, "fraction=1.5: must be 0 to 1"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(scores, fraction, message):

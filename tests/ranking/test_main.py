@@ -7,13 +7,12 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 import reelseek.ranking.__main__
 from reelseek.configs.schema import RankerConfig
 from reelseek.indexing import IndexReader
-from reelseek.indexing.store.catalogue import FileSignature
 from reelseek.indexing.store.texts import TimedText
+from reelseek.indexing.store.videos import FileSignature
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking import FEATURE_NAMES, LearnedRanker, searcher
 from reelseek.ranking.__main__ import _by_query
@@ -88,7 +87,7 @@ def train(index, lines, monkeypatch, capsys, **options):
     values = {"test_fraction": 0.25, "seed": 0, "device": "cpu", **options}
     output = index.parent / "ranker"
     config = RankerConfig(judgements=str(path), index=str(index), output=str(output), **values)
-    reelseek.ranking.__main__.main(OmegaConf.structured(config))
+    reelseek.ranking.__main__.main(config)
     printed = capsys.readouterr()
     return json.loads(printed.out.splitlines()[-1]), printed.err, output
 

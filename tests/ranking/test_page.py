@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from reelseek.ranking import SearchHit, SearchResults
-from reelseek.ranking.page import clock, hits_html, write_page
+from reelseek.ranking.page import hits_html, write_page
+from reelseek.text.terminal import clock
 from tests.conftest import COLOURS
 
 RED, GREEN, BLUE = COLOURS.values()

@@ -90,7 +90,7 @@ def test_many_videos_are_each_as_alone():
     ("scores", "spans", "options", "message"),
     [
         (np.ones(3), adjacent(3), {}, r"scores is \(3,\): must be \(E, S\)"),
-        (np.ones((0, 3)), adjacent(3), {}, "at least one event"),
+        (np.ones((0, 3)), adjacent(3), {}, "at least one step"),
         (np.ones((1, 3)), adjacent(2), {}, r"spans is \(2, 2\): must be \(3, 2\)"),
         (np.full((1, 2), np.nan), adjacent(2), {}, "not finite"),
         (np.ones((1, 2)), adjacent(2), {"order_weight": -1}, "order_weight=-1: must be at least 0"),

@@ -20,6 +20,13 @@ import pytest
         ("dogs until last month", "dogs", "date <= 2026-10"),
         ("dogs before last week", "dogs", "date < 2026-11-16"),
         ("dogs in december", "dogs", "date = 2025-12"),
+        ("cats under 1,000 seconds", "cats", "duration < 1000"),
+        ("cats, 1,200-1,500 seconds long", "cats", "duration >= 1200 and duration <= 1500"),
+        ("lasting over 2,5 min", "", "duration > 150"),
+        ("dogs not older than 2020", "dogs", "date >= 2020"),
+        ("dogs not newer than May 2023", "dogs", "date <= 2023-05"),
+        ("dogs from more than 3 days ago", "dogs", "date < 2026-11-22"),
+        ("dogs filmed less than 2 months ago", "dogs", "date > 2026-09"),
     ],
 )
 def test_filters(analyzer, query, text, where):

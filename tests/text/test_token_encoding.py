@@ -55,7 +55,9 @@ def test_any_number_of_sentences_keeps_its_order():
 def test_tower_of_another_kind_is_refused_with_the_remedy():
     clip = nn.Module()
     clip.text = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match=r"text tower is a Linear: .* search without late"):
+    with pytest.raises(
+        ValueError, match=r"text tower is a Linear: .* search without token matching"
+    ):
         TokenEncoder(clip, tokenizer())
 
 

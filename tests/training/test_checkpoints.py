@@ -80,7 +80,7 @@ def test_full_disk_is_one_line_and_keeps_the_checkpoint_of_before(tmp_path, monk
 
     monkeypatch.setattr(torch, "save", save_half)
     with pytest.raises(
-        ValueError, match=r"last\.pt cannot be saved \(.*of before is kept"
+        ValueError, match=r"last\.pt cannot be saved \(.*the previous checkpoint is kept"
     ) as raised:
         checkpoints.save_last(make_state(step=4))
     assert len(str(raised.value).splitlines()) == 1

@@ -31,8 +31,8 @@ def nothing_is_loaded(short_run, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a model is loaded, and the mistake was there to see")
 
-    monkeypatch.setattr("vision.models.dual_encoder.load_model", fail)
-    monkeypatch.setattr("vision.decoding.worker.start_decode_server", fail)
+    monkeypatch.setattr("vision.models.loading.load_model", fail)
+    monkeypatch.setattr("vision.decoding.process.start_decode_server", fail)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,9 @@ def test_mistakes_are_found_without_pytorch(collection, tmp_path):
     program = """
 import sys, train
 from reelseek.configs import command_line
+from reelseek.configs.train_schema import TrainConfig
 try:
-    command_line.run(train.main, config_name="train", usage=train.USAGE)
+    command_line.run(train.main, TrainConfig, usage=train.USAGE)
 finally:
     print("torch" in sys.modules)
 """

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reelseek.configs.train_schema import TrainableConfig, TrainMode
 from reelseek.training.batches import Batch
-from reelseek.training.network import Network, TowerPlan
+from reelseek.training.network import Network, TowerPlan, tower_plans
 from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling, model_fingerprint
 from tests.training.test_towers import EMBED_DIM, sentences, small_clip
 
@@ -169,7 +170,7 @@ def test_gradients_reach_what_trains_and_nothing_else():
     [("vit", FROZEN, FROZEN), ("resnet", HEADS, FROZEN), ("timm none", HEADS, FROZEN)],
 )
 def test_training_nothing_is_refused_with_the_remedy(name, image, text):
-    message = f"trainable.image={image.what} and trainable.text=frozen.*choose blocks, lora, all"
+    message = f"trainable.image={image.mode} and trainable.text=frozen.*choose blocks, lora, all"
     with pytest.raises(ValueError, match=message):
         make_network(name, image, text)
 
@@ -177,6 +178,15 @@ def test_training_nothing_is_refused_with_the_remedy(name, image, text):
 def test_unknown_plan_is_refused_with_those_known():
     with pytest.raises(ValueError, match=r"'head': must be one of .*'heads'"):
         TowerPlan("head")
+
+
+@pytest.mark.parametrize("image", TrainMode)
+@pytest.mark.parametrize("text", TrainMode)
+def test_towers_have_a_plan_each(image, text):
+    config = TrainableConfig(image=image, text=text, num_blocks=3, lora_rank=5)
+    assert tower_plans(config) == tuple(
+        TowerPlan(what.value, num_blocks=3, lora_rank=5) for what in (image, text)
+    )
 
 
 @pytest.mark.parametrize("name", ["vit", "timm mlp", "coca"])
@@ -252,7 +262,7 @@ def test_model_of_a_network_trains_again_with_its_pooling():
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
-@pytest.mark.parametrize("image", [HEADS, BLOCKS, LORA, ALL], ids=lambda plan: plan.what)
+@pytest.mark.parametrize("image", [HEADS, BLOCKS, LORA, ALL], ids=lambda plan: plan.mode)
 def test_trained_state_makes_the_same_network_of_a_fresh_one(image, pooling):
     options = {"name": "timm linear", "image": image, "pooling": pooling}
     network, model = make_network(**options)

@@ -11,8 +11,12 @@ LR, TRUNK_LR, DECAY, WEIGHT_DECAY = 0.1, 0.01, 0.5, 0.2
 
 
 def optimizer_of(network):
-    return make_optimizer(
-        network, lr=LR, trunk_lr=TRUNK_LR, layer_decay=DECAY, weight_decay=WEIGHT_DECAY
+    return make_optimizer(network, config_of())
+
+
+def config_of(**changes):
+    return tiny_run.make_optimizer_config(
+        lr=LR, trunk_lr=TRUNK_LR, layer_decay=DECAY, weight_decay=WEIGHT_DECAY, **changes
     )
 
 
@@ -70,15 +74,7 @@ def test_heads_learn_at_the_rate_of_heads(network):
 def test_text_head_and_pooling_may_have_rates_of_their_own(network):
     pooling = make_pooling({"kind": "attention"}, embedding_dim=tiny_run.EMBEDDING_DIM)
     network.pooling = pooling
-    optimizer = make_optimizer(
-        network,
-        lr=LR,
-        trunk_lr=TRUNK_LR,
-        layer_decay=DECAY,
-        weight_decay=WEIGHT_DECAY,
-        text_lr=0.3,
-        pooling_lr=0.4,
-    )
+    optimizer = make_optimizer(network, config_of(text_lr=0.3, pooling_lr=0.4))
     rates = by_name(network, optimizer, "lr")
     assert rates == {"logit_scale": LR, "visual.proj": LR, "text_projection": 0.3, "other": 0.4}
 

@@ -416,7 +416,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(collection, tmp_path, at_step,
     output = tmp_path / "output"
     at_step(3, lambda: limit_file_size(1 << 20))
     done = run_here(*collection.arguments(output, *some))
-    assert_mistake(done, "last.pt cannot be saved", "the checkpoint of before is kept")
+    assert_mistake(done, "last.pt cannot be saved", "the previous checkpoint is kept")
     limit_file_size(resource.RLIM_INFINITY)
     assert last_state(output).step == 2
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["last.pt"]

@@ -8,10 +8,11 @@ from transformers import BertConfig
 import reelseek.training.texts
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training.network import Network, TowerPlan
-from reelseek.training.texts import TextFeatures, prepare_texts
+from reelseek.training.texts import TextFeatures
 from reelseek.training.towers import split_text_tower
 from tests.training.test_network import FROZEN, HEADS, small_model
 from tests.training.test_towers import BERT_SIZE, hf_clip
+from tests.training.tiny_run import prepare_texts
 
 CPU = torch.device("cpu")
 # Of very different lengths, in no order, and one of them twice.
@@ -40,13 +41,13 @@ def hf_model(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vit", "coca", "timm mlp"])
-@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.what)
+@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.mode)
 def test_features_are_in_the_order_of_the_sentences(name, text):
     model = small_model(name)
     check_features(model, make(model, text))
 
 
-@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.what)
+@pytest.mark.parametrize("text", [FROZEN, HEADS], ids=lambda plan: plan.mode)
 def test_features_of_a_tower_that_masks_padding_are_in_the_order_of_the_sentences(hf_model, text):
     check_features(hf_model, make(hf_model, text))
 
@@ -73,7 +74,7 @@ def check_features(model, network):
 @pytest.mark.parametrize(
     "text",
     [TowerPlan("blocks"), TowerPlan("lora"), TowerPlan("all")],
-    ids=lambda plan: plan.what,
+    ids=lambda plan: plan.mode,
 )
 def test_tokens_stay_tokens_where_the_trunk_trains(text):
     model = small_model()

@@ -6,6 +6,7 @@ import signal
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import open_clip
 import torch
 
+from reelseek.configs.train_schema import LoopConfig, OptimizerConfig
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training.batches import CaptionedPairs, EpochBatches
 from reelseek.training.checkpoints import Checkpoints
@@ -23,8 +25,9 @@ from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigL
 from reelseek.training.optimizer import make_optimizer
 from reelseek.training.processes import Processes, join_processes
 from reelseek.training.progress import StepProgress
-from reelseek.training.texts import prepare_texts
-from reelseek.training.trainer import LoopSettings, NonFiniteLossError, Trainer
+from reelseek.training.texts import compute_features
+from reelseek.training.texts import tokenize as tokenize_for
+from reelseek.training.trainer import NonFiniteLossError, Trainer
 from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling
 
 WIDTH, EMBEDDING_DIM, CONTEXT_LENGTH, VOCABULARY = 16, 12, 8, 32
@@ -132,6 +135,39 @@ def make_network(
     )
 
 
+def make_optimizer_config(**changes: Any) -> OptimizerConfig:
+    defaults: dict[str, Any] = {
+        "lr": 1e-2,
+        "trunk_lr": 1e-3,
+        "layer_decay": 0.7,
+        "weight_decay": 0.1,
+        "warmup_steps": 2,
+        "max_grad_norm": 1.0,
+        "wise_ft_alpha": 0.0,
+    }
+    return OptimizerConfig(**(defaults | changes))
+
+
+_OF_OPTIMIZER = {field.name for field in fields(OptimizerConfig)}
+
+
+def make_loop_config(**changes: Any) -> LoopConfig:
+    defaults: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": BATCH_SIZE,
+        "chunk_size": 0,
+        "accumulate_steps": 1,
+        "frames_per_video": 0,
+        "feature_dropout": 0.0,
+        "flip": False,
+        "compile": False,
+        "seed": 0,
+        "eval_every": 1,
+        "save_every_seconds": 1e9,
+    }
+    return LoopConfig(**(defaults | changes))
+
+
 def make_trainer(
     folder: Path,
     *,
@@ -144,9 +180,11 @@ def make_trainer(
     feature_dropout: float = 0.0,
     objective: Callable[..., torch.Tensor] | None = None,
     validation: Any = None,
+    num_workers: int = 0,
     **settings: Any,
 ) -> Trainer:
-    """A trainer whose checkpoints are in the folder; `settings` are those of the loop."""
+    """A trainer whose checkpoints are in the folder; `settings` are those of the
+    loop and of the optimizer."""
     model = make_model()
     network = make_network(
         model,
@@ -167,34 +205,49 @@ def make_trainer(
     )
     make_loss = MultiPositiveSigLipLoss if loss == "sigmoid" else MultiPositiveClipLoss
     rank, world_size = processes.rank, processes.world_size
-    optimizer = make_optimizer(network, lr=1e-2, trunk_lr=1e-3, layer_decay=0.7, weight_decay=0.1)
-    defaults = {
-        "epochs": 2,
-        "accumulate_steps": 1,
-        "chunk_size": 0,
-        "warmup_steps": 2,
-        "max_grad_norm": 1.0,
-        "wise_ft_alpha": 0.0,
-        "seed": 0,
-        "eval_every": 1,
-        "save_every_seconds": 1e9,
-        "num_workers": 0,
-        "precision": torch.float32,
-    }
+    optimizer_config = make_optimizer_config(
+        **{name: settings.pop(name) for name in _OF_OPTIMIZER & settings.keys()}
+    )
     return Trainer(
         network,
         objective=objective or make_loss(rank=rank, world_size=world_size),  # type: ignore[arg-type]
-        optimizer=optimizer,
+        optimizer=make_optimizer(network, optimizer_config),
         dataset=dataset,
         batches=EpochBatches(
             len(dataset), batch_size=batch_size, seed=0, rank=rank, world_size=world_size
         ),
-        settings=LoopSettings(**(defaults | settings)),
+        loop=make_loop_config(**settings),
+        optimizer_config=optimizer_config,
         processes=processes,
         checkpoints=Checkpoints(folder),
         options={"loss": loss},
+        num_workers=num_workers,
         validation=validation,
     )
+
+
+def prepare_texts(
+    sentences: Sequence[str],
+    model: DualEncoder,
+    network: Network,
+    *,
+    device: torch.device,
+    max_tokens: int = 0,
+) -> torch.Tensor:
+    """Tokens `(N, L)` int64 where the text trunk trains, else its features `(N, F)` float32,
+    computed now, without a cache.
+
+    Args:
+        max_tokens: longer sentences are cut to it; 0 for as many as the model reads.
+    """
+    tokens = tokenize_for(sentences, model, max_tokens)
+    if network.text.plan.trunk_trains:
+        return tokens
+    features: list[Any] = [None] * len(tokens)
+    for indices, part in compute_features(tokens, network.text.trunk, model.clip, device=device):
+        for index, row in zip(indices.tolist(), part, strict=True):
+            features[index] = row
+    return torch.stack(features)
 
 
 class Watch(StepProgress):

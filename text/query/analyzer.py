@@ -1,4 +1,4 @@
-"""A query -> what it means: text to embed, what is not to be seen, events, names, filters.
+"""Analyses a query: text to embed, excluded phrases, events, names and filters.
 
 analyzer = QueryAnalyzer(vocabulary=Vocabulary.of(captions))
 meaning = analyzer.analyze("cats under 30 seconds from last week -people")
@@ -10,7 +10,7 @@ print(meaning)     # each part on a line
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reelseek.text.languages import UNKNOWN, LanguageDetector
@@ -27,7 +27,7 @@ from reelseek.text.terminal import printable
 
 LANGUAGES = ("en", "zh", "ja", "ko", "th", "vi")
 
-# Queries that need whatever there is for their language; the last one, for all others.
+# Queries that load everything their language needs; the last one, for all other languages.
 _FIRST_QUERIES = {
     "en": "Anna's cat on a beech without people under 30 seconds from last week, then a dog runs",
     "zh": "昨天海滩上的猫,没有人",
@@ -38,27 +38,27 @@ _FIRST_QUERIES = {
     "": "кошка на пляже вчера",
 }
 
-# dateparser, spaCy and others keep state that two threads must not change at once. They hold the
-# interpreter's lock while they compute, so that taking turns costs no time.
+# dateparser, spaCy and others have state that threads must not share. They hold the interpreter's
+# lock while they compute, so taking turns costs no time.
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class AnalyzedQuery:
-    """What a query means.
+    """The meaning of a query.
 
     Attributes:
-        query: as it was given.
-        text: what is to be seen, for embedding; the query, character for character, where nothing
-            was taken out or corrected. Empty where constraints say all.
+        query: The original query.
+        text: Text to embed; equals the query if nothing was taken out or corrected, and is empty
+            if the query only has constraints.
         language: ISO 639-1 code, or `und`.
-        words: of `text`, as `text.segmentation.words` has them.
-        excluded: phrases of what is not to be seen.
-        steps: phrases in order of time; none, or at least two.
-        entities: names in `text`, in order.
-        constraints: limits on the answers.
-        corrections: words that were spelt otherwise.
-        skipped: what was passed over and why, a line each.
+        words: Words of `text`, from `text.segmentation.words`.
+        excluded: Phrases that must not be seen.
+        steps: Events in order of time; none, or at least two.
+        entities: Names in `text`, in order.
+        constraints: Limits on the results.
+        corrections: Corrected spelling mistakes.
+        skipped: Warnings about skipped analyses, with the reason.
     """
 
     query: str
@@ -74,13 +74,13 @@ class AnalyzedQuery:
 
     @property
     def where(self) -> str | None:
-        """The constraints in the language of `indexing.filters`, or None."""
+        """The constraints in the filter language of `indexing.filters`, or None."""
         return " and ".join(one.where for one in self.constraints) or None
 
     def __str__(self) -> str:
         parts = (
             ("query", [self.query]),
-            ("text", [self.text or "(nothing: the filters say all)"]),
+            ("text", [self.text or "(none: the query only has filters)"]),
             ("language", [self.language]),
             ("words", [" ".join(self.words)]),
             ("without", self.excluded),
@@ -109,11 +109,12 @@ class QueryAnalyzer:
     """Analyses queries. Threads may share it.
 
     Args:
-        languages: of the queries, as ISO 639-1 codes, the likeliest first.
-        vocabulary: of the catalogue: its words are right, its names are names.
-        now: tells the time that "yesterday" is counted from.
-        spelling: whether misspelt words are corrected.
-        entities: whether spaCy and jieba look for names; the catalogue's are found anyway.
+        languages: ISO 639-1 codes of the expected languages, the likeliest first.
+        vocabulary: Words and names of the catalogue; its words are never corrected.
+        now: Returns the time that "yesterday" refers to.
+        spelling: Whether to correct spelling mistakes.
+        entities: Whether to find names with spaCy and jieba; names of the catalogue are always
+            found.
     """
 
     def __init__(
@@ -134,17 +135,17 @@ class QueryAnalyzer:
         self._spelling = SpellChecker(vocabulary.words, languages=languages) if spelling else None
 
     def analyze(self, query: str) -> AnalyzedQuery:
-        """Reads a query.
+        """Analyses a query.
 
         Raises:
-            ValueError: it is empty, or longer than any query is.
+            ValueError: The query is empty or too long.
         """
         with _lock:
-            return self._analyzed(query)
+            return self._analyze(query)
 
-    def _analyzed(self, query: str) -> AnalyzedQuery:
+    def _analyze(self, query: str) -> AnalyzedQuery:
         plain = normalized_query(query)
-        if not any(map(str.isalnum, plain)):  # emoji and marks: no pattern need be compiled
+        if not any(map(str.isalnum, plain)):  # only emoji or punctuation: skip the patterns
             text = plain if has_invisible(query) else query
             return AnalyzedQuery(query, text, UNKNOWN, tuple(words(plain)))
         quoted = Quoted(plain)
@@ -159,7 +160,7 @@ class QueryAnalyzer:
         if not text and excluded and not constraints:
             text, excluded = quoted.restored(corrected), ()
             skipped.append(
-                "negation: it leaves nothing to look for, so the query was taken as it is; say "
+                "negation: it leaves nothing to look for, so the query was used as it is; say "
                 "also what should be seen"
             )
         if text == quoted.restored(quoted.text) and not has_invisible(query):
@@ -176,18 +177,22 @@ class QueryAnalyzer:
             ),
             entities=self._names.find(text, language=language),
             constraints=tuple(
-                Constraint(
-                    c.field, c.operator, _unquoted(c.value, quoted), quoted.restored(c.source)
+                replace(
+                    one,
+                    value=quoted.unquoted(one.value) if isinstance(one.value, str) else one.value,
+                    source=quoted.restored(one.source),
                 )
-                for c in constraints
+                for one in constraints
             ),
             corrections=corrections,
             skipped=tuple(line for line in (*skipped, *self._missing(text, language)) if line),
         )
 
     def warm_up(self) -> None:
-        """Loads what the first query of each language would wait for: patterns, dictionaries,
-        models. This takes some seconds, after which no query waits for more than itself."""
+        """Loads the patterns, dictionaries and models of all languages, in some seconds.
+
+        Otherwise the first query of each language waits for them.
+        """
         for language, query in _FIRST_QUERIES.items():
             if language in (*self._languages, ""):
                 self.analyze(query)
@@ -205,7 +210,3 @@ class QueryAnalyzer:
             spelling,
             self._names.missing(text, language=language),
         ]
-
-
-def _unquoted(value: str | float, quoted: Quoted) -> str | float:
-    return quoted.unquoted(value) if isinstance(value, str) else value

@@ -1,7 +1,6 @@
-"""Words that compare, before or after an amount or a date -> an operator.
+"""Reads words that compare an amount or a date, such as "under X", "X 以内", "trước X".
 
-"under X", "X 以内", "X 이하", "trước X". The words of all languages are looked for at once: what is
-mixed is understood, and no language has to be known first.
+Matches the words of all languages at once: mixed queries work, and no language need be known.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +9,12 @@ from typing import NamedTuple, TypeVar
 
 import regex
 
+from reelseek.text.query.grammars.base import compiled
+
 Part = TypeVar("Part")
 Found = TypeVar("Found")
 
-# What is looked at on either side of an amount.
-_REACH = 40  # characters
+_REACH = 40  # characters to search on either side of an amount
 
 _DURATION_BEFORE = {
     "<": r"\b(?:under|below|less than|fewer than|shorter than|briefer than|not even|dưới|ngắn hơn|"
@@ -41,9 +41,11 @@ _DURATION_AFTER = {
 }
 _DATE_BEFORE = {
     "<": r"\bdate ?<|\b(?:before|prior to|earlier than|older than|trước)|ก่อน|早于",
-    "<=": r"\bdate ?<=|\b(?:until|till|up to|no later than|cho đến|đến|tới)|截至|จนถึง|ถึง",
+    "<=": r"\bdate ?<=|\b(?:until|till|up to|(?:no|not) (?:later|newer) than|"
+    r"cho đến|đến|tới)|截至|จนถึง|ถึง",
     ">": r"\bdate ?>|\b(?:after|later than|newer than|sau)|晚于|หลังจาก|หลัง",
-    ">=": r"\bdate ?>=|\b(?:since|starting (?:from|in|on)|from|kể từ|từ)|自从|自|从|ตั้งแต่",
+    ">=": r"\bdate ?>=|\b(?:(?:no|not) (?:earlier|older) than|since|"
+    r"starting (?:from|in|on)|from|kể từ|từ)|自从|自|从|ตั้งแต่",
     "=": r"\bdate ?[=:]|\b(?:in|on|during|of|dated|vào|trong|hồi|của)|于|ใน|เมื่อ|จาก|ของ",
 }
 _DATE_AFTER = {
@@ -65,52 +67,44 @@ _RANGE_AFTER = r"\s*(?:\blong\b|之间|之間|まで|の間|사이|까지)"
 
 
 class Compared(NamedTuple):
-    """An amount together with the words that compare it: where they stand, and as what."""
+    """The span of an amount with the words that compare it."""
 
     start: int
     end: int
-    operator: str | None  # None where nothing compares
-    cue: str  # the words before
+    operator: str | None  # None if no word compares the amount
+    cue: str  # the words before the amount
+
+
+_TABLES = {
+    "duration": (_DURATION_BEFORE, _DURATION_AFTER),
+    "date": (_DATE_BEFORE, _DATE_AFTER),
+}
 
 
 @cache
-def _before(kind: str) -> regex.Pattern[str]:
-    table = {"duration": _DURATION_BEFORE, "date": _DATE_BEFORE}[kind]
-    return regex.compile(
-        f"(?:{'|'.join(f'(?P<o{i}>{words})' for i, words in enumerate(table.values()))})"
-        r"\s*(?:the\b\s*)?$",
-        regex.IGNORECASE,
+def _operator_patterns(kind: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
+    """Returns the patterns before and after an amount; group `o3` is a table's third operator."""
+    before, after = (
+        "|".join(f"(?P<o{i}>{words})" for i, words in enumerate(table.values()))
+        for table in _TABLES[kind]
     )
-
-
-@cache
-def _after(kind: str) -> regex.Pattern[str]:
-    table = {"duration": _DURATION_AFTER, "date": _DATE_AFTER}[kind]
-    return regex.compile(
-        rf"\s*(?:{'|'.join(f'(?P<o{i}>{words})' for i, words in enumerate(table.values()))})",
-        regex.IGNORECASE,
-    )
-
-
-@cache
-def _compiled(pattern: str) -> regex.Pattern[str]:
-    return regex.compile(pattern, regex.IGNORECASE)
+    return compiled(rf"(?:{before})\s*(?:the\b\s*)?$"), compiled(rf"\s*(?:{after})")
 
 
 def compared(text: str, start: int, end: int, *, kind: str) -> Compared:
-    """What compares the amount at `text[start:end]`.
+    """Finds the words that compare the amount at `text[start:end]`.
 
     Args:
-        kind: `duration` or `date`: "from" and "before" speak of dates only.
+        text: The sentence.
+        start: Start of the amount.
+        end: End of the amount.
+        kind: `duration` or `date`: "from" and "before" only compare dates.
     """
-    tables = {
-        "duration": (_DURATION_BEFORE, _DURATION_AFTER),
-        "date": (_DATE_BEFORE, _DATE_AFTER),
-    }
-    operators_before, operators_after = (tuple(table) for table in tables[kind])
+    operators_before, operators_after = (tuple(table) for table in _TABLES[kind])
+    pattern_before, pattern_after = _operator_patterns(kind)
     head = text[max(0, start - _REACH) : start]
-    before = _before(kind).search(head)
-    after = _after(kind).match(text, end, end + _REACH)
+    before = pattern_before.search(head)
+    after = pattern_after.match(text, end, end + _REACH)
     operator = None
     cue = ""
     if before:
@@ -124,15 +118,15 @@ def compared(text: str, start: int, end: int, *, kind: str) -> Compared:
 
 
 def is_range(text: str, first_end: int, second_start: int) -> bool:
-    """Whether what stands between two amounts makes a range of them."""
-    return bool(_compiled(_BETWEEN).fullmatch(text, first_end, second_start))
+    """Whether the text between two amounts makes them a range."""
+    return bool(compiled(_BETWEEN).fullmatch(text, first_end, second_start))
 
 
 def range_span(text: str, start: int, end: int) -> tuple[int, int, bool]:
-    """A range's span together with "between" and the like, and whether that is there."""
+    """Returns a range's span including words such as "between", and whether there are any."""
     head = text[max(0, start - _REACH) : start]
-    before = _compiled(_RANGE_BEFORE).search(head)
-    after = _compiled(_RANGE_AFTER).match(text, end)
+    before = compiled(_RANGE_BEFORE).search(head)
+    after = compiled(_RANGE_AFTER).match(text, end)
     return (
         start - (len(head) - before.start() if before else 0),
         after.end() if after else end,
@@ -146,8 +140,13 @@ def ranges_and_singles(
     range_of: Callable[[Part, Part], Found | None],
     single_of: Callable[[Part], Found | None],
 ) -> Iterator[Found]:
-    """What amounts, or periods, in the order in which they are said, mean: two that follow each
-    other make a range where `range_of` says so, and each of the others stands alone."""
+    """Yields what amounts or periods mean, in order.
+
+    Args:
+        parts: Amounts or periods in the order of the sentence.
+        range_of: Returns the range of two neighbours, or None.
+        single_of: Returns the meaning of a part that belongs to no range, or None.
+    """
     i = 0
     while i < len(parts):
         found = range_of(parts[i], parts[i + 1]) if i + 1 < len(parts) else None

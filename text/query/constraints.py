@@ -1,10 +1,10 @@
-"""A sentence -> the sentence without what limits the answers, and those limits as constraints.
+"""Takes filters out of a sentence: limits on duration, date and tags.
 
     "cats under 30 seconds from last week" -> "cats", duration < 30, date >= 2026-11-16
     "sleeping #cat, -tag:drone"            -> "sleeping", tag = 'cat', not tag = 'drone'
 
-Durations are read first, since "under 30 seconds" reads as a date too; then dates; then tags. Where
-dateparser is installed, it is asked for dates in languages that have no grammar here.
+Reads durations before dates, since "under 30 seconds" also looks like a date, and then tags.
+dateparser, if installed, reads dates in languages without a grammar here.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from reelseek.text.query.dates import find_dates
 from reelseek.text.query.durations import Span, find_durations
 from reelseek.text.query.quoting import SIGN
 
-CUT = "\n"  # stands where something was taken out; a normalised text has none
+CUT = "\n"  # marks where text was taken out; normalised text has no line breaks
 GRAMMARS = ("en", "zh", "ja", "ko", "th", "vi")
 
 _TAG = regex.compile(
@@ -46,7 +46,7 @@ _IN_WORDS = {
     },
 }
 _EDGES = " ,;:.\uff0c\u3002\u30fb"
-# Words that held what was cut to the rest, and hold nothing now.
+# Words that connected the cut text to the rest.
 _BEFORE_CUT = regex.compile(
     r"(?:\s*(?:[,;:]|(?<!\p{L})-(?!\p{L})|\b(?:and|but|và)(?=\s*\n)))*\s*(?=\n)", regex.IGNORECASE
 )
@@ -58,13 +58,13 @@ _NEEDS_NO_BLANK = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]")
 
 @dataclass(frozen=True)
 class Constraint:
-    """A limit on the answers.
+    """A limit on the results.
 
     Attributes:
         field: `duration` in seconds, `date`, or `tag`.
         operator: `=`, `!=`, `<`, `<=`, `>` or `>=`.
-        value: seconds, an ISO date or the beginning of one, or a tag.
-        source: the words that it was read from.
+        value: Seconds, an ISO date (or year, or month), or a tag.
+        source: The words of the query.
     """
 
     field: str
@@ -74,7 +74,7 @@ class Constraint:
 
     @property
     def where(self) -> str:
-        """In the language of an index's filters; `!=` holds for what has no tags as well."""
+        """The constraint in an index's filter language; `!=` also matches videos without tags."""
         if self.field == "tag":
             quoted = str(self.value).replace("'", "''")
             return f"{'not ' if self.operator == '!=' else ''}tag = '{quoted}'"
@@ -83,7 +83,7 @@ class Constraint:
 
     @property
     def phrase(self) -> str:
-        """In words that go after "no video", such as `before 2025`."""
+        """The constraint in words that follow "no video", such as `before 2025`."""
         if self.field == "tag":
             return f"{'not ' if self.operator == '!=' else ''}tagged {self.value!r}"
         words = _IN_WORDS[self.field][self.operator]
@@ -97,16 +97,16 @@ def _plain(seconds: float) -> str:
 def lift_constraints(
     text: str, now: datetime, *, language: str = "en", tags: Sequence[str] = ()
 ) -> tuple[str, tuple[Constraint, ...]]:
-    """Takes the limits out of a normalised sentence.
+    """Takes the constraints out of a normalised sentence.
 
     Args:
-        now: what "yesterday" is counted from.
-        language: ISO 639-1; where there is no grammar for it, dateparser is asked.
-        tags: those of the catalogue; `#du_lich` means `du lich` where that is one of them.
+        text: The sentence.
+        now: The time that "yesterday" refers to.
+        language: ISO 639-1 code; dateparser reads languages without a grammar.
+        tags: Tags of the catalogue; `#du_lich` means `du lich` if that is one of them.
 
     Returns:
-        The text, with `CUT` where something was taken out (`tidied` makes a sentence of it), and
-        the constraints.
+        The text with `CUT` in place of each constraint (see `tidied`), and the constraints.
     """
     found: list[Constraint] = []
     for field, spans_in in _finders(now, language):
@@ -142,7 +142,7 @@ def _finders(now: datetime, language: str) -> list[tuple[str, Callable[[str], li
 
 
 def lacks_dates(language: str) -> str | None:
-    """What is passed over in this language: a line with its remedy, or None."""
+    """Returns a warning, with its remedy, if dates in this language cannot be read; else None."""
     if language in (*GRAMMARS, "und") or _dateparser() is not None:
         return None
     return f"dates in {language}: dateparser is not installed: pip install '.[query]'"
@@ -159,7 +159,7 @@ def _dateparser() -> Any | None:
 
 
 def _other_dates(text: str, now: datetime, language: str) -> list[Span]:
-    """Dates of the past that dateparser finds, each as precise as it was said."""
+    """Finds dates of the past with dateparser, as precise as the sentence."""
     parser = _dateparser()
     if parser is None:
         return []
@@ -172,15 +172,15 @@ def _other_dates(text: str, now: datetime, language: str) -> list[Span]:
     read = data_parser(languages=[language], settings=settings).get_date_data
     spans = []
     position = 0
-    for said, _ in dates:
-        start = text.find(said, position)
-        parsed = read(said)
-        if start < 0 or len(said) < 4 or said.isdigit() or parsed.date_obj is None:
+    for phrase, _ in dates:
+        start = text.find(phrase, position)
+        parsed = read(phrase)
+        if start < 0 or len(phrase) < 4 or phrase.isdigit() or parsed.date_obj is None:
             continue
-        shorter = said.rpartition(" ")[0]  # it takes the "en" of "ayer en la playa" along
+        shorter = phrase.rpartition(" ")[0]  # it includes the "en" of "ayer en la playa"
         if shorter and read(shorter).date_obj == parsed.date_obj:
-            said = shorter
-        position = start + len(said)
+            phrase = shorter
+        position = start + len(phrase)
         spans.append(Span(start, position, (_as_precise(parsed.date_obj, parsed.period),)))
     return spans
 
@@ -200,23 +200,23 @@ def _without(text: str, spans: Sequence[Span]) -> str:
 
 
 def tidied(text: str) -> str:
-    """A sentence of what is left around the cuts."""
+    """Joins the text around the cuts into a sentence."""
     if CUT not in text:
         return text
     text = _AROUND_CUTS.sub(CUT, text)
     first, *rest = text.split(CUT)
     joined = first
     for part in rest:
-        head = _without_hold(joined)
+        head = _without_connectives(joined)
         tail = _AFTER_CUT.sub("", part) if not head.strip(_EDGES) or part[:1] in ",;:的の" else part
         glue = "" if _is_unspaced(head[-1:], tail[:1]) else " "
-        # A comma that held the cut on both sides goes on the side that it began.
+        # Of two commas around the cut, `tail` has lost its own.
         joined = head + (glue if head and tail else "") + tail
-    return _without_hold(joined).strip(_EDGES + CUT)
+    return _without_connectives(joined).strip(_EDGES + CUT)
 
 
-def _without_hold(text: str) -> str:
-    """The text less the words at its end that hold nothing now; few enough to look there only."""
+def _without_connectives(text: str) -> str:
+    """Drops connectives at the end of the text."""
     return text[:-_REACH] + _BEFORE_CUT.sub("", text[-_REACH:] + CUT).rstrip(CUT)
 
 

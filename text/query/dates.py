@@ -1,8 +1,8 @@
-"""What a sentence says of when a video was made -> comparisons with dates, in six languages.
+"""Reads limits on when a video was made, in six languages.
 
 "yesterday", "in 2024", "before May 2023", 先週, 지난달, "trong 3 ngày qua". A day, month or year is
-compared as such (`2026-10` is all of it). "Last week" is loose in speech: it reaches from that
-week's Monday to now. A year or a month counts where a word such as "in" or "since" goes before.
+compared as a whole (`2026-10` is the whole month). "Last week" runs from that week's Monday to now,
+as in speech. A year or a month only counts after a word such as "in" or "since".
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ _THAI_MONTHS = (
 _WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 _BUDDHIST_ERA = 543  # years that the Thai calendar is ahead
 
-# Words for a day, week, month or year, by how many of it lie between that and now.
+# Words for a day, week, month or year, by the number of such units before the current one.
 _RELATIVE = {
     ("day", 0): r"\btoday\b|今天|今日|本日|오늘|วันนี้|\bhôm nay\b",
     ("day", 1): r"\byesterday\b|昨天|昨日|きのう|어제|เมื่อวาน(?:นี้)?(?!ซืน)|\bhôm qua\b",
@@ -87,8 +87,8 @@ _PATTERNS = {
     r"|(?:(?:ปี\s?)?(?:พ\.ศ\.|ค\.ศ\.)|ปี)\s?(?P<y>(?:19|20|25)\d\d)",
     "only_year": r"(?<![\w.:/$#-])(?P<y>(?:19|20)\d\d)(?![\w:/%]|[.,]\d|-\d{2})",
 }
-# What may go without a word such as "in", as it can hardly mean anything else.
-_CLEAR = ("relative", "recent", "ago", "iso", "vietnamese", "thai")
+# Kinds that need no word such as "in", since they hardly mean anything else.
+_UNAMBIGUOUS = ("relative", "recent", "ago", "iso", "vietnamese", "thai")
 
 _MADE = (
     r"(?:that (?:was|were) |which (?:was|were) )?(?:uploaded|recorded|filmed|taken|posted|added|"
@@ -107,20 +107,22 @@ _NOT_A_DATE_AFTER = regex.compile(
     r"'s?\b|\s(?:of|tonight)\b|の(?:天気|ニュース|新聞|夕食|朝食)|的(?:新闻|天气|报纸)|"
     r"\s\S*[은는던린운](?=\s\S)(?<!찍은|촬영한|올린)"
 )
+_AGO_LIMIT = regex.compile(
+    r"(?:\bfrom )?\b(?:(?P<more>more than|over)|less than|within)\s+$", regex.IGNORECASE
+)
 _IS_ALONE = regex.compile(r"\s*(?:$|[\n,.;:!?)])")
 _BARE_NEEDS_A_BORDER = regex.compile(r"today|yesterday", regex.IGNORECASE)
 
 
 class _Period(NamedTuple):
-    """Where it is said; its first day, the day after its last, and the part of an ISO date that
-    says all of it; none for a week."""
+    """A period and its place in the text."""
 
     start: int
     end: int
-    sort: str
+    kind: str
     first: date
-    after: date
-    prefix: str | None
+    after: date  # the day after the last
+    prefix: str | None  # of ISO dates in the period, such as `2026-10`; None for a week
 
     @property
     def begin(self) -> str:
@@ -128,7 +130,7 @@ class _Period(NamedTuple):
 
 
 def find_dates(text: str, now: datetime) -> list[Span]:
-    """The stretches of a normalised text that limit when a video was made, in order."""
+    """Finds the parts of a normalised text that limit when a video was made, in order."""
     found = ranges_and_singles(
         list(_periods(text, now.date())),
         range_of=partial(_range, text),
@@ -140,16 +142,12 @@ def find_dates(text: str, now: datetime) -> list[Span]:
 def _periods(text: str, today: date) -> Iterator[_Period]:
     end = 0
     for match in _pattern().finditer(text):
-        sort = _sort(match)
-        found = _READERS.get(sort, _absolute)(match, today)
+        kinds = ("relative", *_PATTERNS)
+        kind = next(kind for kind in kinds if match[f"kind_{kind}"] is not None)
+        found = _READERS.get(kind, _absolute)(match, today)
         if found is not None and match.start() >= end:
             end = match.end()
-            yield _Period(match.start(), end, sort, *found)
-
-
-def _sort(match: regex.Match[str]) -> str:
-    sorts = ("relative", *_PATTERNS)
-    return next(sort for sort in sorts if match[f"sort_{sort}"] is not None)
+            yield _Period(match.start(), end, kind, *found)
 
 
 @cache
@@ -157,9 +155,9 @@ def _pattern() -> regex.Pattern[str]:
     relative = "|".join(
         f"(?P<{unit}_{count}>{words})" for (unit, count), words in _RELATIVE.items()
     )
-    named = "|".join(f"(?P<sort_{name}>{pattern})" for name, pattern in _PATTERNS.items())
-    # What is counted goes first: "2 weeks ago" is no "2 weeks".
-    return regex.compile(f"{named}|(?P<sort_relative>{relative})", regex.IGNORECASE)
+    named = "|".join(f"(?P<kind_{name}>{pattern})" for name, pattern in _PATTERNS.items())
+    # Patterns with a count go first.
+    return regex.compile(f"{named}|(?P<kind_relative>{relative})", regex.IGNORECASE)
 
 
 _Found = tuple[date, date, str | None] | None
@@ -181,34 +179,34 @@ def _ago(match: regex.Match[str], today: date) -> _Found:
 
 def _recent(match: regex.Match[str], today: date) -> _Found:
     unit, count = _counted(match)
-    if unit in ("day", "week"):
-        first = _days_before(today, count * (7 if unit == "week" else 1))
-    else:
-        months = today.year * 12 + today.month - 1 - count * (12 if unit == "year" else 1)
-        if months < 12:
-            return None
-        first = date(months // 12, months % 12 + 1, min(today.day, 28))
+    first = _first_day(today, unit, count)
+    if first is not None and unit in ("month", "year"):
+        first = first.replace(day=min(today.day, 28))
     return (first, today + timedelta(days=1), None) if first else None
 
 
 def _calendar(today: date, unit: str, count: int) -> _Found:
-    """The day, week, month or year that many before this one."""
-    if unit in ("day", "week"):
-        first = _days_before(today, count * (7 if unit == "week" else 1))
-        if first is None:
-            return None
-        if unit == "day":
-            return _whole(first.year, first.month, first.day)
+    """Returns the day, week, month or year that lies `count` units before the current one."""
+    first = _first_day(today, unit, count)
+    if first is None:
+        return None
+    if unit == "week":
         first -= timedelta(days=first.weekday())
         return first, first + timedelta(days=7), None
+    return _whole(
+        first.year,
+        first.month if unit != "year" else None,
+        first.day if unit == "day" else None,
+    )
+
+
+def _first_day(today: date, unit: str, count: int) -> date | None:
+    """Goes back by days or weeks, or to the first day of an earlier month; None before year 1."""
+    if unit in ("day", "week"):
+        days = count * (7 if unit == "week" else 1)
+        return today - timedelta(days=days) if days < today.toordinal() else None
     months = today.year * 12 + today.month - 1 - count * (12 if unit == "year" else 1)
-    if months < 12:
-        return None
-    return _whole(months // 12, months % 12 + 1 if unit == "month" else None)
-
-
-def _days_before(today: date, days: int) -> date | None:
-    return today - timedelta(days=days) if days < today.toordinal() else None
+    return date(months // 12, months % 12 + 1, 1) if months >= 12 else None
 
 
 def _weekday(match: regex.Match[str], today: date) -> _Found:
@@ -223,7 +221,7 @@ def _absolute(match: regex.Match[str], today: date) -> _Found:
         month = _MONTH_NAMES.index(groups["month_name"][:3].casefold()) + 1
     elif groups["thai_name"]:
         month = _THAI_MONTHS.index(groups["thai_name"]) + 1
-    if year is None:  # the latest that is not still to come
+    if year is None:  # the latest one that is not in the future
         year = today.year
         if (month or 1, day or 1) > (today.month, today.day if day else 31):
             year -= 1
@@ -256,7 +254,9 @@ def _range(text: str, first: _Period, second: _Period) -> Span | None:
     if not is_range(text, first.end, second.start) or first.first >= second.first:
         return None
     start, end, is_marked = range_span(text, first.start, second.end)
-    if not is_marked and not (first.sort in (*_CLEAR, "han") and second.sort in (*_CLEAR, "han")):
+    if not is_marked and not (
+        first.kind in (*_UNAMBIGUOUS, "han") and second.kind in (*_UNAMBIGUOUS, "han")
+    ):
         return None
     last = ("<=", second.prefix) if second.prefix else ("<", second.after.isoformat())
     return Span(start, end, ((">=", first.begin), last))
@@ -266,8 +266,11 @@ def _single(text: str, period: _Period) -> Span | None:
     start, end, operator, cue = compared(text, period.start, period.end, kind="date")
     if _NOT_A_DATE_AFTER.match(text, period.end):
         return None
-    is_bare = period.sort == "only_year" or text[period.start : period.end].isalpha()
-    if is_bare and period.sort != "relative" and cue.casefold().endswith(" the"):
+    if period.kind == "ago" and (limit := _AGO_LIMIT.search(text[:start])):
+        operator = "<" if limit["more"] else ">"  # "more than 3 days ago" is before that day
+        return Span(limit.start(), end, _comparisons(period, operator))
+    is_bare = period.kind == "only_year" or text[period.start : period.end].isalpha()
+    if is_bare and period.kind != "relative" and cue.casefold().endswith(" the"):
         return None  # "from the 2002 film", "in the may sunshine"
     if cue.casefold() in ("from", "of") or (operator == ">=" and cue in ("từ", "从", "自")):
         operator = ">=" if cue in ("từ", "自", "从") and end == period.end else "="
@@ -279,31 +282,30 @@ def _single(text: str, period: _Period) -> Span | None:
 
 
 def _stands_alone(text: str, period: _Period) -> bool:
-    """Whether it means a date although no word compares it."""
+    """Whether a period means a date although no word compares it."""
     made_before = _MADE_BEFORE.search(text[max(0, period.start - 30) : period.start])
     made_after = _MADE_AFTER.match(text, period.end)
     if made_before or (made_after and len(made_after["made"]) > 1):
         return True
-    if period.sort == "han":
+    if period.kind == "han":
         is_attribute = made_after and period.prefix and len(period.prefix) == 4
         return not is_attribute and text[period.end : period.end + 1] != "年"
-    if period.sort not in _CLEAR:
+    if period.kind not in _UNAMBIGUOUS:
         return False
-    said = text[period.start : period.end]
-    return not _BARE_NEEDS_A_BORDER.fullmatch(said) or bool(_IS_ALONE.match(text, period.end))
+    is_bare = _BARE_NEEDS_A_BORDER.fullmatch(text, period.start, period.end)
+    return not is_bare or bool(_IS_ALONE.match(text, period.end))
 
 
 def _is_a_word(text: str, period: _Period, cue: str) -> bool:
-    """Whether "may", "march" or a number of a thing was taken for a date."""
-    said = text[period.start : period.end]
-    if period.sort == "english" and said.isalpha():
+    """Whether the period is a word such as "may" or "march", or a number of things."""
+    if period.kind == "english" and text[period.start : period.end].isalpha():
         return cue.casefold() in ("of", "up to", "during") or not cue
-    return period.sort == "only_year" and cue.casefold() in ("of", "up to", "on", "từ", "trên")
+    return period.kind == "only_year" and cue.casefold() in ("of", "up to", "on", "từ", "trên")
 
 
 def _comparisons(period: _Period, operator: str) -> tuple[tuple[str, str], ...]:
     if operator == "=":
-        if period.sort == "recent" or (period.sort == "relative" and period.prefix is None):
+        if period.kind == "recent" or (period.kind == "relative" and period.prefix is None):
             return ((">=", period.begin),)
         if period.prefix is None:
             return ((">=", period.begin), ("<", period.after.isoformat()))
@@ -316,7 +318,7 @@ def _comparisons(period: _Period, operator: str) -> tuple[tuple[str, str], ...]:
 
 
 def _with_made(text: str, span: Span) -> Span:
-    """The span with "filmed" before it and 撮影した after it."""
+    """Extends the span by "filmed" before it and 撮影した after it."""
     start, end, comparisons = span
     head = text[max(0, start - 30) : start]
     if made := _MADE_BEFORE.search(head):

@@ -1,8 +1,8 @@
-"""What a sentence says of a video's length -> comparisons with seconds, in six languages.
+"""Reads limits on a video's length in six languages.
 
-"under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "dài hơn 5 phút". An amount alone is not about
-the video ("a 30 second timer"), nor is the time in which something is done ("in under 10 seconds").
-"About N long" and "N-second clip" mean N less or more a fifth.
+"under 30 seconds", "1-2 min", 30秒以内, "5분 미만", "dài hơn 5 phút". An amount alone is not
+the length ("a 30 second timer"), nor is the time an action takes ("in under 10 seconds").
+"About N long" and "N-second clip" mean N plus or minus a fifth.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ _UNITS = {
     r"ชม\.?",
 }
 _UNIT = "|".join(f"(?P<u{seconds}>{words})" for seconds, words in _UNITS.items())
-_ABOUT = 0.2  # of the amount, either way
+_TOLERANCE = 0.2  # of "about", as a fraction of the amount
 
-# The words that make a sentence of an amount speak of something else than the video's length.
+# Words beside an amount that is not the video's length.
 _NOT_ITS_LENGTH_BEFORE = regex.compile(
     r"\b(?:in|for|by|after|every|within|trong|vòng)\s+$|在\s*$|ใน\s*$", regex.IGNORECASE
 )
@@ -50,7 +50,7 @@ _PREFIX = regex.compile(
 
 
 class Span(NamedTuple):
-    """What a stretch of the sentence asks of one field: pairs of an operator and a value."""
+    """A part of the sentence that limits one field, by pairs of an operator and a value."""
 
     start: int
     end: int
@@ -75,7 +75,7 @@ def _amounts_pattern() -> regex.Pattern[str]:
 
 
 def find_durations(text: str) -> list[Span]:
-    """The stretches of a normalised text that limit a video's length, in order."""
+    """Finds the parts of a normalised text that limit a video's length, in order."""
     found = ranges_and_singles(
         list(_amounts(text)), range_of=partial(_range, text), single_of=partial(_single, text)
     )
@@ -84,7 +84,7 @@ def find_durations(text: str) -> list[Span]:
 
 @cache
 def _bare_pattern() -> regex.Pattern[str]:
-    """A number before a range's second amount: the "10" of "10 to 20 seconds"."""
+    """Matches a number before a range's second amount: the "10" of "10 to 20 seconds"."""
     return regex.compile(
         rf"(?<![\w$#.])(?P<n>{NUMBER})(?=\s*(?:-|~|\b(?:and|to|và|đến|tới)\b|到|至|から|에서|ถึง|"
         rf"และ)\s*$)",
@@ -94,7 +94,7 @@ def _bare_pattern() -> regex.Pattern[str]:
 
 @cache
 def _field_pattern() -> regex.Pattern[str]:
-    """A number beside the field's own name, which needs no unit and takes a filter's."""
+    """Matches a filter such as "duration < 30", which needs no unit."""
     return regex.compile(
         rf"\b(?:duration|length)\s*(?:[<>]=?)\s*(?P<n>\d+(?:\.\d+)?)(?P<minutes>m\b)?"
         rf"(?![\w.:]|\s*(?:{_UNIT}))",
@@ -111,22 +111,18 @@ def _amounts(text: str) -> Iterator[_Amount]:
             continue
         head = text[max(0, match.start() - 20) : match.start()]
         bare = _bare_pattern().search(head)
-        units = [int(u[1:]) for u in ("u1", "u60", "u3600") for _ in match.captures(u)]
-        starts = sorted(
-            [(start, int(u[1:])) for u in ("u1", "u60", "u3600") for start in match.starts(u)]
-        )
+        positions = sorted((start, unit) for unit in _UNITS for start in match.starts(f"u{unit}"))
+        units = [unit for _, unit in positions]
+        smallest_unit = min(units)
         numbers = match.captures("n")
-        in_order = [seconds for _, seconds in starts]
-        if len(in_order) < len(numbers):  # the "m" of 1m30s
-            in_order = [60, *in_order]
-        seconds = sum(
-            number_of(number) * unit for number, unit in zip(numbers, in_order, strict=False)
-        )
+        if len(units) < len(numbers):  # the "m" of 1m30s
+            units = [60, *units]
+        seconds = sum(number_of(n) * unit for n, unit in zip(numbers, units, strict=False))
         if match["half"]:
-            seconds += 0.5 * in_order[-1]
+            seconds += 0.5 * units[-1]
         if bare:
             start = match.start() - len(head) + bare.start()
-            yield _Amount(start, start + len(bare[0]), number_of(bare["n"]) * min(units), False)
+            yield _Amount(start, start + len(bare[0]), number_of(bare["n"]) * smallest_unit, False)
         yield _Amount(match.start(), match.end(), seconds, True)
     for match in _field_pattern().finditer(text):
         seconds = float(match["n"]) * (60 if match["minutes"] else 1)
@@ -137,7 +133,7 @@ def _range(text: str, first: _Amount, second: _Amount) -> Span | None:
     if not is_range(text, first.end, second.start) or first.seconds >= second.seconds:
         return None
     start, end, is_marked = range_span(text, first.start, second.end)
-    if not is_marked and _is_something_else(text, start, end):
+    if not is_marked and _is_not_its_length(text, start, end):
         return None
     return Span(start, end, ((">=", first.seconds), ("<=", second.seconds)))
 
@@ -149,7 +145,7 @@ def _single(text: str, amount: _Amount) -> Span | None:
     clip = _CLIP.match(text, amount.end)
     if operator is None and clip and not text[amount.start : amount.end].startswith("a "):
         operator, end = "~", clip.end()
-    if operator is None or _is_something_else(text, start, end):
+    if operator is None or _is_not_its_length(text, start, end):
         return None
     number = text[amount.start : amount.end].split(" ")[0].split("-")[0].casefold()
     is_adjective = _SINGULAR.search(text, amount.start, amount.end) and number not in (
@@ -160,18 +156,18 @@ def _single(text: str, amount: _Amount) -> Span | None:
     if operator == "~":
         if cue and not clip:
             return None
-        low, high = amount.seconds * (1 - _ABOUT), amount.seconds * (1 + _ABOUT)
+        low, high = amount.seconds * (1 - _TOLERANCE), amount.seconds * (1 + _TOLERANCE)
         return Span(start, end, ((">=", round(low, 3)), ("<=", round(high, 3))))
     return Span(start, end, ((operator, amount.seconds),))
 
 
-def _is_something_else(text: str, start: int, end: int) -> bool:
+def _is_not_its_length(text: str, start: int, end: int) -> bool:
     head = text[max(0, start - 12) : start]
     return bool(_NOT_ITS_LENGTH_BEFORE.search(head) or _NOT_ITS_LENGTH_AFTER.match(text, end))
 
 
 def _whole(text: str, span: Span) -> Span:
-    """The span with "lasting" before it and "long" after it."""
+    """Extends the span by "lasting" before it and "long" after it."""
     start, end, comparisons = span
     if trailing := _TRAILING.match(text, end):
         end = trailing.end()

@@ -1,8 +1,7 @@
-"""A sentence -> the names in it: of persons, places, works.
+"""Finds names of persons, places and works in a sentence.
 
-Names of the catalogue are found on the borders of words, in any case and in any script. Beyond
-those, spaCy finds English names and jieba Chinese ones: the neural and heavy part, which is loaded
-when first needed and can be left out.
+Names of the catalogue are matched at word borders, in any case and script. Optionally, spaCy finds
+other English names and jieba Chinese ones; both are heavy and load when first needed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +31,7 @@ _CHINESE_KINDS = {
     "ns": "place",
     "nt": "organisation",
 }
-# Common nouns that jieba's dictionary has among the places.
+# Common nouns that jieba's dictionary marks as places.
 _NO_PLACES = frozenset(
     "城市 海滩 海岸 沙滩 海边 海湾 山区 乡村 村庄 小镇 街道 公园 广场 学校 草原 沙漠 河边 湖边 "
     "港口 机场 车站 "
@@ -59,10 +58,10 @@ class Entity:
     """A name in a text.
 
     Attributes:
-        text: as the text has it.
-        kind: `person`, `place`, `organisation`, `work`, `step`, `product`, or the catalogue's.
-        start: index of its first character in the analysed text.
-        end: index after its last.
+        text: The name as written in the text.
+        kind: `person`, `place`, `organisation`, `work`, `event`, `product`, or the catalogue's.
+        start: Index of its first character in the analysed text.
+        end: Index after its last character.
     """
 
     text: str
@@ -75,8 +74,8 @@ class EntityFinder:
     """Finds names in sentences.
 
     Args:
-        names: those of the catalogue, with their kinds.
-        neural: whether spaCy and jieba are asked too.
+        names: Names of the catalogue with their kinds.
+        neural: Whether to also use spaCy and jieba.
     """
 
     def __init__(self, names: Mapping[str, str], *, neural: bool = True) -> None:
@@ -90,7 +89,7 @@ class EntityFinder:
         self._longest = max(map(len, self._kinds), default=0)
 
     def find(self, text: str, *, language: str = "en") -> tuple[Entity, ...]:
-        """The names in a normalised text, in order, none of them overlapping."""
+        """Returns the names in a normalised text, in order, without overlaps."""
         found = list(self.of_catalogue(text))
         if self._neural:
             taken = [(entity.start, entity.end) for entity in found]
@@ -102,7 +101,7 @@ class EntityFinder:
         return tuple(sorted(found, key=lambda entity: entity.start))
 
     def of_catalogue(self, text: str) -> Iterator[Entity]:
-        """The catalogue's names alone, the longest first where one stands within another."""
+        """Yields the catalogue's names only; prefers the longest of nested names."""
         if not self._kinds:
             return
         tokens = [(m[0].casefold(), m.start(), m.end()) for m in _TOKEN.finditer(text)]
@@ -116,7 +115,7 @@ class EntityFinder:
             i += length or 1
 
     def _at(self, tokens: list[tuple[str, int, int]], i: int) -> tuple[int, str]:
-        """How many tokens the longest name from token `i` on has, and its kind."""
+        """Returns the number of tokens of the longest name at token `i`, and its kind."""
         for first in (tokens[i][0], _without_particle(tokens[i][0])):
             if first not in self._first:
                 continue
@@ -129,7 +128,7 @@ class EntityFinder:
         return 0, ""
 
     def _length_of(self, tokens: list[tuple[str, int, int]], i: int, length: int) -> int:
-        """Characters of a name, a Korean particle at its end left out."""
+        """Returns the number of characters of a name without a Korean particle at its end."""
         whole = tuple(token for token, _, _ in tokens[i : i + length])
         start, end = tokens[i][1], tokens[i + length - 1][2]
         if whole in self._kinds:
@@ -137,7 +136,7 @@ class EntityFinder:
         return end - start - len(whole[-1]) + len(_without_particle(whole[-1]))
 
     def missing(self, text: str, *, language: str) -> str | None:
-        """What is lacking to find names in this text: a line with its remedy, or None."""
+        """Returns a warning, with its remedy, if this text needs a missing package; else None."""
         if not self._neural:
             return None
         if language == "en" and _HAS_CAPITAL.search(text) and _spacy() is None:
@@ -148,7 +147,7 @@ class EntityFinder:
 
 
 def _without_particle(word: str) -> str:
-    """A Korean word less a particle at its end: 경복궁 of 경복궁에서."""
+    """Drops a Korean particle at the end of a word: 경복궁에서 becomes 경복궁."""
     if _PARTICLE.fullmatch(word):
         for particle in sorted(_KOREAN_PARTICLES, key=len, reverse=True):
             if word.endswith(particle) and len(word) > len(particle) + 1:
@@ -159,7 +158,7 @@ def _without_particle(word: str) -> str:
 def _by_model(text: str, language: str) -> Iterator[Entity]:
     if language == "zh":
         yield from _chinese(text)
-    elif language == "en" and _HAS_CAPITAL.search(text):  # without capitals it guesses
+    elif language == "en" and _HAS_CAPITAL.search(text):  # without capitals it is unreliable
         yield from _english(text)
 
 
@@ -199,6 +198,6 @@ def _jieba() -> Callable[[str], Iterator[tuple[str, str]]] | None:
         import jieba.posseg
     except ImportError:
         return None
-    jieba.setLogLevel("WARNING")  # it tells of its dictionary, at a level of its own
+    jieba.setLogLevel("WARNING")  # it sets a level of its own and logs about its dictionary
     tokenizer = jieba.posseg.POSTokenizer(jieba.Tokenizer())
     return lambda text: ((pair.word, pair.flag) for pair in tokenizer.cut(text))

@@ -1,10 +1,10 @@
-"""Sentences such as people search videos by, to measure with where no real ones are known."""
+"""Typical queries for measurements without real ones."""
 
 from importlib.resources import files
 
 
 def everyday_queries() -> list[str]:
-    """A few hundred short descriptions of common things and events, in English."""
+    """Returns a few hundred short English descriptions of common things and events."""
     return (
         files("reelseek.text.query")
         .joinpath("everyday_queries.txt")

@@ -1,14 +1,13 @@
-"""The words of a query -> those that have content, which a text must share to be evidence.
+"""Drops function words, which are no evidence that a text matches a query.
 
-Articles, prepositions, pronouns, auxiliaries, numbers, single letters and what cameras call their
-files are in texts of every kind, and say nothing about them. Which words these are is looked up in
-spaCy's lists, of which only the one file per language is read. Chinese and Japanese words are told
-by their part of speech, too. Without spaCy, tantivy's lists and the commonest words of wordfreq
-stand in.
+Articles, prepositions, pronouns, auxiliaries, numbers, single letters and prefixes of camera files
+occur in texts of every kind. spaCy's stop word lists name them (only the file of one language is
+read); Chinese and Japanese words are also recognised by their part of speech. Without spaCy,
+tantivy's lists and the most common words of wordfreq replace them.
 
-What means nothing in one language may mean something in another, as "die" and "hat" do in German
-and in English. So only the lists of the language that the query is in count: words in Latin letters
-are taken to be English unless they are far more frequent in another language.
+A function word of one language may be a content word of another, like "die" and "hat" in German and
+English. Only the lists of the query's language count; words in Latin letters are English unless
+they are far more frequent in another language.
 """
 
 import runpy
@@ -26,7 +25,7 @@ from reelseek.text.normalization import normalized
 from reelseek.text.scripts import scripts_of
 
 _ENGLISH = "en"
-# In Latin letters; those that both spaCy and wordfreq know.
+# Languages in Latin letters that both spaCy and wordfreq know.
 _LATIN = tuple("de fr es it pt nl sv nb da pl cs sk sl hu fi ro ca tr id".split())
 _SNOWBALL = {
     "en": "English",
@@ -43,15 +42,15 @@ _SNOWBALL = {
     "hu": "Hungarian",
     "ru": "Russian",
 }  # fmt: skip
-_COMMONEST = 50  # words of a language, which are hardly anything but function words
+_COMMONEST = 50  # most common words of a language, nearly all of them function words
 
-# A query is in another language than English if its words are 10 to this power times likelier
-# there: more than for "hat" or "war" alone, less than for any article with its noun.
-_CLEARLY_LOG10 = 2.5
-_UNKNOWN_ZIPF = 2.5  # of a word that a language's list lacks; those it has are above 3
+# A query is not English if another language makes its words 10 to this power times as likely: more
+# than "hat" or "war" alone reach, and less than any article with its noun.
+_MIN_LOG10_RATIO = 2.5
+_UNKNOWN_ZIPF = 2.5  # of a word that is not in a language's list; listed words are above 3
 
-# What cameras, phones and messengers begin file names with (DCF 2.0, section 3.2.3, leaves these
-# four characters to the maker), and how such names end.
+# Prefixes (DCF 2.0, section 3.2.3, leaves four characters to the maker) and suffixes of file names
+# by cameras, phones and messengers.
 _FILE_WORDS = frozenset(
     "img dsc dscn dscf dcim mvi mov vid gopr pxl dji cimg imgp pict pano mah wa screenrecording "
     "mp4 m4v avi mkv webm mpg mpeg wmv flv 3gp mts m2ts jpg jpeg png heic".split()
@@ -67,18 +66,19 @@ _JAPANESE_KINDS = frozenset(
 
 
 def content_words(words: Sequence[str], *, in_language_of: Sequence[str] = ()) -> list[str]:
-    """The words of a text, as `text.segmentation.words` gives them, less function words.
+    """Returns the words without function words.
 
     Args:
-        in_language_of: words of another text, such as the query that this one may answer, by
-            which to tell the language instead.
+        words: Words of a text, from `text.segmentation.words`.
+        in_language_of: Words that determine the language instead, such as those of the query that
+            the text may answer.
     """
     languages = _languages_by_script(in_language_of or words)
     return [word for word in words if not _is_function_word(word, languages)]
 
 
 def _languages_by_script(words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """What tells the languages of each word by its script and the words beside it."""
+    """Returns a function that finds a word's languages by its script and the other words."""
     line = " ".join(words)
     by_script: dict[str, tuple[str, ...]] = {}
 
@@ -98,39 +98,41 @@ def _languages_by_script(words: Sequence[str]) -> Callable[[str], tuple[str, ...
 
 
 def _is_function_word(word: str, languages_of: Callable[[str], tuple[str, ...]]) -> bool:
-    if _says_nothing(word):
+    if _has_no_meaning(word):
         return True
     languages = languages_of(word)
     # "don't" and "qu'un"; pyvi joins syllables with a dash
     parts = word.removesuffix("n't").replace("_", " ").split("'")
     return all(
-        _says_nothing(part) or any(_is_listed(part, language) for language in languages)
+        _has_no_meaning(part) or any(_is_listed(part, language) for language in languages)
         for part in parts
     )
 
 
-def _says_nothing(word: str) -> bool:
+def _has_no_meaning(word: str) -> bool:
     """Whether a word is a number, a letter or a part of a file's name, in any language."""
     return word in _FILE_WORDS or bool(_NUMBER.fullmatch(word) or _ONE_LETTER.fullmatch(word))
 
 
 @lru_cache(maxsize=1_000)
 def _latin_language(words: tuple[str, ...]) -> str:
-    """The language that words in Latin letters are in: English unless another is far likelier."""
+    """Returns the language of words in Latin letters: English unless another is far likelier."""
     if is_vietnamese(" ".join(words)):
         return "vi"
-    # Only a language that has more function words to leave out makes a difference.
+    # Only languages with further function words among these words make a difference.
     doubtful = [word for word in words if not _is_listed(word, _ENGLISH)]
     others = [code for code in _LATIN if any(_is_listed(word, code) for word in doubtful)]
-    min_likelihood = _log_likelihood(words, _ENGLISH) + _CLEARLY_LOG10
+    min_likelihood = _log_likelihood(words, _ENGLISH) + _MIN_LOG10_RATIO
     scores = {code: _log_likelihood(words, code) for code in others}
     likely = [code for code in others if scores[code] >= min_likelihood]
     return max(likely, key=lambda code: scores[code], default=_ENGLISH)
 
 
 def _log_likelihood(words: Sequence[str], language: str) -> float:
-    """The logarithm to base 10, but for a constant, of how probable words are in a language; where
-    wordfreq is not installed, by how many of them are function words there."""
+    """Returns log10 of the words' probability in a language, up to a constant.
+
+    Without wordfreq, it counts the function words instead.
+    """
     frequencies = _frequencies(language)
     if frequencies is None:
         return 1.5 * sum(_is_listed(word, language) for word in words)
@@ -152,13 +154,13 @@ def _is_listed(word: str, language: str) -> bool:
 
 @cache
 def _list(language: str) -> tuple[frozenset[str], Callable[[str], list[str]] | None]:
-    """A language's function words; and what filters them out, where they cannot be listed."""
+    """Returns a language's function words, and a filter for those that cannot be listed."""
     spacy = find_spec("spacy")  # without importing it, which takes a second
     for folder in (spacy and spacy.submodule_search_locations) or ():
         path = Path(folder) / "lang" / language / "stop_words.py"
         if path.exists():
             found = runpy.run_path(str(path))["STOP_WORDS"]
-            # "'ll" and "n't" are what stands after the apostrophe here.
+            # Our words are split at the apostrophe: "'ll" is "ll" here.
             return frozenset(normalized(word).casefold().removeprefix("'") for word in found), None
     return _commonest(language), _snowball(language)
 
@@ -174,7 +176,7 @@ def _commonest(language: str) -> frozenset[str]:
 
 
 def _snowball(language: str) -> Callable[[str], list[str]] | None:
-    """What gives a word back unless it is on Snowball's list of stop words."""
+    """Returns a function that returns no word for Snowball's stop words."""
     if language not in _SNOWBALL:
         return None
     try:
@@ -187,7 +189,7 @@ def _snowball(language: str) -> Callable[[str], list[str]] | None:
 
 @cache
 def _frequencies(language: str) -> Callable[[str], float] | None:
-    """A word's frequency in a language, as the logarithm to base 10 of its uses in 1e9 words."""
+    """Returns the function of a word's Zipf frequency: log10 of its uses per 1e9 words."""
     try:
         import wordfreq
     except ImportError:

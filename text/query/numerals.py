@@ -1,4 +1,4 @@
-"""Numbers as they are written in digits or in words -> numbers, in six languages."""
+"""Reads numbers in digits or in words, in six languages."""
 
 import regex
 
@@ -29,7 +29,7 @@ _OTHER = "|".join(
            key=len, reverse=True)
 )  # fmt: skip
 
-# A number, as part of a pattern.
+# A number as part of a pattern.
 NUMBER = (
     rf"(?:(?<![\d.,:])\d{{1,6}}(?:[.,]\d{{1,3}})?|\b(?:{_LATIN})\b|(?:{_OTHER})"
     r"|[一二三四五六七八九两兩]?十[一二三四五六七八九]?|[一二三四五六七八九两兩半])"
@@ -37,10 +37,12 @@ NUMBER = (
 
 
 def number_of(text: str) -> float:
-    """The number that a match of `NUMBER` says."""
+    """Returns the value of a match of `NUMBER`."""
     text = text.casefold()
     if text[0].isdigit():
-        return float(text.replace(",", "."))
+        whole, _, decimals = text.partition(",")
+        is_thousands = len(decimals) == 3 and len(whole) <= 3  # "1,000"; "2,5" has a decimal
+        return float(whole + decimals if is_thousands else text.replace(",", "."))
     if text in _WORDS:
         return _WORDS[text]
     tens, ten, ones = text.partition("十")

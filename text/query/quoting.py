@@ -1,23 +1,23 @@
-"""A text with quoted phrases -> the same with one sign for each, which no pattern reads.
+"""Replaces quoted phrases by placeholder characters that no pattern matches.
 
-What stands in quotes is meant as it stands: nothing in it is a filter, a negation or a mistake.
+Quoted text is taken literally: it has no filters, negations or spelling mistakes.
 """
 
 import regex
 
 _QUOTED = regex.compile(r'"([^"\n]{1,200})"|「([^」\n]{1,200})」|『([^』\n]{1,200})』')
-_FIRST = 0xE000  # of the signs for private use, which a normalised text has none of
+_FIRST = 0xE000  # of the private use characters, which normalised text has none of
 _MAX_PHRASES = 100
 
-# Such a sign, as part of a pattern.
+# A placeholder as part of a pattern.
 SIGN = "[\ue000-\ue063]"
 
 
 class Quoted:
-    """The phrases that were taken out of a text.
+    """A text and its quoted phrases.
 
     Attributes:
-        text: with a sign for each phrase, quotes included.
+        text: The text with a placeholder for each phrase and its quotes.
     """
 
     def __init__(self, text: str) -> None:
@@ -31,11 +31,11 @@ class Quoted:
         return chr(_FIRST + len(self._phrases) - 1)
 
     def restored(self, text: str) -> str:
-        """The text with its phrases in their quotes again."""
+        """Puts the phrases back in their quotes."""
         return self._put_back(text, slice(None))
 
     def unquoted(self, text: str) -> str:
-        """The text with its phrases, without their quotes."""
+        """Puts the phrases back without quotes."""
         return self._put_back(text, slice(1, -1))
 
     def _put_back(self, text: str, part: slice) -> str:

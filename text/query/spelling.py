@@ -1,9 +1,8 @@
-"""A sentence -> the words in it that are surely misspelt, corrected.
+"""Corrects words that are certainly misspelt.
 
-A word is corrected where nobody is likely to have meant it: wordfreq does not know it (or so rarely
-that it is one of the misspellings which its sources hold), the catalogue and its names do not have
-it, it is written in small letters, it is no two words joined, and one common word is a slip of the
-finger away. Anything in doubt stays. Words in quotes stay.
+A word is corrected if wordfreq does not know it (or only as a rare misspelling), the catalogue does
+not have it, it is in lower case, it is not two joined words, and one common word is a small edit
+away. Words in doubt and words in quotes stay.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,19 +16,21 @@ from reelseek.text.query.quoting import SIGN
 
 _INSTALL = "pip install '.[query]'"
 
-# Languages whose words stand between blanks and that wordfreq knows well; not Vietnamese, of which
-# any syllable is one letter away from another.
+# Languages with blanks between words that wordfreq knows well; not Vietnamese, where each syllable
+# is one letter away from another.
 LANGUAGES = frozenset(
     "en de es fr it nl pt sv nb da fi pl cs sk sl hu ro ca tr id ru uk bg el".split()
 )
-_TOP_WORDS = 40_000  # of a language, to correct to
+_TOP_WORDS = 40_000  # of a language, as possible corrections
 _MIN_LETTERS = 4
-_LETTERS_FOR_TWO = 8  # of a word in which two slips are believed
-_UNKNOWN_ZIPF = 1.6  # below it are the misspellings: one word in 25 million
-_COMMON_ZIPF = 3.3  # of what a word is corrected to
-_WELL_KNOWN_ZIPF = 3.0  # the same, for a word that is not known at all
-_CLEARLY = 8.0  # times as frequent as the next candidate
-_IN_CATALOGUE = 1_000_000  # counts as much as a frequent word
+_LETTERS_FOR_TWO = 8  # of a word that may have two edits
+_UNKNOWN_ZIPF = 1.6  # rarer words (one in 25 million) are misspellings
+_COMMON_ZIPF = 3.3  # minimum for a correction
+_COMMON_ZIPF_OF_UNKNOWN = 3.0  # the same, if wordfreq has never seen the word
+_MIN_RATIO = 8.0  # of the frequencies of the best and the second candidate
+_CATALOGUE_COUNT = 1_000_000  # words of the catalogue count as frequent words
+
+_ENDINGS = frozenset("s es ed er d y ing ly".split())
 
 _WORD = regex.compile(
     rf"(?<![\p{{L}}\p{{M}}\p{{N}}_#@:/.'&\-])\p{{Ll}}+(?![\p{{L}}\p{{M}}\p{{N}}_@:/'\-]|\.\w|"
@@ -39,7 +40,7 @@ _WORD = regex.compile(
 
 @dataclass(frozen=True)
 class Correction:
-    """A word of the query and what was searched for instead."""
+    """A word of the query and its correction."""
 
     original: str
     corrected: str
@@ -49,8 +50,8 @@ class SpellChecker:
     """Corrects misspelt words.
 
     Args:
-        vocabulary: words of the catalogue with their counts, casefolded: always right.
-        languages: those in use; a word that any of them knows is right.
+        vocabulary: Words of the catalogue with their counts, casefolded; never corrected.
+        languages: Expected languages; words of any of them are not corrected.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], *, languages: Collection[str]) -> None:
@@ -64,7 +65,12 @@ class SpellChecker:
         """Corrects a normalised text.
 
         Args:
-            keep: spans in which nothing is changed, such as names.
+            text: The text.
+            language: ISO 639-1 code.
+            keep: Spans that stay unchanged, such as names.
+
+        Returns:
+            The corrected text and the corrections.
         """
         if language not in LANGUAGES or _wordfreq() is None:
             return text, ()
@@ -83,7 +89,7 @@ class SpellChecker:
         return "".join([*pieces, text[position:]]), tuple(dict.fromkeys(corrections))
 
     def missing(self, text: str, *, language: str) -> str | None:
-        """What is lacking to correct this text: a line with its remedy, or None."""
+        """Returns a warning, with its remedy, if this text needs a missing package; else None."""
         if language not in LANGUAGES or not _WORD.search(text):
             return None
         names = [name for name, load in _NEEDED if load() is None]
@@ -97,18 +103,18 @@ class SpellChecker:
             return None
         if _is_joined(word, language):
             return None
-        slips = 2 if len(word) >= _LETTERS_FOR_TWO else 1
+        max_edits = 2 if len(word) >= _LETTERS_FOR_TWO else 1
         _, verbosity = symspell
         found = self._dictionary(language).lookup(
-            word, verbosity.CLOSEST, max_edit_distance=slips, transfer_casing=False
+            word, verbosity.CLOSEST, max_edit_distance=max_edits, transfer_casing=False
         )
         if not found or (found[0].term[0] != word[0] and found[0].distance > 1):
             return None
         best = found[0]
         others = [one for one in found[1:] if not _is_inflection(one.term, best.term)]
-        if others and best.count < _CLEARLY * others[0].count:
+        if others and best.count < _MIN_RATIO * others[0].count:
             return None
-        min_zipf = _COMMON_ZIPF if _zipf(word, language) else _WELL_KNOWN_ZIPF
+        min_zipf = _COMMON_ZIPF if _zipf(word, language) else _COMMON_ZIPF_OF_UNKNOWN
         is_common = best.term in self._vocabulary or _zipf(best.term, language) >= min_zipf
         return best.term if is_common and not _is_inflection(word, best.term) else None
 
@@ -136,27 +142,20 @@ class SpellChecker:
                 dictionary.create_dictionary_entry(word, count)
         for word, count in self._vocabulary.items():
             if word.isalpha():
-                dictionary.create_dictionary_entry(word, min(count, 1000) * _IN_CATALOGUE // 1000)
+                dictionary.create_dictionary_entry(
+                    word, min(count, 1000) * _CATALOGUE_COUNT // 1000
+                )
         return dictionary
 
 
 def _is_inflection(word: str, other: str) -> bool:
-    """Whether the two differ in an ending: "quadcopters" is right where "quadcopter" is."""
+    """Whether two words differ in an ending, such as "quadcopter" and "quadcopters"."""
     short, long = sorted((word, other), key=len)
-    return long.startswith(short) and long[len(short) :] in (
-        "s",
-        "es",
-        "ed",
-        "er",
-        "d",
-        "y",
-        "ing",
-        "ly",
-    )
+    return long.startswith(short) and long[len(short) :] in _ENDINGS
 
 
 def _is_joined(word: str, language: str) -> bool:
-    """Whether two common words are written as one: "streetfood"."""
+    """Whether the word consists of two common words: "streetfood"."""
     return any(
         min(_zipf(word[:i], language), _zipf(word[i:], language)) >= _COMMON_ZIPF
         for i in range(_MIN_LETTERS, len(word) - _MIN_LETTERS + 1)
@@ -168,7 +167,7 @@ def _zipf(word: str, language: str) -> float:
     frequencies = _wordfreq()
     try:
         return float(frequencies.zipf_frequency(word, language)) if frequencies else 0.0
-    except LookupError:  # a language that it does not know
+    except LookupError:  # an unknown language
         return 0.0
 
 

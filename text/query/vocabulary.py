@@ -1,4 +1,4 @@
-"""What a catalogue's texts say -> the words, names and tags that queries of it are read by."""
+"""The words, names and tags of a catalogue, for analysing queries of it."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ import regex
 from reelseek.text.normalization import normalized
 
 _WORD = regex.compile(r"[\p{L}\p{M}]+")
-_MIN_LETTERS = 3  # of a word that is worth keeping
+_MIN_LETTERS = 3  # shorter words are left out
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,9 @@ class Vocabulary:
     """The words and names of a catalogue.
 
     Attributes:
-        words: casefolded, with how often they occur; a query's words that are among them are
-            right as they are.
-        entities: names as they are written, with their kinds, such as `person` or `place`.
-        tags: as they are written.
+        words: Casefolded words with their counts; they are never corrected in queries.
+        entities: Names with their kinds, such as `person` or `place`.
+        tags: Tags as written.
     """
 
     words: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -36,10 +35,12 @@ class Vocabulary:
         tags: Iterable[str] = (),
         entities: Mapping[str, str] | Iterable[str] = (),
     ) -> "Vocabulary":
-        """Reads a catalogue's texts, such as captions and titles.
+        """Collects the vocabulary of a catalogue.
 
         Args:
-            entities: names with their kinds, or names alone, whose kind is then `name`.
+            texts: Texts such as captions and titles.
+            tags: Tags of the videos.
+            entities: Names with their kinds, or names only, whose kind is then `name`.
         """
         names = dict(entities) if isinstance(entities, Mapping) else dict.fromkeys(entities, "name")
         tags = tuple(dict.fromkeys(tags))
@@ -50,6 +51,6 @@ class Vocabulary:
 
 
 def words_with_letters(text: str) -> list[str]:
-    """A text's words of letters, casefolded, the shortest left out."""
+    """Returns a text's words of at least 3 letters, casefolded."""
     found = _WORD.findall(normalized(text).casefold())
     return [word for word in found if len(word) >= _MIN_LETTERS]

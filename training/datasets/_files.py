@@ -1,4 +1,4 @@
-"""Files as published -> text, JSON and fields; what is wrong is named with its place."""
+"""Published files -> text, JSON and fields; errors name the file and line or entry."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """The file as UTF-8 text, without a byte order mark.
+    """Returns the file as UTF-8 text, without a byte order mark.
 
     Raises:
         ValueError: it cannot be read or is not UTF-8.
@@ -20,14 +20,14 @@ def read_text(path: Path) -> str:
 
 
 def iter_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields where a line is, for messages, and the line; blank lines are passed over."""
+    """Yields each line with its location for messages; skips blank lines."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.strip()
 
 
 def read_json(path: Path) -> object:
-    """The file's JSON value.
+    """Returns the file's JSON value.
 
     Raises:
         ValueError: it cannot be read or is not JSON.
@@ -40,7 +40,7 @@ def read_json(path: Path) -> object:
 
 
 def field(entry: object, name: str, where: str) -> str:
-    """A string field of a JSON object.
+    """Returns a string field of a JSON object.
 
     Raises:
         ValueError: `entry` is not an object, or the field is missing, blank or not a string.

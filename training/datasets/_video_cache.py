@@ -1,4 +1,4 @@
-"""A video inside a shard -> a file of its own, because decoders seek."""
+"""A video inside a shard -> a file: decoders seek."""
 
 import hashlib
 import shutil
@@ -14,14 +14,14 @@ _PROBE_BYTES = 64 * 1024
 
 
 class VideoCache:
-    """Videos that were unpacked, each whole or not there.
+    """A folder of unpacked videos, each written atomically.
 
-    A file's name is a hash of the shard's size and time of change, the place in the shard, and the
-    first and last 64 KiB of the video. So a second run finds the file without reading the shard
-    through, a changed shard is unpacked anew, and no name from the shard becomes a path.
+    A file's name is a hash of the shard's size and modification time, the offset in the shard, and
+    the first and last 64 KiB of the video. So a second run finds the file without reading the whole
+    shard, a changed shard is unpacked again, and no name from the shard becomes a path.
 
     Args:
-        folder: where the files lie; made when the first is written.
+        folder: of the files; made with the first.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class VideoCache:
         self._is_swept = False
 
     def unpack(self, shard: tarfile.TarFile, member: tarfile.TarInfo, *, suffix: str) -> Path:
-        """The file of a shard's video, written first if it is not there.
+        """Returns the file of a shard's video; writes it if it is missing.
 
         Raises:
             OSError: the shard cannot be read or the folder cannot be written.
@@ -50,7 +50,7 @@ class VideoCache:
         return path
 
     def _sweep(self) -> None:
-        """Removes what a killed run left half-written: nobody else writes under the lock."""
+        """Removes the partial files of a killed run: nobody else writes under the lock."""
         if not self._is_swept:
             for leftover in self._folder.glob("*.tmp"):
                 leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A folder of videos and a video's id -> the file that holds it."""
+"""A folder of videos and a video's id -> its file."""
 
 import logging
 import os
@@ -14,8 +14,8 @@ class VideoFolder:
     """The videos under a folder, found by their names without suffix.
 
     Args:
-        folder: walked once, recursively; hidden files and folders are passed over. Where two
-            files have one name, the one nearer to the top is taken, then the first by name.
+        folder: walked once, recursively, without hidden files and folders. Of two files with one
+            name, takes the one nearer to the top, then the first by name.
 
     Raises:
         ValueError: it is not a folder.
@@ -35,16 +35,16 @@ class VideoFolder:
             logger.warning("%s: %d files have the name of another video", folder, num_doubles)
 
     def item(self, video_id: str, captions: list[str], *, where: str) -> VideoItem:
-        """The video of an id, with its captions.
+        """Returns the video of an id, with its captions.
 
-        A file fits that is called `<id>.<suffix>`, else one that is the same up to the first dot
-        (`x.avi` lies under `x.avi.mp4` or `x.mov`), else one without ActivityNet's prefix `v_`.
-        Where none fits, the path is where the video would be expected.
+        Looks for `<id>.<suffix>`, then for a name that is the same up to the first dot (`x.avi` is
+        `x.avi.mp4` or `x.mov`), then for one without ActivityNet's prefix `v_`. If none exists, the
+        path is where the video would be expected.
 
         Args:
             video_id: as listed, with or without a suffix.
             captions: its sentences.
-            where: the place that lists it, for messages.
+            where: the line or entry that lists it, for messages.
 
         Raises:
             ValueError: the id is not a file's name.

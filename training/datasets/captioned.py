@@ -1,4 +1,4 @@
-"""What `data.train=` or `data.val=` names -> captioned videos, whichever format it is in."""
+"""The value of `data.train=` or `data.val=`, in any known format -> captioned videos."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reelseek.indexing import VideoItem, collect_videos
 from reelseek.indexing.sources.captions import unique
-from reelseek.training.datasets import activitynet, didemo, msrvtt, msvd, webdataset
+from reelseek.training.datasets import msrvtt, msvd, paragraphs, webdataset
 from reelseek.training.datasets._files import iter_lines, read_json
 from reelseek.training.datasets._video_folder import VideoFolder
 
@@ -87,7 +87,7 @@ def read_captioned(
 def _read_list_or_captions(
     path: Path, split: str | None, captions: str | None
 ) -> tuple[Iterable[str], _Captions]:
-    """The ids that are asked for, and captions of at least those."""
+    """Returns the listed ids, and the captions of at least those."""
     suffix = path.suffix.lower() if path.is_file() else ""
     if suffix == ".csv":
         ids, own_captions = msrvtt.read_list(path)
@@ -129,10 +129,10 @@ def _captions_of_list(path: Path, captions: str | None) -> _Captions:
 def _captions_of_json(path: Path, value: object) -> _Captions:
     if isinstance(value, dict) and msrvtt.is_msrvtt(value):
         return msrvtt.read_captions(path, value)
-    if isinstance(value, list) and didemo.is_didemo(value):
-        return didemo.read_paragraphs(path, value)
-    if isinstance(value, dict) and activitynet.is_activitynet(value):
-        return activitynet.read_paragraphs(path, value)
+    if isinstance(value, list) and paragraphs.is_didemo(value):
+        return paragraphs.read_didemo(path, value)
+    if isinstance(value, dict) and paragraphs.is_activitynet(value):
+        return paragraphs.read_activitynet(path, value)
     raise ValueError(f"{path}: is JSON of no known format; known are {FORMATS}")
 
 

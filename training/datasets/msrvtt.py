@@ -55,11 +55,11 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]] | None]:
 
 
 def read_captions(path: Path, value: dict) -> dict[str, list[str]]:
-    """Every sentence of the official JSON, by video id, in the order of the file.
+    """Returns every sentence of the official JSON by video id, in the order of the file.
 
     Args:
         path: the file, for messages.
-        value: what it holds.
+        value: its JSON.
 
     Raises:
         ValueError: a sentence is of no video (its number is named).
@@ -75,11 +75,11 @@ def read_captions(path: Path, value: dict) -> dict[str, list[str]]:
 
 
 def split_ids(path: Path, value: dict, split: str | None) -> list[str]:
-    """The video ids of one split of the official JSON.
+    """Returns the video ids of one split of the official JSON.
 
     Args:
         path: the file, for messages.
-        value: what it holds.
+        value: its JSON.
         split: `train`, `validate` or `test`; None for a file that holds one split only.
 
     Raises:

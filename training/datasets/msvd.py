@@ -17,7 +17,7 @@ _VIDEO_ID = re.compile(r".+_\d+_\d+")
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists and strings; a pickle that names anything else is refused."""
+    """Reads dictionaries, lists and strings; refuses a pickle that names anything else."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {f'{module}.{name}'[:60]!r}, and could run code")
@@ -76,7 +76,7 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
 
 
 def _joined(words: object) -> object:
-    """A caption of its words; what is not a list of words stays, and is no caption."""
+    """Returns a caption of its words; other values stay as they are, for the reader to refuse."""
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         return " ".join(words)
     return words

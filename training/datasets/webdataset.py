@@ -42,7 +42,7 @@ def is_shards(data: str) -> bool:
 def read_shards(data: str, *, cache_folder: Path | None = None) -> list[VideoItem]:
     """Reads every shard, in the order of their names.
 
-    A sample without a video or without a caption is passed over and counted.
+    Skips and counts samples without a video or without a caption.
 
     Args:
         data: a .tar, a folder of them, a glob, or a range such as `train-{000..003}.tar`.
@@ -74,7 +74,7 @@ def read_shards(data: str, *, cache_folder: Path | None = None) -> list[VideoIte
 
 
 def find_shards(data: str) -> list[str]:
-    """The shards that a file, a folder, a glob or a range names.
+    """Returns the shards that a file, a folder, a glob or a range names.
 
     Raises:
         ValueError: one of a range, or all, are not there.
@@ -141,7 +141,7 @@ def _read_shard(shard: Path, *, name: str, cache: VideoCache) -> list[VideoItem]
 
 
 def _read_samples(tar: tarfile.TarFile, shard: Path) -> dict[str, _Sample]:
-    """The samples by what their files' names have in common, in the order of the shard."""
+    """Returns the samples by the common part of their files' names, in the order of the shard."""
     samples: dict[str, _Sample] = {}
     reader = CaptionReader(shard)
     refused: list[str] = []
@@ -173,7 +173,7 @@ def _read_samples(tar: tarfile.TarFile, shard: Path) -> dict[str, _Sample]:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yields what is in a tar, and raises where `tarfile` would take damage for the end."""
+    """Yields the members of a tar; raises where `tarfile` would take damage for the end."""
     last_offset = -1
     for member in tar:
         if member.offset <= last_offset or member.size < 0:  # a header that leads back: a loop

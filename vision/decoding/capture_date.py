@@ -1,33 +1,35 @@
-"""A video or photo file -> when it was recorded, as its camera or its editor wrote it down.
+"""Reads when a video or photo was recorded, from the tags its camera or editor wrote.
 
-The time is that of the clock on the camera's wall where the file says it, with the time zone where
-the file says that; nothing is converted.
+Times are local to the camera where the file has local time, with the time zone where the file has
+one. Nothing is converted.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-# In the order in which they are believed: QuickTime's has the time zone of the place, Matroska's is
-# written by hand, `creation_time` is UTC, and `date` may be no more than a year.
+from reelseek.vision.suffixes import IMAGE_SUFFIXES
+
+# Most reliable first: QuickTime's tag has the local time zone, Matroska's is written by hand,
+# `creation_time` is UTC, and `date` may be just a year.
 _CONTAINER_TAGS = (
     *("com.apple.quicktime.creationdate", "date_recorded", "creation_time", "creation_date"),
     *("creationdate", "date"),
 )
 _EXIF_POINTER = 0x8769
-# Of DateTimeOriginal, DateTimeDigitized and DateTime, each with the offset that belongs to it.
+# The tag of each time, and the tag of its UTC offset.
 _EXIF_TAGS = {
     "DateTimeOriginal": (0x9003, 0x9011),
     "DateTimeDigitized": (0x9004, 0x9012),
     "DateTime": (0x0132, 0x9010),
 }
-# Where clocks that were never set begin to count: QuickTime, Unix, FAT and GPS.
+# Clocks that were never set start here: QuickTime, Unix, FAT and GPS.
 _EPOCHS = (date(1904, 1, 1), date(1970, 1, 1), date(1980, 1, 1), date(1980, 1, 6))
-_FIRST_YEAR = 1826  # of the oldest photo
+_FIRST_YEAR = 1826  # the oldest surviving photo
 _DAY = timedelta(days=1)
-_BLANKS = " \0"  # that cameras fill fields with
+_BLANKS = " \0"  # cameras pad fields with these
 
 _WRITTEN = re.compile(
     r"(?P<year>\d{4})(?:[-:/.]?(?P<month>\d\d)(?:[-:/.]?(?P<day>\d\d)(?:[T ]+(?P<hour>\d\d):?"
@@ -42,9 +44,9 @@ class CaptureDate:
     """When a file was recorded.
 
     Attributes:
-        date: ISO 8601, as far as it is known: `2024`, `2024-05`, `2024-05-01`,
+        date: ISO 8601, as precise as the file: `2024`, `2024-05`, `2024-05-01`,
             `2024-05-01T10:00:00` or `2024-05-01T10:00:00+02:00`.
-        tag: that it was read from, such as `creation_time` or `DateTimeOriginal`.
+        tag: Source of the date, such as `creation_time` or `DateTimeOriginal`.
     """
 
     date: str
@@ -52,39 +54,42 @@ class CaptureDate:
 
 
 def read_capture_date(path: str | Path) -> CaptureDate | None:
-    """Reads it from a container's tags or a photo's EXIF data; None where there is none that can be
-    right, such as the beginning of a clock that was never set. Never raises for a damaged file."""
-    from reelseek.vision.decoding.reader import IMAGE_SUFFIXES
+    """Reads the date from a container's tags or a photo's EXIF data.
 
+    Returns None if the file has no credible date (a clock that was never set is not credible) or
+    is damaged.
+    """
     path = Path(path)
     written = _exif_dates(path) if path.suffix.lower() in IMAGE_SUFFIXES else _tag_dates(path)
     return first_credible(written, today=date.today())
 
 
 def first_credible(written: Iterable[tuple[str, str]], *, today: date) -> CaptureDate | None:
-    """The first of several tags, each with its name and its text, that may be true."""
+    """Returns the first credible date among pairs of a tag's name and its text."""
     for tag, text in written:
-        said = parse_date(text)
-        if said is not None and _is_credible(said, today):
-            return CaptureDate(said, tag)
+        iso_date = parse_date(text)
+        if iso_date is not None and _is_credible(iso_date, today):
+            return CaptureDate(iso_date, tag)
     return None
 
 
 def parse_date(text: str) -> str | None:
-    """A date as files have it, `2024:05:01 10:00:00` or `2024-05-01T10:00:00.000+0200`, in ISO
-    8601; None where it is no date."""
+    """Converts a tag such as `2024:05:01 10:00:00` or `2024-05-01T10:00:00.000+0200` to ISO 8601.
+
+    Returns None if the text is not a date.
+    """
     match = _WRITTEN.fullmatch(text.strip(_BLANKS))
     if match is None:
         return None
     parts = [match[name] for name in ("year", "month", "day") if match[name]]
-    said = "-".join(parts)
+    iso_date = "-".join(parts)
     if match["hour"]:
-        said += f"T{match['hour']}:{match['minute']}:{match['second'] or '00'}{_offset(match)}"
+        iso_date += f"T{match['hour']}:{match['minute']}:{match['second'] or '00'}{_offset(match)}"
     try:
-        datetime.fromisoformat(said + "-01-01"[3 * (len(parts) - 1) :])
+        datetime.fromisoformat(iso_date + "-01-01"[3 * (len(parts) - 1) :])
     except ValueError:  # the 31st of February
         return None
-    return said
+    return iso_date
 
 
 def _offset(match: re.Match[str]) -> str:
@@ -95,13 +100,13 @@ def _offset(match: re.Match[str]) -> str:
     return f"{digits[:3]}:{digits[3:] or '00'}" if digits else ""
 
 
-def _is_credible(said: str, today: date) -> bool:
-    """Whether a camera can have said so: neither a clock's beginning nor the future."""
-    year = int(said[:4])
-    if len(said) < 10:
+def _is_credible(iso_date: str, today: date) -> bool:
+    """Whether the date is neither the start of an unset clock nor in the future."""
+    year = int(iso_date[:4])
+    if len(iso_date) < 10:
         return _FIRST_YEAR <= year <= today.year and year not in {e.year for e in _EPOCHS[:2]}
-    day = date.fromisoformat(said[:10])
-    # A day of grace, since the other side of the earth may have another date.
+    day = date.fromisoformat(iso_date[:10])
+    # A day of tolerance, since time zones differ.
     return (
         year >= _FIRST_YEAR
         and day <= today + _DAY
@@ -112,21 +117,20 @@ def _is_credible(said: str, today: date) -> bool:
 def _tag_dates(path: Path) -> Iterator[tuple[str, str]]:
     import av
 
-    # The tags are in the head, so that nothing need be probed to learn of the streams.
+    # The tags are in the header, so FFmpeg need not probe the streams.
     options = {"probesize": "32", "analyzeduration": "1"}
     try:
         with av.open(str(path), options=options, metadata_errors="replace") as container:
-            holders = [container.metadata, *(stream.metadata for stream in container.streams)]
+            holders = [
+                {name.lower(): text for name, text in part.metadata.items()}
+                for part in (container, *container.streams)
+            ]
     except (av.FFmpegError, ValueError, OSError):
         return
     for tag in _CONTAINER_TAGS:
         for metadata in holders:
-            if text := _lower(metadata).get(tag):
+            if text := metadata.get(tag):
                 yield tag, text
-
-
-def _lower(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): text for name, text in metadata.items()}
 
 
 def _exif_dates(path: Path) -> Iterator[tuple[str, str]]:
@@ -136,11 +140,11 @@ def _exif_dates(path: Path) -> Iterator[tuple[str, str]]:
         with Image.open(path) as image:
             exif = image.getexif()
             values = {**exif, **exif.get_ifd(_EXIF_POINTER)}
-    except Exception:  # damaged EXIF data make Pillow raise whatever it stumbles over
+    except Exception:  # for damaged EXIF data, Pillow raises errors of any type
         return
     for name, (tag, offset_tag) in _EXIF_TAGS.items():
         text, offset = values.get(tag), values.get(offset_tag)
         if isinstance(text, str):
             both = f"{text.strip(_BLANKS)}{str(offset or '').strip(_BLANKS)}"
-            # An offset that is no offset leaves the time as it is.
+            # Ignore an invalid offset.
             yield name, both if parse_date(both) else text

@@ -1,8 +1,8 @@
-"""A video file -> its container and video stream, opened by FFmpeg; and the stream -> its frames.
+"""Opens a video file with FFmpeg and decodes its video stream.
 
-Which stream, where there are several: the one FFmpeg calls best, which is, in this order, one not
-made for the hearing or visually impaired, one marked as default, one that is more than a cover
-picture, the one of the highest bit rate.
+Of several streams, FFmpeg's "best" is used: it prefers, in this order, a stream that is not for the
+hearing or visually impaired, the default stream, a stream that is not just a cover picture, and the
+highest bit rate.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,19 +18,19 @@ from av.video.stream import VideoStream
 
 from reelseek.vision.errors import VideoDecodeError
 
-# Codecs whose decoder leaves out, when asked, the frames that no other frame is predicted from.
+# Codecs whose decoder can skip frames that no other frame is predicted from.
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
 
 
 class StrayTimesError(Exception):
-    """After a seek, FFmpeg gives packets other times than it gave them from the file's start."""
+    """After a seek, FFmpeg gives packets other times than when reading from the start."""
 
 
 def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
     """Opens a file with one decoding thread.
 
     Raises:
-        VideoDecodeError: FFmpeg cannot read the file, or it has no video track that decodes.
+        VideoDecodeError: FFmpeg cannot read the file, or no decoder for its video track exists.
     """
     try:
         container = av.open(str(path), metadata_errors="replace")
@@ -49,8 +49,10 @@ def open_container(path: Path) -> tuple[InputContainer, VideoStream]:
 
 
 def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet]:
-    """The stream's packets from where the container stands; the last is empty and flushes the
-    decoder. Ends early where the file breaks off."""
+    """Yields the stream's packets from the container's position.
+
+    The last packet is empty and flushes the decoder. Ends early if the file is cut off.
+    """
     demuxed = container.demux(stream)
     while True:
         try:
@@ -67,16 +69,16 @@ def decode(
     needed_pts: Collection[int] | None = None,
     packet_sizes: Mapping[int, int] | None = None,
 ) -> Iterator[VideoFrame]:
-    """The frames from where the container stands; damaged packets are passed over.
+    """Decodes frames from the container's position and skips damaged packets.
 
     Args:
-        needed_pts: presentation times, in the stream's units. Where the codec allows, other frames
-            are not decoded unless those are predicted from them.
-        packet_sizes: by presentation time, as read from the file's start: what a seek is held
-            against, where a container stores few times, and FFmpeg counts on from where it is.
+        needed_pts: Presentation times in the stream's units. If the codec allows, other frames
+            are only decoded where the needed frames are predicted from them.
+        packet_sizes: Sizes by presentation time, as read from the file's start. They verify times
+            after a seek: in containers that store few times, FFmpeg counts on from any position.
 
     Raises:
-        StrayTimesError: a packet is not the one that has its time.
+        StrayTimesError: A packet's size does not match its time.
     """
     context = stream.codec_context
     may_skip = needed_pts is not None and context.name in _SKIPPING_CODECS
@@ -86,19 +88,19 @@ def decode(
             raise StrayTimesError
         if may_skip:
             assert needed_pts is not None
-            # One without a time may be the second field of a wanted frame.
+            # A packet without a time may be the second field of a needed frame.
             skips = packet.pts is not None and packet.pts not in needed_pts
             context.skip_frame = "NONREF" if skips else "DEFAULT"
         flushed = not packet.size
         yield from _frames_of(packet.decode)
-    if not flushed:  # the file breaks off: the decoder may hold frames yet
+    if not flushed:  # the file is cut off, and the decoder may still hold frames
         yield from _frames_of(partial(context.decode, None))
 
 
 def why_no_frame(
     path: Path, otherwise: str = "its video track holds no frame that can be decoded"
 ) -> str:
-    """The reason for a file that gives no frame: that it is encrypted, or another."""
+    """Returns the reason why a file gives no frame: encryption, or `otherwise`."""
     return "its video is encrypted" if _looks_encrypted(path) else otherwise
 
 
@@ -115,7 +117,7 @@ def _frames_of(decode_some: Callable[[], Sequence]) -> Iterator[VideoFrame]:
 
 
 def _looks_encrypted(path: Path) -> bool:
-    """Whether the head of an MP4 tells of Common Encryption."""
+    """Whether the start of an MP4 declares Common Encryption."""
     with path.open("rb") as file:
         head = file.read(1 << 22)
     return any(mark in head for mark in (b"encv", b"pssh", b"tenc"))

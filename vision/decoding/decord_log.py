@@ -1,8 +1,8 @@
-"""What decord's FFmpeg logs -> how often it has met something wrong.
+"""Counts the problems that decord's FFmpeg logs.
 
-decord passes on neither the damage that its decoder notices, nor the frames that it drops, nor that
-it has squeezed a frame of another size into the first one's; FFmpeg logs each. decord has FFmpeg
-libraries of its own, so PyAV's are not watched here.
+decord hides damage, dropped frames, and frames of another size that it squeezes into the first
+frame's size; its FFmpeg logs each of them. decord has its own FFmpeg libraries, so this does not
+count PyAV's messages.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import ctypes
 import decord
 from decord._ffi.base import _LIB
 
-_WARNING_LEVEL, _INFO_LEVEL = 24, 32  # AV_LOG_WARNING and AV_LOG_INFO; what is worse is lower
+_WARNING_LEVEL, _INFO_LEVEL = 24, 32  # AV_LOG_WARNING and AV_LOG_INFO; lower is worse
 _HARMLESS_WARNINGS = (b"deprecated pixel format", b"Failed to parse extradata")
 _TELLING_INFOS = (b"concealing", b"Changing frame properties on the fly")
 
@@ -31,7 +31,7 @@ def _count(source: int, level: int, template: int, arguments: int) -> None:
 
 
 def watch_log() -> bool:
-    """Counts from now on, and prints nothing; whether that is possible with this build."""
+    """Starts counting and silences decord. Returns False if this build does not allow it."""
     decord.logging.set_level(decord.logging.QUIET)
     if _set_callback is not None:
         _set_callback(_count)
@@ -39,5 +39,5 @@ def watch_log() -> bool:
 
 
 def num_complaints() -> int:
-    """So far, of all of this process's readers."""
+    """Returns the count so far, over all readers of this process."""
     return _num_complaints

@@ -1,4 +1,4 @@
-"""A video file read by decord, where decord reads it right."""
+"""Reads video files with decord, if decord reads them right."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,40 +18,41 @@ from reelseek.vision.decoding.orientation import display_matrix, is_turned, squa
 from reelseek.vision.decoding.reader import Resize
 from reelseek.vision.errors import MAX_DURATION_SECONDS, UnsuitableDecoderError
 
-# Where each packet is a frame, and a seek comes out at the key frame that it is for.
+# Containers in which each packet is a frame and a seek lands on its key frame.
 _CONTAINERS = frozenset({"mov", "matroska", "avi"})
 _CODECS = frozenset(
     "h264 hevc vp9 mpeg4 h263 mjpeg dnxhd prores ffv1 huffyuv ffvhuff rawvideo png".split()
 )
-# Of 8 bits: decord's FFmpeg 4.1 rounds others in another way.
+# Formats of 8 bits: decord's FFmpeg 4.1 rounds deeper ones differently.
 _PIXEL_FORMATS = frozenset(
     "yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p gray rgb24 bgr24 gbrp".split()
 )
-_MAX_AHEAD_BYTES = 512 << 20  # of frames that decord may hold, from one key frame to the next
-_MAX_TIMESTAMP = 2**31 - 1  # decord keeps those of its frames as a C int
-_NO_REPEATS = "0.0000000001"  # of all frames, how many decord may give as copies of others
+_MAX_AHEAD_BYTES = 512 << 20  # frames that decord may hold between two key frames
+_MAX_TIMESTAMP = 2**31 - 1  # decord stores timestamps as a C int
+_NO_REPEATS = "0.0000000001"  # fraction of frames that decord may replace by copies of others
 _MAX_SQUARED_ERROR = 6.5  # of values from 0 to 255: a PSNR of 40 dB
-_NUM_COMPARED = 1 << 16  # pixels of a picture, at least
+_NUM_COMPARED = 1 << 16  # minimum pixels of a frame
 _QUARTER_TURN = np.array([[0, 1], [-1, 0]])  # clockwise, as a display matrix states it
-# The first two have no base but Exception.
+# The first two derive from Exception only.
 _ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError)
 
 
 class DecordReader:
-    """The frames of a file, at their own size, upright; one thread a file.
+    """Decodes frames at their own size and upright, with one thread.
 
-    decord counts the frames that its decoder gives, instead of looking at their times, and turns
-    some pictures and others not. It is therefore asked only for kinds of files where a count
-    cannot go wrong, its list of frames and its first picture are held against FFmpeg's, and what
-    is needed to make that picture upright is done to each. Frames end where decord's FFmpeg logs a
-    complaint: those that follow may be damaged, or not the ones that were asked for.
+    decord finds frames by counting, not by their times, and turns only some frames upright. This
+    reader therefore accepts only kinds of files in which counting is safe, compares decord's frame
+    list and first frame with FFmpeg's, and applies to each frame the turn that the first frame
+    lacked. Frames end where decord's FFmpeg logs a problem, since later frames may be damaged or
+    the wrong ones.
 
     Args:
-        checked: hold what decord says of the file against what FFmpeg says.
+        path: The video file.
+        checked: Compare decord's view of the file with FFmpeg's.
 
     Raises:
-        UnsuitableDecoderError: decord cannot open the file, finds no frame or no times in it, or
-            may get it wrong.
+        UnsuitableDecoderError: decord cannot open the file, finds no frames or times in it, or
+            may read it wrong.
         VideoDecodeError: FFmpeg cannot open the file.
     """
 
@@ -60,7 +61,7 @@ class DecordReader:
     num_lost_frames = 0
 
     def __init__(self, path: Path, *, checked: bool = True) -> None:
-        self._further_turn: np.ndarray | None = None  # what decord leaves to do
+        self._further_turn: np.ndarray | None = None  # the turn that decord omits
         self._pixel_aspect = 1.0
         if not checked:
             self._open(path)
@@ -70,7 +71,7 @@ class DecordReader:
             _check_kind(container, stream)
             listed = list_packets(container, stream)
             if listed is None or listed.num_lost:
-                raise UnsuitableDecoderError("decord cannot tell which frames the file lists")
+                raise UnsuitableDecoderError("decord cannot list the frames of the file")
             _check_seeks(listed)
             _check_memory(stream, listed)
             self._open(path)
@@ -79,7 +80,7 @@ class DecordReader:
 
     def _open(self, path: Path) -> None:
         if not watch_log():
-            raise UnsuitableDecoderError("decord is built so that its damage cannot be seen")
+            raise UnsuitableDecoderError("this build of decord does not report damage")
         try:
             self._reader = decord.VideoReader(str(path), num_threads=1, fault_tol=_NO_REPEATS)
             num_frames = len(self._reader)
@@ -88,7 +89,7 @@ class DecordReader:
         except _ERRORS as error:
             raise UnsuitableDecoderError("decord cannot open it") from error
         if num_frames == 0 or not np.ptp(spans) < MAX_DURATION_SECONDS:  # NaN too
-            raise UnsuitableDecoderError("decord finds no frames, or no times of theirs")
+            raise UnsuitableDecoderError("decord finds no frames, or no times")
         starts = np.asarray(spans[:, 0], dtype=np.float64)
         self.times_seconds = np.maximum.accumulate(starts - starts[0])
         self.duration_seconds = max(float(spans[-1, 1] - starts[0]), float(self.times_seconds[-1]))
@@ -110,14 +111,17 @@ class DecordReader:
                 if stored is not None:
                     pixels, _ = turn(stored, matrix=self._further_turn, pixel_aspect=None)
                     read.append((index, resize(pixels, self._pixel_aspect)))
-            self._rest()
+            self._pause()
             yield from read
             if self._is_in_doubt():
                 return
 
-    def _rest(self) -> None:
-        """Stops decord's thread, which would go on to decode all that it has been given, and keep
-        it, while frames wait to be encoded. The next key frame is looked for from there anyway."""
+    def _pause(self) -> None:
+        """Stops decord's thread.
+
+        It would otherwise decode and hold its whole queue while our frames wait to be encoded. The
+        next read seeks its key frame anyway.
+        """
         with suppress(*_ERRORS):
             self._reader.seek(0)
 
@@ -125,40 +129,39 @@ class DecordReader:
         return num_complaints() > self._num_complaints
 
     def _decode(self, index: int) -> torch.Tensor | None:
-        """`(3, H, W)` as decord gives it; None where it gives none."""
+        """Returns `(3, H, W)` as decord gives it, or None."""
         try:
             frame = self._reader[index].asnumpy()  # (H, W, 3)
         except _ERRORS:
             return None
-        if frame.shape[2] != 3:  # it gives narrow pictures the shape of their padding
+        if frame.shape[2] != 3:  # decord returns narrow frames in the shape of their padding
             return None
         return torch.from_numpy(frame).permute(2, 0, 1)
 
     def _check_list(self, listed: FrameList) -> None:
-        """Compares with FFmpeg's list of the frames, and takes its exact times."""
+        """Compares the frame list with FFmpeg's, and adopts FFmpeg's exact times."""
         if len(listed.keys) != len(self.times_seconds):
             raise UnsuitableDecoderError("decord does not see the frames that FFmpeg sees")
-        # decord numbers key frames as they are stored, and others as they are shown.
+        # decord numbers key frames in storage order, and other frames in presentation order.
         if not np.array_equal(np.flatnonzero(listed.is_key_frame), self._key_indices):
-            raise UnsuitableDecoderError("decord would look for key frames where they are not")
+            raise UnsuitableDecoderError("decord has the key frames in wrong places")
         times = listed.times_seconds
         gap = np.median(np.diff(times)) if len(times) > 1 else np.inf
         if np.abs(times - self.times_seconds).max() > gap / 2:
-            raise UnsuitableDecoderError("decord does not give the times that the file states")
+            raise UnsuitableDecoderError("decord does not have the times that the file states")
         self.times_seconds = times
         self.duration_seconds = listed.duration_seconds
 
     def _check_first_frame(
         self, container: InputContainer, stream: VideoStream, listed: FrameList
     ) -> None:
-        """Compares with the first picture as FFmpeg decodes it, and finds out what is left to do
-        to make decord's upright."""
+        """Compares the first frame with FFmpeg's, and finds the turn that decord omits."""
         container.seek(int(listed.seek_points[0]), stream=stream, backward=True)
         first = next(decode(container, stream), None)
         if first is None or first.pts != listed.keys[0] or first.is_corrupt:
-            raise UnsuitableDecoderError("decord sees a first frame where FFmpeg sees none")
+            raise UnsuitableDecoderError("FFmpeg does not decode the first frame")
         if first.interlaced_frame:
-            raise UnsuitableDecoderError("decord takes the colours of one field for the other's")
+            raise UnsuitableDecoderError("decord mixes the colours of interlaced fields")
         own = self._decode(0)
         if own is None or self._is_in_doubt():
             raise UnsuitableDecoderError("decord does not decode its first frame")
@@ -168,11 +171,13 @@ class DecordReader:
             stored, matrix=matrix, pixel_aspect=stream.sample_aspect_ratio
         )
         matching = []
-        for num_quarters in range(4):  # that decord may have turned it by
+        # decord may have turned the frame by any number of quarters: find the turns that remain.
+        for num_quarters in range(4):
             turned = np.linalg.matrix_power(_QUARTER_TURN, -num_quarters)
             further = turned @ (np.eye(2) if matrix is None else matrix)
             if _is_same(turn(own, matrix=further, pixel_aspect=None)[0], upright):
                 matching.append(further)
+        # In a symmetric picture several turns match, which is only safe if the file states none.
         may_turn = is_turned(matrix) or "rotate" in stream.metadata
         if not matching or (may_turn and len(matching) > 1):
             raise UnsuitableDecoderError("decord does not show the picture that FFmpeg shows")
@@ -185,17 +190,17 @@ def _check_kind(container: InputContainer, stream: VideoStream) -> None:
         container.format.name.split(",")[0] not in _CONTAINERS
         or context.name not in _CODECS
         or context.pix_fmt not in _PIXEL_FORMATS
-        or context.height % 2  # its colours would be half a line off
+        or context.height % 2  # its colours would be off by half a line
     ):
-        raise UnsuitableDecoderError("decord may get files of its kind wrong")
+        raise UnsuitableDecoderError("decord may read files of its kind wrong")
 
 
 def _check_seeks(listed: FrameList) -> None:
     if np.abs(listed.keys[[0, -1]]).max() > _MAX_TIMESTAMP:
-        raise UnsuitableDecoderError("decord cannot count as far as the file's timestamps")
+        raise UnsuitableDecoderError("the file's timestamps are too large for decord")
     if not (listed.is_key_frame[0] and listed.starts_afresh):
         raise UnsuitableDecoderError("decord would miss frames after a key frame")
-    # It seeks by when a key frame is shown what is indexed by when key frames are decoded.
+    # decord seeks by presentation time in an index of decoding times.
     if (listed.decoding_times[1:] <= listed.seek_points[:-1]).any():
         raise UnsuitableDecoderError("decord would take one key frame for the next")
 
@@ -208,7 +213,7 @@ def _check_memory(stream: VideoStream, listed: FrameList) -> None:
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two pictures are the same to the eye, by a sample of their pixels."""
+    """Whether two frames look the same, by a sample of their pixels."""
     if one.shape != other.shape:
         return False
     step = max(1, int((one[0].numel() / _NUM_COMPARED) ** 0.5))

@@ -1,4 +1,4 @@
-"""A file -> its size, time and hash; what is no regular file is refused, and never waited for."""
+"""Reads a file's size, modification time and hash; refuses pipes and devices without waiting."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class FileContent:
-    """What tells whether a file is still the one that it was."""
+    """Identifies the content of a file."""
 
     size_bytes: int
     modified_ns: int
@@ -36,14 +36,15 @@ def read_content(
     """Reads a whole file.
 
     Args:
-        after_block: called after each MB.
+        path: The file.
+        after_block: Called after each MB.
 
     Raises:
-        VideoDecodeError: it is not a regular file.
-        OSError: it cannot be read.
+        VideoDecodeError: It is not a regular file.
+        OSError: It cannot be read.
     """
     _require_regular(os.stat(path))
-    # Should another process put a FIFO there just now: opening it does not wait for its other end.
+    # Another process may replace the file with a FIFO now; opening it does not block.
     descriptor = os.open(path, _OPEN_FLAGS)
     with open(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
@@ -56,7 +57,7 @@ def read_content(
 
 
 def why_unreadable(error: OSError) -> str:
-    """For people."""
+    """Returns the reason for users."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return "no such file"
     return f"it cannot be read ({error.strerror})"

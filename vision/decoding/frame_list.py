@@ -1,4 +1,4 @@
-"""A video stream -> the list of its frames: when each is shown, and which are key frames."""
+"""Lists the frames of a video stream with their times and key frames."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,35 +13,35 @@ from reelseek.vision.decoding.container import decode, open_container, packets
 from reelseek.vision.decoding.key_frames import starts_afresh
 from reelseek.vision.errors import MAX_DURATION_SECONDS
 
-_HIDDEN_FRACTION = 0.12  # of the packets of a whole video that may show nothing of their own
-_UNKNOWN_RATE = Fraction(25)  # of a stream that states neither times nor a rate
+_HIDDEN_FRACTION = 0.12  # fraction of packets that may show no frame of their own
+_UNKNOWN_RATE = Fraction(25)  # assumed if a stream states neither times nor a rate
 
 
 @dataclass(frozen=True)
 class FrameList:
-    """The frames of a stream, in order of presentation.
+    """The frames of a stream in order of presentation.
 
     Attributes:
-        keys: `(N,)` int64, ascending: what a frame is known by. Its presentation time in units of
-            the stream, or its number where the file stores no times.
+        keys: `(N,)` int64, ascending, identify the frames: presentation times in the stream's
+            unit, or frame numbers if the file stores no times.
         is_key_frame: `(N,)` bool.
-        seek_points: `(K,)` int64, ascending: the keys at which decoding can begin.
-        has_times: whether keys are times.
-        seconds_a_key: the length of a key's unit.
-        packet_sizes: bytes of each packet by its presentation time.
-        frame_seconds: how long a frame lasts, by the rate that the file states.
-        num_lost: frames that the file lists but that are cut off or damaged.
-        only_damaged: whether the frames are all marked as damaged by the decoder.
-        decoding_times: `(K,)` int64, of the seek points, in the unit of keys; empty where the
-            frames were not listed by packets.
-        starts_afresh: whether decoding gives each frame from any seek point on.
+        seek_points: `(K,)` int64, ascending, keys at which decoding can start.
+        has_times: Whether keys are times.
+        key_seconds: Seconds per unit of a key.
+        frame_seconds: Duration of a frame at the rate that the file states.
+        packet_sizes: Bytes of each packet by its presentation time.
+        num_lost: Frames that the file lists but that are cut off or damaged.
+        only_damaged: Whether the decoder marks all frames as damaged.
+        decoding_times: `(K,)` int64, decoding times of the seek points in the unit of keys; empty
+            if the frames were listed by decoding.
+        starts_afresh: Whether decoding from any seek point gives every frame after it.
     """
 
     keys: np.ndarray
     is_key_frame: np.ndarray
     seek_points: np.ndarray
     has_times: bool
-    seconds_a_key: float
+    key_seconds: float
     frame_seconds: float
     packet_sizes: dict[int, int]
     num_lost: int = 0
@@ -51,20 +51,22 @@ class FrameList:
 
     @property
     def times_seconds(self) -> np.ndarray:
-        """`(N,)` float64, from the first frame."""
-        return (self.keys - self.keys[0]) * self.seconds_a_key
+        """`(N,)` float64, relative to the first frame."""
+        return (self.keys - self.keys[0]) * self.key_seconds
 
     @property
     def duration_seconds(self) -> float:
-        """The end of the last frame, which is taken to last as long as the frames do."""
+        """End of the last frame, which is assumed to last as long as the median frame."""
         times = self.times_seconds
         last = float(np.median(np.diff(times))) if len(times) > 1 else self.frame_seconds
         return float(times[-1]) + last
 
 
 def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | None:
-    """Lists the frames by the packets that are to be shown, from where the container stands; None
-    where those do not tell."""
+    """Lists the frames by their packets, from the container's position, without decoding.
+
+    Returns None if the packets do not have all times.
+    """
     shown: dict[int, bool] = {}
     sizes: dict[int, int] = {}
     seek_points: dict[int, int] = {}
@@ -84,7 +86,7 @@ def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | 
         return None
     in_order = all(early < late for early, late in pairwise(sizes))
     if container.format.name == "avi" and stream.codec_context.has_b_frames and in_order:
-        return None  # AVI stores no times: FFmpeg has counted the packets as they are stored
+        return None  # AVI stores no times: FFmpeg has counted packets in storage order
     keys = np.array(sorted(shown), dtype=np.int64)
     assert stream.time_base is not None
     return FrameList(
@@ -92,7 +94,7 @@ def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | 
         is_key_frame=np.array([shown[key] for key in keys.tolist()]),
         seek_points=np.array(sorted(seek_points), dtype=np.int64),
         has_times=True,
-        seconds_a_key=float(stream.time_base),
+        key_seconds=float(stream.time_base),
         frame_seconds=float(1 / _rate(stream)),
         packet_sizes=sizes,
         num_lost=max(0, stream.frames - len(sizes)),
@@ -102,11 +104,12 @@ def list_packets(container: InputContainer, stream: VideoStream) -> FrameList | 
 
 
 def list_decoded(path: Path) -> FrameList:
-    """Lists the frames that decode, by their times; or by their numbers, where a frame has no time
-    or an earlier one than the frame before it, as in damaged files.
+    """Lists the frames that decode.
+
+    Keys are frame numbers if a frame has no time or times run backwards, as in damaged files.
 
     Raises:
-        VideoDecodeError: the file cannot be opened, or has no video track.
+        VideoDecodeError: The file cannot be opened, or has no video track.
     """
     container, stream = open_container(path)
     with container:
@@ -122,7 +125,7 @@ def list_decoded(path: Path) -> FrameList:
             and all(early < late for early, late in pairwise(times))  # type: ignore[operator]
             and _makes_sense(times, stream)  # type: ignore[arg-type]
         )
-        # Of a stream without times, such as raw H.264, the codec knows the rate.
+        # In streams without times, such as raw H.264, the codec knows the rate.
         codec_rate = None if has_times else stream.codec_context.framerate
         frame_seconds = 1 / (codec_rate or _rate(stream))
         unit = stream.time_base if has_times else frame_seconds
@@ -140,7 +143,7 @@ def list_decoded(path: Path) -> FrameList:
         is_key_frame=np.array(is_key_frame, dtype=bool),
         seek_points=np.array(keys, dtype=np.int64)[np.array(is_key_frame, dtype=bool)],
         has_times=has_times,
-        seconds_a_key=float(unit),
+        key_seconds=float(unit),
         frame_seconds=float(frame_seconds),
         packet_sizes={pts: size for pts, size, _ in listed if pts is not None},
         num_lost=num_lost if num_lost > _HIDDEN_FRACTION * num_packets else 0,
@@ -149,12 +152,12 @@ def list_decoded(path: Path) -> FrameList:
 
 
 def _rate(stream: VideoStream) -> Fraction:
-    """Frames a second."""
+    """Returns frames per second."""
     return stream.average_rate or _UNKNOWN_RATE
 
 
 def _makes_sense(times: list[int], stream: VideoStream) -> bool:
-    """Whether times span no more than any video lasts."""
+    """Whether the times span at most the maximum duration of a video."""
     if not times or stream.time_base is None:
         return not times
     return (max(times) - min(times)) * float(stream.time_base) < MAX_DURATION_SECONDS

@@ -1,4 +1,4 @@
-"""A file and a sampler -> its sampled frames, at the model's size, a few at a time."""
+"""Decodes the frames that a sampler chooses, at the model's size, a few at a time."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,25 +10,26 @@ import torch
 from torch.nn import functional as F
 
 from reelseek.vision.decoding.capture_date import CaptureDate, read_capture_date
-from reelseek.vision.decoding.reader import OpenReader, VideoReader, reader_openers
+from reelseek.vision.decoding.opening import reader_openers
+from reelseek.vision.decoding.reader import OpenReader, VideoReader
 from reelseek.vision.errors import UnsuitableDecoderError, VideoDecodeError
 from reelseek.vision.models.preprocessing import Preprocessing, UncroppedFrame
 from reelseek.vision.sampling import ROUNDING_SECONDS, Sampler, Samples
 
 _CHUNK_FRAMES = 32
-_CHUNK_SECONDS = 5.0  # of work, after which fewer are passed on
-_GRID = 16  # by as many cells two frames are compared
+_CHUNK_SECONDS = 5.0  # after this time, a smaller chunk is passed on
+_GRID = 16  # two frames are compared on a 16 x 16 grid
 
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """What is to come of each video; of plain values, so that it can be passed to a worker.
+    """Which frames to take from each video, and how. Can be pickled for a worker.
 
     Attributes:
-        sampler: chooses the frames.
-        preprocessing: of the model; or the whole picture.
-        dedup_threshold: a frame is not encoded anew that differs from the last one that was by less
-            than this in each cell of a 16 x 16 grid, in levels of 0 to 255; 0 encodes all.
+        sampler: Chooses the frames.
+        preprocessing: The model's, or `UncroppedFrame` for whole frames.
+        dedup_threshold: Skip encoding a frame if each cell of a 16 x 16 grid differs from the last
+            encoded frame by less than this, in levels of 0 to 255; 0 encodes all frames.
     """
 
     sampler: Sampler
@@ -38,14 +39,14 @@ class FrameSettings:
 
 @dataclass(frozen=True)
 class VideoEnd:
-    """What is known of a video when its last frame has come.
+    """Facts about a video that are known after its last frame.
 
     Attributes:
-        duration_seconds: of the whole video.
-        decoder: that has decoded it, or its last part: `pyav`, `decord` or `pillow`.
-        reason: why frames are missing, for people; empty where none are.
-        shot_spans: `(S, 2)` float64, where the sampler has found shots.
-        captured: when it was recorded, where the file says so.
+        duration_seconds: Duration of the whole video.
+        decoder: Decoder of the video, or of its last part: `pyav`, `decord` or `pillow`.
+        reason: Why frames are missing, for users; empty if none are.
+        shot_spans: `(S, 2)` float64, if the sampler found shots.
+        captured: When the video was recorded, if the file states it.
     """
 
     duration_seconds: float
@@ -60,12 +61,11 @@ class Frames:
     """Sampled frames of one video.
 
     Attributes:
-        pixels: `(K, 3, height, width)` uint8, resized and cropped to the model's input; those to
-            be encoded.
-        times_seconds: `(T,)` float64, presentation times from the video's first frame.
-        rows: `(T,)` int64, for each of these times which of the video's frames to be encoded is
-            shown, counted from its first one.
-        end: with the last, which may hold no frame; else None.
+        pixels: `(K, 3, height, width)` uint8, frames to encode, resized and cropped for the model.
+        times_seconds: `(T,)` float64, presentation times relative to the video's first frame.
+        rows: `(T,)` int64, the encoded frame that stands for each time, as an index into all
+            encoded frames of the video.
+        end: Set in the last item of a video, which may have no frames.
     """
 
     pixels: torch.Tensor
@@ -86,22 +86,22 @@ def iter_frames(
     num_before: int = 0,
     openers: ReaderOpeners = reader_openers,
 ) -> Iterator[Frames]:
-    """Decodes the sampled frames in order, so that an hour-long video needs little memory.
+    """Decodes the sampled frames in order, a few at a time, so that long videos need little memory.
 
-    Where frames that were asked for are missing, the next way to read the file takes over.
+    If sampled frames are missing, the next way to read the file takes over from there.
 
     Args:
-        path: of a video or an image.
-        settings: what to decode.
-        decoders: to be tried, in this order.
-        after_seconds: leave out the frames up to this time, of which
-        num_before: were to be encoded.
-        openers: gives the ways to open a file; another one for tests.
+        path: A video or an image.
+        settings: Frames to decode.
+        decoders: Decoders in the order to try them.
+        after_seconds: Skip frames up to this time.
+        num_before: Frames up to this time that were to be encoded.
+        openers: Returns the ways to open a file; tests pass another function.
 
     Raises:
-        VideoDecodeError: the file is unreadable, or none of its frames decodes.
+        VideoDecodeError: The file is unreadable, or none of its frames decodes.
     """
-    reason = ""  # not the exception: it would keep the reader alive, and its file open
+    reason = ""  # keep no exception: it would keep the reader alive, and its file open
     is_verdict = False
     chunks = _Chunks(settings, num_rows=num_before, last_seconds=after_seconds)
     ways = list(openers(path, decoders))
@@ -121,7 +121,7 @@ def iter_frames(
 
 
 def _dated(last: Frames, path: str | Path) -> Frames:
-    """A video's last frames, with the date that its file tells."""
+    """Adds the capture date to a video's last frames."""
     assert last.end is not None
     return replace(last, end=replace(last.end, captured=read_capture_date(path)))
 
@@ -129,7 +129,7 @@ def _dated(last: Frames, path: str | Path) -> Frames:
 def _read(
     reader: VideoReader, sampler: Sampler, chunks: "_Chunks", accepts_gaps: bool
 ) -> Iterator[Frames]:
-    """Reads with one decoder, from where the last one has come to."""
+    """Reads with one decoder, from where the previous one stopped."""
     samples = sampler(reader)
     chunks.shot_spans = samples.shot_spans
     after = reader.times_seconds[samples.frame_indices] > chunks.last_seconds + ROUNDING_SECONDS
@@ -139,13 +139,13 @@ def _read(
     num_missing = position = 0
     for index, frame in reader.frames(requested, resize):
         if not reader.knows_times:
-            # A decoder that repeats frames where it cannot decode, or a picture that stands still.
+            # A repeated frame may hide a damaged one, so it counts as missing.
             if previous is not None and torch.equal(previous, frame):
                 continue
             previous = frame
         gap = requested.index(index, position) - position
         if gap and not accepts_gaps:
-            raise UnsuitableDecoderError("frames that were asked for cannot be decoded")
+            raise UnsuitableDecoderError("sampled frames cannot be decoded")
         num_missing += gap
         position += gap + 1
         if not chunks.has_size_of(frame):
@@ -155,9 +155,9 @@ def _read(
             yield chunks.take()
     num_missing += len(requested) - position
     if num_missing and not accepts_gaps:
-        raise UnsuitableDecoderError("frames that were asked for cannot be decoded")
+        raise UnsuitableDecoderError("sampled frames cannot be decoded")
     if chunks.last_reader is None and not chunks.num_rows:
-        raise VideoDecodeError("none of the frames that were asked for can be decoded")
+        raise VideoDecodeError("none of the sampled frames can be decoded")
     yield chunks.take(_end(reader, samples, num_missing))
 
 
@@ -175,11 +175,11 @@ def _end(reader: VideoReader, samples: Samples, num_missing: int) -> VideoEnd:
 
 @dataclass
 class _Chunks:
-    """Frames on their way out."""
+    """Collects frames until a chunk is full."""
 
     settings: FrameSettings
-    num_rows: int  # frames to be encoded, so far
-    last_seconds: float  # of the frames that have come
+    num_rows: int  # frames to encode, so far
+    last_seconds: float  # time of the last frame added
     last_reader: VideoReader | None = None
     shot_spans: np.ndarray | None = None
     _pixels: list[torch.Tensor] = field(default_factory=list)
@@ -194,11 +194,11 @@ class _Chunks:
         return len(self._times) >= _CHUNK_FRAMES or (late and bool(self._times))
 
     def has_size_of(self, frame: torch.Tensor) -> bool:
-        """Whether a frame can go with those before it: whole pictures may change their size."""
+        """Whether a frame fits into the chunk: uncropped frames may change their size."""
         return not self._pixels or self._pixels[-1].shape == frame.shape
 
     def add(self, frame: torch.Tensor, seconds: float, reader: VideoReader) -> None:
-        """Takes a frame `(3, height, width)` of the size of the others."""
+        """Adds a frame `(3, height, width)` of the chunk's size."""
         if not self._is_similar(frame):
             self._pixels.append(frame)
             self.num_rows += 1
@@ -207,6 +207,7 @@ class _Chunks:
         self.last_seconds, self.last_reader = seconds, reader
 
     def take(self, end: VideoEnd | None = None) -> Frames:
+        """Returns the chunk and starts the next one."""
         empty = torch.empty((0, 3, *self.settings.preprocessing.size), dtype=torch.uint8)
         frames = Frames(
             torch.stack(self._pixels) if self._pixels else empty,
@@ -219,7 +220,7 @@ class _Chunks:
         return frames
 
     def _is_similar(self, frame: torch.Tensor) -> bool:
-        """Whether a frame is as good as the last one that is to be encoded."""
+        """Whether the last frame to encode can stand for this frame."""
         if not self.settings.dedup_threshold:
             return False
         grid = F.adaptive_avg_pool2d(frame.float(), _GRID)

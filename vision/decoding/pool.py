@@ -1,4 +1,4 @@
-"""Files -> their sampled frames, decoded in worker processes that may hang, crash or swell."""
+"""Decodes videos in worker processes, and replaces workers that hang, crash or grow too large."""
 
 import os
 import threading
@@ -10,34 +10,35 @@ from typing import Any, Generic, TypeVar
 
 from reelseek.vision.decoding.file_content import FileContent
 from reelseek.vision.decoding.frames import Frames, FrameSettings, ReaderOpeners
-from reelseek.vision.decoding.reader import DECODERS, reader_openers
+from reelseek.vision.decoding.opening import reader_openers
+from reelseek.vision.decoding.reader import DECODERS
 from reelseek.vision.decoding.worker import (
     DecodeRequest,
     DecodeWorker,
     FailedVideo,
     FileSize,
+    Heartbeat,
     ReadRequest,
-    StillReading,
     UnexpectedError,
 )
 from reelseek.vision.sampling import Sampler
 
-_LOOK_EVERY_SECONDS = 0.1
-_SECONDS_A_BYTE = 0.5e-6
+_POLL_SECONDS = 0.1
+_SECONDS_PER_BYTE = 0.5e-6
 
 Tag = TypeVar("Tag")
 
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What a worker may take before it is killed and replaced.
+    """Limits beyond which a worker is killed and replaced.
 
     Attributes:
-        timeout_seconds: without a frame, or without the end of the video; more than 0. Before the
-            first frame, for which some files must be decoded from end to end, half a second more
-            for each MB.
-        memory_bytes: resident; at least 1 GB, since the libraries alone take half of one.
-        max_videos_per_worker: a worker is replaced after as many, since decoders leak; at least 1.
+        timeout_seconds: Maximum wait for the next frame or the end of a video; more than 0. The
+            first frame may take half a second longer for each MB, since some files must first be
+            decoded from end to end.
+        memory_bytes: Resident memory; at least 1 GB, since the libraries alone take half of it.
+        max_videos_per_worker: Videos before a worker is replaced, since decoders leak; at least 1.
     """
 
     timeout_seconds: float = 120.0
@@ -47,11 +48,11 @@ class WorkerLimits:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where to begin with a video.
+    """Where to resume a video that was partly decoded before.
 
     Attributes:
-        after_seconds: leave out the frames up to this time, of which
-        num_before: were to be encoded.
+        after_seconds: Skip frames up to this time.
+        num_before: Frames up to this time that were to be encoded.
     """
 
     after_seconds: float = -1.0
@@ -60,18 +61,18 @@ class ResumePoint:
 
 @dataclass
 class _Job(Generic[Tag]):
-    """A video and how far it has come."""
+    """A video and its progress."""
 
     tag: Tag
     path: Path
-    decoders: tuple[str, ...]  # yet to be tried, from the one that is being tried
+    decoders: tuple[str, ...]  # the current decoder, and those not tried yet
     sampler: Sampler | None
-    is_admitted: bool  # else its file is being read
+    is_admitted: bool  # False while its file is being read
     size_bytes: int = 0
     last_seconds: float = -1.0
     num_rows: int = 0
-    decoder: str = ""  # of the frames that have come
-    reason: str = ""  # of the first decoder's end
+    decoder: str = ""  # decoder of the frames received so far
+    reason: str = ""  # why the first decoder was stopped
 
     def request(self) -> ReadRequest | DecodeRequest:
         if not self.is_admitted:
@@ -82,14 +83,14 @@ class _Job(Generic[Tag]):
 
 
 class DecodePool:
-    """Workers that decode. Use as a context manager; leaving it kills them.
+    """Decodes videos in parallel. Use as a context manager; leaving it kills the workers.
 
     Args:
-        settings: what is to come of each video.
-        num_workers: 0 for one a core.
-        decoders: in the order in which they are tried: the next one where a worker dies.
-        limits: of each worker.
-        openers: for `iter_frames`; another one for tests, importable by its name.
+        settings: Frames to take from each video.
+        num_workers: Number of workers; 0 uses one per core.
+        decoders: Decoders in the order to try them; the next one is used when a worker dies.
+        limits: Limits of each worker.
+        openers: For `iter_frames`; tests pass another function, importable by its name.
     """
 
     def __init__(
@@ -128,46 +129,46 @@ class DecodePool:
         sampler_of: Callable[[Tag], Sampler] | None = None,
         admit: Callable[[Tag, FileContent], ResumePoint | None] | None = None,
     ) -> Iterator[tuple[Tag, Frames | FailedVideo]]:
-        """Decodes videos, several at a time; those that are ready come first.
+        """Decodes several videos at a time and yields frames as soon as they are ready.
 
         Args:
-            videos: paths, and what is to be given back with their frames.
-            stopped: set by another thread to end at once.
-            sampler_of: gives each video a sampler of its own, by what is given back with it.
-            admit: says of a video whose file has been read whether to decode it, and from where;
-                one for which it gives None does not come back.
+            videos: Pairs of a tag, which is returned with the frames, and a path.
+            stopped: Set by another thread to end at once.
+            sampler_of: Returns a video's own sampler by its tag.
+            admit: Decides, once a video's file has been read, where to resume it; videos for
+                which it returns None are left out.
 
         Yields:
-            Each video's frames in order. Its last item is a `Frames` with an `end`, or a
-            `FailedVideo`, which may follow frames that came before.
+            Pairs of a tag and frames, in order within each video. The last item of a video is a
+            `Frames` with an `end`, or a `FailedVideo`, which may follow frames.
         """
-        left = iter(videos)
-        is_over = False
+        remaining = iter(videos)
+        is_exhausted = False
         try:
             while stopped is None or not stopped.is_set():
-                while not is_over and len(self._busy) < self._num_workers:
-                    if (video := next(left, None)) is None:
-                        is_over = True
+                while not is_exhausted and len(self._busy) < self._num_workers:
+                    if (video := next(remaining, None)) is None:
+                        is_exhausted = True
                     else:
                         sampler = sampler_of(video[0]) if sampler_of else None
                         self._start(_Job(*video, self._decoders, sampler, admit is None))
                 if not self._busy:
                     return
-                spoken = wait([w.connection for w, _ in self._busy], timeout=_LOOK_EVERY_SECONDS)
+                ready = wait([w.connection for w, _ in self._busy], timeout=_POLL_SECONDS)
                 for worker, job in list(self._busy):
-                    if worker.connection in spoken:
+                    if worker.connection in ready:
                         item = self._receive(worker, job, admit)
                     else:
-                        item = self._look_after(worker, job)
+                        item = self._check_limits(worker, job)
                     if item is not None:
                         yield job.tag, item
         finally:
             for worker, _ in self._busy:
-                worker.kill()  # what it has yet to say is of no use to anyone
+                worker.kill()  # nobody needs its remaining answers
             self._busy = []
 
     def _start(self, job: _Job) -> None:
-        """Gives a job to a worker that is idle and neither old nor dead, or to a new one."""
+        """Gives a job to an idle worker that is fit for it, or to a new worker."""
         worker = self._idle.pop() if self._idle else None
         if worker is not None and (
             worker.num_videos >= self._limits.max_videos_per_worker or not worker.is_alive()
@@ -191,7 +192,7 @@ class DecodePool:
             item = worker.receive()
         except (EOFError, OSError):
             return self._replace(worker, job, because=worker.exit_reason())
-        if isinstance(item, StillReading):
+        if isinstance(item, Heartbeat):
             return None
         if isinstance(item, FileSize):
             job.size_bytes = item.size_bytes
@@ -200,8 +201,7 @@ class DecodePool:
             assert admit is not None
             resume = admit(job.tag, item)
             if resume is None:
-                self._busy.remove((worker, job))
-                self._idle.append(worker)
+                self._release(worker, job)
                 return None
             job.is_admitted = True
             job.last_seconds, job.num_rows = resume.after_seconds, resume.num_before
@@ -216,29 +216,26 @@ class DecodePool:
                 job.decoder = job.decoder or job.decoders[0]
             if item.end is None:
                 return item
-        self._busy.remove((worker, job))
-        self._idle.append(worker)
+        self._release(worker, job)
         if isinstance(item, FailedVideo):
             return FailedVideo(job.reason or item.reason, job.decoder)
         return item
 
-    def _look_after(self, worker: DecodeWorker, job: _Job) -> FailedVideo | None:
-        """Replaces a worker that takes too long or too much."""
-        patience = self._limits.timeout_seconds
+    def _check_limits(self, worker: DecodeWorker, job: _Job) -> FailedVideo | None:
+        """Replaces a worker that exceeds its limits."""
+        timeout = self._limits.timeout_seconds
         if not job.decoder:
-            patience += _SECONDS_A_BYTE * job.size_bytes
-        if worker.idle_seconds() > patience:
+            timeout += _SECONDS_PER_BYTE * job.size_bytes
+        if worker.idle_seconds() > timeout:
             if not job.is_admitted:
                 self._discard(worker, job)
                 return FailedVideo(
-                    f"its file did not answer for {patience:.0f} seconds", is_silent=True
+                    f"its file did not answer for {timeout:.0f} seconds", is_silent=True
                 )
-            return self._replace(
-                worker, job, because=f"it gave no frame for {patience:.0f} seconds"
-            )
+            return self._replace(worker, job, because=f"it gave no frame for {timeout:.0f} seconds")
         if worker.memory_bytes() <= self._limits.memory_bytes:
             return None
-        if worker.num_videos > 1:  # others may have leaked it: once more, in a fresh worker
+        if worker.num_videos > 1:  # earlier videos may have leaked it: retry in a fresh worker
             return self._replace(worker, job, because="")
         gigabytes = self._limits.memory_bytes / (1 << 30)
         return self._replace(
@@ -246,8 +243,12 @@ class DecodePool:
         )
 
     def _replace(self, worker: DecodeWorker, job: _Job, *, because: str) -> FailedVideo | None:
-        """Kills a worker, and gives its video to a new one: to the next decoder, if there is one,
-        where there is a reason against this one."""
+        """Kills a worker and gives its video to a new one.
+
+        Args:
+            because: The fault of the current decoder, so that the next one takes over; empty to
+                retry with the same decoder.
+        """
         self._discard(worker, job)
         if because and not job.is_admitted:
             return FailedVideo(f"it cannot be read: {because}")
@@ -259,13 +260,17 @@ class DecodePool:
         self._start(job)
         return None
 
+    def _release(self, worker: DecodeWorker, job: _Job) -> None:
+        self._busy.remove((worker, job))
+        self._idle.append(worker)
+
     def _discard(self, worker: DecodeWorker, job: _Job) -> None:
         worker.kill()
         self._busy.remove((worker, job))
 
 
 def num_cores() -> int:
-    """That this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

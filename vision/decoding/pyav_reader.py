@@ -1,4 +1,4 @@
-"""A video file read by PyAV, whose wheel carries a current FFmpeg."""
+"""Reads video files with PyAV, whose wheel carries a current FFmpeg."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,20 +16,21 @@ from reelseek.vision.decoding.reader import Resize
 from reelseek.vision.errors import VideoDecodeError
 
 _NEVER = np.iinfo(np.int64).max
-_START = np.iinfo(np.int64).min  # of the file
+_START = np.iinfo(np.int64).min  # start of the file
 
 
 class PyAVReader:
-    """The frames of a file, at their own size, upright; one thread a file.
+    """Decodes frames at their own size and upright, with one thread.
 
-    A frame is known by its presentation time as the decoder gives it, so that none can stand in
-    for another.
+    Frames are identified by the presentation times that the decoder returns, so that no frame can
+    replace another.
 
     Args:
-        trust_packets: list the frames without decoding them, where the file allows.
+        path: The video file.
+        trust_packets: List the frames without decoding them, if the file allows.
 
     Raises:
-        VideoDecodeError: FFmpeg cannot read the file, or it holds no frame that decodes.
+        VideoDecodeError: FFmpeg cannot read the file, or no frame decodes.
     """
 
     decoder = "pyav"
@@ -46,11 +47,11 @@ class PyAVReader:
         self.duration_seconds = self._list.duration_seconds
         self.is_key_frame = self._list.is_key_frame
         self.num_lost_frames = self._list.num_lost
-        self._reformatter = VideoReformatter()  # a new one for each frame is six times slower
+        self._reformatter = VideoReformatter()  # creating one per frame is six times slower
         self._can_seek = self._list.has_times
         self._needed_pts: set[int] = set()
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
-        self._position = _NEVER  # frames with lower keys have gone by
+        self._position = _NEVER  # all frames with lower keys have been decoded
 
     def frames(
         self, frame_indices: Sequence[int], resize: Resize = square
@@ -58,15 +59,17 @@ class PyAVReader:
         indices = sorted(set(frame_indices))
         keys = self._list.keys[indices].tolist()
         self._needed_pts = set(keys)
-        self._position = _NEVER  # what was decoded ahead may lack frames that are wanted now
+        self._position = _NEVER  # frames decoded ahead may lack frames that are needed now
         for index, key in zip(indices, keys, strict=True):
             frame = self._find(key)
             if frame is not None:
                 yield index, self._pixels(frame, resize)
 
     def _find(self, key: int) -> VideoFrame | None:
-        """Decodes until this frame comes, from an ever earlier place where decoding began too late
-        for it; None where it does not come, or only damaged."""
+        """Decodes until the frame comes, and retries from earlier positions.
+
+        Returns None if the frame does not come, or only damaged.
+        """
         is_damaged = False
         for start_pts in self._start_pts_before(key):
             if start_pts == _START and is_damaged:
@@ -74,33 +77,38 @@ class PyAVReader:
             try:
                 if start_pts is not None:
                     self._go_to(start_pts)
-                frame, has_come_past = self._decode_until(key)
-            except StrayTimesError:
+                frame, came_past = self._decode_until(key)
+            except StrayTimesError:  # times after a seek are wrong: read from the start from now on
                 self._can_seek = False
                 return self._find(key)
             if frame is not None:
                 if not frame.is_corrupt or self._list.only_damaged:
                     return frame
                 is_damaged = True
-            elif has_come_past and not is_damaged:
+            elif came_past and not is_damaged:  # decoding began early enough
                 break
         return None
 
     def _decode_until(self, key: int) -> tuple[VideoFrame | None, bool]:
-        """The frame, or None where a later one comes; and whether an earlier one came before, so
-        that this one's time has gone by."""
-        has_come_past = False
+        """Decodes until the frame or a later one comes.
+
+        Returns:
+            The frame, or None if a later one came; and whether an earlier frame came first.
+        """
+        came_past = False
         for frame_key, frame in self._frames:
             self._position = frame_key + 1
             if frame_key >= key:
-                return (frame if frame_key == key else None), has_come_past
-            has_come_past = True
+                return (frame if frame_key == key else None), came_past
+            came_past = True
         self._position = _NEVER
-        return None, has_come_past
+        return None, came_past
 
     def _start_pts_before(self, key: int) -> Iterator[int | None]:
-        """Where decoding may begin to reach a frame: None is where it stands, others are times to
-        seek."""
+        """Yields the positions from which to try to reach a frame, the cheapest first.
+
+        None stands for the current position; the others are times to seek.
+        """
         is_ahead = self._position <= key
         if not self._can_seek:
             if is_ahead:
@@ -125,12 +133,12 @@ class PyAVReader:
     def _seek(self, key: int) -> bool:
         try:
             self._container.seek(key, stream=self._stream, backward=True)
-        except FFmpegError:  # a file without an index
+        except FFmpegError:  # the file has no index
             return False
         return True
 
     def _decode(self, packet_sizes: dict[int, int] | None) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames with their keys, from where the container stands."""
+        """Yields frames with their keys, from the container's position."""
         if not self._list.has_times:
             yield from enumerate(decode(self._container, self._stream))
             return

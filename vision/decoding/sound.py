@@ -1,7 +1,7 @@
-"""A file's audio track -> stretches of 16 kHz mono samples with their times.
+"""Decodes a file's audio track into 16 kHz mono samples with their times.
 
-Decoded in a process of its own that is killed at a deadline; what has been decoded waits in the
-pipe, so that an hour-long track needs little memory.
+A separate process decodes and is killed at a deadline. It waits while the pipe is full, so that an
+hour-long track needs little memory.
 """
 
 from collections.abc import Iterator
@@ -19,24 +19,26 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from reelseek.vision.decoding.container import packets
-from reelseek.vision.decoding.worker import init_worker, kill_worker, start_worker
+from reelseek.vision.decoding.process import init_worker, kill_worker, start_worker
 from reelseek.vision.errors import MAX_DURATION_SECONDS, VideoDecodeError
 
 SAMPLE_RATE = 16_000
 
-_PIECE_SECONDS = 10.0  # that travel through the pipe at once
+_PIECE_SECONDS = 10.0  # of audio per message through the pipe
 _MEMORY_BYTES = 1 << 30
-_FIRST_PACKETS = 64  # of pictures, which may be stored in another order than they are shown in
-_JUMP_SECONDS = 0.2  # of the stated times, beyond which they are not the clock's inaccuracy
+_FIRST_PACKETS = (
+    64  # packets to search for the first frame: storage order differs from presentation order
+)
+_JUMP_SECONDS = 0.2  # larger deviations of the stated times are gaps, not clock inaccuracy
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A stretch of a file's audio, without a gap.
+    """A piece of a file's audio without gaps.
 
     Attributes:
-        samples: `(N,)` float32 in [-1, 1], `SAMPLE_RATE` a second.
-        start_seconds: of the first sample, from the video's first frame.
+        samples: `(N,)` float32 in [-1, 1], `SAMPLE_RATE` per second.
+        start_seconds: Time of the first sample, relative to the video's first frame.
     """
 
     samples: np.ndarray
@@ -48,13 +50,14 @@ class Sound:
 
 
 def iter_sound(path: str | Path, *, timeout_seconds: float = 120.0) -> Iterator[Sound]:
-    """Decodes the audio track, a few seconds at a time; none comes from a file that has no track.
+    """Decodes the audio track in pieces of a few seconds; yields none if there is no track.
 
     Args:
-        timeout_seconds: without a sound, after which decoding is given up.
+        path: The file.
+        timeout_seconds: Maximum wait for the next piece.
 
     Raises:
-        VideoDecodeError: the file cannot be read, or decoding it took too long or crashed.
+        VideoDecodeError: The file cannot be read, or decoding it timed out or crashed.
     """
     process, connection = start_worker(_work, Path(path))
     try:
@@ -76,7 +79,7 @@ def iter_sound(path: str | Path, *, timeout_seconds: float = 120.0) -> Iterator[
 
 
 def _work(connection: Connection, path: Path) -> None:
-    """The worker's life: sounds, and None at the end; or the reason why there are none."""
+    """Runs the worker: sends sounds and then None, or the reason of a failure."""
     init_worker(_MEMORY_BYTES)
     try:
         for sound in decode_sound(path):
@@ -91,10 +94,9 @@ def _work(connection: Connection, path: Path) -> None:
 
 
 def decode_sound(path: Path) -> Iterator[Sound]:
-    """The same in this process, which a damaged file may hang or crash.
+    """Decodes in this process, which a damaged file may hang or crash.
 
-    A piece ends early where the track has a gap, or times that jump; damaged packets are passed
-    over.
+    A piece ends early at gaps and jumps in time. Damaged packets are skipped.
     """
     zero = _first_picture_seconds(path)
     with _open(path) as container:
@@ -118,7 +120,7 @@ def _open(path: Path) -> InputContainer:
 
 
 def _first_picture_seconds(path: Path) -> float:
-    """When the first picture is shown, by the file's clock: what the stream states may be wrong."""
+    """Returns the time of the first video frame from its packets: the stated one may be wrong."""
     with _open(path) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream):
@@ -129,8 +131,10 @@ def _first_picture_seconds(path: Path) -> float:
 
 
 class _Pieces:
-    """Puts decoded frames together; each is where the ones before it end, unless its time says
-    clearly otherwise."""
+    """Joins decoded frames into pieces.
+
+    Each frame follows the one before, unless its stated time clearly differs.
+    """
 
     def __init__(self, *, start_seconds: float) -> None:
         self._zero = start_seconds
@@ -138,11 +142,11 @@ class _Pieces:
         self._shape: tuple | None = None
         self._parts: list[np.ndarray] = []
         self._num_waiting = 0
-        self._start = 0.0  # of what waits
-        self._next = 0.0  # where the next frame is expected
+        self._start = 0.0  # time of the waiting samples
+        self._next = 0.0  # expected time of the next frame
 
     def add(self, frame: AudioFrame) -> Iterator[Sound]:
-        seconds = None  # where it states no time, or one that makes no sense
+        seconds = None  # no time, or an absurd one
         if frame.pts is not None and frame.time_base is not None:
             stated = float(frame.pts * frame.time_base) - self._zero
             seconds = stated if abs(stated) < MAX_DURATION_SECONDS else None
@@ -173,7 +177,7 @@ class _Pieces:
     def _piece(self) -> Iterator[Sound]:
         if self._parts:
             samples = np.concatenate(self._parts).astype(np.float32) / 32768
-            # What sounds before the first frame is shown is heard at no moment of the video.
+            # Sound before the first frame belongs to no moment of the video.
             skipped = min(len(samples), max(0, round(-self._start * SAMPLE_RATE)))
             if skipped < len(samples):
                 yield Sound(samples[skipped:], max(0.0, self._start))

@@ -1,11 +1,11 @@
-"""The folder in which what took long to make is kept for the next run."""
+"""The folder that keeps expensive results for the next run."""
 
 import os
 from pathlib import Path
 
 
 def default_cache_folder() -> Path:
-    """`$REELSEEK_CACHE`, else the user's cache folder."""
+    """Returns `$REELSEEK_CACHE`, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("REELSEEK_CACHE")

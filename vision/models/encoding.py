@@ -1,4 +1,4 @@
-"""Frames at the model's size -> frame embeddings, in the precision that suits the machine."""
+"""Encodes frames into frame embeddings, in the precision that suits the machine."""
 
 import copy
 import logging
@@ -19,16 +19,16 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
-# Frames encoded together. On a CPU a small batch stays in the caches: compiled, `mini` does 151
-# frames/s by fours and 93 by thirty-twos (2 cores).
+# Frames per batch. On a CPU, a small batch stays in the caches: compiled, `mini` encodes 151
+# frames/s in batches of 4 and 93 in batches of 32 (2 cores).
 _BATCH_FRAMES = {"cpu": 4, "cuda": 256}
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+    """Returns a device by name; `auto` is CUDA if available, else the CPU.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: This machine has no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,15 +36,18 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device} is not to be had here; use auto or cpu") from error
+        raise ValueError(f"device={device} is not available here; use auto or cpu") from error
     return chosen
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where the device computes in it natively, else fp32.
+    """Returns a precision by name; `auto` is bf16 if the device supports it natively, else fp32.
 
-    On a processor that means AMX or AVX-512 BF16 instructions; elsewhere bf16 is emulated and
-    slower than fp32.
+    A processor supports it with AMX or AVX-512 BF16 instructions; emulated bf16 is slower than
+    fp32.
+
+    Raises:
+        ValueError: There is no such precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
@@ -58,22 +61,22 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 class FrameEncoder:
-    """The image tower of a model, ready on a device.
+    """Encodes frames with the image tower of a model.
 
     Args:
-        model: supplies the tower and the preprocessing.
+        model: Supplies the tower and the preprocessing.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        precision: `auto`, `fp32` (the reference) or `bf16` (a copy of the tower's weights in bf16;
-            autocast would cast them anew for each batch, and is 14 times slower on a ViT-B/32).
-        compiled: on a CPU, and unless fp32 is asked for, let OpenVINO compile the tower where it
-            is installed: for many frames, since the first use of a model takes seconds more.
-        trunk: a part of the image tower, `(T, 3, H, W)` normalised frames to `(T, F)` features, to
-            be used in its place: `encode` then returns these, which are not normalised.
+        precision: `auto`, `fp32` (the reference) or `bf16` (uses a bf16 copy of the weights;
+            autocast would cast them for each batch, 14 times slower on a ViT-B/32).
+        compiled: Compile the tower with OpenVINO if it is installed, on a CPU and unless the
+            precision is fp32. Pays off for many frames: compiling takes seconds.
+        trunk: Replaces the tower by a part of it that maps `(T, 3, H, W)` normalised frames to
+            `(T, F)` features. `encode` then returns these features, not normalised.
 
     Attributes:
-        embedding_dim: D, or F where a trunk is given.
-        batch_frames: how many frames are best encoded together. Halved where memory runs out.
-        num_parallel: how many batches are encoded at once.
+        embedding_dim: D, or F with a trunk.
+        batch_frames: Preferred number of frames per batch; halved when memory runs out.
+        num_parallel: Number of batches encoded at once.
         engine: `torch` or `openvino`.
     """
 
@@ -92,8 +95,8 @@ class FrameEncoder:
         self.dtype = choose_precision(precision, self.device)
         is_cpu = self.device.type == "cpu"
         self.batch_frames = _BATCH_FRAMES.get(self.device.type, 32)
-        # On a CPU each core takes batches of its own. Cores that share a batch wait for each other
-        # at every layer: as fast on an idle machine, and a tenth of it where anything else runs.
+        # On a CPU, each core encodes its own batches. Cores that share a batch wait for each other
+        # at every layer: equally fast on an idle machine, a tenth as fast beside other programs.
         self.num_parallel = torch.get_num_threads() if is_cpu else 1
         self._executor = ThreadPoolExecutor(
             self.num_parallel,
@@ -133,10 +136,10 @@ class FrameEncoder:
             return None
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embeds frames.
+        """Encodes frames.
 
         Args:
-            pixels: `(T, 3, height, width)` uint8, as `Preprocessing.resize` returns them.
+            pixels: `(T, 3, height, width)` uint8, from `Preprocessing.resize`.
 
         Returns:
             `(T, D)` float32 on the CPU, L2-normalised.
@@ -146,16 +149,16 @@ class FrameEncoder:
 
     @torch.inference_mode()
     def pool(self, frame_embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeds a stretch of video: its frame embeddings `(T, D)` to `(D,)`, L2-normalised."""
+        """Pools frame embeddings `(T, D)` into a video embedding `(D,)`, L2-normalised."""
         return self._pooling(frame_embeddings.unsqueeze(0)).squeeze(0)
 
     def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
-        """Embeds at most `batch_frames` frames in another thread."""
+        """Encodes at most `batch_frames` frames in another thread."""
         return self._executor.submit(self._encode_batch, pixels)
 
     @torch.inference_mode()
     def _encode_batch(self, pixels: torch.Tensor) -> torch.Tensor:
-        """A batch; in halves where it does not fit into memory, and then all later ones too."""
+        """Encodes a batch; halves this and all later batches when memory runs out."""
         size = min(self.batch_frames, len(pixels))
         try:
             return torch.cat(
@@ -172,12 +175,11 @@ class FrameEncoder:
 
 
 def _use_one_core() -> None:
-    torch.set_num_threads(1)  # of the calling thread
+    torch.set_num_threads(1)  # applies to the calling thread
 
 
 class _EmbeddingTower(nn.Module):
-    """Frames `(T, 3, H, W)` uint8 -> embeddings `(T, D)`, normalised before and after; or a
-    trunk's features."""
+    """Maps frames `(T, 3, H, W)` uint8 to embeddings `(T, D)`, or to a trunk's features."""
 
     def __init__(
         self, model: DualEncoder, *, dtype: torch.dtype, trunk: nn.Module | None = None
@@ -186,7 +188,7 @@ class _EmbeddingTower(nn.Module):
         tower: Any = model.clip.visual if trunk is None else trunk
         if dtype is not torch.float32:
             tower = copy.deepcopy(tower)
-        # Channels-last is the layout that the convolution kernels compute in.
+        # Convolution kernels compute in channels-last layout.
         self._tower = tower.to(dtype=dtype, memory_format=torch.channels_last)
         self._normalize = model.preprocessing.normalize
         self._dtype = dtype
@@ -200,7 +202,7 @@ class _EmbeddingTower(nn.Module):
 
 def _features(tower: nn.Module, frames: torch.Tensor) -> torch.Tensor:
     features = tower(frames)
-    # CoCa's tower gives its patches' features besides.
+    # CoCa's tower also returns the features of its patches.
     return features[0] if isinstance(features, tuple) else features
 
 

@@ -1,23 +1,22 @@
-"""A model <-> a folder that names it everywhere: open_clip's format, and what it has no place for.
+"""Saves models in open_clip's folder format with our additions, and reads the additions.
 
-`open_clip_config.json` and `open_clip_model.safetensors` are open_clip's own (other tools load them
-as `local-dir:FOLDER`); `reelseek.json` adds how frames are pooled and which scripts the text tower
-reads, `pooling.safetensors` the weights of the pooling where it has any.
+`open_clip_config.json` and `open_clip_model.safetensors` are open_clip's own: other tools load them
+as `local-dir:FOLDER`. `reelseek.json` adds the kind of pooling and the scripts of the text tower,
+`pooling.safetensors` the weights of the pooling, if any.
 """
 
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from reelseek.vision.models.dual_encoder import DualEncoder
+from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.names import CONFIG_NAME
 from reelseek.vision.models.pooling import MeanPooling, Pooling, make_pooling
-
-if TYPE_CHECKING:
-    from reelseek.vision.models.dual_encoder import DualEncoder
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 _EXTRAS_NAME = "reelseek.json"
@@ -25,11 +24,12 @@ _POOLING_NAME = "pooling.safetensors"
 
 
 def read_extras(folder: Path | None, *, embedding_dim: int) -> tuple[Pooling, tuple[str, ...]]:
-    """The pooling, in evaluation mode, and the scripts, of a folder that `save_model` wrote; the
-    mean and nothing of any other model.
+    """Reads the pooling, in evaluation mode, and the scripts that `save_model` wrote.
+
+    Returns mean pooling and no scripts for any other model.
 
     Raises:
-        ValueError: a damaged or unknown description.
+        ValueError: The description is damaged or unknown.
     """
     if folder is None or not (folder / _EXTRAS_NAME).is_file():
         return MeanPooling(), ()
@@ -42,14 +42,14 @@ def read_extras(folder: Path | None, *, embedding_dim: int) -> tuple[Pooling, tu
     return pooling.eval(), tuple(extras["scripts"])
 
 
-def save_model(model: "DualEncoder", folder: Path) -> None:
-    """Writes the model into a folder, made if missing; other files there stay.
+def save_model(model: DualEncoder, folder: Path) -> None:
+    """Writes the model into a folder, created if missing; keeps other files there.
 
-    `open_clip_config.json`, without which a folder is no model, goes first and comes last, so that
-    a killed process leaves the old model, the new one, or none.
+    Deletes `open_clip_config.json`, without which a folder is not a model, first and writes it
+    last, so that a killed process leaves the old model, the new model, or none.
 
     Raises:
-        ValueError: it cannot be written.
+        ValueError: The folder cannot be written.
     """
     from safetensors import SafetensorError
 
@@ -58,11 +58,11 @@ def save_model(model: "DualEncoder", folder: Path) -> None:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(
-            f"{folder}: the model cannot be written ({reason}); the same command tries again"
+            f"{folder}: the model cannot be written ({reason}); run the same command again"
         ) from error
 
 
-def _save(model: "DualEncoder", folder: Path) -> None:
+def _save(model: DualEncoder, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,8 @@ def _save(model: "DualEncoder", folder: Path) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _write_description(model: "DualEncoder", folder: Path, *, final_folder: Path) -> None:
-    """The configuration of the towers, and the files of the tokenizer."""
+def _write_description(model: DualEncoder, folder: Path, *, final_folder: Path) -> None:
+    """Writes the configuration of the towers and the files of the tokenizer."""
     source = _source_folder(model)
     if source is None:
         config = {
@@ -99,11 +99,11 @@ def _write_description(model: "DualEncoder", folder: Path, *, final_folder: Path
                 if name not in ("size", "mode")
             },
         }
-        of_transformers = (
+        transformers_parts = (
             getattr(getattr(model.clip, "text", None), "config", None),
             getattr(model.tokenize, "tokenizer", None),
         )
-        for part in of_transformers:
+        for part in transformers_parts:
             if part is not None and hasattr(part, "save_pretrained"):
                 part.save_pretrained(folder)
     else:
@@ -117,9 +117,11 @@ def _write_description(model: "DualEncoder", folder: Path, *, final_folder: Path
 
 
 def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) -> None:
-    """Where the text tower is one of transformers, open_clip looks for its configuration under a
-    name or an absolute path: here those of this folder, since the one that training started from
-    may go."""
+    """Points a text tower of transformers to this folder.
+
+    open_clip looks for its configuration by name or absolute path, and the folder that training
+    started from may be deleted.
+    """
     itself = str(final_folder.resolve())
     if "hf_model_name" in text_cfg and (folder / "config.json").is_file():
         text_cfg |= {"hf_model_name": itself, "hf_model_pretrained": False}
@@ -127,28 +129,26 @@ def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) 
         text_cfg["hf_tokenizer_name"] = itself
 
 
-def _source_folder(model: "DualEncoder") -> Path | None:
-    """The folder that a model was loaded from; of a model with a name, its files are elsewhere."""
-    from reelseek.vision.models.mini import mini_folder
-
+def _source_folder(model: DualEncoder) -> Path | None:
+    """Returns the folder that a model was loaded from; None if it was loaded by name."""
     if model.spec.name == "mini":
         return mini_folder()
     folder = Path(model.spec.name)
     return folder if folder.is_dir() else None
 
 
-def _model_cfg(model: "DualEncoder") -> dict[str, Any]:
+def _model_cfg(model: DualEncoder) -> dict[str, Any]:
     import open_clip
     from open_clip.transformer import QuickGELU
 
     config = open_clip.get_model_config(model.spec.name)
     if config is None:
         raise ValueError(
-            f"model={model.spec.name} is gone since it was loaded, and with it the description of "
-            "its towers; put it back, and the same command goes on"
+            f"model={model.spec.name}: the folder was deleted after the model was loaded, and with "
+            "it the configuration of its towers; restore it and run the same command again"
         )
     if any(isinstance(module, QuickGELU) for module in model.clip.modules()):
-        config["quick_gelu"] = True  # which weights may ask for, as OpenAI's do
+        config["quick_gelu"] = True  # set by some weights, such as OpenAI's
     return config
 
 

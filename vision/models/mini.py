@@ -1,17 +1,17 @@
-"""Two packages that carry their weights -> `mini`, a model folder that needs no hub.
+"""Assembles `mini`, a model that needs no hub, from two packages that carry weights.
 
 The image tower is EfficientNet-Lite2 trained on ImageNet, the text tower MiniLM trained on
-sentence pairs. They never saw each other; ConSE (Norouzi et al. 2014, "Zero-Shot Learning by
-Convex Combination of Semantic Embeddings", section 3) joins them without training: an image is
-embedded as the sum of the text embeddings of the ImageNet class names, weighted by how sure the
-classifier is of each. Here that sum is the image tower's own head:
+sentence pairs. ConSE (Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic
+Embeddings", section 3) aligns them without training: an image embedding is the sum of the text
+embeddings of the ImageNet class names, weighted by the classifier's confidence in each. The image
+tower's head computes this sum:
 
-    hidden = GELU(2 * (class logits - 1))        a soft threshold: weak classes count nothing
+    hidden = GELU(2 * (class logits - 1))        a soft threshold: weak classes count as nothing
     image  = hidden @ (class embeddings - mean)
 
-and the mean of the class embeddings is taken from the text side too, inside MiniLM's last layer
-norm, whose bias carries straight through mean pooling. Both sides then go through one orthonormal
-map from 384 to 512 dimensions, so that the result is an open_clip `CustomTextCLIP` like any other.
+The text tower subtracts the same mean through the bias of MiniLM's last layer norm, which passes
+unchanged through mean pooling. One orthonormal map from 384 to 512 dimensions follows on both
+sides, so that the result is an ordinary open_clip `CustomTextCLIP`.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from reelseek.vision.models.names import MINI_EMBEDDING_DIM
 
 logger = logging.getLogger(__name__)
 
-# A change of anything below that changes the weights needs a new version: it names the folder.
+# Names the folder: increase it with every change below that changes the weights.
 RECIPE_VERSION = 1
 CONTEXT_LENGTH = 77
 EMBEDDING_DIM = MINI_EMBEDDING_DIM
@@ -40,19 +40,18 @@ LOGIT_THRESHOLD, LOGIT_SLOPE = 1.0, 2.0
 IMAGE_WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 TEXT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# What is computed (in float64) is rounded to this grid, so that every processor's rounding errors
-# end in the same float32 weights: an index made on one machine is searched on another.
+# Computed weights (float64) are rounded to this grid, so that all processors arrive at the same
+# float32 weights: an index made on one machine is searched on another.
 _GRID = 2.0**18
 
 
 def mini_folder(cache_folder: Path | None = None) -> Path:
-    """The folder of `mini`, assembled now if this is the first use (about 20 seconds).
+    """Returns the folder of `mini`; the first use assembles it (about 20 seconds).
 
-    A second process that asks meanwhile waits for the first. The folder appears whole or not at
-    all.
+    Other processes wait meanwhile. The folder appears complete or not at all.
 
     Raises:
-        ValueError: a weights package is not the one expected, or the cache cannot be written.
+        ValueError: A weights package has unexpected content, or the cache cannot be written.
     """
     from filelock import FileLock
 
@@ -82,13 +81,13 @@ def mini_folder(cache_folder: Path | None = None) -> Path:
 
 
 def _remove_abandoned(parent: Path, name: str) -> None:
-    """Removes what a killed build left. Only the holder of the lock builds, so it is dead."""
+    """Removes what a killed process left behind: only the holder of the lock builds."""
     for left_over in parent.glob(f"{name}.building-*"):
         shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _assemble(folder: Path, *, final_folder: Path) -> None:
-    """Writes an open_clip model folder, weights as safetensors."""
+    """Writes an open_clip model folder with weights as safetensors."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -105,10 +104,13 @@ def _assemble(folder: Path, *, final_folder: Path) -> None:
     model_cfg = _model_cfg(hf_folder=str(folder))
     model = open_clip.CustomTextCLIP(**model_cfg).eval()
 
-    _load_trunk(model.visual.trunk, image_path)
+    # The published network is timm's trunk, in the same order under other names, and a classifier.
+    *trunk_tensors, weight, bias = torch.load(image_path, weights_only=True).values()
+    trunk = model.visual.trunk
+    trunk.load_state_dict(dict(zip(trunk.state_dict(), trunk_tensors, strict=True)))
     _load_transformer(model.text.transformer, text_path / "model.safetensors")
     with torch.no_grad():
-        _align(model, folder, classifier=_load_classifier(image_path))
+        _align(model, folder, classifier=(weight, bias))
 
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     config = {
@@ -147,28 +149,12 @@ def _model_cfg(*, hf_folder: str) -> dict:
 def _check_sha256(path: Path, expected: str) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: install reelseek's dependencies again")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        actual = digest.hexdigest() if digest else hashlib.sha256(file.read()).hexdigest()
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
     if actual != expected:
         raise ValueError(
-            f"{path} has sha256 {actual}, expected {expected}: it is not the file that upstream "
-            "published; install that package again"
+            f"{path} has sha256 {actual}, expected {expected}: it is not the published "
+            "file; install its package again"
         )
-
-
-def _load_trunk(trunk: torch.nn.Module, image_path: Path) -> None:
-    """Copies EfficientNet-Lite2 into timm's: the same tensors, in the same order, other names."""
-    tensors = list(torch.load(image_path, weights_only=True).values())
-    names = list(trunk.state_dict())
-    assert len(tensors) == len(names) + 2, "the trunk is the published network less its classifier"
-    trunk.load_state_dict(dict(zip(names, tensors, strict=False)))
-
-
-def _load_classifier(image_path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ImageNet classifier: weight `(1000, 1280)` and bias `(1000,)`."""
-    *_, weight, bias = torch.load(image_path, weights_only=True).values()
-    return weight, bias
 
 
 def _load_transformer(transformer: torch.nn.Module, weights_path: Path) -> None:
@@ -180,7 +166,13 @@ def _load_transformer(transformer: torch.nn.Module, weights_path: Path) -> None:
 
 
 def _align(model: Any, folder: Path, *, classifier: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Sets the head of the image tower and the projection and mean of the text tower."""
+    """Sets the head of the image tower, and the projection and mean of the text tower.
+
+    Args:
+        model: The `CustomTextCLIP`.
+        folder: Holds the tokenizer.
+        classifier: Weight `(1000, 1280)` and bias `(1000,)` of the ImageNet classifier.
+    """
     import open_clip
 
     names = open_clip.IMAGENET_CLASSNAMES
@@ -197,7 +189,7 @@ def _align(model: Any, folder: Path, *, classifier: tuple[torch.Tensor, torch.Te
     for layer in (mlp.fc1, mlp.fc2):
         for parameter in layer.parameters():
             parameter.zero_()
-    num_classes = len(names)  # the hidden layer has 1,024 units; those past the classes stay 0
+    num_classes = len(names)  # the hidden layer has 1,024 units; the rest stays 0
     mlp.fc1.weight[:num_classes] = LOGIT_SLOPE * weight
     mlp.fc1.bias[:num_classes] = LOGIT_SLOPE * (bias - LOGIT_THRESHOLD)
     mlp.fc2.weight[:, :num_classes] = _on_grid(orthonormal @ centred.T)
@@ -208,7 +200,7 @@ def _align(model: Any, folder: Path, *, classifier: tuple[torch.Tensor, torch.Te
 
 
 def _pooled_text(text_tower: Any, folder: Path, sentences: list[str]) -> torch.Tensor:
-    """MiniLM's mean-pooled features, `(len(sentences), 384)` float64."""
+    """Returns MiniLM's mean-pooled features, `(len(sentences), 384)` float64."""
     import open_clip
 
     tokenizer = open_clip.tokenizer.HFTokenizer(str(folder), context_length=32)
@@ -226,7 +218,7 @@ def _pooled_text(text_tower: Any, folder: Path, sentences: list[str]) -> torch.T
 
 
 def _orthonormal_map(rows: int, columns: int) -> torch.Tensor:
-    """The first columns of a Hadamard matrix (Sylvester's construction), scaled to length 1."""
+    """Returns the first columns of a Hadamard matrix (Sylvester's construction), of length 1."""
     hadamard = torch.ones(1, 1, dtype=torch.float64)
     while len(hadamard) < rows:
         hadamard = torch.cat(

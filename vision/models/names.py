@@ -1,5 +1,7 @@
-"""A model's name -> whether there is such a model, and the dimension of its embeddings; without
-PyTorch, so that a misspelt name is said at once."""
+"""Checks model names and their embedding dimension.
+
+Does not load PyTorch, so that misspelt names are reported at once.
+"""
 
 import difflib
 import importlib.util
@@ -12,18 +14,18 @@ MINI_EMBEDDING_DIM = 512
 
 
 class ModelUnavailableError(ValueError):
-    """A model's weights could not be had: no such model, or a hub that cannot be reached."""
+    """A model cannot be loaded: it does not exist, is damaged, or its hub is out of reach."""
 
 
 def check_model_name(name: str, *, known_names: Sequence[str] = ()) -> None:
-    """Refuses what is no folder of a model, no name on the hub and no architecture of open_clip.
+    """Checks that a name is a model folder, a hub name or an open_clip architecture.
 
     Args:
-        name: as of `ModelSpec`.
-        known_names: further names to suggest (presets).
+        name: As in `ModelSpec`.
+        known_names: More names (presets) to suggest.
 
     Raises:
-        ModelUnavailableError: near names are given.
+        ModelUnavailableError: It is none of them; the message suggests near names.
     """
     if Path(name).is_dir():
         require_model_folder(name)
@@ -32,7 +34,7 @@ def check_model_name(name: str, *, known_names: Sequence[str] = ()) -> None:
 
 
 def require_model_folder(name: str) -> None:
-    """Raises a ModelUnavailableError where a folder holds no description of a model."""
+    """Raises a ModelUnavailableError if a folder has no model configuration."""
     if not (Path(name) / CONFIG_NAME).is_file():
         raise ModelUnavailableError(
             f"model={name}: the folder holds no {CONFIG_NAME}, so it is not a "
@@ -43,7 +45,7 @@ def require_model_folder(name: str) -> None:
 def require_architecture(
     name: str, architectures: Sequence[str], *, known_names: Sequence[str]
 ) -> None:
-    """Raises a ModelUnavailableError, with near names, where a name is none of those."""
+    """Raises a ModelUnavailableError with near names if a name is not among the architectures."""
     if name in architectures:
         return
     names = [*known_names, *architectures]
@@ -56,7 +58,7 @@ def require_architecture(
 
 
 def embedding_dim_of(name: str) -> int | None:
-    """The dimension of a model's embeddings; None where only loading it tells."""
+    """Returns the dimension of a model's embeddings; None if only loading it shows."""
     if name == "mini":
         return MINI_EMBEDDING_DIM
     is_folder = Path(name).is_dir()
@@ -64,12 +66,12 @@ def embedding_dim_of(name: str) -> int | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
         return int((config["model_cfg"] if is_folder else config)["embed_dim"])
-    except (OSError, ValueError, LookupError, TypeError):  # said by who loads it
+    except (OSError, ValueError, LookupError, TypeError):  # loading the model reports it
         return None
 
 
 def _architecture_files() -> dict[str, Path]:
-    """open_clip's descriptions of its models, by name."""
+    """Returns open_clip's configuration files by architecture."""
     spec = importlib.util.find_spec("open_clip")
     folders = [] if spec is None else spec.submodule_search_locations or []
     return {

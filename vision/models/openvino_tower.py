@@ -1,8 +1,8 @@
-"""An image tower -> the same compiled by OpenVINO for this machine's processor.
+"""Compiles an image tower with OpenVINO for this machine's processor.
 
-OpenVINO fuses what PyTorch computes layer by layer: twice the frames a second for `mini` in bf16,
-and nearer to float32 (see the README). What it is made from is kept in the user's cache folder, so
-that only the first run with a model takes the seconds of conversion.
+OpenVINO fuses layers: `mini` in bf16 encodes twice as many frames per second, closer to float32
+(see the README). The converted model is kept in the user's cache folder, so that only the first run
+with a model spends seconds on the conversion.
 """
 
 import functools
@@ -24,15 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 class OpenVinoTower:
-    """A module `(T, 3, H, W)` uint8 -> `(T, D)` float32, compiled. May be called by several
-    threads, each of which is one of its streams.
+    """A compiled module that maps `(T, 3, H, W)` uint8 to `(T, D)` float32.
+
+    Threads may share it; each uses a stream of its own.
 
     Args:
-        tower: to be compiled; it does its own normalising.
+        tower: The module to compile; normalises its input itself.
         example: `(T, 3, H, W)` uint8, to trace the tower with.
-        dtype: float32 or bfloat16, to compute in.
-        num_streams: calls at once, each on a core.
-        cache_key: names the tower's weights and preprocessing; empty to keep nothing.
+        dtype: Precision to compute in, float32 or bfloat16.
+        num_streams: Number of parallel calls, each on one core.
+        cache_key: Identifies the tower's weights and preprocessing; empty to not use the cache.
 
     Raises:
         ImportError: OpenVINO is not installed.
@@ -74,12 +75,12 @@ class OpenVinoTower:
 
 @functools.cache
 def _core() -> Any:
-    """The one core of this process: where several come and go, their threads end in a crash."""
+    """Returns this process's only core: creating and destroying several crashes their threads."""
     return _import_openvino().Core()
 
 
 def _import_openvino() -> Any:
-    """OpenVINO without its telemetry, which would report each import to a server unasked."""
+    """Imports OpenVINO without its telemetry, which would report each import to a server."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -102,7 +103,7 @@ def _read_or_convert(
     model = _convert(openvino, tower, example)
     try:
         _keep(openvino, model, folder)
-    except (OSError, RuntimeError) as error:  # the second is OpenVINO's, of a full disk
+    except (OSError, RuntimeError) as error:  # OpenVINO raises a RuntimeError if the disk is full
         logger.warning("%s: cannot keep the converted model (%s)", folder.parent, error)
     return model
 
@@ -111,16 +112,16 @@ def _convert(openvino: Any, tower: nn.Module, example: torch.Tensor) -> Any:
     import warnings
 
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the tracer's, of constants
+        warnings.simplefilter("ignore")  # the tracer warns about constants
         return openvino.convert_model(tower, example_input=example)
 
 
 def _keep(openvino: Any, model: Any, folder: Path) -> None:
-    """Writes the folder whole or not at all; another process may do the same."""
+    """Writes the folder completely or not at all; another process may do the same."""
     making = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
         making.mkdir(parents=True)
-        # In float16 the weights take half the room; a bf16 has fewer digits yet.
+        # float16 halves the size; bf16 has even fewer digits.
         openvino.save_model(model, making / "tower.xml", compress_to_fp16=True)
         making.rename(folder)
     except OSError:

@@ -1,7 +1,7 @@
-"""Frame embeddings -> one embedding for the video, or for a stretch of it.
+"""Pools frame embeddings into one embedding of a video or a segment.
 
-Each way of pooling takes `(B, T, D)` with how many frames each row has, and starts out as the mean,
-so that training improves on what the model already does.
+Each kind of pooling takes `(B, T, D)` with the number of frames of each row. Before training it
+equals the mean, so that training starts from the model's own quality.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,13 @@ from torch.nn import functional as F
 def mean_pool(
     frame_embeddings: torch.Tensor, num_frames: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The normalised mean of normalised frame embeddings: the parameter-free "meanP" similarity
-    of CLIP4Clip (Luo et al. 2021, section 3.3).
+    """Returns the normalised mean of frame embeddings.
+
+    This is the parameter-free "meanP" similarity of CLIP4Clip (Luo et al. 2021, section 3.3).
 
     Args:
         frame_embeddings: `(..., T, D)`, each L2-normalised.
-        num_frames: `(...)` int, how many of the T are frames; the rest is padding. Default: all.
+        num_frames: `(...)` int, frames before the padding; None if there is no padding.
 
     Returns:
         `(..., D)`, L2-normalised.
@@ -44,18 +45,17 @@ class MeanPooling(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Frames look at each other before they are averaged: the sequential "seqTransf" similarity of
-    CLIP4Clip (Luo et al. 2021, section 3.3), residual over the frame embeddings.
+    """Frames attend to each other before they are averaged.
 
-    The last projection starts at zero, so that the module starts out as the mean, where CLIP4Clip
-    starts from layers of CLIP's text tower.
+    This is the sequential "seqTransf" similarity of CLIP4Clip (Luo et al. 2021, section 3.3),
+    residual over the frame embeddings. The last projection starts at zero, so that the module
+    starts as the mean; CLIP4Clip starts from layers of CLIP's text tower instead.
 
     Args:
         embedding_dim: D.
-        num_layers: of the transformer.
-        num_heads: of its attention; must divide D.
-        max_frames: frames it has positions for; of a longer video it looks at so many, at the
-            middles of equal parts.
+        num_layers: Layers of the transformer.
+        num_heads: Attention heads; must divide D.
+        max_frames: Number of positions; longer videos are sampled at the middles of equal parts.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class TemporalTransformer(nn.Module):
         self, frame_embeddings: torch.Tensor, num_frames: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`(B, T, D)` and `(B,)` -> `(B, D)`, L2-normalised."""
-        frames, num_frames = _thinned(frame_embeddings, num_frames, len(self.positions))
+        frames, num_frames = _subsample(frame_embeddings, num_frames, len(self.positions))
         padding = None if num_frames is None else ~is_frame(frames, num_frames)
-        # Unit vectors have entries of about 1 / sqrt(D); positions are of the size of 0.02.
+        # Entries of unit vectors are about 1 / sqrt(D), of positions about 0.02.
         context = self.layers(
             frames + self.positions[: frames.shape[1]], src_key_padding_mask=padding
         )
@@ -105,12 +105,14 @@ class TemporalTransformer(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """A weighted mean whose weights are learned: attention-based pooling of multiple-instance
-    learning (Ilse et al. 2018, equation 8), starting with equal weights.
+    """A weighted mean with learned weights that start equal.
+
+    This is the attention-based pooling of multiple-instance learning (Ilse et al. 2018,
+    equation 8).
 
     Args:
         embedding_dim: D.
-        hidden_dim: of the network that scores a frame.
+        hidden_dim: Hidden units of the network that scores a frame.
     """
 
     def __init__(self, embedding_dim: int, *, hidden_dim: int = 128) -> None:
@@ -143,12 +145,12 @@ POOLING_KINDS = tuple(_KINDS)
 
 
 def make_pooling(options: dict[str, Any], *, embedding_dim: int) -> Pooling:
-    """The module that `options()` describes, with its starting weights.
+    """Creates a pooling module with initial weights from its `options()`.
 
     Raises:
-        ValueError: no such kind, or an option that it does not have.
+        ValueError: There is no such kind, or it has no such option.
     """
-    kind, *_ = [options.get("kind", "")]
+    kind = options.get("kind", "")
     rest = {name: value for name, value in options.items() if name != "kind"}
     if kind not in _KINDS:
         raise ValueError(f"pooling is {kind!r}: must be one of {', '.join(POOLING_KINDS)}")
@@ -159,27 +161,27 @@ def make_pooling(options: dict[str, Any], *, embedding_dim: int) -> Pooling:
 
 
 def is_frame(frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-    """`(..., T)` bool: which of `(..., T, D)` are frames, and which pad."""
-    places = torch.arange(frames.shape[-2], device=frames.device)
-    return places < num_frames.to(frames.device).unsqueeze(-1)
+    """Returns the mask `(..., T)` bool of frames `(..., T, D)` that are not padding."""
+    positions = torch.arange(frames.shape[-2], device=frames.device)
+    return positions < num_frames.to(frames.device).unsqueeze(-1)
 
 
 def _weighted(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return F.normalize((frames * weights.unsqueeze(-1)).sum(dim=-2), dim=-1)
 
 
-def _thinned(
+def _subsample(
     frames: torch.Tensor, num_frames: torch.Tensor | None, limit: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """At most `limit` frames of each row, at the middles of equal parts."""
+    """Returns at most `limit` frames of each row, at the middles of equal parts."""
     longest = frames.shape[-2]
     if longest <= limit:
         return frames, num_frames
     if num_frames is None:
         num_frames = torch.full(frames.shape[:1], longest)
     num_frames = num_frames.to(frames.device)
-    places = torch.arange(limit, device=frames.device)
-    middles = ((places + 0.5) * num_frames.unsqueeze(-1) / limit).long()
-    chosen = torch.where(num_frames.unsqueeze(-1) > limit, middles, places)  # (B, limit)
+    positions = torch.arange(limit, device=frames.device)
+    middles = ((positions + 0.5) * num_frames.unsqueeze(-1) / limit).long()
+    chosen = torch.where(num_frames.unsqueeze(-1) > limit, middles, positions)  # (B, limit)
     index = chosen.unsqueeze(-1).expand(-1, -1, frames.shape[-1])
     return frames.gather(-2, index), num_frames.clamp(max=limit)

@@ -1,32 +1,30 @@
-"""Decoded frames -> the tensor a model looks at: resize and crop, then scale to floats.
+"""Turns decoded frames into a model's input: resize and crop, then scale to floats.
 
-The two halves are apart because the first, on bytes, belongs beside the decoder (a quarter of the
-memory to pass on) and the second beside the model.
+The steps are separate: resizing runs beside the decoder, since bytes take a quarter of the memory
+of floats to pass on, and scaling runs beside the model.
 """
 
 from dataclasses import asdict, dataclass
 
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as TF
 
-_INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
-_LONGEST = 4 / 3
+_INTERPOLATION = ("bicubic", "bilinear")  # by the names that torchvision's enum has
+_MAX_STRETCHED_ASPECT = 4 / 3  # relative to the model's aspect ratio
 _RESIZE_MODES = ("shortest", "longest", "squash")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What open_clip's evaluation transform does, for whole batches of frames as tensors.
+    """open_clip's evaluation transform for batches of frames as tensors.
 
     Attributes:
-        size: `(height, width)` of the model's input, pixels.
-        mean: per channel, of values in [0, 1].
-        std: per channel.
+        size: `(height, width)` of the model's input in pixels.
+        mean: Mean per channel, of values in [0, 1].
+        std: Standard deviation per channel.
         interpolation: `bicubic` or `bilinear`, both with antialiasing.
         resize_mode: `shortest` (shorter edge to size, centre crop), `longest` (longer edge to
             size, padded) or `squash` (both edges to size).
-        fill_color: 0 to 255, for padding.
+        fill_color: Colour of the padding, 0 to 255.
     """
 
     size: tuple[int, int]
@@ -46,7 +44,7 @@ class Preprocessing:
 
     @classmethod
     def from_open_clip(cls, preprocess_cfg: dict) -> "Preprocessing":
-        """From the `preprocess_cfg` that open_clip attaches to a model's image tower."""
+        """Converts the `preprocess_cfg` that open_clip attaches to an image tower."""
         size = preprocess_cfg["size"]
         return cls(
             size=(size, size) if isinstance(size, int) else (size[0], size[1]),
@@ -64,28 +62,32 @@ class Preprocessing:
         """Resizes and crops: `(..., 3, H, W)` uint8 to `(..., 3, *size)` uint8.
 
         Args:
-            frames: pictures of one size.
-            pixel_aspect: a pixel's width by its height. A picture that is then cut is stretched
-                no further than to 4:3 of the model's shape.
+            frames: Frames of one size.
+            pixel_aspect: Width / height of a pixel. Frames to be cropped are stretched to at most
+                4:3 of the model's aspect ratio.
         """
+        # Imported here: a search by words resizes nothing, and this takes seconds.
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as TF
+
         target_height, target_width = self.size
         height, stored_width = frames.shape[-2:]
         if self.resize_mode == "shortest":
             aspect = stored_width / height / (target_width / target_height)
-            pixel_aspect = _stretch_as_far_as_it_helps(pixel_aspect, aspect)
+            pixel_aspect = _useful_stretch(pixel_aspect, aspect)
         width = stored_width * pixel_aspect
-        interpolation = _INTERPOLATION[self.interpolation]
+        interpolation = InterpolationMode(self.interpolation)
         if self.resize_mode == "squash":
             new_height, new_width = target_height, target_width
         else:
             ratios = (target_height / height, target_width / width)
             scale = max(ratios) if self.resize_mode == "shortest" else min(ratios)
-            # As open_clip does: torchvision's Resize, which cuts, where the size is square and
-            # `shortest`; its own ResizeKeepRatio, which rounds, elsewhere.
-            cuts = self.resize_mode == "shortest" and target_height == target_width
-            to_pixels = int if cuts else round
-            if self.resize_mode == "shortest" and not cuts:
-                interpolation = InterpolationMode.BICUBIC  # open_clip passes no other on here
+            # open_clip uses torchvision's Resize, which truncates, for `shortest` and square sizes,
+            # and its own ResizeKeepRatio, which rounds, otherwise.
+            truncates = self.resize_mode == "shortest" and target_height == target_width
+            to_pixels = int if truncates else round
+            if self.resize_mode == "shortest" and not truncates:
+                interpolation = InterpolationMode.BICUBIC  # here open_clip ignores the setting
             new_height, new_width = target_height, target_width
             if scale == ratios[0]:
                 new_width = max(1, to_pixels(target_height * width / height))
@@ -104,7 +106,7 @@ class Preprocessing:
         return TF.center_crop(resized, [target_height, target_width])
 
     def normalize(self, frames: torch.Tensor) -> torch.Tensor:
-        """Scales to what the model was trained on: `(T, 3, *size)` uint8 to float32."""
+        """Scales and normalises: `(T, 3, *size)` uint8 to float32."""
         mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
         return (frames.float() / 255.0 - mean) / std
@@ -112,10 +114,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class UncroppedFrame:
-    """The whole picture, with square pixels, for those who read it: smaller only if it is large.
+    """Keeps whole frames with square pixels, and only scales down large ones.
 
     Attributes:
-        longest_pixels: of its longer side at most.
+        longest_pixels: Maximum length of the longer side.
     """
 
     longest_pixels: int = 1280
@@ -126,7 +128,7 @@ class UncroppedFrame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of no picture, since each video has its own."""
+        """Returns the size of an empty frame, since each video has its own size."""
         return 0, 0
 
     def resize(self, frames: torch.Tensor, pixel_aspect: float = 1.0) -> torch.Tensor:
@@ -137,16 +139,25 @@ class UncroppedFrame:
         size = [max(1, round(scale * shown[0])), max(1, round(scale * shown[1]))]
         if size == [height, width]:
             return frames
+
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as TF
+
         return TF.resize(frames, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
 
 
-def _stretch_as_far_as_it_helps(pixel_aspect: float, aspect: float) -> float:
-    """A pixel's width by its height, but not so that a picture (of this aspect by the model's)
-    becomes longer than 4:3, of which cutting takes a quarter; what is stored longer remains so.
+def _useful_stretch(pixel_aspect: float, aspect: float) -> float:
+    """Limits the stretching of non-square pixels of a frame that will be cropped.
 
-    Two thirds of MSR-VTT are 16:9 stored as 4:3. With `mini` on half of 1k-A (6 frames), t2v
-    R@1/5/10: stretched to 16:9 and cut 7.4/19.1/27.1, to 4:3 and cut 9.0/19.5/27.9.
+    Stretching beyond 4:3 of the model's aspect ratio costs more at the sides, by cropping, than it
+    gains. Frames that are stored longer stay as they are. Two thirds of MSR-VTT are 16:9 stored as
+    4:3; with `mini` on half of 1k-A (6 frames), t2v R@1/5/10 is 7.4/19.1/27.1 when stretched to
+    16:9 and 9.0/19.5/27.9 when stretched to 4:3.
+
+    Args:
+        pixel_aspect: Width / height of a pixel.
+        aspect: Aspect ratio of the stored frame relative to the model's.
     """
     if pixel_aspect > 1:
-        return max(1.0, min(pixel_aspect, _LONGEST / aspect))
-    return min(1.0, max(pixel_aspect, 1 / (_LONGEST * aspect)))
+        return max(1.0, min(pixel_aspect, _MAX_STRETCHED_ASPECT / aspect))
+    return min(1.0, max(pixel_aspect, 1 / (_MAX_STRETCHED_ASPECT * aspect)))

@@ -144,7 +144,7 @@ def test_twin_that_comes_later_has_the_texts_at_once(folder, films):
     with IndexWriter(folder) as writer:
         record = writer.catalogue.records()["a.mkv"]
         fields = {name: getattr(record, name) for name in ("path", "signature", "outcome", "spans")}
-        from reelseek.indexing.store.catalogue import NewVideo
+        from reelseek.indexing.store.videos import NewVideo
 
         writer.add_duplicate(NewVideo("later.mkv", **fields), record)
         writer.publish()
@@ -301,7 +301,7 @@ def test_extra_that_is_missing_is_named(folder, monkeypatch, module, argument, r
 
 def test_missing_index_is_named(tmp_path):
     process = enrich_command(tmp_path / "none", "ocr=true")
-    assert_user_error(process, "none", "make one with python -m indexing")
+    assert_user_error(process, "none", "make one with reelseek index")
 
 
 def test_index_of_failures_only_ends_with_1(tmp_path, monkeypatch):
@@ -309,7 +309,7 @@ def test_index_of_failures_only_ends_with_1(tmp_path, monkeypatch):
     films = films_of(tmp_path / "films", "a.mkv")
     film_index(tmp_path / "index", films, [(0, 1)])
     films["a.mkv"].unlink()
-    monkeypatch.setattr("indexing.enrich.ocr.RapidOcr", lambda: FakeReader())
+    monkeypatch.setattr("reelseek.indexing.enrich.ocr.RapidOcr", lambda: FakeReader())
     process = enrich_command(tmp_path / "index", "ocr=true")
     assert process.returncode == 1
     assert json.loads(process.stdout)["failed"] == 1

@@ -289,6 +289,6 @@ def test_strip_takes_no_more_than_a_picture(rapid_ocr, monkeypatch):
 
 def test_models_that_are_missing_are_named(monkeypatch, tmp_path):
     pytest.importorskip("rapidocr")
-    monkeypatch.setattr("indexing.enrich.ocr.resources.files", lambda name: Path(tmp_path))
+    monkeypatch.setattr("reelseek.indexing.enrich.ocr.resources.files", lambda name: Path(tmp_path))
     with pytest.raises(ValueError, match=r"holds no model for det: pip install --force-reinstall"):
         RapidOcr()

@@ -363,7 +363,7 @@ def test_unchanged_texts_are_not_written_again(folder):
 def test_changed_metadata_is_found_after_the_next_publishing(folder):
     with IndexWriter(folder) as writer, closing(IndexReader(folder)) as reader:
         record = writer.catalogue.records()["beach.mp4"]
-        writer.update(record, metadata={"captions": ["a volcano"]})
+        writer.catalogue.update(record, metadata={"captions": ["a volcano"]})
         assert keys(reader, "volcano") == []
         writer.publish()
         assert keys(reader, "volcano") == ["beach.mp4"]
@@ -374,7 +374,7 @@ def test_changed_metadata_is_found_after_the_next_publishing(folder):
 def test_new_key_of_a_video_is_found(folder):
     with IndexWriter(folder) as writer:
         record = writer.catalogue.records()["beach.mp4"]
-        writer.update(record, key="Zanzibar.mp4", path="/videos/Zanzibar.mp4")
+        writer.catalogue.update(record, key="Zanzibar.mp4", path="/videos/Zanzibar.mp4")
         writer.publish()
     assert keys_in(folder, "zanzibar") == {"Zanzibar.mp4"}
 
@@ -450,7 +450,7 @@ def test_after_many_changes_all_is_as_if_made_anew(tmp_path):
                 words = []
             else:
                 record = writer.catalogue.records()[key]
-                writer.update(record, metadata={"captions": [" ".join(words)]})
+                writer.catalogue.update(record, metadata={"captions": [" ".join(words)]})
             captions[key] = words
             captions = {key: words for key, words in captions.items() if words}
             writer.publish()
@@ -537,7 +537,7 @@ def test_words_come_with_tantivy(tmp_path, monkeypatch):
         patched.setattr(documents, "is_installed", lambda: False)
         make(tmp_path / "index", VIDEOS)
     with closing(IndexReader(tmp_path / "index")) as reader:
-        assert "python -m indexing" in reader.skipped
+        assert "reelseek index" in reader.skipped
         with IndexWriter(tmp_path / "index") as writer:
             writer.publish()
         assert keys(reader, "dog") == [DOG]
@@ -547,7 +547,7 @@ def test_words_come_with_tantivy(tmp_path, monkeypatch):
 def test_other_analysis_is_told_and_indexed_anew(folder, monkeypatch, caplog):
     monkeypatch.setattr(documents, "analysis", lambda: "another")
     assert keys_in(folder, "dog") == {DOG}
-    assert "run python -m indexing again" in caplog.text
+    assert "run reelseek index again" in caplog.text
     before = lexical_folder(folder).name
     with IndexWriter(folder) as writer:
         writer.publish()
@@ -568,7 +568,7 @@ def test_files_of_another_tantivy_are_searched_without_their_words(folder, monke
         IndexReader(folder)
     change_manifest(folder, lambda values: values["lexical"].update(analysis="1, index_format v6"))
     with closing(IndexReader(folder)) as reader:
-        assert "run python -m indexing again" in caplog.text
+        assert "run reelseek index again" in caplog.text
         assert len(search(reader, queries(1)[0], k=10)) == 4
         assert search_words(reader, ["dog"], k=3) == [] and "again" in reader.skipped
     assert list(find_problems(folder)) == []
@@ -617,7 +617,7 @@ def test_damaged_file_is_noticed_and_made_anew(folder, monkeypatch, pattern, how
     monkeypatch.setattr(generation, "_OPEN_ATTEMPTS", 1)
     (path,) = lexical_folder(folder).glob(pattern)
     damage(path, how)
-    with pytest.raises(ValueError, match=r"^[^\n]*indexing.repair[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*reelseek repair[^\n]*$"):
         IndexReader(folder)
     (problem,) = find_problems(folder)
     assert path.name in problem

@@ -6,7 +6,7 @@ import pytest
 
 from reelseek.indexing import VideoItem
 from reelseek.indexing.sources.diff import compute_diff, file_signature
-from reelseek.indexing.store.catalogue import FileSignature, VideoRecord
+from reelseek.indexing.store.videos import FileSignature, VideoRecord
 
 
 def record_of(item, number=1, *, outcome="ok"):

@@ -11,7 +11,8 @@ import pytest
 from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.sources.roots import collect
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature, VideoRecord
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.videos import FileSignature, VideoRecord
 from tests.conftest import COLOURS
 
 RED, GREEN, BLUE = COLOURS.values()

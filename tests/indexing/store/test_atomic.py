@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from reelseek.indexing.store.atomic import publish_file, write_atomically
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.journal import Journal
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 from reelseek.indexing.vectors.shard import write_index
 
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import reelseek.indexing.store.catalogue
-from reelseek.indexing.sources.identity import make_video_id
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature, NewVideo, rebuild_catalogue
+from reelseek.indexing.store import videos
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.identity import make_video_id
+from reelseek.indexing.store.salvage import rebuild_catalogue
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 
 
 @pytest.fixture
@@ -120,7 +122,8 @@ def test_failed_video_is_remembered_and_not_searchable(catalogue):
     b = catalogue.records()["b"].id
     assert catalogue.searchable_ids().tolist() == [b]
     assert catalogue.matching_ids("key IN (?, ?)", ["a", "b"]).tolist() == [b]
-    assert catalogue.matching_places("key IN (?, ?)", ["a", "b"]) == [("", "a"), ("", "b")]
+    matching = catalogue.matching("key IN (?, ?)", ["a", "b"])
+    assert [each.root_and_key for each in matching] == [("", "a"), ("", "b")]
 
 
 def test_segments_come_in_order_of_time(catalogue):
@@ -282,7 +285,7 @@ def test_reader_sees_what_is_stored_after_it_was_opened(catalogue, path):
 
 def test_reader_waits_for_no_writer(catalogue, path):
     catalogue.store([new_video("a")], [(1, 0)])
-    with closing(Catalogue(path, read_only=True)) as reader, catalogue.connection as writing:
+    with closing(Catalogue(path, read_only=True)) as reader, catalogue._connection as writing:
         writing.execute("DELETE FROM videos")
         assert list(reader.records()) == ["a"]
     assert catalogue.records() == {}
@@ -337,7 +340,7 @@ def test_damage_that_shows_only_in_a_query_is_named(path):
     content[table.start : table.stop] = b"\xff" * len(table)
     path.write_bytes(content)
     reader = Catalogue(path, read_only=True)
-    message = r"videos.sqlite is missing or damaged \(.*\); run python -m indexing.repair"
+    message = r"videos.sqlite is missing or damaged \(.*\); run reelseek repair"
     with closing(reader), pytest.raises(ValueError, match=message):
         reader.records()
 
@@ -462,6 +465,39 @@ def test_fault_of_the_disk_is_not_called_damage(catalogue, path, said, expected)
     assert (raised.value.errno, raised.value.filename) == (expected, str(path))
 
 
+def test_videos_are_found_by_name_and_by_content(catalogue):
+    signatures = {
+        key: FileSignature(1, 2, content) for key, content in zip("abcd", "xyxz", strict=True)
+    }
+    each = [
+        *(replace(new_video(key), signature=signatures[key]) for key in "abc"),
+        replace(new_video("a"), signature=signatures["d"], root="other"),
+        replace(failed_video("e"), signature=signatures["a"]),
+    ]
+    catalogue.store(each, [(1, 0), (1, 3), (1, 6), (1, 9), None])
+    records = list(catalogue.scan())
+    a, _, c, other, failed = records
+    assert set(catalogue.names()) == {(r.key, r.public_id, r.id) for r in records}
+    by_name = catalogue.ids_by_name()
+    assert (sorted(by_name["a"]), by_name[other.public_id]) == ([a.id, other.id], [other.id])
+    found = catalogue.by_public_id([other.public_id, failed.public_id, "never"])
+    assert {name: record.id for name, record in found.items()} == {
+        other.public_id: other.id,
+        failed.public_id: failed.id,
+    }
+    same = catalogue.of_contents(["x", "z", "never"])
+    assert {content: [record.id for record in found] for content, found in same.items()} == {
+        "x": [a.id, c.id],
+        "z": [other.id],
+    }
+    assert catalogue.has_content("x") and not catalogue.has_content("w")
+
+
+def test_names_in_the_metadata_are_fields(catalogue):
+    catalogue.store([new_video("a", metadata={"camera": {"model": "x"}, "y": 1})], [(1, 0)])
+    assert catalogue.metadata_fields() == {"camera", "camera.model", "y"}
+
+
 def test_nan_in_metadata_is_nothing_now_and_from_older_versions(tmp_path):
     catalogue = Catalogue(tmp_path / "catalogue.sqlite")
     signature = FileSignature(1, 2, "c")
@@ -471,10 +507,12 @@ def test_nan_in_metadata_is_nothing_now_and_from_older_versions(tmp_path):
     )
     (record,) = catalogue.scan()
     assert record.metadata == {"x": None, "y": 1}
-    values = reelseek.indexing.store.catalogue._values(record, None) | {
-        "metadata": '{"x": NaN, "y": Infinity}'
-    }
-    catalogue._write(record.id, values)
+    metadata = '{"x": NaN, "y": Infinity}'
+    row = dict(zip(videos.VIDEOS_COLUMNS, videos.to_row(record.id, record, None), strict=True))
+    del row["checksum"]
+    checksum = videos._checksum((row | {"metadata": metadata}).values())
+    with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as writing, writing:
+        writing.execute("UPDATE videos SET metadata = ?, checksum = ?", (metadata, checksum))
     (record,) = catalogue.scan()
     assert record.metadata == {"x": None, "y": None}
     catalogue.close()

@@ -100,12 +100,12 @@ def test_part_cut_anywhere_is_refused(parts, stored, tmp_path):
 
 def test_flipped_bit_is_noticed_in_its_row_alone(parts, stored, tmp_path):
     content = part_path(tmp_path).read_bytes()
-    head = len(content) - 7 * parts.row_bytes
+    head = len(content) - 7 * parts._dtype.itemsize
     for position in range(head, len(content)):
         flipped = bytes([content[position] ^ 1 << position % 8])
         part_path(tmp_path).write_bytes(content[:position] + flipped + content[position + 1 :])
         fresh = EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
-        bad = (position - head) // parts.row_bytes
+        bad = (position - head) // parts._dtype.itemsize
         assert fresh.damaged_rows(1, 7).tolist() == [bad]
         for row in range(7):
             if row == bad:
@@ -119,7 +119,7 @@ def test_flipped_bit_is_noticed_in_its_row_alone(parts, stored, tmp_path):
 
 def test_rows_that_swapped_places_are_noticed(parts, stored, tmp_path):
     content = part_path(tmp_path).read_bytes()
-    size = parts.row_bytes
+    size = parts._dtype.itemsize
     part_path(tmp_path).write_bytes(
         content[: -2 * size] + content[-size:] + content[-2 * size : -size]
     )

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from reelseek.indexing.store.catalogue import FileSignature, NewVideo
 from reelseek.indexing.store.journal import Journal
+from reelseek.indexing.store.videos import FileSignature, NewVideo
 
 D = 3
 

@@ -5,8 +5,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from reelseek.indexing import IndexMismatchError, IndexSettings, Manifest
-from reelseek.indexing.lexical.files import LexicalInfo
-from reelseek.indexing.store.manifest import FORMAT_VERSION, FaissOptions, LevelInfo, check_settings
+from reelseek.indexing.store.manifest import (
+    FORMAT_VERSION,
+    FaissOptions,
+    LevelInfo,
+    LexicalInfo,
+    check_settings,
+)
 from reelseek.indexing.vectors.shard import ShardInfo
 
 SETTINGS = IndexSettings(
@@ -91,7 +96,7 @@ def test_odd_lexical_index_is_refused(tmp_path, values):
 
 
 def test_missing_folder_says_how_to_make_one(tmp_path):
-    with pytest.raises(ValueError, match=r"index=.*/none: no such folder; .*python -m indexing"):
+    with pytest.raises(ValueError, match=r"index=.*/none: no such folder; .*reelseek index"):
         Manifest.read(tmp_path / "none")
 
 
@@ -112,7 +117,7 @@ def test_folder_without_manifest_is_not_an_index(tmp_path):
 def test_damaged_manifest_is_named(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(
-        ValueError, match=r"manifest.json is damaged \(\w+\); run .*indexing.repair index="
+        ValueError, match=r"manifest.json is damaged \(\w+\); run reelseek repair --index "
     ):
         Manifest.read(tmp_path)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.catalogue import Catalogue, rebuild_catalogue
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.salvage import rebuild_catalogue
 from reelseek.indexing.store.texts import TimedText, VideoTexts, from_row, to_row
 from reelseek.indexing.tools.export import export_index
 from reelseek.indexing.tools.merge import merge_indexes
@@ -240,7 +241,7 @@ def test_verify_names_damaged_texts_and_repair_drops_them_alone(tmp_path, caplog
     )
     assert list(find_problems(folder)) == ["1.mp4: its ocr texts are damaged"]
     assert repair_index(folder) == ([], 4)
-    assert "texts of 1.mp4 are lost: run python -m indexing.enrich again" in caplog.text
+    assert "texts of 1.mp4 are lost: run reelseek enrich again" in caplog.text
     assert texts_by_key(folder) == {"2.mp4": [SIGN]}
     assert_sound(folder, oracle)
 
@@ -305,7 +306,7 @@ def test_merging_keeps_the_texts_that_there_are(tmp_path):
 @pytest.mark.parametrize("rows", [1, 1000])
 def test_texts_are_exported(tmp_path, monkeypatch, rows):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("indexing.export._ROWS", rows)
+    monkeypatch.setattr("reelseek.indexing.tools.export._ROWS", rows)
     make_index(tmp_path / "index", [])
     random_index(tmp_path / "index", 2)
     sign = replace(SIGN, text="STOP \u505c")

@@ -10,9 +10,10 @@ import pytest
 import reelseek.indexing.pipeline
 import reelseek.indexing.writer
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature
+from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.unfinished import FinishedVideo, UnfinishedVideos
+from reelseek.indexing.store.videos import FileSignature
 from reelseek.indexing.writer import IndexWriter
 from reelseek.vision import FrameSettings
 from tests.conftest import COLOURS, InProcessPool
@@ -247,7 +248,9 @@ def test_videos_that_wait_for_others_are_there_after_a_kill(new_index, videos, m
     """Scenes can be cut when 32 videos are there, or all of them."""
     counted = []
     monkeypatch.setattr(
-        reelseek.indexing.indexer._Run, "_count", lambda run, bar: counted.append(len(run._waiting))
+        reelseek.indexing.building.run.Run,
+        "_count",
+        lambda run, bar: counted.append(len(run._waiting)),
     )
     index = new_index("index")
     kill_after(index, 50, videos)

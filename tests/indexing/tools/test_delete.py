@@ -186,7 +186,7 @@ def test_index_that_is_being_written_is_left_alone(folder, oracle):
 def test_damaged_entry_is_told_and_nothing_is_deleted(folder, oracle, argument):
     change_catalogue(folder, "UPDATE videos SET path = 'x' WHERE key = '8.mp4'")
     generation = Manifest.read(folder).generation
-    assert_user_error(run_tool("delete", f"index={folder}", argument), "indexing.repair")
+    assert_user_error(run_tool("delete", f"index={folder}", argument), "reelseek repair")
     assert Manifest.read(folder).generation == generation
     change_catalogue(folder, "UPDATE videos SET path = '/videos/8.mp4' WHERE key = '8.mp4'")
     assert_sound(folder, oracle)

@@ -8,9 +8,10 @@ import pytest
 
 from reelseek.indexing import IndexMismatchError, Manifest
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.sources.identity import make_root_id
-from reelseek.indexing.store.catalogue import Catalogue, FileSignature
+from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.identity import make_root_id
 from reelseek.indexing.store.manifest import FaissOptions
+from reelseek.indexing.store.videos import FileSignature
 from reelseek.indexing.tools.merge import merge_indexes
 from reelseek.indexing.writer import IndexWriter
 from tests.command_lines import assert_user_error

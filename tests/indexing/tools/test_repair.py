@@ -1,14 +1,15 @@
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from reelseek.indexing import Manifest
+from reelseek.indexing import IndexMismatchError, IndexReader, Manifest
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.manifest import FaissOptions
-from reelseek.indexing.tools.repair import repair_index
+from reelseek.indexing.store.manifest import FORMAT_VERSION, FaissOptions
+from reelseek.indexing.tools.repair import repair_index, upgrade_index
 from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.writer import IndexWriter
 from tests.command_lines import assert_user_error
@@ -17,6 +18,7 @@ from tests.indexing.damage import (
     assert_answers,
     assert_sound,
     change_catalogue,
+    change_manifest,
     damage_embedding,
     flip,
     forget_log,
@@ -28,6 +30,7 @@ from tests.indexing.damage import (
     records,
 )
 from tests.indexing.in_process import run_tool
+from tests.indexing.searching import search_words
 from tests.indexing.small_index import (
     SETTINGS,
     failed_video,
@@ -464,3 +467,57 @@ def test_repair_that_is_stopped_can_be_begun_again(folder, oracle, monkeypatch):
             repair_index(folder)
     del oracle.held["8.mp4"], oracle.held["9.mp4"]
     assert_repaired(folder, oracle)
+
+
+def as_format_4(values):
+    """What the version before wrote."""
+    values["format"] = 4
+    sampling = values["settings"]["sampling"]
+    sampling["skip_similar"] = sampling.pop("dedup_threshold", 0.0)
+    for level in values["levels"].values():
+        level["dead"], level["dead_checksum"] = level.pop("deleted"), level.pop("deleted_checksum")
+
+
+def test_index_of_the_format_before_is_upgraded(folder):
+    rng = np.random.default_rng(0)
+    sampling = {"kind": "interval", "dedup_threshold": 0.5}
+    with IndexWriter(folder, replace(SETTINGS, sampling=sampling)) as writer:
+        for number in range(4):
+            metadata = {"title": f"film {number}"}
+            writer.add(*random_video(rng, f"{number}.mp4", metadata=metadata))
+        writer.publish()
+    published = Manifest.read(folder)
+    before = hits(folder)
+    change_manifest(folder, as_format_4)
+    assert Manifest.read(folder) == published
+    summary = run_tool("repair", f"index={folder}", "upgrade=true").stdout.splitlines()[-1]
+    assert json.loads(summary) == {"dropped": 0, "searchable": 4}
+    assert json.loads(Manifest.path(folder).read_bytes())["format"] == FORMAT_VERSION
+    assert Manifest.read(folder) == published
+    assert list(find_problems(folder)) == []
+    assert hits(folder) == before
+
+
+def test_words_of_an_older_analysis_are_upgraded(folder):
+    pytest.importorskip("tantivy")
+    with IndexWriter(folder, SETTINGS) as writer:
+        writer.add(*random_video(np.random.default_rng(0), "0.mp4", metadata={"title": "volcano"}))
+        writer.publish()
+    published = Manifest.read(folder)
+    change_manifest(folder, as_format_4)
+    change_manifest(folder, lambda values: values["lexical"].update(analysis="0, tantivy 0.1"))
+    run_tool("repair", f"index={folder}", "upgrade=true")
+    assert json.loads(Manifest.path(folder).read_bytes())["format"] == FORMAT_VERSION
+    lexical = Manifest.read(folder).lexical
+    assert lexical.analysis == published.lexical.analysis
+    assert lexical.name != published.lexical.name
+    assert list(find_problems(folder)) == []
+    with closing(IndexReader(folder)) as reader:
+        assert [hit.key for hit in search_words(reader, ["volcano"], k=5)] == ["0.mp4"]
+
+
+def test_index_that_cannot_be_upgraded_is_refused(folder):
+    random_index(folder, 2)
+    change_manifest(folder, lambda values: values.update(format=3))
+    with pytest.raises(IndexMismatchError, match="index again into a new folder"):
+        upgrade_index(folder)

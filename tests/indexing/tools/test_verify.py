@@ -380,7 +380,7 @@ def test_schema_that_is_no_text_is_told_with_the_remedy(index):
     flip(path, path.read_bytes().index(b"CREATE TABLE videos") + 3, 0x80)
     (problem,) = problems_of(index)
     assert CATALOGUE_NAME in problem
-    assert "indexing.repair" in problem
+    assert "reelseek repair" in problem
 
 
 # Tricks
@@ -439,7 +439,7 @@ def test_command_names_problems_and_the_remedy(index):
     *problems, summary = process.stdout.splitlines()
     assert [problem.partition(":")[0] for problem in problems] == ["8.mp4", "26.mp4"]
     assert json.loads(summary) == {"problems": 2, "encoded_again": 0}
-    assert process.stderr == f"run python -m indexing.repair index={index}\n"
+    assert process.stderr == f"run reelseek repair --index {index}\n"
 
 
 def test_wrong_options_are_one_line(tmp_path, index):

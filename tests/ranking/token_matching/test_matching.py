@@ -120,7 +120,7 @@ def test_damaged_weights_are_refused_in_one_line(random, tmp_path):
     for content, text in states:
         path.write_bytes(content)
         config.write_text(text)
-        with pytest.raises(ValueError, match="holds no interaction weights") as caught:
+        with pytest.raises(ValueError, match="holds no token matching weights") as caught:
             TokenMatchingWeights.load(tmp_path)
         assert "\n" not in str(caught.value)
     path.unlink()

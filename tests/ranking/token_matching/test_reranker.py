@@ -153,8 +153,7 @@ def learn(folder, frames, monkeypatch, capsys, **options):
         | {"epochs": 2, "seed": 0, "device": "cpu"}
         | options
     )
-    monkeypatch.setattr(command.OmegaConf, "to_object", lambda _: config)
-    command.main(None)
+    command.main(config)
     return json.loads(capsys.readouterr().out)
 
 

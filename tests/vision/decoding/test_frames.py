@@ -197,7 +197,7 @@ def test_way_that_gives_out_leaves_a_partial_video():
         # That frames are missing says less than why the file does not open.
         ([FakeReader(missing=range(10)), "no such codec"], "no such codec"),
         ([FakeReader(fails_at=0), FakeReader(missing=range(10))], "first fails"),
-        ([FakeReader(missing=range(10))], "none of the frames that were asked for"),
+        ([FakeReader(missing=range(10))], "none of the sampled frames"),
         ([], "no decoder can open it"),
     ],
     ids=range(6),

@@ -1,5 +1,6 @@
 """Worker processes whose decoders are at fault: what is given up, what is kept, what is left."""
 
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -25,10 +26,11 @@ from reelseek.vision import (
     VideoEnd,
     WorkerLimits,
     iter_frames,
+    start_decode_server,
 )
 from tests.vision import faulty
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 GIGABYTE = 1 << 30
 SMALL = Preprocessing(size=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
 LARGE = Preprocessing(size=(128, 128), mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -256,6 +258,13 @@ def test_server_hears_neither_sigterm_nor_sighup():
     command = [sys.executable, "-c", SERVER_SCRIPT]
     finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100)
     assert finished.stdout.split() == ["True"], finished.stderr
+
+
+def test_server_loads_the_libraries_under_the_name_that_a_wheel_installs():
+    start_decode_server()
+    preloaded = multiprocessing.forkserver._forkserver._preload_modules
+    assert "reelseek.vision.decoding.worker" in preloaded
+    assert all(name.startswith("reelseek.") for name in preloaded)
 
 
 def test_run_outlives_the_process_that_workers_are_forked_from(tmp_path):

@@ -246,7 +246,7 @@ def test_file_without_a_video_track_says_so(tmp_path):
 
 def test_serves_alone_where_decord_is_not_to_be_had(write_video, monkeypatch):
     path = write_video("a.mp4", [RED] * 5)
-    monkeypatch.delitem(sys.modules, "vision.decoding.decord_reader", raising=False)
+    monkeypatch.delitem(sys.modules, "reelseek.vision.decoding.decord_reader", raising=False)
     monkeypatch.setitem(sys.modules, "decord", None)
     (frames,) = iter_frames(path, SETTINGS, decoders=("decord", "pyav"))
     assert (len(frames.pixels), frames.end.decoder, frames.end.reason) == (5, "pyav", "")

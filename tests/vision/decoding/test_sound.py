@@ -6,8 +6,8 @@ import pytest
 
 import reelseek.vision.decoding.sound
 from reelseek.vision import VideoDecodeError
+from reelseek.vision.decoding.process import init_worker
 from reelseek.vision.decoding.sound import decode_sound, iter_sound
-from reelseek.vision.decoding.worker import init_worker
 from tests.indexing.speaking import RATE, picture, silence, tone, write_film
 
 PICTURES = [picture(size=(64, 48))] * 8

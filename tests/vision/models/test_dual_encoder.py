@@ -58,9 +58,7 @@ def test_name_near_nothing_is_answered_with_the_presets():
 
 
 def test_architecture_without_weights_is_answered_with_its_tags():
-    with pytest.raises(
-        ModelUnavailableError, match=r"which weights is not said.*laion2b_s34b_b79k"
-    ):
+    with pytest.raises(ModelUnavailableError, match=r"no weights are chosen.*laion2b_s34b_b79k"):
         load_model(ModelSpec("ViT-B-32"))
     with pytest.raises(ModelUnavailableError, match=r"no weights 'laion'.*laion2b_s34b_b79k"):
         load_model(ModelSpec("ViT-B-32", pretrained="laion"))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from reelseek.vision import VideoDecodeError, open_video
-from reelseek.vision.decoding.reader import reader_openers
+from reelseek.vision.decoding.opening import reader_openers
 from tests.conftest import COLOURS
 
 RED, GREEN, BLUE = COLOURS.values()
@@ -98,7 +98,7 @@ def test_decord_that_is_not_there_is_passed_over(write_video, monkeypatch):
     monkeypatch.delitem(sys.modules, "reelseek.vision.decoding.decord_reader", raising=False)
     monkeypatch.setitem(sys.modules, "decord", None)
     assert names(path, "decord", "pyav") == [("PyAVReader",), ("PyAVReader", False)]
-    with pytest.raises(VideoDecodeError, match="decord, which was to try it, is not installed"):
+    with pytest.raises(VideoDecodeError, match="decord, the only decoder chosen, is not installed"):
         reader_openers(path, ["decord"])
 
 

@@ -1,7 +1,7 @@
-"""What a root and a video are called, whatever index they are in and wherever they lie by now.
+"""Names of roots and videos, which stay the same in every index and place.
 
-A root is named after the path at which it was first seen, a video after its root and its key. Both
-names are kept in the catalogue: what moves, or is copied into another index, keeps its name.
+A root is named after the path at which it was first seen, a video after its root and its key. The
+catalogue keeps both names: a video that moves, or is copied into another index, keeps its name.
 """
 
 import base64
@@ -12,12 +12,12 @@ _VIDEO_LENGTH = 12  # 60 bits: of a million videos two share a name once in two 
 
 
 def make_root_id(path: str, number: int = 0) -> str:
-    """A root's name; another one for each number, where the first is taken."""
+    """Returns a root's name; with higher numbers further ones, where the first is taken."""
     return _short_hash(f"{path}\0{number}" if number else path, _ROOT_LENGTH)
 
 
 def make_video_id(root: str, key: str, number: int = 0) -> str:
-    """A video's name; another one for each number, where the first is taken."""
+    """Returns a video's name; with higher numbers further ones, where the first is taken."""
     return _short_hash(f"{root}\0{key}" + (f"\0{number}" if number else ""), _VIDEO_LENGTH)
 
 

@@ -1,0 +1,123 @@
+import av
+import numpy as np
+import pytest
+
+from reelseek.vision import VideoDecodeError, open_video
+from reelseek.vision.clips import write_clip
+from reelseek.vision.decoding.sound import decode_sound
+from tests.indexing.speaking import silence, tone, write_film
+from tests.vision.conftest import psnr, textured_pictures
+from tests.vision.decoding.test_sound import loud_seconds, whole
+
+RATE = 10  # frames a second
+
+
+def colour_of(index):
+    """Another colour for each of 40 frames, far enough apart to be told after encoding."""
+    return (40 + 10 * (index % 20), 60 if index < 20 else 180, 250 - 6 * index)
+
+
+@pytest.fixture
+def video(write_video):
+    """Four seconds, a key frame every half second."""
+    return write_video("v.mp4", [colour_of(index) for index in range(40)])
+
+
+def colours(path):
+    reader = open_video(path)
+    frames = reader.frames(range(len(reader.times_seconds)))
+    return reader, [pixels.float().mean(dim=(1, 2)).numpy() for _, pixels in frames]
+
+
+def frame_numbers(path):
+    """Which frames of `video` a clip has."""
+    known = np.array([colour_of(index) for index in range(40)])
+    return [int(np.abs(known - colour).sum(axis=1).argmin()) for colour in colours(path)[1]]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last", "is_copied"),
+    [
+        (1.0, 2.0, 10, 19, True),
+        (0.0, 4.0, 0, 39, True),
+        (1.55, 2.0, 15, 19, True),  # the key frame is on screen
+        (1.3, 2.0, 13, 19, False),
+        (1.25, 1.97, 12, 19, False),
+        (3.7, 99.0, 37, 39, False),
+        (2.0, 2.05, 20, 20, True),
+    ],
+)
+def test_clip_has_the_frames_of_its_seconds(video, tmp_path, start, end, first, last, is_copied):
+    output = tmp_path / "clip.mp4"
+    clip = write_clip(video, output, start_seconds=start, end_seconds=end, tolerance_seconds=0)
+    assert clip.is_copied == is_copied
+    assert frame_numbers(output) == list(range(first, last + 1))
+    times = open_video(output).times_seconds
+    expected = np.maximum(0, np.arange(first, last + 1) / RATE - clip.start_seconds)
+    assert times == pytest.approx(expected, abs=2e-3)
+
+
+def test_clip_begins_at_a_key_frame_within_the_tolerance(video, tmp_path):
+    output = tmp_path / "clip.mp4"
+    clip = write_clip(video, output, start_seconds=1.2, end_seconds=2, tolerance_seconds=0.25)
+    assert (clip.is_copied, clip.start_seconds) == (True, 1.0)
+    assert frame_numbers(output) == list(range(10, 20))
+
+
+@pytest.mark.parametrize("start", [1.0, 1.2])
+def test_frames_that_are_stored_in_another_order_are_all_there(tmp_path, start):
+    path, output = tmp_path / "b.mkv", tmp_path / "clip.mp4"
+    pictures = textured_pictures(40)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"crf": "10", "g": "10", "bf": "3", "b_strategy": "0"}
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    clip = write_clip(path, output, start_seconds=start, end_seconds=2.5, tolerance_seconds=0.3)
+    assert clip.is_copied
+    reader = open_video(output)
+    shown = [pixels for _, pixels in reader.frames(range(len(reader.times_seconds)))]
+    assert 15 <= len(shown) <= 18 and clip.end_seconds == pytest.approx(1 + len(shown) / RATE)
+    for pixels, picture in zip(shown, pictures[10:], strict=False):
+        assert psnr(pixels.permute(1, 2, 0).numpy(), picture) > 25
+
+
+@pytest.mark.parametrize("start", [2.0, 2.5])
+def test_sound_is_cut_with_the_pictures(tmp_path, start):
+    samples = np.concatenate([silence(3), tone(1.5), silence(3.5)])
+    film = write_film(tmp_path / "film.mkv", list(textured_pictures(8)), samples)
+    output = tmp_path / "clip.mp4"
+    write_clip(film, output, start_seconds=start, end_seconds=5)
+    begins, ends = loud_seconds(whole(decode_sound(output)))
+    assert (begins, ends) == pytest.approx((3 - start, 4.5 - start), abs=0.06)
+    assert len(whole(decode_sound(output))) / 16_000 == pytest.approx(5 - start, abs=0.08)
+
+
+def test_odd_sizes_and_other_containers_are_written(write_video, tmp_path):
+    video = write_video("v.mkv", [colour_of(index) for index in range(40)], size=(62, 34))
+    for name, container in (("c.mkv", "matroska"), ("c.mov", "mov")):
+        output = tmp_path / name
+        write_clip(video, output, start_seconds=1.3, end_seconds=2, container=container)
+        assert frame_numbers(output) == list(range(13, 20))
+
+
+def test_codec_that_a_container_does_not_take_is_encoded(tmp_path):
+    path, output = tmp_path / "v.avi", tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("huffyuv", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv422p"
+        for index in range(20):
+            picture = np.full((48, 64, 3), colour_of(index), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    assert not write_clip(path, output, start_seconds=1, end_seconds=1.5).is_copied
+    assert frame_numbers(output) == list(range(10, 15))
+
+
+def test_what_cannot_be_cut_is_named(video, tmp_path):
+    with pytest.raises(ValueError, match=r"start=4: the video lasts 4.00 seconds"):
+        write_clip(video, tmp_path / "c.mp4", start_seconds=4, end_seconds=5)
+    with pytest.raises(VideoDecodeError, match="no such file"):
+        write_clip(tmp_path / "absent.mp4", tmp_path / "c.mp4", start_seconds=0, end_seconds=5)

@@ -1,0 +1,245 @@
+"""A video file and two times -> the seconds between them as a video file, with sound.
+
+Packets are copied where a key frame lies where the clip begins, and decoded and encoded again
+otherwise.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from heapq import merge
+from itertools import chain, islice
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from reelseek.vision.clip_sound import clip_sound
+from reelseek.vision.decoding.container import open_container, packets
+from reelseek.vision.decoding.frame_list import FrameList, list_packets
+from reelseek.vision.decoding.opening import VideoReader, open_video
+from reelseek.vision.errors import VideoDecodeError
+from reelseek.vision.sampling import frame_indices_at
+
+_CLOCK = Fraction(1, 90_000)  # of encoded frames, in seconds
+_BT601 = 5  # ITU-T H.273, matrix coefficients: how `reformat` makes YUV of RGB
+_SAME_SECONDS = 1e-6
+
+_Timed = Iterator[tuple[float, Packet]]  # packets to write, each with its time to interleave by
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What was written, in seconds from the first frame of the source.
+
+    Attributes:
+        is_copied: whether the pictures are the source's own packets.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    is_copied: bool
+
+
+@dataclass(frozen=True)
+class _CopiedPackets:
+    """Pictures that can be copied: from the key frame, up to the last that is shown before the end.
+
+    Attributes:
+        first_pts: of the key frame, in the stream's units.
+        last_pts: of the last frame shown.
+        num_packets: from the key frame on, without those that are shown before it.
+    """
+
+    first_pts: int
+    last_pts: int
+    num_packets: int
+
+
+def write_clip(
+    source: Path,
+    output: Path,
+    *,
+    start_seconds: float,
+    end_seconds: float,
+    tolerance_seconds: float = 0.1,
+    container: str = "mp4",
+) -> Clip:
+    """Writes `[start_seconds, end_seconds)` of a video, counted from its first frame.
+
+    Args:
+        tolerance_seconds: the clip may begin earlier and end later by this much, where its packets
+            can then be copied.
+        container: as FFmpeg calls it: mp4, mov or matroska.
+
+    Raises:
+        ValueError: the video is over before the clip begins.
+        VideoDecodeError: the video cannot be read.
+        OSError: the output cannot be written.
+    """
+    reader = open_video(source)
+    if start_seconds >= max(reader.duration_seconds, _SAME_SECONDS):
+        raise ValueError(
+            f"start={start_seconds:g}: the video lasts {reader.duration_seconds:.2f} seconds"
+        )
+    end_seconds = min(end_seconds, reader.duration_seconds or end_seconds)
+    wanted = Clip(start_seconds, end_seconds, is_copied=False)
+    listed = _list_of(source)
+    copied = None if listed is None else _copied_packets(source, listed, wanted, tolerance_seconds)
+    if listed is not None and copied is not None:
+        zero = int(listed.keys[0])
+        start = (copied.first_pts - zero) * listed.key_seconds
+        end = min(reader.duration_seconds, max(end_seconds, _end_of(listed, copied.last_pts)))
+        clip = Clip(start, end, is_copied=True)
+        try:
+            _write(source, output, container, clip, reader, copied)
+            return clip
+        except (av.FFmpegError, ValueError):  # the container does not take this codec
+            output.unlink(missing_ok=True)
+    _write(source, output, container, wanted, reader, None)
+    return wanted
+
+
+def _list_of(source: Path) -> FrameList | None:
+    """The frames by their packets; None where those do not tell, or of a still image."""
+    try:
+        container, stream = open_container(source)
+    except VideoDecodeError:
+        return None
+    with container:
+        return list_packets(container, stream)
+
+
+def _copied_packets(
+    source: Path, listed: FrameList, clip: Clip, tolerance_seconds: float
+) -> _CopiedPackets | None:
+    """The packets to copy; None where no key frame is near enough before the start, or a copy
+    would end too late."""
+    zero = int(listed.keys[0])
+    seconds = (listed.seek_points - zero) * listed.key_seconds
+    before = np.flatnonzero(seconds <= clip.start_seconds + _SAME_SECONDS)
+    if not len(before) or not listed.starts_afresh:
+        return None
+    first = int(listed.seek_points[before[-1]])
+    # The frame that is on screen at the start may have begun before it.
+    shown = frame_indices_at(listed.times_seconds, np.array([clip.start_seconds]))
+    is_first_shown = int(listed.keys[shown[0]]) == first
+    if not is_first_shown and clip.start_seconds - seconds[before[-1]] > tolerance_seconds:
+        return None
+    last, count, latest = first, 0, first
+    container, stream = open_container(source)
+    with container:
+        container.seek(first, stream=stream, backward=True)
+        end = zero + clip.end_seconds / listed.key_seconds - 0.5
+        for number, packet in enumerate(_from_key_frame(container, stream, first), start=1):
+            assert packet.pts is not None
+            if packet.is_discard:
+                return None
+            latest = max(latest, packet.pts)
+            if packet.pts < end:
+                last, count = max(last, latest), number
+            elif packet.is_keyframe:
+                break
+    if (last - end) * listed.key_seconds > tolerance_seconds:
+        return None
+    return _CopiedPackets(first, last, count)
+
+
+def _end_of(listed: FrameList, pts: int) -> float:
+    """When the frame of this time is followed by the next."""
+    after = int(np.searchsorted(listed.keys, pts, side="right"))
+    times = listed.times_seconds
+    return float(times[after]) if after < len(times) else listed.duration_seconds
+
+
+def _from_key_frame(
+    container: InputContainer, stream: VideoStream, first_pts: int
+) -> Iterator[Packet]:
+    """The packets from a key frame on, in the order of decoding, without those that are shown
+    before it."""
+    has_begun = False
+    for packet in packets(container, stream):
+        if not packet.size or packet.pts is None:
+            continue
+        has_begun = has_begun or packet.pts == first_pts
+        if has_begun and packet.pts >= first_pts:
+            yield packet
+
+
+def _write(
+    source: Path,
+    output: Path,
+    container: str,
+    clip: Clip,
+    reader: VideoReader,
+    copied: _CopiedPackets | None,
+) -> None:
+    with av.open(str(output), "w", format=container) as out:
+        if copied is None:
+            pictures = _encoded_pictures(out, reader, clip)
+        else:
+            pictures = _copied_pictures(out, source, copied)
+        sound = clip_sound(
+            out, source, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
+        )
+        for _, packet in merge(pictures, sound, key=lambda timed: timed[0]):
+            out.mux(packet)
+
+
+def _copied_pictures(out: OutputContainer, source: Path, copied: _CopiedPackets) -> _Timed:
+    container, stream = open_container(source)
+    written = out.add_stream_from_template(stream)
+
+    def timed() -> _Timed:
+        with container:
+            container.seek(copied.first_pts, stream=stream, backward=True)
+            taken = _from_key_frame(container, stream, copied.first_pts)
+            for packet in islice(taken, copied.num_packets):
+                _shift(packet, -copied.first_pts)
+                packet.stream = written
+                yield float((packet.dts or 0) * packet.time_base), packet
+
+    return timed()
+
+
+def _shift(packet: Packet, pts: int) -> None:
+    packet.pts = None if packet.pts is None else packet.pts + pts
+    packet.dts = None if packet.dts is None else packet.dts + pts
+
+
+def _encoded_pictures(out: OutputContainer, reader: VideoReader, clip: Clip) -> _Timed:
+    times = reader.times_seconds
+    first = int(frame_indices_at(times, np.array([clip.start_seconds]))[0])
+    indices = [first, *range(first + 1, int(np.searchsorted(times, clip.end_seconds)))]
+    frames = reader.frames(indices)
+    start = next(frames, None)
+    if start is None:
+        raise VideoDecodeError("none of the clip's frames can be decoded")
+    height, width = (max(2, size - size % 2) for size in start[1].shape[1:])  # as 4:2:0 needs
+    stream = out.add_stream("libx264", options={"crf": "18", "preset": "fast"})
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.time_base = _CLOCK
+    stream.codec_context.colorspace = _BT601
+
+    def encoded() -> Iterator[Packet]:
+        for index, pixels in chain([start], frames):
+            frame = _picture(pixels).reformat(width=width, height=height, format="yuv420p")
+            begins = max(clip.start_seconds, float(times[index])) - clip.start_seconds
+            after = float(times[index + 1]) if index + 1 < len(times) else clip.end_seconds
+            ends = min(after, clip.end_seconds) - clip.start_seconds
+            frame.pts, frame.time_base = round(begins / _CLOCK), _CLOCK
+            frame.duration = round(ends / _CLOCK) - frame.pts
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return ((float((packet.dts or 0) * packet.time_base), packet) for packet in encoded())
+
+
+def _picture(pixels: torch.Tensor) -> av.VideoFrame:
+    """`(3, H, W)` uint8 as FFmpeg's frame."""
+    array = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    return av.VideoFrame.from_ndarray(array, format="rgb24")

@@ -1,0 +1,250 @@
+"""A model's name -> the model with its text tower at once, and the rest when it is first used.
+
+A search by words needs no image tower, and open_clip, torchvision and transformers take several
+seconds to import. The text tower of `mini`, and of what was trained from it, is a BERT that PyTorch
+has the layers of.
+"""
+
+import html
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from reelseek.vision.models.dual_encoder import (
+    DualEncoder,
+    ModelSpec,
+    model_fingerprint,
+)
+from reelseek.vision.models.folder import WEIGHTS_NAME, read_extras
+from reelseek.vision.models.loading import load_model
+from reelseek.vision.models.mini import mini_folder
+from reelseek.vision.models.preprocessing import Preprocessing
+
+# What a folder's configuration says of a text tower that is known here; `_KNOWN_BERT` of its BERT.
+_KNOWN_TOWER = {"hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"}
+_KNOWN_BERT = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+
+
+def load_text_first(
+    spec: ModelSpec, *, fingerprint: str, known_names: Sequence[str] = ()
+) -> DualEncoder:
+    """Loads a model, of which only the text tower is there at first where that can be.
+
+    Args:
+        fingerprint: of the model that is expected; another is loaded whole, as is one whose text
+            tower is of another kind.
+        known_names: as of `load_model`, as are the errors raised.
+    """
+    folder = mini_folder() if spec.name == "mini" else Path(spec.name)
+    try:
+        model = _load_text(spec, folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        model = None  # no such folder, or a damaged one: `load_model` says what is wrong with it
+    if model is not None and model.fingerprint == fingerprint:
+        return model
+    return load_model(spec, known_names=known_names)
+
+
+def _load_text(spec: ModelSpec, folder: Path) -> DualEncoder | None:
+    """The model; None where its text tower is not a BERT with a mean and a projection."""
+    described = _read_json(folder / "open_clip_config.json")
+    model_cfg, preprocess_cfg = described["model_cfg"], described["preprocess_cfg"]
+    text_cfg, bert_cfg = model_cfg["text_cfg"], _read_json(folder / "config.json")
+    if not (_KNOWN_TOWER.items() <= text_cfg.items() and _KNOWN_BERT.items() <= bert_cfg.items()):
+        return None
+
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / WEIGHTS_NAME)
+    tower = BertTower(bert_cfg, weights).eval()
+    tokenize = BertTokenizer(folder / "tokenizer.json", context_length=text_cfg["context_length"])
+    size = model_cfg["vision_cfg"]["image_size"]
+    preprocessing = Preprocessing.from_open_clip({"size": size, "fill_color": 0, **preprocess_cfg})
+    pooling, scripts = read_extras(folder, embedding_dim=model_cfg["embed_dim"])
+    whole = _Once(lambda: load_model(spec).clip)
+    return DualEncoder(
+        spec=replace(spec, scripts=spec.scripts or scripts),
+        clip=_TextFirst(tower, whole),
+        tokenize=tokenize,
+        context_length=tokenize.context_length,
+        embedding_dim=model_cfg["embed_dim"],
+        preprocessing=preprocessing,
+        fingerprint=model_fingerprint(_WholeState(weights), preprocessing, tokenize, pooling),
+        pooling=pooling,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class BertTower(nn.Module):
+    """A BERT, the mean of its last layer over the tokens, and a projection.
+
+    Source: Devlin et al. 2019, "BERT", section 3; post-norm layers as of Vaswani et al. 2017.
+
+    Args:
+        config: transformers' description of it.
+        weights: of a whole open_clip `CustomTextCLIP`, by name.
+    """
+
+    def __init__(self, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self._padding = config["pad_token_id"]
+        width, epsilon = config["hidden_size"], config["layer_norm_eps"]
+        bert = "text.transformer."
+        self._words = weights[f"{bert}embeddings.word_embeddings.weight"]
+        # Every sentence is of the first type, so that its embedding is one with the positions'.
+        types = weights[f"{bert}embeddings.token_type_embeddings.weight"]
+        self._positions = weights[f"{bert}embeddings.position_embeddings.weight"] + types[0]
+        self._projection = weights["text.proj.weight"]
+        with torch.device("meta"):  # the weights take the place of the parameters
+            self._norm = nn.LayerNorm(width, eps=epsilon)
+            self._layers = nn.ModuleList(
+                nn.TransformerEncoderLayer(
+                    width,
+                    config["num_attention_heads"],
+                    config["intermediate_size"],
+                    dropout=0.0,
+                    activation="gelu",
+                    layer_norm_eps=epsilon,
+                    batch_first=True,
+                )
+                for _ in range(config["num_hidden_layers"])
+            )
+        self._norm.load_state_dict(_part(weights, f"{bert}embeddings.LayerNorm"), assign=True)
+        for number, layer in enumerate(self._layers):
+            layer.load_state_dict(
+                _layer_weights(weights, f"{bert}encoder.layer.{number}."), assign=True
+            )
+        self.requires_grad_(False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(B, L)` int64 to `(B, D)`."""
+        is_word = tokens != self._padding
+        hidden = self._norm(self._words[tokens] + self._positions[: tokens.shape[1]])
+        for layer in self._layers:
+            hidden = layer(hidden, src_key_padding_mask=~is_word)
+        weight = is_word[..., None].to(hidden.dtype)
+        mean = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+        return mean @ self._projection.T
+
+    def _apply(self, function: Callable, recurse: bool = True) -> "BertTower":
+        for name in ("_words", "_positions", "_projection"):
+            setattr(self, name, function(getattr(self, name)))
+        super()._apply(function, recurse)
+        return self
+
+
+def _part(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {kind: weights[f"{name}.{kind}"] for kind in ("weight", "bias")}
+
+
+def _layer_weights(weights: dict[str, torch.Tensor], layer: str) -> dict[str, torch.Tensor]:
+    """The weights of one of BERT's layers by PyTorch's names."""
+    named = {}
+    for kind in ("weight", "bias"):
+        projections = [f"{layer}attention.self.{name}.{kind}" for name in ("query", "key", "value")]
+        named[f"self_attn.in_proj_{kind}"] = torch.cat([weights[name] for name in projections])
+        for ours, theirs in (
+            ("self_attn.out_proj", "attention.output.dense"),
+            ("norm1", "attention.output.LayerNorm"),
+            ("linear1", "intermediate.dense"),
+            ("linear2", "output.dense"),
+            ("norm2", "output.LayerNorm"),
+        ):
+            named[f"{ours}.{kind}"] = weights[f"{layer}{theirs}.{kind}"]
+    return named
+
+
+class BertTokenizer:
+    """What open_clip's tokenizer of such a model gives, without transformers.
+
+    Args:
+        path: of `tokenizer.json`.
+        context_length: tokens a sentence may have.
+    """
+
+    def __init__(self, path: Path, *, context_length: int) -> None:
+        from tokenizers import Tokenizer
+
+        self.context_length = context_length
+        self._tokenizer = Tokenizer.from_file(str(path))
+
+    def __call__(self, sentences: Sequence[str], context_length: int | None = None) -> torch.Tensor:
+        """`(B, context_length)` int64, padded; longer sentences are cut."""
+        length = context_length or self.context_length
+        self._tokenizer.enable_truncation(length)
+        self._tokenizer.enable_padding(length=length)
+        encoded = self._tokenizer.encode_batch([_clean(sentence) for sentence in sentences])
+        return torch.tensor([each.ids for each in encoded], dtype=torch.int64)
+
+
+def _clean(sentence: str) -> str:
+    """As open_clip does it: mended characters, no entities of HTML, single blanks."""
+    import ftfy
+
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(sentence))).split())
+
+
+class _Once:
+    """Makes something when it is first asked for; threads may share it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._lock, self._made = make, threading.Lock(), None
+
+    def __call__(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+
+class _TextFirst:
+    """Stands in for an open_clip model; whatever but its text embeddings is taken from the whole
+    one, which is loaded then."""
+
+    def __init__(self, tower: BertTower, whole: _Once) -> None:
+        self._tower, self._device = tower, torch.device("cpu")
+        self._whole = _Once(lambda: whole().to(self._device))
+        # Its configuration is asked for with each sentence.
+        self.text = _TextTower(self._whole, SimpleNamespace(pad_token_id=tower._padding))
+
+    def to(self, device: torch.device | str) -> "_TextFirst":
+        self._device = torch.device(device)
+        self._tower.to(self._device)
+        return self
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self._tower(tokens)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole(), name)
+
+
+class _TextTower:
+    """The same of the model's text tower."""
+
+    def __init__(self, whole: _Once, config: SimpleNamespace) -> None:
+        self._whole, self.config = whole, config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole().text, name)
+
+
+class _WholeState(nn.Module):
+    """Tensors as the state of a module, of which a fingerprint is taken."""
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self._weights = weights
+
+    def state_dict(self, *arguments: Any, **options: Any) -> Any:
+        return self._weights
