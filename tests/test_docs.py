@@ -162,6 +162,16 @@ def test_files_that_a_document_names_exist(document):
     assert [name for name in named if not (PROJECT / name).exists()] == []
 
 
+def test_functions_that_architecture_names_stand_where_it_says():
+    text = (PROJECT / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", text)
+    assert len(named) >= 5
+    for name, path in named:
+        source = (PROJECT / path).read_text("utf-8")
+        for part in name.split("."):
+            assert re.search(rf"^ *(def|class) {part}\b", source, re.M), f"{path} has no {name}"
+
+
 def test_readme_is_one_screen():
     lines = (PROJECT / "README.md").read_text("utf-8").splitlines()
     assert 120 <= len(lines) <= 150
