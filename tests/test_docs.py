@@ -38,6 +38,7 @@ INSTEAD = {
 NOT_RUN = {
     "make demo": "continuous integration runs it",
     "make test": "this is part of it",
+    # Installing PyTorch without CUDA was not tried: its index was out of reach.
     "pip install": "make installs",
     "torchrun": "tests/test_train.py runs two processes; this one names eight GPUs",
 }
@@ -141,6 +142,39 @@ def test_all_commands_are_looked_at():
         "relevance.md",
         "training.md",
     }
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, PROJECT / "CONTRIBUTING.md"], ids=lambda d: str(d.relative_to(PROJECT))
+)
+def test_links_of_a_document_lead_somewhere(document):
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert "://" in target or (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, PROJECT / "CONTRIBUTING.md"], ids=lambda d: str(d.relative_to(PROJECT))
+)
+def test_files_that_a_document_names_exist(document):
+    rooms = "benchmarks|configs|examples|indexing|ranking|text|tests|training|vision"
+    named = re.findall(rf"\b(?:{rooms})/[\w/]+\.\w+", document.read_text("utf-8"))
+    assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+def test_functions_that_architecture_names_stand_where_it_says():
+    text = (PROJECT / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", text)
+    assert len(named) >= 5
+    for name, path in named:
+        source = (PROJECT / path).read_text("utf-8")
+        for part in name.split("."):
+            assert re.search(rf"^ *(def|class) {part}\b", source, re.M), f"{path} has no {name}"
+
+
+def test_readme_is_one_screen():
+    lines = (PROJECT / "README.md").read_text("utf-8").splitlines()
+    assert 120 <= len(lines) <= 150
 
 
 @pytest.mark.model
