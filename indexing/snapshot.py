@@ -215,6 +215,13 @@ def _opened_lexical(folder: Path, info: LexicalInfo) -> LexicalIndex | None:
     if info.analysis == documents.analysis():
         return LexicalIndex(folder, info)
     check_files(folder, info)
+    if not documents.is_readable(info.analysis):
+        logger.warning(
+            "texts are not searched by their words: the index is of an earlier version; run "
+            "reelseek repair --upgrade --index %s",
+            folder,
+        )
+        return None
     remedy = "the index was made with other packages; run reelseek index again"
     try:
         opened = LexicalIndex(folder, info)

@@ -45,6 +45,11 @@ def analysis() -> str:
     return ", ".join(found)
 
 
+def is_readable(other: str) -> bool:
+    """Whether documents of another analysis have the same fields, if not quite the same words."""
+    return other.partition(",")[0] == f"{_VERSION}"
+
+
 def is_installed() -> bool:
     """Whether there is tantivy, which indexes the words."""
     try:

@@ -15,6 +15,7 @@ from reelseek.indexing.lexical import index as lexical
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.store.texts import TimedText
 from reelseek.indexing.tools.merge import merge_indexes
+from reelseek.indexing.tools.repair import upgrade_index
 from reelseek.indexing.tools.status import index_status
 from reelseek.indexing.tools.verify import find_problems
 from reelseek.indexing.vectors.shard import file_checksum
@@ -566,7 +567,7 @@ def test_files_of_another_tantivy_are_searched_without_their_words(folder, monke
         change_manifest(folder, lambda v, files=files: v["lexical"]["files"].update(files))
     with pytest.raises(ValueError, match="is damaged"):
         IndexReader(folder)
-    change_manifest(folder, lambda values: values["lexical"].update(analysis="1, index_format v6"))
+    change_manifest(folder, lambda values: values["lexical"].update(analysis="2, index_format v6"))
     with closing(IndexReader(folder)) as reader:
         assert "run reelseek index again" in caplog.text
         assert len(search(reader, queries(1)[0], k=10)) == 4
@@ -575,6 +576,20 @@ def test_files_of_another_tantivy_are_searched_without_their_words(folder, monke
     with IndexWriter(folder) as writer:
         writer.publish()
     assert keys_in(folder, "dog") == {DOG}
+
+
+def test_words_of_an_earlier_version_are_skipped_with_the_remedy(folder, caplog):
+    """Its documents lack fields that are searched by now."""
+    change_manifest(folder, lambda values: values["lexical"].update(analysis="1, tantivy 0.26"))
+    with closing(IndexReader(folder)) as reader:
+        assert f"run reelseek repair --upgrade --index {folder}" in caplog.text
+        assert search_words(reader, ["dog"], k=3) == []
+        request = Request(queries(1)[0], words=["dog"])
+        assert len(Retriever(reader).search(request, k=10, level="video")) == 4
+    assert upgrade_index(folder) == 4
+    caplog.clear()
+    assert keys_in(folder, "dog") == {DOG}
+    assert caplog.text == ""
 
 
 def test_where_nothing_temporary_can_be_written_words_are_skipped(folder, monkeypatch, caplog):
