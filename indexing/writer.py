@@ -235,7 +235,7 @@ class IndexWriter:
         for record in records:
             assert record.location is not None
             places.setdefault(record.location, record.num_rows)
-        rows = [self.parts.read_run(*place, count) for place, count in places.items()]
+        rows = [self.parts.read_run(*at, count) for at, count in places.items()]
         part = self._next_part()
         self.parts.append(np.concatenate(rows), part=part)
         moved: dict[Any, Any] = dict(

@@ -66,7 +66,7 @@ def check_lists(config: TrainConfig, lists: RunLists) -> None:
         ValueError: too many videos are missing, or their captions fill no batch.
     """
     missing = missing_files(lists.items)
-    gone = {path for path, _ in missing}
+    removed = {path for path, _ in missing}
     _require_some("data.train", config.data.train, lists.train.items, missing)
     if config.data.val:
         _require_some("data.val", config.data.val, lists.val.items, missing)
@@ -88,7 +88,7 @@ def check_lists(config: TrainConfig, lists: RunLists) -> None:
             "%s: ignored, since data.train has no such source; there are %s",
             *(", ".join(f"data.weights.{name}" for name in unknown), ", ".join(sorted(sources))),
         )
-    _require_batches(config, [item for item in lists.train.items if str(item.path) not in gone])
+    _require_batches(config, [item for item in lists.train.items if str(item.path) not in removed])
 
 
 def check_evaluated(config: TrainConfig, lists: RunLists) -> None:

@@ -36,7 +36,7 @@ def clip_sound(
 
     def encoded() -> Iterator[Packet]:
         with container:
-            zero = _first_picture_seconds(source)
+            zero = _first_frame_seconds(source)
             container.seek(int((zero + start_seconds - _RUN_UP_SECONDS) * av.time_base))
             first, last = (round((zero + s) * _RATE) for s in (start_seconds, end_seconds))
             for frame in _frames(packets(container, stream), last=last):
@@ -47,7 +47,7 @@ def clip_sound(
     return ((float((packet.dts or 0) * packet.time_base), packet) for packet in encoded())
 
 
-def _first_picture_seconds(source: Path) -> float:
+def _first_frame_seconds(source: Path) -> float:
     """When the first picture is shown, by the file's clock."""
     container, stream = open_container(source)
     with container:

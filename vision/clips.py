@@ -87,9 +87,11 @@ def write_clip(
             f"start={start_seconds:g}: the video lasts {reader.duration_seconds:.2f} seconds"
         )
     end_seconds = min(end_seconds, reader.duration_seconds or end_seconds)
-    wanted = Clip(start_seconds, end_seconds, is_copied=False)
+    requested = Clip(start_seconds, end_seconds, is_copied=False)
     listed = _list_of(source)
-    copied = None if listed is None else _copied_packets(source, listed, wanted, tolerance_seconds)
+    copied = (
+        None if listed is None else _copied_packets(source, listed, requested, tolerance_seconds)
+    )
     if listed is not None and copied is not None:
         zero = int(listed.keys[0])
         start = (copied.first_pts - zero) * listed.key_seconds
@@ -100,8 +102,8 @@ def write_clip(
             return clip
         except (av.FFmpegError, ValueError):  # the container does not take this codec
             output.unlink(missing_ok=True)
-    _write(source, output, container, wanted, reader, None)
-    return wanted
+    _write(source, output, container, requested, reader, None)
+    return requested
 
 
 def _list_of(source: Path) -> FrameList | None:
@@ -227,7 +229,7 @@ def _encoded_pictures(out: OutputContainer, reader: VideoReader, clip: Clip) -> 
 
     def encoded() -> Iterator[Packet]:
         for index, pixels in chain([start], frames):
-            frame = _picture(pixels).reformat(width=width, height=height, format="yuv420p")
+            frame = _image(pixels).reformat(width=width, height=height, format="yuv420p")
             begins = max(clip.start_seconds, float(times[index])) - clip.start_seconds
             after = float(times[index + 1]) if index + 1 < len(times) else clip.end_seconds
             ends = min(after, clip.end_seconds) - clip.start_seconds
@@ -239,7 +241,7 @@ def _encoded_pictures(out: OutputContainer, reader: VideoReader, clip: Clip) -> 
     return ((float((packet.dts or 0) * packet.time_base), packet) for packet in encoded())
 
 
-def _picture(pixels: torch.Tensor) -> av.VideoFrame:
+def _image(pixels: torch.Tensor) -> av.VideoFrame:
     """`(3, H, W)` uint8 as FFmpeg's frame."""
     array = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
     return av.VideoFrame.from_ndarray(array, format="rgb24")

@@ -26,8 +26,8 @@ class Contents:
 
     Args:
         records: the index's videos by root and key.
-        gone: of these, the videos that are no longer at their place: the same content elsewhere is
-            rather one of them that was moved than a copy of another.
+        removed: of these, the videos that have left their place: the same content elsewhere is one
+            of them, moved, rather than a copy of another.
         retry_failed: encode contents again that failed before.
     """
 
@@ -36,7 +36,7 @@ class Contents:
         writer: IndexWriter,
         records: dict[tuple[str, str], VideoRecord],
         *,
-        gone: Iterable[VideoRecord],
+        removed: Iterable[VideoRecord],
         retry_failed: bool,
         stop: StopRequest,
     ) -> None:
@@ -46,7 +46,7 @@ class Contents:
         self._stop = stop
         self._by_content = {
             record.signature.content_sha256: record
-            for record in (*records.values(), *gone)
+            for record in (*records.values(), *removed)
             if record.location is not None
         }
         self._known: deque[tuple[VideoTag, Known]] = deque()
@@ -79,7 +79,7 @@ class Contents:
         while self._known:
             yield self._known.popleft()
 
-    def forget(self, record: VideoRecord) -> None:
+    def discard(self, record: VideoRecord) -> None:
         """Drops an entry that has been replaced since."""
         del self._by_content[record.signature.content_sha256]
 

@@ -66,7 +66,7 @@ class Run:
         self._contents = Contents(
             self._writer,
             self.records,
-            gone=[self.records[place] for place in (*self._absent, *self._removed)],
+            removed=[self.records[name] for name in (*self._absent, *self._removed)],
             retry_failed=self._retry_failed,
             stop=self._stop,
         )
@@ -161,7 +161,7 @@ class Run:
             elif self._writer.catalogue.videos([record.id]):
                 self._copy(tag, record)
             else:
-                self._contents.forget(record)
+                self._contents.discard(record)
                 again.append(tag.item)
                 continue
             self._count(progress)

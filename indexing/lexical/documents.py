@@ -144,14 +144,14 @@ def _add_stems(document: "Document", found: Sequence[str]) -> None:
     document.add_bytes("stems", joined.encode())
 
 
-def best_text(record: VideoRecord, stems_asked: Iterable[str]) -> tuple[str, str]:
+def best_text(record: VideoRecord, query_stems: Iterable[str]) -> tuple[str, str]:
     """The field and the text about a video that have most of these stems; of equals that of the
     field with the greatest weight, then the shortest."""
-    stems_asked = frozenset(stems_asked)
+    query_stems = frozenset(query_stems)
     best, found = (0, 0, 0), ("name", PurePosixPath(record.key).name)
     for field, texts in texts_of(record).items():
         for text in texts:
-            shared = len(_different_stems(text) & stems_asked)
+            shared = len(_different_stems(text) & query_stems)
             value = (shared, FIELDS[field], -len(text))
             if shared and value > best:
                 best, found = value, (field, record.key if field == "name" else text)

@@ -61,10 +61,10 @@ def _salvage(path: Path) -> tuple[dict[str, list[tuple]], int, int]:
             rows[table] = list(found)
         last_id = max((row[0] for row in rows["videos"]), default=0)
         sequence = _number(
-            copy, "SELECT seq FROM sqlite_sequence WHERE name = 'videos'", least=last_id
+            copy, "SELECT seq FROM sqlite_sequence WHERE name = 'videos'", minimum=last_id
         )
         next_id = (last_id + _ID_GAP if sequence is None else sequence) + 1
-        revision = _number(copy, "SELECT value FROM counters WHERE name = 'revision'", least=0)
+        revision = _number(copy, "SELECT value FROM counters WHERE name = 'revision'", minimum=0)
         return rows, next_id, revision or 0
     finally:
         for file in copy.parent.glob(f"{copy.name}*"):
@@ -83,9 +83,9 @@ def _read(path: Path, sql: str) -> list[tuple]:
     return found
 
 
-def _number(path: Path, sql: str, *, least: int) -> int | None:
+def _number(path: Path, sql: str, *, minimum: int) -> int | None:
     rows = _read(path, sql)
-    return rows[0][0] if rows and isinstance(rows[0][0], int) and rows[0][0] >= least else None
+    return rows[0][0] if rows and isinstance(rows[0][0], int) and rows[0][0] >= minimum else None
 
 
 def _mend_schema(path: Path) -> None:

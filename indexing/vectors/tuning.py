@@ -149,11 +149,11 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
         index = faiss.index_factory(embedding_dim, kind, faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
             ivf = faiss.try_extract_index_ivf(index)
-            num_wanted = _VECTORS_A_LIST * (ivf.nlist if ivf is not None else 256)
+            num_candidates = _VECTORS_A_LIST * (ivf.nlist if ivf is not None else 256)
             if ivf is not None:
                 ivf.cp.min_points_per_centroid = 1  # no warnings about short lists
                 ivf.cp.spherical = True  # lists by direction, since queries are directions
-            index.train(_sample(count, block, min(count, num_wanted, _VECTORS_TRAINED)))
+            index.train(_sample(count, block, min(count, num_candidates, _VECTORS_TRAINED)))
         add(index, count, block)
     except RuntimeError as error:
         reason = str(error).partition("Error: ")[2] or str(error)
@@ -227,10 +227,10 @@ def measure_recall(index: faiss.Index, probes: Probes, tuning: dict) -> dict[str
     """Returns the recall of each type of query: the fraction of the true nearest among the
     candidates."""
     parameters = search_parameters(index, tuning, allowed=probes.allowed)
-    num_wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
+    num_candidates = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
     recalls = {}
     for name, truth in probes.truth.items():
-        _, found = index.search(probes.queries[name], num_wanted, params=parameters)
+        _, found = index.search(probes.queries[name], num_candidates, params=parameters)
         hits = (found[:, :, None] == truth[:, None, :]).any(axis=1)
         recalls[name] = float(hits[truth >= 0].mean())
     return recalls
@@ -298,12 +298,12 @@ def _measure(
     return Measured(kind, seconds, bytes_each, found)
 
 
-def _sample(count: int, block: Block, num_wanted: int) -> np.ndarray:
+def _sample(count: int, block: Block, num_candidates: int) -> np.ndarray:
     """Returns vectors in stretches that are spread evenly over all."""
-    if num_wanted >= count:
+    if num_candidates >= count:
         return block(0, count)
     stretches = 256
-    each = max(1, num_wanted // stretches)
+    each = max(1, num_candidates // stretches)
     starts = np.linspace(0, count - each, stretches).astype(int)
     return np.concatenate([block(first, first + each) for first in starts.tolist()])
 
@@ -321,11 +321,11 @@ def _seconds_each(
     """Returns the median seconds of single queries."""
     faiss.omp_set_num_threads(1)
     parameters = search_parameters(index, tuning, allowed=allowed)
-    num_wanted = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
+    num_candidates = min(index.ntotal, NEIGHBOURS * tuning.get("candidates", 1))
     seconds = []
     for query in queries[:32]:
         started = time.perf_counter()
-        index.search(query[None], num_wanted, params=parameters)
+        index.search(query[None], num_candidates, params=parameters)
         seconds.append(time.perf_counter() - started)
     faiss.omp_set_num_threads(os.cpu_count() or 1)
     return float(np.median(seconds))

@@ -33,14 +33,14 @@ def temporal_steps(text: str, *, language: str = "en") -> tuple[str, ...]:
     if not text:
         return ()
     grammar = _GRAMMARS.get(language)
-    events = _english_events(text) if grammar is None else _events(text, grammar)
-    events = [event.strip(_EDGES) for event in events]
-    if len(events) < 2 or min(map(len, events)) < _MIN_CHARACTERS:
+    steps = _english_steps(text) if grammar is None else _steps(text, grammar)
+    steps = [event.strip(_EDGES) for event in steps]
+    if len(steps) < 2 or min(map(len, steps)) < _MIN_CHARACTERS:
         return ()
-    return tuple(events)
+    return tuple(steps)
 
 
-def _english_events(text: str) -> list[str]:
+def _english_steps(text: str) -> list[str]:
     if text[:3].casefold() == "if ":  # "if it rains, then it pours" is a condition
         return [text]
     parts = [part for part in english.BETWEEN.split(text) if part]
@@ -58,7 +58,7 @@ def _split_before_and_after(part: str) -> list[str]:
     return [first, *later] if later and english.HAS_VERB.search(first) else [part]
 
 
-def _events(text: str, grammar: Order) -> list[str]:
+def _steps(text: str, grammar: Order) -> list[str]:
     if grammar.after and (match := compiled(grammar.after).match(text)):
         return [match["first"], match["later"]]
     between = "|".join(filter(None, (grammar.between, grammar.before)))

@@ -98,7 +98,7 @@ def decode_sound(path: Path) -> Iterator[Sound]:
 
     A piece ends early at gaps and jumps in time. Damaged packets are skipped.
     """
-    zero = _first_picture_seconds(path)
+    zero = _first_frame_seconds(path)
     with _open(path) as container:
         stream = container.streams.best("audio")
         if stream is None:
@@ -119,7 +119,7 @@ def _open(path: Path) -> InputContainer:
         raise VideoDecodeError("it is no video, or damaged where it begins") from error
 
 
-def _first_picture_seconds(path: Path) -> float:
+def _first_frame_seconds(path: Path) -> float:
     """Returns the time of the first video frame from its packets: the stated one may be wrong."""
     with _open(path) as container:
         stream = container.streams.best("video")
