@@ -119,8 +119,12 @@ def assert_steps_back(run):
     assert run.family
     expected = min(psutil.Process().nice() + NICENESS, 19)
     for process in (psutil.Process(run.process.pid), *run.family):
-        # Each thread has its own, from the one that started it.
-        assert {psutil.Process(thread.id).nice() for thread in process.threads()} == {expected}
+        # Each thread has its own, from the one that started it; some end meanwhile.
+        niceness = set()
+        for thread in process.threads():
+            with suppress(psutil.NoSuchProcess):
+                niceness.add(psutil.Process(thread.id).nice())
+        assert niceness == {expected}
 
 
 @pytest.mark.model
