@@ -31,6 +31,7 @@ __all__ = [
     "preset_names",
     "print_json",
     "printable",
+    "program_version",
     "read_yaml",
     "run",
     "to_yaml",
@@ -96,7 +97,7 @@ def _run(
         print(help_text(schema, usage, default_values(schema)))
         return
     if "--version" in arguments:
-        print(f"reelseek {_version()}")
+        print(f"reelseek {program_version()}")
         return
     try:
         os.getcwd()
@@ -118,7 +119,8 @@ def one_line(error: BaseException) -> str:
     return printable(" ".join(line for line in lines if line).rstrip(".")) or type(error).__name__
 
 
-def _version() -> str:
+def program_version() -> str:
+    """Returns the version that `--version` prints."""
     try:
         return version("reelseek")
     except PackageNotFoundError:

@@ -1,13 +1,12 @@
 """Texts that have words of the query -> those that are evidence, best first."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from reelseek.indexing.candidates import CandidateVideo, CollectionStatistics, TextMatch
 from reelseek.indexing.lexical.documents import stems, words_of
-from reelseek.indexing.lexical.scoring import TermStatistics, bm25
+from reelseek.indexing.lexical.scoring import TermStatistics, bm25, inverse_document_frequency
 from reelseek.ranking.fusion import score_cutoff
 from reelseek.ranking.request import VISUAL, Request
 from reelseek.text.query.function_words import content_words
@@ -159,15 +158,13 @@ def _is_called(match: TextMatch, query_words: Sequence[str]) -> bool:
 def _weighted_words(
     query_words: Sequence[str], statistics: CollectionStatistics
 ) -> list[tuple[list[str], float]]:
-    """Each word's stems and its inverse document frequency (Robertson and Zaragoza 2009,
-    equation 3.1), kept from falling far below that of a word that no video has: the rarest word of
-    a query does not answer it alone."""
+    """Each word's stems and its inverse document frequency, kept from falling far below that of a
+    word that no video has: the rarest word of a query does not answer it alone."""
     num_videos = statistics.num_videos
-    minimum = _MIN_WEIGHT * math.log(1 + (num_videos + 0.5) / 0.5)
+    minimum = _MIN_WEIGHT * inverse_document_frequency(0, num_videos)
     weighted = []
     for word in dict.fromkeys(query_words):
-        found = min(num_videos, statistics.words.get(word, 0))
-        rarity = math.log(1 + (num_videos - found + 0.5) / (found + 0.5))
+        rarity = inverse_document_frequency(statistics.words.get(word, 0), num_videos)
         weighted.append((stems([word]), max(minimum, rarity)))
     return weighted
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -199,7 +198,7 @@ def _program(given: Sequence[str], calls: Calls) -> Callable[..., object]:
         ] = False,
     ) -> None:
         if show_version:
-            print(f"reelseek {_version()}")
+            print(f"reelseek {command_line.program_version()}")
             raise typer.Exit
         if context.invoked_subcommand is None:
             context.get_help()
@@ -274,13 +273,6 @@ def _missing_index(config: type[Options], arguments: Sequence[str]) -> str:
     names = {argument.partition("=")[0] for argument in arguments}
     has_index = any(field.name == "index" for field in fields(config))
     return str(default_index()) if has_index and names.isdisjoint({"index", "index.folder"}) else ""
-
-
-def _version() -> str:
-    try:
-        return version("reelseek")
-    except PackageNotFoundError:
-        return "of an unknown version, as it is not installed"
 
 
 def _one_line(error: Exception) -> str:

@@ -42,9 +42,17 @@ class TermStatistics:
         return self.length / self.num_texts if self.num_texts else 0.0
 
     def rarity(self, stem: str) -> float:
-        """The inverse document frequency, above 0."""
-        found = self.frequencies.get(stem, 0)
-        return math.log(1 + (self.num_texts - found + 0.5) / (found + 0.5))
+        """The inverse document frequency of a stem."""
+        return inverse_document_frequency(self.frequencies.get(stem, 0), self.num_texts)
+
+
+def inverse_document_frequency(frequency: int, num_texts: int) -> float:
+    """Returns the weight of a word that `frequency` of `num_texts` texts have, above 0.
+
+    A frequency may count texts that were deleted since, and so be greater than their number.
+    """
+    frequency = min(frequency, num_texts)
+    return math.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
 
 
 def bm25(
