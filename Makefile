@@ -46,5 +46,5 @@ $(INSTALLED): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock \
-	  --compile-bytecode --group dev --editable '.[demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,shots,speech,train]'
+	  --compile-bytecode --group dev --editable '.[demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,serve,shots,speech,train]'
 	touch $@

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,7 @@ class FrameEncoder:
             thread_name_prefix="encode",
             initializer=_use_one_core if is_cpu else None,
         )
+        self._start_threads()
         self.embedding_dim = model.embedding_dim
         if trunk is not None:
             height, width = self.preprocessing.size
@@ -116,6 +118,13 @@ class FrameEncoder:
                 self.engine = "openvino"
                 return
         self._tower = _EmbeddingTower(model, dtype=self.dtype, trunk=trunk).to(self.device)
+
+    def _start_threads(self) -> None:
+        """Starts all threads of the executor, before others run beside them: a thread that was
+        started in the middle of the work has been seen to hang."""
+        all_there = threading.Barrier(self.num_parallel)
+        for future in [self._executor.submit(all_there.wait) for _ in range(self.num_parallel)]:
+            future.result()
 
     def _compile(self, model: DualEncoder, trunk: nn.Module | None) -> "OpenVinoTower | None":
         from reelseek.vision.models.openvino_tower import OpenVinoTower

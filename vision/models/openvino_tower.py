@@ -11,8 +11,8 @@ import logging
 import os
 import shutil
 import sys
-import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class OpenVinoTower:
     """A compiled module that maps `(T, 3, H, W)` uint8 to `(T, D)` float32.
 
-    Threads may share it; each uses a stream of its own.
+    Threads may share it; more of them than there are streams wait for each other.
 
     Args:
         tower: The module to compile; normalises its input itself.
@@ -63,14 +63,21 @@ class OpenVinoTower:
                 "ENABLE_CPU_PINNING": False,  # the decoders want the cores too
             },
         )
-        self._of_thread = threading.local()
+        # Made here and tried once, since OpenVINO prepares a stream at its first use: doing so in
+        # several threads at once, beside the threads that decode, has hung.
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(num_streams):
+            self._requests.put(self._compiled.create_infer_request())
+        for _ in range(num_streams):
+            self(example)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._compiled.create_infer_request()
-        request = self._of_thread.request
-        outputs = request.infer({0: pixels.contiguous().numpy()}, share_inputs=True)
-        return torch.from_numpy(outputs[0].copy())
+        request = self._requests.get()
+        try:
+            outputs = request.infer({0: pixels.contiguous().numpy()}, share_inputs=True)
+            return torch.from_numpy(outputs[0].copy())
+        finally:
+            self._requests.put(request)
 
 
 @functools.cache
