@@ -434,6 +434,33 @@ class ClipConfig(Options, command="clip"):
         require(self.start < self.end, "end", self.end, f"more than start ({self.start})")
 
 
+@dataclass
+class ServeConfig(Options, command="serve"):
+    """`reelseek serve`: searches an index over HTTP."""
+
+    videos: list[str] = path_option(
+        "folders or lists of videos to index, watch and search; or the folder of an index", []
+    )
+    index: str | None = path_option(
+        "the folder of the index; default: for videos, one among the user's data", None
+    )
+    host: str = option("address to listen on; beyond this machine a token is needed")
+    port: int = option("0 chooses a free one", Range(0, 65535))
+    workers: int = option("processes that answer; 0 chooses by the processor", Range(0))
+    threads: int = option("searches that a worker runs at once", Range(1))
+    max_waiting: int = option("searches that may wait in a worker; others get a 503", Range(0))
+    max_wait_seconds: float = option("a search that would wait longer gets a 503", Range(above=0))
+    drain_seconds: float = option("given to requests in hand when the service stops", Range(0))
+    cache_mb: float = option("MiB of answers and embeddings that a worker keeps", Range(0))
+    cache: str | None = path_option(
+        "folder for thumbnails and clips; default: in the user's cache folder", None
+    )
+    model: ModelConfig | None = option(
+        "only to insist on a model; default: the index's", default=None, group="model"
+    )
+    device: str = option("where the model runs", DEVICE)
+
+
 def check_device(device: str) -> None:
     """Raises a ValueError for a name that no processor has."""
     require(device in DEVICE, "device", device, str(DEVICE))

@@ -1,0 +1,1 @@
+"""An index -> the HTTP API and the web page that search it."""

@@ -1,0 +1,61 @@
+"""Encodes queries through the encoder process; keeps the embeddings of sentences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reelseek.serving import telemetry
+from reelseek.serving.cache import BoundedCache
+from reelseek.serving.channel import Client, RemoteError
+
+
+class RemoteEncoder:
+    """What a `Searcher` encodes with, where no model is loaded.
+
+    Args:
+        client: of the encoder process.
+        max_cache_bytes: of embeddings to keep.
+    """
+
+    def __init__(self, client: Client, *, max_cache_bytes: int, timeout_seconds: float = 30.0) -> None:
+        self._client = client
+        self._kept: BoundedCache[np.ndarray] = BoundedCache(max_cache_bytes)
+        self._timeout_seconds = timeout_seconds
+        self.fingerprint = ""
+        self.embedding_dim = 0
+
+    def connect(self, *, timeout_seconds: float) -> None:
+        """Waits until the model is loaded.
+
+        Raises:
+            Unavailable: it takes longer.
+        """
+        described = self._client.call("describe", timeout_seconds=timeout_seconds)
+        self.fingerprint = described["fingerprint"]
+        self.embedding_dim = described["embedding_dim"]
+
+    def sentences(self, sentences: Sequence[str]) -> np.ndarray:
+        """`(n, D)` float32, L2-normalised; n may be 0."""
+        found = [self._kept.get((self.fingerprint, sentence)) for sentence in sentences]
+        new = [text for text, known in zip(sentences, found, strict=True) if known is None]
+        telemetry.CACHE.labels("embeddings", "miss").inc(len(new))
+        telemetry.CACHE.labels("embeddings", "hit").inc(len(sentences) - len(new))
+        if new:
+            fresh = iter(self._ask(new))
+            found = [next(fresh) if known is None else known for known in found]
+            for text, embedding in zip(sentences, found, strict=True):
+                assert embedding is not None
+                size_bytes = embedding.nbytes + len(text)
+                self._kept.put((self.fingerprint, text), embedding, size_bytes=size_bytes)
+        if not found:
+            return np.empty((0, self.embedding_dim), np.float32)
+        return np.stack([each for each in found if each is not None])
+
+    def _ask(self, sentences: list[str]) -> np.ndarray:
+        try:
+            answer = self._client.call(
+                "sentences", sentences, timeout_seconds=self._timeout_seconds
+            )
+        except RemoteError as error:
+            raise ValueError(str(error)) from error
+        return np.frombuffer(answer, np.float32).reshape(-1, self.embedding_dim)

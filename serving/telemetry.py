@@ -1,0 +1,70 @@
+"""What a service says of itself: a line of JSON for each event in its log, and its metrics.
+
+Metrics of all workers are added up in files of a folder that `PROMETHEUS_MULTIPROC_DIR` names.
+"""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS = Counter("reelseek_requests", "Requests answered", ["route", "status"])
+REQUEST_SECONDS = Histogram(
+    "reelseek_request_seconds", "From the request's head to the answer's end", ["route"],
+    buckets=_SECONDS,
+)
+STAGE_SECONDS = Histogram(
+    "reelseek_stage_seconds", "Stages of a search", ["stage"], buckets=_SECONDS
+)
+SHED = Counter("reelseek_shed", "Searches turned away because too many waited")
+WAITING = Gauge(
+    "reelseek_waiting_searches", "Searches that wait for their turn", multiprocess_mode="livesum"
+)
+CACHE = Counter("reelseek_cache", "Look-ups in a cache", ["cache", "result"])
+GENERATION = Gauge(
+    "reelseek_index_generation", "Of the index, that a worker answers from",
+    multiprocess_mode="livemin",
+)
+VIDEOS = Gauge("reelseek_index_videos", "Searchable videos", multiprocess_mode="livemax")
+RECALL = Gauge(
+    "reelseek_index_recall", "Share of the true ten nearest that a search finds, as last measured",
+    ["level"], multiprocess_mode="livemin",
+)
+
+
+def metrics_text() -> bytes:
+    """All workers' metrics, in Prometheus's text format."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)
+
+
+class _JsonFormatter(logging.Formatter):
+    """A record as a line of JSON; what `extra={"fields": {...}}` holds stands beside the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def log_as_json() -> None:
+    """Sends this process's log to stderr, as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    for name in ("httpx", "httpcore", "watchfiles"):
+        logging.getLogger(name).setLevel(logging.WARNING)

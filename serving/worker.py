@@ -1,0 +1,97 @@
+"""An HTTP worker: one process of several that answer on the same socket."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from reelseek.configs.schema import ServeConfig
+from reelseek.serving import telemetry
+from reelseek.serving.admission import Admission
+from reelseek.serving.app import create_app
+from reelseek.serving.channel import Client, Unavailable
+from reelseek.serving.remote_encoder import RemoteEncoder
+from reelseek.serving.services import Services
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_SECONDS = 0.5  # for a new generation
+_ENCODER_SECONDS = 600.0  # for it to have loaded the model
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Where the other processes listen; None for those that do not run."""
+
+    encoder: Path
+    media: Path | None = None
+    library: Path | None = None
+
+
+def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None:
+    """Runs the worker until SIGTERM, and then until the requests in hand are answered."""
+    telemetry.log_as_json()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
+    os.environ["OMP_NUM_THREADS"] = "1"
+    services = Services(
+        config=config,
+        admission=Admission(
+            num_running=config.threads,
+            max_waiting=config.max_waiting,
+            max_wait_seconds=config.max_wait_seconds,
+        ),
+        media=None if sockets.media is None else Client(sockets.media),
+        library=None if sockets.library is None else Client(sockets.library),
+    )
+    follower = threading.Thread(
+        target=_follow, args=(services, sockets.encoder), name="follow", daemon=True
+    )
+    follower.start()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(services),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(config.drain_seconds) or None,
+            timeout_keep_alive=20,
+        )
+    )
+    server.run(sockets=[listener])
+
+
+def _follow(services: Services, encoder_socket: Path) -> None:
+    """Opens the index when it can be searched, and goes over to each new generation, which is
+    prepared while searches go on."""
+    from reelseek.ranking.searcher import Searcher
+
+    assert services.config.index is not None
+    encoder = RemoteEncoder(
+        Client(encoder_socket), max_cache_bytes=int(services.config.cache_mb * 2**20)
+    )
+    while not services.is_ready:
+        try:
+            encoder.connect(timeout_seconds=_ENCODER_SECONDS)
+            searcher = Searcher.open(services.config.index, encoder=encoder, refresh="manual")
+            searcher.warm_up()
+            services.set_searcher(searcher)
+        except (ValueError, Unavailable) as error:
+            logger.info("not ready", extra={"fields": {"reason": str(error)}})
+            time.sleep(2 * _LOOK_EVERY_SECONDS)
+    logger.info("ready", extra={"fields": {"generation": services.searcher.generation}})
+    while True:
+        telemetry.GENERATION.set(services.searcher.generation)
+        time.sleep(_LOOK_EVERY_SECONDS)
+        try:
+            if services.searcher.refresh():
+                generation = services.searcher.generation
+                logger.info("new generation", extra={"fields": {"generation": generation}})
+        except Exception:
+            logger.exception("the new generation cannot be read; the last one goes on answering")
+            time.sleep(10 * _LOOK_EVERY_SECONDS)
