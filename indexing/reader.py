@@ -68,6 +68,11 @@ class IndexReader:
         """The manifest of the snapshot that the latest search read."""
         return self._snapshot.manifest
 
+    @property
+    def revision(self) -> int:
+        """Of the catalogue: changes with each deletion and each update."""
+        return self._catalogue.counter("revision")
+
     @contextmanager
     def one_generation(self) -> Iterator[None]:
         """Keeps this thread on the newest snapshot, so that all parts of one answer come from the

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelseek.text.terminal import clock
+
+if TYPE_CHECKING:
+    from reelseek.text.query.analyzer import AnalyzedQuery
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,25 @@ class SearchResults(list[SearchHit]):
     Args:
         hits: best first.
         why_empty: why there is none, for people.
+        meaning: what a sentence was taken to mean; None where it was not analysed.
+        stage_seconds: how long each stage of the search took.
+        generation: of the index that answered.
     """
 
-    def __init__(self, hits: Iterable[SearchHit] = (), *, why_empty: str = "") -> None:
+    def __init__(
+        self,
+        hits: Iterable[SearchHit] = (),
+        *,
+        why_empty: str = "",
+        meaning: "AnalyzedQuery | None" = None,
+        stage_seconds: dict[str, float] | None = None,
+        generation: int = 0,
+    ) -> None:
         super().__init__(hits)
         self.why_empty = why_empty
+        self.meaning = meaning
+        self.stage_seconds = stage_seconds or {}
+        self.generation = generation
 
     def __repr__(self) -> str:
         lines = ",\n ".join(map(repr, self))

@@ -248,6 +248,16 @@ class Searcher:
         self.retriever.warm_up()
 
     @property
+    def generation(self) -> int:
+        """The published state of the index that answers."""
+        return self.reader.manifest.generation
+
+    @property
+    def revision(self) -> int:
+        """Changes with each deletion, too, which counts from the next search on."""
+        return self.reader.revision
+
+    @property
     def skipped(self) -> str:
         """What of the index cannot be searched, with the remedy; empty where all can."""
         return self.reader.skipped

@@ -61,6 +61,14 @@ COMMANDS = {
         "query",
         _SEARCH,
     ),
+    "serve": Command(
+        "serving.__main__",
+        schema.ServeConfig,
+        "Opens an index in the browser, and over HTTP; given videos, indexes and watches them.",
+        ("PATH", "the folder of an index, or folders of videos"),
+        "videos",
+        _SEARCH,
+    ),
     "clip": Command(
         "ranking.clip_command",
         schema.ClipConfig,

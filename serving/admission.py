@@ -24,9 +24,7 @@ class Admission:
             turned away.
     """
 
-    def __init__(
-        self, *, num_running: int, max_waiting: int, max_wait_seconds: float
-    ) -> None:
+    def __init__(self, *, num_running: int, max_waiting: int, max_wait_seconds: float) -> None:
         self._num_running = num_running
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds

@@ -122,8 +122,6 @@ async def _http_error(_: Request, error: HTTPException) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     request_id = request.scope.get("state", {}).get("request_id", "")
-    logger.error(
-        "unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}}
-    )
+    logger.error("unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}})
     message = f"the service failed; its log says why, under {request_id}"
     return _json_error(500, error_body("internal_error", message))

@@ -17,7 +17,9 @@ class RemoteEncoder:
         max_cache_bytes: of embeddings to keep.
     """
 
-    def __init__(self, client: Client, *, max_cache_bytes: int, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, client: Client, *, max_cache_bytes: int, timeout_seconds: float = 30.0
+    ) -> None:
         self._client = client
         self._kept: BoundedCache[np.ndarray] = BoundedCache(max_cache_bytes)
         self._timeout_seconds = timeout_seconds

@@ -16,7 +16,9 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 REQUESTS = Counter("reelseek_requests", "Requests answered", ["route", "status"])
 REQUEST_SECONDS = Histogram(
-    "reelseek_request_seconds", "From the request's head to the answer's end", ["route"],
+    "reelseek_request_seconds",
+    "From the request's head to the answer's end",
+    ["route"],
     buckets=_SECONDS,
 )
 STAGE_SECONDS = Histogram(
@@ -28,13 +30,16 @@ WAITING = Gauge(
 )
 CACHE = Counter("reelseek_cache", "Look-ups in a cache", ["cache", "result"])
 GENERATION = Gauge(
-    "reelseek_index_generation", "Of the index, that a worker answers from",
+    "reelseek_index_generation",
+    "Of the index, that a worker answers from",
     multiprocess_mode="livemin",
 )
 VIDEOS = Gauge("reelseek_index_videos", "Searchable videos", multiprocess_mode="livemax")
 RECALL = Gauge(
-    "reelseek_index_recall", "Share of the true ten nearest that a search finds, as last measured",
-    ["level"], multiprocess_mode="livemin",
+    "reelseek_index_recall",
+    "Share of the true ten nearest that a search finds, as last measured",
+    ["level"],
+    multiprocess_mode="livemin",
 )
 
 

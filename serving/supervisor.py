@@ -1,0 +1,182 @@
+"""Starts the processes of the service, and replaces those that die."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from pathlib import Path
+from typing import Any
+
+from reelseek.configs.schema import ServeConfig
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 30.0
+_STEADY_SECONDS = 10.0  # a process that ran for so long is replaced at once when it dies
+_TICK_SECONDS = 0.5
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass
+class Child:
+    """A process that is kept running.
+
+    Attributes:
+        name: such as `worker 1`.
+        target, arguments: what it runs.
+        process: the one that runs now; None while it waits to be started.
+        start_at: when to start it, on the clock of `time.monotonic`.
+    """
+
+    name: str
+    target: Callable[..., None]
+    arguments: tuple[Any, ...]
+    process: Any = None
+    start_at: float = 0.0
+    _started_at: float = 0.0
+    _pause_seconds: float = field(default=_FIRST_PAUSE_SECONDS)
+
+    def start(self) -> None:
+        self.process = get_context("spawn").Process(
+            target=_run_child, args=(self.target, self.arguments), name=self.name
+        )
+        self.process.start()
+        self._started_at = time.monotonic()
+        logger.info("started", extra={"fields": {"process": self.name, "pid": self.process.pid}})
+
+    def note_death(self) -> None:
+        """Says so, and when to replace it: at once, unless it dies again and again."""
+        died, self.process = self.process, None
+        died.join()
+        is_steady = time.monotonic() - self._started_at > _STEADY_SECONDS
+        pause_seconds = 0.0 if is_steady else self._pause_seconds
+        self._pause_seconds = (
+            _FIRST_PAUSE_SECONDS if is_steady else min(2 * self._pause_seconds, _MAX_PAUSE_SECONDS)
+        )
+        self.start_at = time.monotonic() + pause_seconds
+        reason = f"signal {-died.exitcode}" if died.exitcode < 0 else f"exit {died.exitcode}"
+        fields = {"process": self.name, "pid": died.pid, "reason": reason}
+        logger.error("died and is replaced", extra={"fields": fields})
+
+
+def _run_child(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Runs in the child, which must not outlive this process."""
+    if sys.platform == "linux":
+        import ctypes
+
+        death_signal_option = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
+    target(*arguments)
+
+
+class Supervisor:
+    """Keeps the processes of a service running until SIGTERM or Ctrl-C.
+
+    Args:
+        helpers: of the workers; they are stopped after them.
+        workers: that answer requests.
+        drain_seconds: given to the workers to finish what they have in hand.
+    """
+
+    def __init__(self, helpers: list[Child], workers: list[Child], *, drain_seconds: float) -> None:
+        self._helpers, self._workers = helpers, workers
+        self._drain_seconds = drain_seconds
+        self._is_stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        children = [*self._helpers, *self._workers]
+        while not self._is_stopping:
+            for child in children:
+                if child.process is None and time.monotonic() >= child.start_at:
+                    child.start()
+            running = {child.process.sentinel: child for child in children if child.process}
+            for sentinel in connection.wait(list(running), timeout=_TICK_SECONDS):
+                child = running[sentinel]  # type: ignore[index]
+                if not self._is_stopping:
+                    _forget_metrics(child.process.pid)
+                    child.note_death()
+        self._end(self._workers, self._drain_seconds + 2)
+        self._end(self._helpers, 2.0)
+
+    def _stop(self, number: int, _: Any) -> None:
+        if self._is_stopping:
+            os._exit(128 + number)
+        self._is_stopping = True
+        logger.info("stopping when the requests in hand are answered; again to stop at once")
+
+    def _end(self, children: list[Child], seconds: float) -> None:
+        running = [child.process for child in children if child.process is not None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + seconds
+        for process in running:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that workers share.
+
+    Raises:
+        ValueError: there is no such address, or another program listens there.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ValueError(
+            f"host={host} port={port}: cannot be listened on ({error.strerror}); choose another"
+        ) from error
+    listener.listen(_BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def serve(config: ServeConfig) -> None:
+    """Runs the service until it is told to stop."""
+    from reelseek.serving import encoder, worker
+
+    listener = listen(config.host, config.port)
+    with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
+        os.environ[_METRICS_FOLDER] = str(Path(folder) / "metrics")
+        Path(os.environ[_METRICS_FOLDER]).mkdir()
+        sockets = worker.Sockets(encoder=Path(folder) / "encoder")
+        helpers = [
+            Child(
+                "encoder",
+                encoder.main,
+                (config.index, config.model, config.device, str(sockets.encoder)),
+            )
+        ]
+        num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
+        workers = [
+            Child(f"worker {number}", worker.main, (config, listener, sockets))
+            for number in range(1, num_workers + 1)
+        ]
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"open http://{shown}:{port}/", file=sys.stderr, flush=True)
+        Supervisor(helpers, workers, drain_seconds=config.drain_seconds).run()
+
+
+def _forget_metrics(pid: int) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    with suppress(OSError):
+        mark_process_dead(pid)
