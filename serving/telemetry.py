@@ -51,7 +51,7 @@ def metrics_text() -> bytes:
 
 
 class _JsonFormatter(logging.Formatter):
-    """A record as a line of JSON; what `extra={"fields": {...}}` holds stands beside the message."""
+    """A record as a line of JSON, with what `extra={"fields": {...}}` holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
