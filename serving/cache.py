@@ -36,6 +36,7 @@ class BoundedCache(Generic[Value]):
 
     def put(self, key: Hashable, value: Value, *, size_bytes: int) -> None:
         size_bytes += _ENTRY_BYTES
-        if size_bytes <= self._max_bytes:
-            with self._lock:
+        with self._lock:
+            self._entries.pop(key, None)  # which is older, and stays where the new one is too large
+            if size_bytes <= self._max_bytes:
                 self._entries[key] = (value, size_bytes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("configs", "indexing", "ranking", "text", "training", "vision")
+PACKAGES = ("configs", "indexing", "ranking", "serving", "text", "training", "vision")
 SCRIPTS = ("search", "train")
 CONFIGURATION = {"hydra", "omegaconf"}
 
@@ -22,6 +22,7 @@ ALLOWED = {
     "text": set(),
     "indexing": {"text", "vision"},
     "ranking": {"indexing", "text", "vision"},
+    "serving": {"configs", "indexing", "ranking", "text", "vision"},
     "training": {"configs", "indexing", "ranking", "text", "vision"},
     # To make a ModelSpec or a Sampler of what was configured, and to print JSON and names.
     "configs": {"text", "vision"},
@@ -51,6 +52,13 @@ NOT_ALWAYS_THERE = {
     "opentimelineio",
     "lightgbm",
     "tantivy",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "msgspec",
+    "prometheus_client",
+    "cachetools",
+    "watchfiles",
     "rapidocr",
     "onnxruntime",
     "faster_whisper",
