@@ -22,7 +22,6 @@ _BACKLOG = 1024
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 30.0
 _STEADY_SECONDS = 10.0  # a process that ran for so long is replaced at once when it dies
 _TICK_SECONDS = 0.5
-_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @dataclass
@@ -151,11 +150,12 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(config: ServeConfig) -> None:
     """Runs the service until it is told to stop."""
     from reelseek.serving import encoder, worker
+    from reelseek.serving.telemetry import METRICS_FOLDER
 
     listener = listen(config.host, config.port)
     with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
-        os.environ[_METRICS_FOLDER] = str(Path(folder) / "metrics")
-        Path(os.environ[_METRICS_FOLDER]).mkdir()
+        os.environ[METRICS_FOLDER] = str(Path(folder) / "metrics")
+        Path(os.environ[METRICS_FOLDER]).mkdir()
         sockets = worker.Sockets(encoder=Path(folder) / "encoder")
         helpers = [
             Child(

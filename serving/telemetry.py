@@ -5,13 +5,22 @@ Metrics of all workers are added up in files of a folder that `PROMETHEUS_MULTIP
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 REQUESTS = Counter("reelseek_requests", "Requests answered", ["route", "status"])
@@ -44,7 +53,10 @@ RECALL = Gauge(
 
 
 def metrics_text() -> bytes:
-    """All workers' metrics, in Prometheus's text format."""
+    """All workers' metrics, in Prometheus's text format; a single process's where there is no folder
+    for them."""
+    if METRICS_FOLDER not in os.environ:
+        return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     return generate_latest(registry)

@@ -76,18 +76,29 @@ class SearchEndpoint:
         telemetry.CACHE.labels("answers", "miss" if known is None else "hit").inc()
         if known is not None:
             return known, True
-        answer = await self._work_out(lambda: work(searcher), deadline)
-        self._answers.put(key, answer, size_bytes=len(answer.body))
-        return answer, False
+        running = self._in_hand.get(key)
+        if running is None:  # nobody else waits for the same answer
+            running = asyncio.ensure_future(self._work_out(lambda: work(searcher), deadline))
+            if deadline is None:  # or it might end for others who have more time
+                self._in_hand[key] = running
+            running.add_done_callback(lambda done: self._keep(key, done))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        done, _ = await asyncio.wait([running], timeout=left)
+        if not done:
+            raise deadline_exceeded()
+        return running.result(), False
 
     async def _work_out(self, work: Callable[[], Answer], deadline: float | None) -> Answer:
+        # A search that has begun is not given up: it holds its turn, and its answer is kept.
         async with self._services.admission.enter(deadline=deadline):
-            running = asyncio.get_running_loop().run_in_executor(self._executor, work)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            done, _ = await asyncio.wait([running], timeout=left)
-            if not done:
-                raise deadline_exceeded()
-            return running.result()
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _keep(self, key: Any, done: "asyncio.Future[Answer]") -> None:
+        if self._in_hand.get(key) is done:
+            del self._in_hand[key]
+        if not done.cancelled() and done.exception() is None:
+            answer = done.result()
+            self._answers.put(key, answer, size_bytes=len(answer.body))
 
 
 def router(services: Services) -> APIRouter:

@@ -27,9 +27,7 @@ async def started(*coroutines):
 @pytest.mark.parametrize(("num_running", "max_waiting"), [(1, 0), (1, 3), (2, 2)])
 def test_as_many_wait_as_may(num_running, max_waiting):
     async def scenario():
-        admission = Admission(
-            num_running=num_running, max_waiting=max_waiting, max_wait_seconds=60
-        )
+        admission = Admission(num_running=num_running, max_waiting=max_waiting, max_wait_seconds=60)
         release = asyncio.Event()
         total = num_running + max_waiting
         tasks = await started(*(hold(admission, release) for _ in range(total)))
