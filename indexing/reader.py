@@ -1,13 +1,14 @@
 """An index on disk -> the candidates for a search, with all that scoring needs of them.
 
-A reader answers from one published snapshot, and goes over to the next when there is one. It leaves
-out what has been deleted since at once: each candidate's entry is looked up in the catalogue.
+A reader answers from one published snapshot, and goes over to the next when there is one: by itself
+at the next search, or when `refresh` is called. It leaves out what has been deleted since at once:
+each candidate's entry is looked up in the catalogue.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,20 +40,24 @@ class IndexReader:
     Args:
         folder: of the index.
         log_queries: keep the embeddings of queries, for measuring and tuning.
+        auto_refresh: look for a newer snapshot before each search, which then waits for it to be
+            opened; otherwise only `refresh` goes over to it.
 
     Raises:
         ValueError: the folder is not an index, is damaged, or nothing in it is searchable yet.
     """
 
-    def __init__(self, folder: Path, *, log_queries: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, log_queries: bool = False, auto_refresh: bool = True
+    ) -> None:
         self._folder = folder
         self._log_queries = log_queries
+        self._auto_refresh = auto_refresh
         self._refreshing = threading.Lock()
         self._entries_checked = False
         self._signature = _signature(folder)
         self._latest = open_snapshot(folder, None)
         self._held = threading.local()
-        self._statistics: tuple[int, CollectionStatistics] | None = None  # of a generation
         if not self.manifest.num_videos:
             raise ValueError(
                 f"index={folder}: nothing in it can be searched yet; run reelseek index again"
@@ -70,13 +75,14 @@ class IndexReader:
 
     @property
     def revision(self) -> int:
-        """Of the catalogue: changes with each deletion and each update."""
+        """The catalogue's count of changes so far, deletions included; takes some microseconds."""
         return self._catalogue.counter("revision")
 
     @contextmanager
     def one_generation(self) -> Iterator[None]:
-        """Keeps this thread on the newest snapshot, so that all parts of one answer come from the
-        same state, whatever other threads go over to."""
+        """Keeps this thread on the newest snapshot (without `auto_refresh`, on the one in use), so
+        that all parts of one answer come from the same state, whatever other threads go over to.
+        """
         if self._held_snapshot is not None:
             yield
             return
@@ -86,6 +92,36 @@ class IndexReader:
             yield
         finally:
             self._held.snapshot = None
+
+    def refresh(self, prepare: Callable[[], None] | None = None) -> bool:
+        """Opens a newer snapshot, if there is one, and goes over to it when all that searches would
+        wait for is ready; other threads go on answering from the old one meanwhile.
+
+        Args:
+            prepare: called in this thread, which then reads the new snapshot already.
+
+        Returns:
+            Whether the reader went over; it stays where the new one cannot be opened.
+        """
+        with self._refreshing:
+            signature = _signature(self._folder)
+            if signature == self._signature:
+                return False
+            try:
+                snapshot = open_snapshot(self._folder, self._latest)
+            except ValueError as error:
+                self._stay(signature, error)
+                return False
+            held = self._held_snapshot
+            self._held.snapshot = snapshot
+            try:
+                self.statistics()
+                if prepare is not None:
+                    prepare()
+            finally:
+                self._held.snapshot = held
+            self._latest, self._signature = snapshot, signature
+            return True
 
     @property
     def _held_snapshot(self) -> Snapshot | None:
@@ -130,23 +166,7 @@ class IndexReader:
     def statistics(self) -> CollectionStatistics:
         """Returns the statistics of the current snapshot, to be added to those of other shards."""
         snapshot = self._snapshot
-        generation = snapshot.manifest.generation
-        known = self._statistics
-        if known is None or known[0] != generation:
-            words, tags = ({}, {}) if snapshot.lexical is None else snapshot.lexical.vocabulary
-            known = (
-                generation,
-                CollectionStatistics(
-                    snapshot.manifest.num_videos,
-                    snapshot.sample(self._catalogue.in_public_order()),
-                    self._sentences(),
-                    words,
-                    tags,
-                    has_texts=snapshot.lexical is not None,
-                ),
-            )
-            self._statistics = known
-        return known[1]
+        return snapshot.statistics(lambda: self._measured(snapshot))
 
     def term_statistics(self, stems: Sequence[str]) -> dict[str, TermStatistics]:
         """Returns the statistics of stems by level of texts; none without a lexical index."""
@@ -260,6 +280,17 @@ class IndexReader:
         snapshot.mask_deleted(removed)
         return None
 
+    def _measured(self, snapshot: Snapshot) -> CollectionStatistics:
+        words, tags = ({}, {}) if snapshot.lexical is None else snapshot.lexical.vocabulary
+        return CollectionStatistics(
+            snapshot.manifest.num_videos,
+            snapshot.sample(self._catalogue.in_public_order()),
+            self._sentences(),
+            words,
+            tags,
+            has_texts=snapshot.lexical is not None,
+        )
+
     def _sentences(self) -> np.ndarray:
         """`(n, D)` float32, embeddings of everyday sentences that the index keeps."""
         dim = self.manifest.settings.embedding_dim
@@ -275,17 +306,24 @@ class IndexReader:
 
     def _refresh(self) -> None:
         """Goes over to a newer snapshot, if there is one; stays where it cannot be opened."""
+        if not self._auto_refresh or self._held_snapshot is not None:
+            return
         signature = _signature(self._folder)
-        if signature == self._signature or self._held_snapshot is not None:
+        if signature == self._signature:
             return
         with self._refreshing:
             if signature == self._signature:
                 return
             try:
                 self._latest = open_snapshot(self._folder, self._latest)
+                self._signature = signature
             except ValueError as error:
-                logger.warning("answers come from an earlier state of the index: %s", error)
-            self._signature = signature
+                self._stay(signature, error)
+
+    def _stay(self, signature: tuple, error: ValueError) -> None:
+        """Answers from the old snapshot until the manifest is replaced again."""
+        logger.warning("answers come from an earlier state of the index: %s", error)
+        self._signature = signature
 
 
 def _by_id(videos: Iterable[CandidateVideo]) -> dict[str, CandidateVideo]:

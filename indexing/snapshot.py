@@ -7,12 +7,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing.candidates import SAMPLE_VIDEOS, CandidateVideo, VideoSample
+from reelseek.indexing.candidates import (
+    SAMPLE_VIDEOS,
+    CandidateVideo,
+    CollectionStatistics,
+    VideoSample,
+)
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.files import LexicalInfo, check_files
 from reelseek.indexing.lexical.index import LexicalIndex
@@ -58,6 +63,16 @@ class Snapshot:
             folder, manifest, None if before is None else before.lexical
         )
         self._masking = threading.Lock()
+        self._measuring = threading.Lock()
+        self._statistics: CollectionStatistics | None = None
+
+    def statistics(self, measure: Callable[[], CollectionStatistics]) -> CollectionStatistics:
+        """Returns its statistics, which the first thread measures that asks for them. They live as
+        long as the snapshot does, however many others are in use."""
+        with self._measuring:
+            if self._statistics is None:
+                self._statistics = measure()
+            return self._statistics
 
     def mask_deleted(self, video_ids: list[int]) -> None:
         """Leaves out videos that have been deleted since."""

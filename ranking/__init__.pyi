@@ -18,6 +18,10 @@ from .learning.judgements import read_judgements as read_judgements
 from .learning.ranker import LearnedRanker as LearnedRanker
 from .learning.ranker import ndcg as ndcg
 from .learning.ranker import train_ranker as train_ranker
+from .paging import Cursor as Cursor
+from .query_encoding import Encoder as Encoder
+from .query_parts import Similar as Similar
+from .segments import SegmentMatches as SegmentMatches
 from .temporal import TemporalMatch as TemporalMatch
 from .temporal import align_steps as align_steps
 from .temporal import align_steps_in_videos as align_steps_in_videos

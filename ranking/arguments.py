@@ -2,13 +2,16 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reelseek.indexing.filters import parse_filter
 from reelseek.indexing.store.manifest import LEVELS
+from reelseek.ranking.query_parts import Similar, query_parts
 from reelseek.ranking.request import SOURCES, check_sources
 from reelseek.vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -44,7 +47,7 @@ def check_search(
         TypeError: an argument is of a type that it does not take.
         ValueError: one is out of range, or a filter cannot be read.
     """
-    _check_query(query)
+    check_query(query)
     check_types(
         k=(k, Integral, "a whole number"),
         level=(level, str, f"one of {', '.join(LEVELS)}"),
@@ -69,29 +72,28 @@ def check_search(
         parse_filter(where)
 
 
-def _check_query(query: Any) -> None:
-    if isinstance(query, Mapping):
-        for part, weight in query.items():
-            _check_part(part)
-            check_types(**{"the weight of a query's part": (weight, Real, "a number")})
-    elif isinstance(query, list | tuple):
-        for part in query:
-            _check_part(part)
-    else:
-        _check_part(query)
+def check_query(query: Any) -> None:
+    """Raises a TypeError where a part of a query, or its weight, is of another type."""
+    for part, weight in query_parts(query):
+        _check_part(part)
+        check_types(**{"the weight of a query's part": (weight, Real, "a number")})
 
 
 def _check_part(part: Any) -> None:
-    if not isinstance(part, str | Path) and not hasattr(part, "convert"):  # as Pillow's images have
+    is_embedding = isinstance(part, np.ndarray) and part.ndim == 1  # others may be images
+    # Pillow's images have `convert`.
+    is_other = isinstance(part, str | Path | Similar) or hasattr(part, "convert")
+    if not is_embedding and not is_other:
         raise TypeError(
             "query must be a sentence (str), the path (Path) of an image or a video, a Pillow "
-            f"image, or a list or mapping of these, not {type(part).__name__}"
+            "image, a Similar, an embedding (D,), or a list or mapping of these, not "
+            f"{type(part).__name__}"
         )
 
 
 def hint_at_paths(query: Any) -> None:
     """Says that a string is words even where it is the name of a file."""
-    for part in query if isinstance(query, Mapping | list | tuple) else [query]:
+    for part, _ in query_parts(query):
         if isinstance(part, str):
             _hint_at_path(part)
 

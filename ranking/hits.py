@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from reelseek.text.terminal import clock
 
 if TYPE_CHECKING:
+    from reelseek.ranking.paging import Cursor
+    from reelseek.ranking.request import Request
     from reelseek.text.query.analyzer import AnalyzedQuery
 
 
@@ -86,8 +88,10 @@ class SearchResults(list[SearchHit]):
         hits: best first.
         why_empty: why there is none, for people.
         meaning: what a sentence was taken to mean; None where it was not analysed.
-        stage_seconds: how long each stage of the search took.
+        stage_seconds: how long each stage of the search took, see `ranking.stages`.
         generation: of the index that answered.
+        request: what the query was to the index, for `Searcher.match_segments`.
+        next_cursor: where the next page begins; None where there is none.
     """
 
     def __init__(
@@ -98,12 +102,16 @@ class SearchResults(list[SearchHit]):
         meaning: "AnalyzedQuery | None" = None,
         stage_seconds: dict[str, float] | None = None,
         generation: int = 0,
+        request: "Request | None" = None,
+        next_cursor: "Cursor | None" = None,
     ) -> None:
         super().__init__(hits)
         self.why_empty = why_empty
         self.meaning = meaning
         self.stage_seconds = stage_seconds or {}
         self.generation = generation
+        self.request = request
+        self.next_cursor = next_cursor
 
     def __repr__(self) -> str:
         lines = ",\n ".join(map(repr, self))

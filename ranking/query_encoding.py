@@ -1,13 +1,14 @@
-"""A query of any kind (words, an image, a video, several of these) -> its embedding."""
+"""A part of a query (a sentence, an image, a video) -> its embedding; several -> one embedding."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from reelseek.ranking.composition import compose
+from reelseek.ranking.query_parts import EncodedPart
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,11 +18,56 @@ if TYPE_CHECKING:
 
 _QUERY_FRAMES = 12  # of a video that is searched by
 
-# A sentence, the path of an image or a video, or a Pillow image.
-Part: TypeAlias = Union[str, Path, "Image.Image"]
-# Or several, all of which the answer should be like; with weights, or below 0, unlike.
-Query: TypeAlias = Part | Sequence[Part] | Mapping[Part, float]
-Spreads: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+class Encoder(Protocol):
+    """What a `Searcher` encodes queries with: `QueryEncoder`, or one that asks another process.
+
+    Threads call it at the same time.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model, which must be the one that the index was built with."""
+        ...
+
+    def sentences(self, sentences: Sequence[str]) -> np.ndarray:
+        """`(n, D)` float32, L2-normalised; n may be 0."""
+        ...
+
+    def tokens(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        """`(L, D)` float32 each, L2-normalised; called only where tokens are matched."""
+        ...
+
+    def encode(self, part: EncodedPart) -> np.ndarray:
+        """`(D,)` float32, L2-normalised.
+
+        Raises:
+            ValueError: an empty sentence, or a part that this encoder does not take.
+            vision.VideoDecodeError: an image or a video cannot be read.
+        """
+        ...
+
+
+def compose_parts(
+    embeddings: Sequence[np.ndarray],
+    weights: Sequence[float],
+    *,
+    spreads: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """`(D,)` float32, L2-normalised, of several parts.
+
+    Args:
+        embeddings: `(D,)` each.
+        spreads: of the scores of several parts, `(n, D)` -> `(n,)`, see
+            `ranking.composition.compose`.
+
+    Raises:
+        ValueError: no part at all, or parts that cancel out.
+    """
+    if not embeddings:
+        raise ValueError("query is empty: give at least one sentence, image or video")
+    stacked = np.stack(embeddings)
+    return compose(stacked, np.array(weights), spreads=spreads(stacked))
 
 
 class QueryEncoder:
@@ -49,6 +95,16 @@ class QueryEncoder:
             device=self._device,
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the model."""
+        return self._model.fingerprint
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+        return self._model.embedding_dim
+
     def sentences(self, sentences: Sequence[str]) -> np.ndarray:
         """`(n, D)` float32, L2-normalised; n may be 0."""
         if not sentences:
@@ -70,32 +126,16 @@ class QueryEncoder:
                 )
         return [each.numpy() for each in self._token_encoder.encode_tokens(sentences)]
 
-    def encode(self, query: Query, *, spreads: Spreads | None = None) -> np.ndarray:
+    def encode(self, part: EncodedPart) -> np.ndarray:
         """`(D,)` float32, L2-normalised.
 
-        Args:
-            spreads: of the scores of several parts, `(n, D)` -> `(n,)`, see
-                `ranking.composition.compose`.
-
         Raises:
-            ValueError: an empty sentence, no part at all, or parts that cancel out.
+            ValueError: an empty sentence.
             vision.VideoDecodeError: an image or a video cannot be read.
         """
-        if isinstance(query, str):
-            return self._text_encoder.encode_query(query).numpy()
-        if isinstance(query, Mapping):
-            parts, weights = list(query), list(query.values())
-        elif isinstance(query, Sequence):
-            parts, weights = list(query), [1.0] * len(query)
-        else:
-            return self._image(query)
-        if not parts:
-            raise ValueError("query is empty: give at least one sentence, image or video")
-        embeddings = [self.encode(part) for part in parts]
-        stacked = np.stack(embeddings)
-        return compose(
-            stacked, np.array(weights), spreads=None if spreads is None else spreads(stacked)
-        )
+        if isinstance(part, str):
+            return self._text_encoder.encode_query(part).numpy()
+        return self._image(part)
 
     def _image(self, query: "Path | Image.Image") -> np.ndarray:
         import torch

@@ -2,8 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from reelseek.text.query.analyzer import AnalyzedQuery
 
 VISUAL, LEXICAL = "visual", "lexical"
 SOURCES = (VISUAL, LEXICAL)
@@ -57,6 +61,8 @@ class Request:
         where: what the videos must be like, see `indexing.filters`.
         filters: what `where` is made of; all of them hold.
         sources: that give candidates, of `SOURCES`.
+        left_out: contents of videos that may not be found.
+        meaning: what the sentence was taken to mean; None where it was not analysed.
     """
 
     query_embedding: np.ndarray
@@ -69,6 +75,8 @@ class Request:
     where: str | None = None
     filters: Sequence[QueryFilter] = ()
     sources: Sequence[str] = SOURCES
+    left_out: Collection[str] = ()
+    meaning: "AnalyzedQuery | None" = None
 
     def __post_init__(self) -> None:
         check_sources(self.sources)

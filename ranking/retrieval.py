@@ -1,9 +1,8 @@
 """A request and one or more shards -> hits: statistics summed, candidates gathered, then scored."""
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,15 +17,32 @@ from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.manifest import LEVELS
 from reelseek.ranking.background import BackgroundScores
+from reelseek.ranking.generation_cache import GenerationCache
 from reelseek.ranking.hits import Copy, SearchHit
 from reelseek.ranking.request import LEXICAL, VISUAL, Request
 from reelseek.ranking.scoring import POOL, RANKER_TEXTS, Collected, Scorer
+from reelseek.ranking.segments import SegmentMatches, segment_matches
+from reelseek.ranking.stages import StageTimes
 from reelseek.ranking.texts import Terms, query_stems
 from reelseek.ranking.token_matching.matching import MAX_FRAMES
 from reelseek.ranking.visual import Match, num_videos_for
 
 _ANSWERING_FRACTION = 0.5  # of the query's words, in a text that answers it
 _GROWTH = 4  # of what is gathered, where copies of videos have left too few
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        hits: best first.
+        num_ranked: hits that were found before those that are hardly probable were left out, at
+            most k of them.
+    """
+
+    hits: list[SearchHit]
+    num_ranked: int
 
 
 class Retriever:
@@ -42,12 +58,28 @@ class Retriever:
     ) -> None:
         self._readers = [readers] if isinstance(readers, IndexReader) else list(readers)
         self._scorer = scorer or Scorer()
-        self._background: tuple[list[CollectionStatistics], BackgroundScores] | None = None
-        self._merging = threading.Lock()
+        self._backgrounds: GenerationCache[BackgroundScores] = GenerationCache()
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+        return self._readers[0].manifest.settings.embedding_dim
 
     def search(
         self, request: Request, *, k: int, level: str, min_confidence: float = 0.0
     ) -> list[SearchHit]:
+        """Returns the hits of `find`."""
+        return self.find(request, k=k, level=level, min_confidence=min_confidence).hits
+
+    def find(
+        self,
+        request: Request,
+        *,
+        k: int,
+        level: str,
+        min_confidence: float = 0.0,
+        times: StageTimes | None = None,
+    ) -> Found:
         """Finds the best hits, each with its evidence and the probability that it matches.
 
         Args:
@@ -55,6 +87,7 @@ class Retriever:
             level: `video` or `moment`.
             min_confidence: leave out hits that are less probable to match, but for those whose
                 texts have at least half of the query's words; 0 to 1.
+            times: where to note how long each stage takes.
 
         Raises:
             ValueError: k, level or the filter is wrong, or a file of the index is damaged.
@@ -65,27 +98,27 @@ class Retriever:
             raise ValueError(f"level={level}: must be one of {', '.join(LEVELS)}")
         if not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence={min_confidence}: must be 0 to 1")
+        times = times or StageTimes()
         with self._one_generation():
             for reader in self._readers:
                 reader.log_queries([request.query_embedding, *request.steps])
+            ranked = self._matches(request, k=k, level=level, times=times)[:k]
             matches = [
                 match
-                for match in self._matches(request, k=k, level=level)[:k]
+                for match in ranked
                 if match.confidence is None
                 or match.confidence >= min_confidence
                 or any((each.fraction or 0.0) >= _ANSWERING_FRACTION for each in match.evidence)
             ]
-            return self._hits(matches, request.where)
+            with times.measure("hits"):
+                return Found(self._hits(matches, request.where), len(ranked))
 
     def background(self) -> BackgroundScores:
         """Returns what phrases usually score in the collection as it is now."""
-        statistics = [reader.statistics() for reader in self._readers]
-        with self._merging:
-            known = self._background
-            if known is None or any(a is not b for a, b in zip(known[0], statistics, strict=True)):
-                merged = CollectionStatistics.merge(statistics)
-                known = self._background = statistics, BackgroundScores(merged)
-            return known[1]
+        statistics = tuple(reader.statistics() for reader in self._readers)
+        return self._backgrounds.get(
+            statistics, lambda: BackgroundScores(CollectionStatistics.merge(statistics))
+        )
 
     def warm_up(self) -> None:
         """Measures what everyday sentences score, which the first search would wait for."""
@@ -128,11 +161,21 @@ class Retriever:
 
     def videos(self, ids: Sequence[str], *, num_frames: int = 0) -> dict[str, CandidateVideo]:
         """Reads videos by public id, as far as they are there."""
-        dim = self._readers[0].manifest.settings.embedding_dim
-        request = GatherRequest(
-            np.empty((0, dim), np.float32), "video", 0, ids=ids, num_frames=num_frames
-        )
+        nothing = np.empty((0, self.embedding_dim), np.float32)
+        request = GatherRequest(nothing, "video", 0, ids=ids, num_frames=num_frames)
         return CandidateSet.merge([reader.gather(request) for reader in self._readers]).videos
+
+    def match_segments(self, request: Request, ids: Sequence[str]) -> dict[str, SegmentMatches]:
+        """Scores every segment of these videos, as far as they are there; reads no others."""
+        with self._one_generation():
+            videos = self.videos(ids)
+            matches = segment_matches(
+                list(videos.values()),
+                request.query_embedding,
+                background=self.background().background("moment"),
+                calibration=self._scorer.calibration,
+            )
+            return dict(zip(videos, matches, strict=True))
 
     @contextmanager
     def _one_generation(self) -> Iterator[None]:
@@ -141,9 +184,13 @@ class Retriever:
                 stack.enter_context(reader.one_generation())
             yield
 
-    def _matches(self, request: Request, *, k: int, level: str) -> list[Match]:
+    def _matches(
+        self, request: Request, *, k: int, level: str, times: StageTimes | None = None
+    ) -> list[Match]:
         """Gathers and scores; again with more, where copies of videos have left too few."""
-        collected = self._collected(request)
+        times = times or StageTimes()
+        with times.measure("gathering"):
+            collected = self._collected(request)
         has_texts = LEXICAL in request.sources and collected.terms.occur
         # Without texts and all that reorders, the k nearest videos are the answer.
         is_plain = not (len(request.excluded) or len(request.steps))
@@ -155,10 +202,18 @@ class Retriever:
             num_texts = max(num_texts, RANKER_TEXTS)
         while True:
             num_gathered = num_videos, num_texts
-            candidates = self._gather(request, collected, num=num_gathered, level=found_by)
-            matches, is_complete = self._scorer.score(
-                request, candidates, collected, k=k, num=num, num_gathered=num_gathered, level=level
-            )
+            with times.measure("gathering"):
+                candidates = self._gather(request, collected, num=num_gathered, level=found_by)
+            with times.measure("scoring"):
+                matches, is_complete = self._scorer.score(
+                    request,
+                    candidates,
+                    collected,
+                    k=k,
+                    num=num,
+                    num_gathered=num_gathered,
+                    level=level,
+                )
             if is_complete:
                 return matches
             num_videos, num_texts = _GROWTH * num_videos, _GROWTH * num_texts
@@ -172,17 +227,19 @@ class Retriever:
         level: str,
         ids: Sequence[str] = (),
     ) -> CandidateSet:
-        dim = self._readers[0].manifest.settings.embedding_dim
+        dim = self.embedding_dim
         embeddings = np.empty((0, dim), np.float32)
         if VISUAL in request.sources or len(request.steps):
             embeddings = np.concatenate(
                 [request.query_embedding[None], np.asarray(request.steps).reshape(-1, dim)]
             )
+        # As many more as are left out, so that as many are left as were asked for.
+        num_left_out = len(self._records_left_out(request))
         terms = collected.terms
         gather = GatherRequest(
             embeddings,
             level,
-            num[0],
+            num[0] + num_left_out,
             stems=terms.required,
             optional_stems=terms.optional,
             excluded_stems=terms.excluded,
@@ -192,7 +249,13 @@ class Retriever:
             ids=ids,
             num_frames=MAX_FRAMES if self._scorer.token_matching and len(request.tokens) else 0,
         )
-        return CandidateSet.merge([reader.gather(gather) for reader in self._readers])
+        gathered = CandidateSet.merge([reader.gather(gather) for reader in self._readers])
+        return _without(gathered, request.left_out) if num_left_out else gathered
+
+    def _records_left_out(self, request: Request) -> list[VideoRecord]:
+        if not request.left_out:
+            return []
+        return [each for reader in self._readers for each in reader.copies(request.left_out)]
 
     def _collected(self, request: Request) -> Collected:
         searches_texts = LEXICAL in request.sources and request.words
@@ -242,3 +305,13 @@ class Retriever:
         for copies in found.values():
             copies.sort(key=lambda record: record.public_id)
         return found
+
+
+def _without(gathered: CandidateSet, contents: Collection[str]) -> CandidateSet:
+    """The candidates that have none of these contents."""
+    videos = {id: each for id, each in gathered.videos.items() if each.content not in contents}
+    return CandidateSet(
+        videos,
+        [[id for id in ids if id in videos] for ids in gathered.nearest],
+        [text for text in gathered.texts if text.id in videos],
+    )

@@ -5,27 +5,24 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from reelseek.configs.schema import ModelConfig
-    from reelseek.indexing import IndexReader
+    from reelseek.indexing import IndexReader, IndexSettings
     from reelseek.ranking import SearchHit, SearchResults
     from reelseek.ranking.learning.ranker import LearnedRanker
-    from reelseek.ranking.query_encoding import Query
+    from reelseek.ranking.paging import Cursor
+    from reelseek.ranking.query_encoding import Encoder, QueryEncoder
+    from reelseek.ranking.query_parts import Query
     from reelseek.ranking.request import Request
+    from reelseek.ranking.segments import SegmentMatches
+    from reelseek.ranking.stages import StageTimes
     from reelseek.ranking.token_matching.matching import TokenMatchingWeights
-    from reelseek.text.query.analyzer import AnalyzedQuery, QueryAnalyzer
+    from reelseek.text.query.analyzer import AnalyzedQuery
     from reelseek.vision import DualEncoder
-
-logger = logging.getLogger(__name__)
 
 
 class Searcher:
@@ -38,25 +35,32 @@ class Searcher:
     def __init__(
         self,
         reader: IndexReader,
-        model: DualEncoder,
+        model: DualEncoder | None = None,
         *,
+        encoder: Encoder | None = None,
         device: str = "auto",
         ranker: LearnedRanker | None = None,
         token_matching: TokenMatchingWeights | None = None,
         entities: bool = False,
     ) -> None:
         from reelseek.ranking.query_encoding import QueryEncoder
+        from reelseek.ranking.request_builder import RequestBuilder
         from reelseek.ranking.retrieval import Retriever
         from reelseek.ranking.scoring import Scorer
 
+        if encoder is None:
+            assert model is not None, "a Searcher needs a model or an encoder"
+            encoder = QueryEncoder(model, device=device)
         self.reader = reader
-        self.encoder = QueryEncoder(model, device=device)
-        self._reranks = token_matching is not None
+        self.encoder = encoder
         scorer = Scorer(ranker=ranker, token_matching=token_matching)
         self.retriever = Retriever(reader, scorer=scorer)
-        self._entities = entities or ranker is not None
-        self._analyzer: tuple[int, QueryAnalyzer] | None = None  # of a generation's vocabulary
-        self._lock = threading.Lock()
+        self._builder = RequestBuilder(
+            encoder,
+            self.retriever,
+            with_tokens=token_matching is not None,
+            entities=entities or ranker is not None,
+        )
 
     @classmethod
     def open(
@@ -69,6 +73,8 @@ class Searcher:
         ranker: str | Path | None = None,
         token_matching: str | Path | None = None,
         entities: bool = False,
+        encoder: Encoder | None = None,
+        refresh: str = "auto",
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
@@ -82,6 +88,9 @@ class Searcher:
             token_matching: folder of weights that `python -m ranking.token_matching`
                 trained, which reorder the best whole videos that pictures find.
             entities: look for names that the catalogue does not have, too; so does a ranker.
+            encoder: encodes queries in place of a model, so that none is loaded here.
+            refresh: `auto` goes over to a new generation at the next search; with `manual` only
+                the method `refresh` does.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -103,8 +112,13 @@ class Searcher:
             ranker=(ranker, path_or_none, words_or_none),
             token_matching=(token_matching, path_or_none, words_or_none),
             entities=(entities, bool, flag),
+            refresh=(refresh, str, "auto or manual"),
         )
         check_device(device)
+        if refresh not in ("auto", "manual"):
+            raise ValueError(f"refresh={refresh}: must be auto or manual")
+        if model is not None and encoder is not None:
+            raise ValueError("model and encoder: give one of them; an encoder has its own model")
         return cls._open(
             Path(index),
             None if model is None else load_model_config(str(model)),
@@ -113,6 +127,8 @@ class Searcher:
             ranker=ranker,
             token_matching=token_matching,
             entities=entities,
+            encoder=encoder,
+            auto_refresh=refresh == "auto",
         )
 
     @classmethod
@@ -127,21 +143,22 @@ class Searcher:
         token_matching: str | Path | None,
         entities: bool,
         where: str | None = None,
+        encoder: Encoder | None = None,
+        auto_refresh: bool = True,
     ) -> Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
-        from reelseek.configs.schema import ModelConfig
         from reelseek.indexing.reader import IndexReader
-        from reelseek.indexing.store.manifest import IndexMismatchError
         from reelseek.ranking.learning.ranker import LearnedRanker
         from reelseek.ranking.token_matching.matching import TokenMatchingWeights
-        from reelseek.vision import check_model_name
 
         # What is small comes first, so that what is wrong with it is said at once.
         if model_config is not None:
+            from reelseek.vision import check_model_name
+
             check_model_name(model_config.name, known_names=preset_names("model"))
         learned = None if ranker is None else LearnedRanker.load(Path(ranker))
-        reader = IndexReader(folder, log_queries=log_queries)
+        reader = IndexReader(folder, log_queries=log_queries, auto_refresh=auto_refresh)
         try:
             if where is not None:
                 reader.check_filter(where)
@@ -151,23 +168,15 @@ class Searcher:
                 weights = TokenMatchingWeights.load(
                     Path(token_matching), fingerprint=settings.fingerprint
                 )
-
-            from reelseek.vision.models.text_first import load_text_first
-
-            spec = (model_config or ModelConfig(**settings.model)).spec()
-            model = load_text_first(
-                spec, fingerprint=settings.fingerprint, known_names=preset_names("model")
-            )
-            if model.fingerprint != settings.fingerprint:
-                raise IndexMismatchError(
-                    f"index={folder}: was built with model={settings.model['name']} (fingerprint "
-                    f"{settings.fingerprint[:8]}), and model={spec.name} is another "
-                    f"({model.fingerprint[:8]}); search with the model it was built with, or index "
-                    "into a new folder"
-                )
+            model = None
+            if encoder is None:
+                model = _load_model(folder, settings, model_config)
+            else:
+                _check_fingerprint(folder, settings, encoder.fingerprint, name="the encoder's")
             return cls(
                 reader,
                 model,
+                encoder=encoder,
                 device=device,
                 ranker=learned,
                 token_matching=weights,
@@ -187,14 +196,17 @@ class Searcher:
         min_confidence: float = 0.0,
         sources: Sequence[str] | None = None,
         analyze: bool = True,
+        after: Cursor | None = None,
     ) -> SearchResults:
         """Finds the best matches.
 
         Args:
             query: a sentence; or the path (a `Path`, not a `str`) of an image or a video; or a
-                Pillow image. Several of these as a list, `[Path("beach.jpg"), "at night"]`, are
-                all to be matched, and as a mapping each has a weight, below 0 for what the answer
-                should be unlike.
+                Pillow image; or `Similar`, a video of the index; or an embedding `(D,)`. Several
+                of these as a list, `[Path("beach.jpg"), "at night"]`, are all to be matched, and
+                as a mapping or a list of pairs each has a weight, below 0 for what the answer
+                should be unlike. Of `Similar` alone the hits leave out the video itself and its
+                copies.
             k: hits to return, at least 1; fewer come back where the index holds fewer.
             level: `video` for whole videos, `moment` for the seconds in them.
             where: only in videos like this, such as `duration < 60 and tag = 'cat'`; the language
@@ -204,17 +216,18 @@ class Searcher:
             sources: `visual`, `lexical`, or both (the default): what to search.
             analyze: find filters, negations, events and misspellings in a sentence (see
                 `text.query.analyzer`); otherwise it is taken as it stands.
+            after: `next_cursor` of the page before, of the same search; see `ranking.paging`.
 
         Returns:
             The hits, best first: a list, whose `why_empty` says why there are none.
 
         Raises:
             ValueError: an empty query, k, level, min_confidence or a source out of range, a filter
-                that cannot be read or names a field that no video has.
+                that cannot be read or names a field that no video has, an id that no video has.
             vision.VideoDecodeError: the image or video cannot be read.
         """
         from reelseek.ranking.arguments import check_search, hint_at_paths
-        from reelseek.ranking.hits import SearchResults
+        from reelseek.ranking.stages import StageTimes
 
         check_search(
             query,
@@ -226,11 +239,89 @@ class Searcher:
             analyze=analyze,
         )
         hint_at_paths(query)
+        times = StageTimes()
         with self.reader.one_generation():
-            request = self.request(query, where=where, sources=sources, analyze=analyze)
-            hits = self.retriever.search(request, k=k, level=level, min_confidence=min_confidence)
-            why_empty = "" if hits else self._why_nothing(request, level, min_confidence)
-            return SearchResults(hits, why_empty=why_empty)
+            request = self._builder.request(
+                query, where=where, sources=sources, analyze=analyze, times=times
+            )
+            return self._page(
+                request, k=k, level=level, min_confidence=min_confidence, after=after, times=times
+            )
+
+    def _page(
+        self,
+        request: Request,
+        *,
+        k: int,
+        level: str,
+        min_confidence: float,
+        after: Cursor | None,
+        times: StageTimes,
+    ) -> SearchResults:
+        from reelseek.ranking import paging
+        from reelseek.ranking.hits import SearchResults
+
+        depth = k if after is None else after.depth + k
+        found = self.retriever.find(
+            request, k=depth, level=level, min_confidence=min_confidence, times=times
+        )
+        hits = found.hits
+        if after is not None:
+            hits = paging.unseen(hits, after, level=level)
+        page = paging.numbered(hits[:k], after)
+        next_cursor = paging.next_cursor(
+            page, after, num_ranked=found.num_ranked, num_unseen=len(hits), k=k, level=level
+        )
+        is_empty = not page and after is None
+        return SearchResults(
+            page,
+            why_empty=self._why_nothing(request, level, min_confidence) if is_empty else "",
+            meaning=request.meaning,
+            stage_seconds=times.seconds,
+            generation=self.generation,
+            request=request,
+            next_cursor=next_cursor,
+        )
+
+    def match_segments(
+        self, query: Query | Request, ids: Sequence[str]
+    ) -> dict[str, SegmentMatches]:
+        """Scores every segment of some videos, and reads no others.
+
+        Args:
+            query: as of `search`; or `request` of its results, which encodes nothing again.
+            ids: public ids.
+
+        Returns:
+            By id, as far as the videos are there.
+
+        Raises:
+            ValueError: as `search`.
+        """
+        from reelseek.ranking.arguments import check_query
+        from reelseek.ranking.request import Request
+
+        with self.reader.one_generation():
+            if isinstance(query, Request):
+                request = query
+            else:
+                check_query(query)
+                request = self.request(query)
+            return self.retriever.match_segments(request, ids)
+
+    def refresh(self) -> bool:
+        """Goes over to the newest generation of the index, if there is another, once all is ready
+        that searches would wait for. Other threads go on searching the old one meanwhile; a
+        deleted video is left out of both at once.
+
+        Returns:
+            Whether it went over.
+        """
+        return self.reader.refresh(self._prepare)
+
+    def _prepare(self) -> None:
+        self.retriever.warm_up()
+        self._builder.prepare()
 
     def analyze(self, query: str) -> AnalyzedQuery:
         """What a sentence is taken to mean, `print` of which explains it.
@@ -238,23 +329,24 @@ class Searcher:
         Raises:
             ValueError: it is empty, or longer than any query is.
         """
-        return self._analyzer_of_generation().analyze(query)
+        return self._builder.analyzer().analyze(query)
 
     def warm_up(self) -> None:
         """Loads what the first questions would wait for, in some seconds, so that a service answers
         them as fast as those that follow."""
-        self._analyzer_of_generation().warm_up()
+        self._builder.analyzer().warm_up()
         self.request("a dog on a beach")
         self.retriever.warm_up()
 
     @property
     def generation(self) -> int:
-        """The published state of the index that answers."""
+        """The published state of the index that answers, counted up."""
         return self.reader.manifest.generation
 
     @property
     def revision(self) -> int:
-        """Changes with each deletion, too, which counts from the next search on."""
+        """The catalogue's count of changes, deletions included, which the next search sees. An
+        answer that is kept by generation and revision must have read them before it searched."""
         return self.reader.revision
 
     @property
@@ -280,24 +372,6 @@ class Searcher:
             f"segments={manifest.num_segments})"
         )
 
-    def _analyzer_of_generation(self) -> QueryAnalyzer:
-        from reelseek.text.query.analyzer import QueryAnalyzer
-        from reelseek.text.query.vocabulary import Vocabulary
-
-        with self.reader.one_generation(), self._lock:
-            generation = self.reader.manifest.generation
-            if self._analyzer is None or self._analyzer[0] != generation:
-                statistics = self.retriever.background().statistics
-                names = dict.fromkeys(statistics.tags, "tag")
-                vocabulary = Vocabulary(
-                    statistics.words, tags=tuple(statistics.tags), entities=names
-                )
-                self._analyzer = (
-                    generation,
-                    QueryAnalyzer(vocabulary=vocabulary, entities=self._entities),
-                )
-            return self._analyzer[1]
-
     def request(
         self,
         query: Query,
@@ -307,54 +381,10 @@ class Searcher:
         analyze: bool = True,
     ) -> Request:
         """What a query is to the index; see `search` for the arguments."""
-        from reelseek.ranking.request import SOURCES, VISUAL, QueryFilter, Request
+        from reelseek.ranking.stages import StageTimes
 
-        filters = [] if where is None else [QueryFilter(where)]
-        chosen = SOURCES if sources is None else tuple(sources)
-        if not isinstance(query, str):
-            query_embedding = self.encoder.encode(
-                query, spreads=self.retriever.background().spreads
-            )
-            return Request(query_embedding, where=where, filters=filters, sources=(VISUAL,))
-        from reelseek.text.segmentation import words
-
-        if not analyze:
-            return Request(
-                self.encoder.encode(query),
-                words=words(query),
-                tokens=self._tokens(query),
-                where=where,
-                filters=filters,
-                sources=chosen,
-            )
-        meaning = self.analyze(query)
-        for correction in meaning.corrections:
-            logger.warning(
-                "searching for %r instead of %r; put it in quotes to keep it",
-                correction.corrected,
-                correction.original,
-            )
-        for said, group in groupby(meaning.constraints, key=lambda constraint: constraint.source):
-            together = list(group)  # "from 2019 to 2021" is two constraints
-            filters.append(
-                QueryFilter(
-                    " and ".join(one.where for one in together),
-                    " and ".join(one.phrase for one in together),
-                    said,
-                )
-            )
-        sentence = meaning.text or query
-        return Request(
-            self.encoder.encode(sentence),
-            words=meaning.words,
-            tokens=self._tokens(sentence),
-            names=[name.text for name in meaning.entities],
-            excluded=self.encoder.sentences(meaning.excluded),
-            excluded_words=[word for phrase in meaning.excluded for word in words(phrase)],
-            steps=self.encoder.sentences(meaning.steps),
-            where=" and ".join(f"({one.where})" for one in filters) or None,
-            filters=filters,
-            sources=chosen,
+        return self._builder.request(
+            query, where=where, sources=sources, analyze=analyze, times=StageTimes()
         )
 
     def _why_nothing(self, request: Request, level: str, min_confidence: float) -> str:
@@ -368,8 +398,55 @@ class Searcher:
             first=hits[0] if hits else None,
         )
 
-    def _tokens(self, sentence: str) -> np.ndarray | Sequence:
-        return self.encoder.tokens([sentence])[0] if self._reranks else ()
+
+def load_query_encoder(
+    index: str | Path, model: dict[str, Any] | None = None, *, device: str = "auto"
+) -> QueryEncoder:
+    """Loads the model that an index was built with, for a process that only encodes.
+
+    Args:
+        model: to insist on, as fields of `configs.schema.ModelConfig`; None for the index's.
+
+    Raises:
+        ValueError: as `Searcher.open`.
+    """
+    from reelseek.configs.schema import ModelConfig, check_device
+    from reelseek.indexing.store.manifest import Manifest
+    from reelseek.ranking.query_encoding import QueryEncoder
+
+    check_device(device)
+    settings = Manifest.read(Path(index)).settings
+    config = None if model is None else ModelConfig(**model)
+    return QueryEncoder(_load_model(Path(index), settings, config), device=device)
+
+
+def _load_model(
+    folder: Path, settings: IndexSettings, model_config: ModelConfig | None
+) -> DualEncoder:
+    """Loads the index's model, or one that is insisted on if it is the same."""
+    from reelseek.configs.command_line import preset_names
+    from reelseek.configs.schema import ModelConfig
+    from reelseek.vision.models.text_first import load_text_first
+
+    spec = (model_config or ModelConfig(**settings.model)).spec()
+    model = load_text_first(
+        spec, fingerprint=settings.fingerprint, known_names=preset_names("model")
+    )
+    _check_fingerprint(folder, settings, model.fingerprint, name=f"model={spec.name}")
+    return model
+
+
+def _check_fingerprint(
+    folder: Path, settings: IndexSettings, fingerprint: str, *, name: str
+) -> None:
+    from reelseek.indexing.store.manifest import IndexMismatchError
+
+    if fingerprint != settings.fingerprint:
+        raise IndexMismatchError(
+            f"index={folder}: was built with model={settings.model['name']} (fingerprint "
+            f"{settings.fingerprint[:8]}), and {name} is another ({fingerprint[:8]}); search with "
+            "the model it was built with, or index into a new folder"
+        )
 
 
 def search(

@@ -197,6 +197,12 @@ class QueryAnalyzer:
             if language in (*self._languages, ""):
                 self.analyze(query)
 
+    def load_dictionaries_of(self, other: "QueryAnalyzer") -> None:
+        """Loads the dictionaries that another analyzer has loaded, in seconds in which other
+        threads may analyse."""
+        if self._spelling is not None and other._spelling is not None:
+            self._spelling.load(other._spelling.loaded)
+
     def _corrected(self, text: str, language: str) -> tuple[str, tuple[Correction, ...]]:
         if self._spelling is None or language == UNKNOWN:
             return text, ()

@@ -5,7 +5,7 @@ not have it, it is in lower case, it is not two joined words, and one common wor
 away. Words in doubt and words in quotes stay.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -96,6 +96,16 @@ class SpellChecker:
         if not names:
             return None
         return f"spelling: {' and '.join(names)} is not installed: {_INSTALL}"
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The languages whose dictionaries have been loaded."""
+        return tuple(self._dictionaries)
+
+    def load(self, languages: Iterable[str]) -> None:
+        """Loads the dictionaries of languages, which the first word in doubt would wait for."""
+        for language in languages:
+            self._dictionary(language)
 
     def _better(self, word: str, language: str) -> str | None:
         symspell = _symspell()
