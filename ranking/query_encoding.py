@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from reelseek.text.token_encoding import TokenEncoder
-    from reelseek.vision import DualEncoder, FrameEncoder
+    from reelseek.vision import DualEncoder, FrameEncoder, FrameSettings
 
 _QUERY_FRAMES = 12  # of a video that is searched by
 
@@ -137,10 +137,18 @@ class QueryEncoder:
             return self._text_encoder.encode_query(part).numpy()
         return self._image(part)
 
-    def _image(self, query: "Path | Image.Image") -> np.ndarray:
+    @property
+    def frame_settings(self) -> "FrameSettings":
+        """What is decoded of an image or a video that is searched by."""
+        from reelseek.vision import FrameSettings, UniformSampler
+
+        return FrameSettings(UniformSampler(_QUERY_FRAMES), self._model.preprocessing)
+
+    def encode_frames(self, pixels: np.ndarray) -> np.ndarray:
+        """`(T, 3, H, W)` uint8, decoded by `frame_settings`, to `(D,)` float32, L2-normalised."""
         import torch
 
-        from reelseek.vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
+        from reelseek.vision import FrameEncoder
 
         with self._making:
             if self._frame_encoder is None:
@@ -148,10 +156,17 @@ class QueryEncoder:
                     self._model, device=str(self._device), precision="fp32"
                 )
         encoder = self._frame_encoder
+        return encoder.pool(encoder.encode(torch.from_numpy(pixels))).numpy()
+
+    def _image(self, query: "Path | Image.Image") -> np.ndarray:
+        import torch
+
+        from reelseek.vision import iter_frames
+
         if isinstance(query, Path):
-            settings = FrameSettings(UniformSampler(_QUERY_FRAMES), encoder.preprocessing)
+            settings = self.frame_settings
             pixels = torch.cat([frames.pixels for frames in iter_frames(query, settings)])
         else:
             image = torch.from_numpy(np.array(query.convert("RGB"))).permute(2, 0, 1)
-            pixels = encoder.preprocessing.resize(image[None])
-        return encoder.pool(encoder.encode(pixels)).numpy()
+            pixels = self._model.preprocessing.resize(image[None])
+        return self.encode_frames(pixels.numpy())

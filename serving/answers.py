@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 
 from reelseek.ranking.hits import SearchHit, SearchResults
+from reelseek.ranking.searcher import Searcher
 from reelseek.text.query.analyzer import AnalyzedQuery
 
 _encoder = msgspec.json.Encoder()
 
 
-def hit_fields(hit: SearchHit) -> dict[str, Any]:
+def hit_fields(hit: SearchHit, *, explain: bool = True) -> dict[str, Any]:
     """A hit as the command line's JSON has it, but that `video` is the key: no path of this machine
     leaves it."""
     return {
@@ -25,7 +26,7 @@ def hit_fields(hit: SearchHit) -> dict[str, Any]:
         "duration_seconds": hit.duration_seconds,
         "metadata": hit.metadata,
         "confidence": hit.confidence,
-        "evidence": [asdict(each) for each in hit.evidence],
+        "evidence": [asdict(each) for each in hit.evidence] if explain else [],
         "date": hit.date,
         "date_source": hit.date_source,
         "also_as": [{"id": copy.id, "video": copy.key} for copy in hit.also_as],
@@ -52,18 +53,43 @@ def meaning_fields(text: str, meaning: AnalyzedQuery | None) -> dict[str, Any]:
     }
 
 
+def strip_fields(searcher: Searcher, results: SearchResults) -> dict[str, dict[str, Any]]:
+    """How well every part of each video that was found matches, by id."""
+    assert results.request is not None
+    matches = searcher.match_segments(results.request, list({hit.id for hit in results}))
+    return {
+        id: {
+            "spans": [[round(float(second), 3) for second in span] for span in found.spans],
+            "scores": [round(float(score), 4) for score in found.scores],
+            "probabilities": None
+            if found.probabilities is None
+            else [round(float(each), 4) for each in found.probabilities],
+        }
+        for id, found in matches.items()
+    }
+
+
 def body_without_id(
-    results: SearchResults, *, query: dict[str, Any], generation: int, further: dict[str, Any]
+    results: SearchResults,
+    *,
+    query: dict[str, Any],
+    strips: dict[str, dict[str, Any]],
+    explain: bool,
 ) -> bytes:
     """All of an answer but its request id, so that it may be kept for others who ask the same."""
+    hits = [hit_fields(hit, explain=explain) for hit in results]
+    for fields in hits:
+        if fields["id"] in strips:
+            fields["strip"] = strips[fields["id"]]
+    cursor = results.next_cursor
     return _encoder.encode(
         {
             "query": query,
-            "hits": [hit_fields(hit) for hit in results],
+            "hits": hits,
             "why_empty": results.why_empty,
-            "generation": generation,
+            "next_cursor": None if cursor is None else str(cursor),
+            "generation": results.generation,
             "shards": {"answered": 1, "of": 1},
-            **further,
         }
     )
 

@@ -4,18 +4,24 @@ Sentences that wait at the same time are encoded in one batch, whichever worker 
 """
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from reelseek.configs.schema import ServeConfig
 from reelseek.serving.channel import Server
 
 if TYPE_CHECKING:
+    from reelseek.serving.upload_files import Kind
+    from reelseek.serving.uploads import UploadDecoder
+
     from reelseek.ranking.query_encoding import QueryEncoder
 
 logger = logging.getLogger(__name__)
@@ -63,28 +69,50 @@ def _count(calls: Sequence[tuple[list[str], Any]]) -> int:
     return sum(len(texts) for texts, _ in calls)
 
 
-def handlers(encoder: "QueryEncoder") -> dict[str, Callable[[Any], Any]]:
-    """What the process answers; embeddings are the bytes of float32."""
+def handlers(
+    encoder: "QueryEncoder", decoder: "UploadDecoder | None" = None
+) -> dict[str, Callable[[Any], Any]]:
+    """What the process answers; embeddings are the bytes of float32.
+
+    Args:
+        decoder: of images and videos that are searched by; None where none are taken.
+    """
     batcher = Batcher(encoder.sentences)
 
     def sentences(texts: list[str]) -> bytes:
-        return np.ascontiguousarray(batcher(texts), dtype=np.float32).tobytes()
+        return _bytes(batcher(texts))
+
+    def upload(file: list[str]) -> bytes:
+        path, kind = file
+        if decoder is None:
+            raise ValueError("files are not taken")
+        return _bytes(encoder.encode_frames(decoder.decode(Path(path), cast("Kind", kind))))
 
     def describe(_: None) -> dict[str, Any]:
         return {"fingerprint": encoder.fingerprint, "embedding_dim": encoder.embedding_dim}
 
-    return {"sentences": sentences, "describe": describe}
+    return {"sentences": sentences, "upload": upload, "describe": describe}
 
 
-def main(index: str, model: dict[str, Any] | None, device: str, socket: str) -> None:
-    """Runs the process until it is killed.
+def _bytes(embeddings: np.ndarray) -> bytes:
+    return np.ascontiguousarray(embeddings, dtype=np.float32).tobytes()
 
-    Args:
-        index: its folder, whose model is loaded.
-        model: to insist on, as of `ModelConfig`; None for the index's.
-    """
+
+def main(config: ServeConfig, socket: str) -> None:
+    """Runs the process until it is killed."""
+    from reelseek.serving.upload_files import UploadLimits
+    from reelseek.serving.uploads import UploadDecoder
+
     from reelseek.ranking.searcher import load_query_encoder
+    from reelseek.serving.telemetry import log_as_json
 
-    encoder = load_query_encoder(Path(index), model, device=device)
+    log_as_json()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
+    assert config.index is not None
+    model = None if config.model is None else asdict(config.model)
+    encoder = load_query_encoder(config.index, model, device=config.device)
     encoder.sentences(["a dog on a beach"])
-    Server(Path(socket), handlers(encoder)).serve_forever()
+    decoder = UploadDecoder(encoder.frame_settings, limits=UploadLimits.from_config(config))
+    server = Server(Path(socket), handlers(encoder, decoder))
+    threading.Thread(target=decoder.warm_up, name="warm up", daemon=True).start()
+    server.serve_forever()

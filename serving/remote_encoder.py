@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reelseek.ranking.query_parts import EncodedPart
 from reelseek.serving import telemetry
 from reelseek.serving.cache import BoundedCache
 from reelseek.serving.channel import Client, RemoteError
@@ -52,6 +53,18 @@ class RemoteEncoder:
         if not found:
             return np.empty((0, self.embedding_dim), np.float32)
         return np.stack([each for each in found if each is not None])
+
+    def tokens(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        """Raises a ValueError: a service matches no tokens."""
+        raise ValueError("token matching is not served")
+
+    def encode(self, part: EncodedPart) -> np.ndarray:
+        """`(D,)` float32 of a sentence; of files, the embedding is given in place of the part."""
+        if not isinstance(part, str):
+            raise ValueError("files are encoded when they are uploaded")
+        if not part.strip():
+            raise ValueError("query is empty: say in a few words what the video should show")
+        return self.sentences([part])[0]
 
     def _ask(self, sentences: list[str]) -> np.ndarray:
         try:

@@ -1,6 +1,8 @@
 """What the routes of a worker need, in one place."""
 
+import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelseek.configs.schema import ServeConfig
@@ -17,16 +19,22 @@ class Services:
     """What the routes of a worker need.
 
     Attributes:
-    config: of the whole service.
-    admission: lets searches in, or sheds them.
-    media: cuts thumbnails and clips; None where none is cut.
-    library: writes the index; None where it is only read.
+        config: of the whole service.
+        admission: lets searches in, or sheds them.
+        encoder: the process that has the model.
+        media: cuts thumbnails and clips; None where none is cut.
+        library: writes the index; None where it is only read.
+        upload_folder: for files that are searched by; private to this user.
+        look_now: wakes what follows the index.
     """
 
     config: ServeConfig
     admission: Admission
+    encoder: Client
     media: Client | None = None
     library: Client | None = None
+    upload_folder: Path | None = None
+    look_now: threading.Event = field(default_factory=threading.Event)
     _searcher: "Searcher | None" = field(default=None, repr=False)
 
     @property

@@ -161,7 +161,7 @@ def serve(config: ServeConfig) -> None:
             Child(
                 "encoder",
                 encoder.main,
-                (config.index, config.model, config.device, str(sockets.encoder)),
+                (config, str(sockets.encoder)),
             )
         ]
         num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)

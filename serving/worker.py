@@ -46,13 +46,12 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
             max_waiting=config.max_waiting,
             max_wait_seconds=config.max_wait_seconds,
         ),
+        encoder=Client(sockets.encoder),
         media=None if sockets.media is None else Client(sockets.media),
         library=None if sockets.library is None else Client(sockets.library),
+        upload_folder=sockets.encoder.parent,
     )
-    follower = threading.Thread(
-        target=_follow, args=(services, sockets.encoder), name="follow", daemon=True
-    )
-    follower.start()
+    threading.Thread(target=_follow, args=(services,), name="follow", daemon=True).start()
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services),
@@ -66,15 +65,13 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
     server.run(sockets=[listener])
 
 
-def _follow(services: Services, encoder_socket: Path) -> None:
+def _follow(services: Services) -> None:
     """Opens the index when it can be searched, and goes over to each new generation, which is
     prepared while searches go on."""
     from reelseek.ranking.searcher import Searcher
 
     assert services.config.index is not None
-    encoder = RemoteEncoder(
-        Client(encoder_socket), max_cache_bytes=int(services.config.cache_mb * 2**20)
-    )
+    encoder = RemoteEncoder(services.encoder, max_cache_bytes=int(services.config.cache_mb * 2**20))
     while not services.is_ready:
         try:
             encoder.connect(timeout_seconds=_ENCODER_SECONDS)
@@ -87,7 +84,8 @@ def _follow(services: Services, encoder_socket: Path) -> None:
     logger.info("ready", extra={"fields": {"generation": services.searcher.generation}})
     while True:
         telemetry.GENERATION.set(services.searcher.generation)
-        time.sleep(_LOOK_EVERY_SECONDS)
+        services.look_now.wait(_LOOK_EVERY_SECONDS)
+        services.look_now.clear()
         try:
             if services.searcher.refresh():
                 generation = services.searcher.generation

@@ -13,6 +13,7 @@ from reelseek.configs.schema import ServeConfig
 from reelseek.ranking.hits import SearchHit, SearchResults
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
+from reelseek.serving.channel import Client
 from reelseek.serving.services import Services
 
 HIT = SearchHit(1, "abc", "/secret/root/a.mp4", 0.5, 0.0, 4.0, 2.0, 9.0, "a.mp4", {"title": "A"})
@@ -38,10 +39,10 @@ class FakeSearcher:
 
 
 @pytest.fixture
-def service():
+def service(tmp_path):
     config = compose(ServeConfig, ["index=i", "max_waiting=0"])
     admission = Admission(num_running=1, max_waiting=0, max_wait_seconds=1)
-    services = Services(config=config, admission=admission)
+    services = Services(config=config, admission=admission, encoder=Client(tmp_path / "none"))
     searcher = FakeSearcher()
     services.set_searcher(searcher)
     return SimpleNamespace(services=services, searcher=searcher, app=create_app(services))

@@ -1,0 +1,112 @@
+"""A search request -> its answer: from the cache, from a search in hand, or by its own search."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from reelseek.ranking.searcher import Searcher
+from reelseek.serving import telemetry
+from reelseek.serving.admission import deadline_exceeded
+from reelseek.serving.cache import BoundedCache
+from reelseek.serving.errors import ApiError
+from reelseek.serving.search_request import SearchRequest
+from reelseek.serving.services import Services
+
+_LOOK_SECONDS = 0.02
+_MAX_WAIT_SECONDS = 30.0  # for the state of the index that a request wants to see
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that may be kept.
+
+    Attributes:
+        body: without the request id.
+        etag: of the body.
+        stage_seconds: what it took when it was worked out.
+    """
+
+    body: bytes
+    etag: str
+    stage_seconds: dict[str, float]
+
+
+Work = Callable[[Searcher, SearchRequest], Answer]
+
+
+class SearchEndpoint:
+    """Answers the searches of one event loop; each search runs in a thread when its turn comes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        threads = services.config.threads
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._answers: BoundedCache[Answer] = BoundedCache(int(services.config.cache_mb * 2**20))
+        self._in_hand: dict[Any, asyncio.Future[Answer]] = {}
+
+    async def answer(
+        self, asked: SearchRequest, work: Work, *, deadline: float | None
+    ) -> tuple[Answer, bool]:
+        """Returns the answer, and whether it was kept from before.
+
+        Args:
+            work: searches, and writes the answer.
+            deadline: on the clock of `time.monotonic`.
+
+        Raises:
+            ApiError: the request is wrong, too many searches wait, or the deadline passes.
+        """
+        searcher = self._services.searcher
+        # Read before the search, so that what is deleted meanwhile is not kept as if it were there.
+        key = (searcher.generation, searcher.revision, asked.key)
+        known = self._answers.get(key)
+        telemetry.CACHE.labels("answers", "miss" if known is None else "hit").inc()
+        if known is not None:
+            return known, True
+        running = self._in_hand.get(key)
+        if running is None:  # nobody else waits for the same answer
+            running = asyncio.ensure_future(self._work_out(lambda: work(searcher, asked), deadline))
+            if deadline is None:  # or it might end for others who have more time
+                self._in_hand[key] = running
+            running.add_done_callback(lambda done: self._keep(key, done))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        done, _ = await asyncio.wait([running], timeout=left)
+        if not done:
+            raise deadline_exceeded()
+        return running.result(), False
+
+    async def wait_for_state(self, token: str | None, deadline: float | None) -> None:
+        """Waits until the index is read in the state after a write.
+
+        Args:
+            token: of the write, `GENERATION.REVISION`; None not to wait.
+        """
+        if token is None:
+            return
+        try:
+            generation, revision = map(int, token.split("."))
+        except ValueError as error:
+            raise ApiError(400, "invalid_request", f"after={token}: is no token") from error
+        last = time.monotonic() + _MAX_WAIT_SECONDS
+        last = last if deadline is None else min(last, deadline)
+        searcher = self._services.searcher
+        while searcher.generation < generation or searcher.revision < revision:
+            if time.monotonic() > last:
+                raise deadline_exceeded()
+            self._services.look_now.set()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _work_out(self, work: Callable[[], Answer], deadline: float | None) -> Answer:
+        # A search that has begun is not given up: it holds its turn, and its answer is kept.
+        async with self._services.admission.enter(deadline=deadline):
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _keep(self, key: Any, done: "asyncio.Future[Answer]") -> None:
+        if self._in_hand.get(key) is done:
+            del self._in_hand[key]
+        if not done.cancelled() and done.exception() is None:
+            answer = done.result()
+            self._answers.put(key, answer, size_bytes=len(answer.body))
