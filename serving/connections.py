@@ -62,7 +62,7 @@ def bounded_protocol(
     *,
     is_exempt: Callable[[str], bool] = lambda _: False,
     clock: Callable[[], float] = time.monotonic,
-) -> type[HttpToolsProtocol]:
+) -> type["BoundedProtocol"]:
     """Returns a class for `uvicorn.Config(http=...)`, for one server.
 
     Args:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reelseek.serving.errors import ApiError
-from reelseek.serving.refusals import header, refuse
+from reelseek.serving.refusals import refuse
 
 # Load balancers that ask whether a worker runs name no host.
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})

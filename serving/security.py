@@ -1,5 +1,6 @@
 """Puts all checks of a request before an application, and says which settings are safe."""
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,9 +17,13 @@ from reelseek.serving.tokens import Access, Tokens
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from reelseek.configs.schema import ServeConfig
+    from reelseek.serving.connections import BoundedProtocol
     from reelseek.serving.services import Services
 
 MIN_TOKEN_LETTERS = 16
+_FIELDS_BYTES = 1 << 20  # of a form, beside its files
+_LOGIN_BYTES = 16 << 10
 
 _HEADERS = [
     (
@@ -69,6 +74,23 @@ class SecuritySettings:
     bodies: BodyLimits = field(default_factory=BodyLimits)
     public_paths: frozenset[str] = frozenset()
 
+    @classmethod
+    def from_config(cls, config: "ServeConfig") -> "SecuritySettings":
+        upload_mb = max(config.upload_image_mb, config.upload_video_mb)
+        form_bytes = int(upload_mb * (1 << 20)) + _FIELDS_BYTES
+        return cls(
+            host=config.host,
+            token=config.token,
+            write_token=config.write_token,
+            allowed_hosts=tuple(config.allowed_hosts),
+            trusted_proxies=tuple(config.trusted_proxies),
+            requests_per_second=config.requests_per_second,
+            bodies=BodyLimits(
+                bytes_by_path={"/login": _LOGIN_BYTES},
+                multipart_bytes_by_path={"/api/search": form_bytes},
+            ),
+        )
+
     @property
     def is_exposed(self) -> bool:
         """Whether other machines may reach the service, directly or through a proxy."""
@@ -85,6 +107,13 @@ def check_settings(settings: SecuritySettings) -> None:
         token = getattr(settings, name)
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise ValueError(f"{name}: must be printable ASCII letters, at least one")
+    for proxy in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"trusted_proxies={proxy}: must be an address or a network, such as 10.0.0.0/8"
+            ) from None
     if not settings.is_exposed:
         return
     where = f"host={settings.host}" if not is_loopback(settings.host) else "trusted_proxies"
@@ -149,6 +178,21 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def http_protocol(config: "ServeConfig") -> type["BoundedProtocol"]:
+    """Returns the class for `uvicorn.Config(http=...)`, for one server."""
+    from reelseek.serving.connections import ConnectionLimits, bounded_protocol
+
+    proxies = [ipaddress.ip_network(each, strict=False) for each in config.trusted_proxies]
+
+    def is_exempt(host: str) -> bool:
+        return is_loopback(host) or any(ipaddress.ip_address(host) in each for each in proxies)
+
+    limits = ConnectionLimits(
+        max_connections=config.max_connections, max_per_client=config.max_connections_per_client
+    )
+    return bounded_protocol(limits, is_exempt=is_exempt)
 
 
 def require_write_token(services: "Services") -> Callable[["Request"], Awaitable[None]]:

@@ -19,6 +19,8 @@ from reelseek.serving.errors import ApiError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from reelseek.configs.schema import ServeConfig
+
 Kind = Literal["image", "video"]
 KIND_NAMES: dict[Kind, str] = {"image": "an image", "video": "a video"}
 
@@ -27,11 +29,10 @@ _MAX_FIELD_BYTES = 64 << 10
 _HEAD_BYTES = 4096
 _TS_PACKET_BYTES = 188
 
+GIF_STARTS = (b"GIF87a", b"GIF89a")  # moving or not: an image or a video
 _IMAGE_STARTS = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
     b"BM",
     b"II*\0",
     b"MM\0*",
@@ -40,6 +41,7 @@ _IMAGE_BRANDS = (b"avif", b"avis")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot", b"styp")
 _VIDEO_STARTS = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+    *GIF_STARTS,
     b"FLV\x01",
     b"OggS",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
@@ -70,6 +72,15 @@ class UploadLimits:
     memory_bytes: int = 3 << 29
     num_workers: int = 1
     max_wait_seconds: float = 10.0
+
+    @classmethod
+    def from_config(cls, config: "ServeConfig") -> "UploadLimits":
+        return cls(
+            max_image_bytes=int(config.upload_image_mb * (1 << 20)),
+            max_video_bytes=int(config.upload_video_mb * (1 << 20)),
+            max_pixels=int(config.upload_megapixels * 1e6),
+            timeout_seconds=config.upload_seconds,
+        )
 
     def max_bytes_of(self, kind: Kind) -> int:
         return self.max_image_bytes if kind == "image" else self.max_video_bytes
@@ -146,9 +157,10 @@ def kind_of(head: bytes) -> Kind | None:
     return "video" if is_ts or is_m2ts or head.startswith(_VIDEO_STARTS) else None
 
 
-def read_kind(path: Path) -> Kind | None:
+def read_head(path: Path) -> bytes:
+    """Returns as much of a file as `kind_of` looks at."""
     with path.open("rb") as file:
-        return kind_of(file.read(_HEAD_BYTES))
+        return file.read(_HEAD_BYTES)
 
 
 def too_large(kind: Kind, max_bytes: int) -> str:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from reelseek.serving.upload_files import read_kind
+from reelseek.serving.upload_files import kind_of, read_head
 from reelseek.vision.decoding.image_reader import StillImageReader
 from reelseek.vision.decoding.pyav_reader import PyAVReader
 from reelseek.vision.decoding.reader import OpenReader
 from reelseek.vision.errors import VideoDecodeError
 
-_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow's names
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")  # Pillow's names
 # FFmpeg's names of formats; none of them opens another file.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
@@ -52,7 +52,7 @@ def upload_openers(
         VideoDecodeError: It is neither image nor video, or has too many pixels.
     """
     path = Path(path)
-    kind = read_kind(path)
+    kind = kind_of(read_head(path))
     if kind == "image":
         _check_image(path, limits)
         return [partial(StillImageReader, path)]

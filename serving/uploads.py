@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from reelseek.serving.upload_files import (
+    GIF_STARTS,
     KIND_NAMES,
     Kind,
     UploadLimits,
     kind_of,
     private_file,
-    read_kind,
+    read_head,
     too_large,
 )
 from reelseek.serving.upload_readers import ContentLimits, upload_openers
@@ -99,25 +100,26 @@ class UploadDecoder:
                 return self._decode(source, kind)
             finally:
                 source.unlink(missing_ok=True)
-        self._check(kind_of(source), kind, size_bytes=len(source))
+        self._check(source, kind, size_bytes=len(source))
         with private_file(self._folder) as (path, file):
             file.write(source)
             file.flush()
             return self._decode(path, kind)
 
-    def _check(self, found: Kind | None, sent_as: Kind | None, *, size_bytes: int) -> None:
+    def _check(self, head: bytes, sent_as: Kind | None, *, size_bytes: int) -> None:
         if not size_bytes:
             raise ValueError("the file is empty (0 bytes)")
+        found = kind_of(head)
         if found is None:
             raise ValueError("it is neither an image nor a video of a known format")
         max_bytes = self._limits.max_bytes_of(found)
         if size_bytes > max_bytes:
             raise ValueError(too_large(found, max_bytes))
-        if sent_as is not None and found != sent_as:
+        if sent_as is not None and found != sent_as and not head.startswith(GIF_STARTS):
             raise ValueError(f"it was sent as {KIND_NAMES[sent_as]}, but is {KIND_NAMES[found]}")
 
     def _decode(self, path: Path, kind: Kind | None) -> np.ndarray:
-        self._check(read_kind(path), kind, size_bytes=path.stat().st_size)
+        self._check(read_head(path), kind, size_bytes=path.stat().st_size)
         try:
             pool = self._pools.get(timeout=self._limits.max_wait_seconds)
         except queue.Empty:
