@@ -4,6 +4,7 @@ Each option has a line with its meaning and unit, and its range; `--help` prints
 enforces the range. `__post_init__` holds the rules that several options share.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from enum import Enum
 from math import inf
@@ -459,6 +460,38 @@ class ServeConfig(Options, command="serve"):
         "only to insist on a model; default: the index's", default=None, group="model"
     )
     device: str = option("where the model runs", DEVICE)
+    token: str | None = option(
+        "to read, and to write if write_token is not given; default: $REELSEEK_TOKEN", default=None
+    )
+    write_token: str | None = option(
+        "to read and write; default: $REELSEEK_WRITE_TOKEN", default=None
+    )
+    allowed_hosts: list[str] = option(
+        "names that requests may give this service beyond loopback, such as video.example.org or "
+        ".example.org; default: its addresses and the machine's name",
+        default=[],
+    )
+    trusted_proxies: list[str] = option(
+        "addresses and networks of proxies that tell the client's address", default=[]
+    )
+    requests_per_second: float = option(
+        "that a client may send to a worker; 0 for no limit; none for this machine", Range(0)
+    )
+    max_connections: int = option(
+        "of a worker; one more closes the one that has waited longest for its client", Range(16)
+    )
+    max_connections_per_client: int = option(
+        "of an address to a worker; no limit for this machine and trusted_proxies", Range(1)
+    )
+    upload_image_mb: float = option("MiB that an uploaded image may have", Range(above=0))
+    upload_video_mb: float = option("MiB that an uploaded video may have", Range(above=0))
+    upload_megapixels: float = option("that an uploaded image may have", Range(above=0))
+    upload_seconds: float = option("to decode an uploaded file in", Range(above=0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.token = self.token or os.environ.get("REELSEEK_TOKEN") or None
+        self.write_token = self.write_token or os.environ.get("REELSEEK_WRITE_TOKEN") or None
 
 
 def check_device(device: str) -> None:
