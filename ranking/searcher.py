@@ -335,8 +335,9 @@ class Searcher:
         """Loads what the first questions would wait for, in some seconds, so that a service answers
         them as fast as those that follow."""
         self._builder.analyzer().warm_up()
-        self.request("a dog on a beach")
         self.retriever.warm_up()
+        for level in ("video", "moment"):
+            self.search("a dog on a beach", level=level)
 
     @property
     def generation(self) -> int:

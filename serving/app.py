@@ -16,6 +16,7 @@ from reelseek.configs.command_line import program_version
 from reelseek.serving import telemetry
 from reelseek.serving.errors import ApiError, error_body
 from reelseek.serving.routes import health, search
+from reelseek.serving.security import Security, SecuritySettings
 from reelseek.serving.services import Services
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid_request)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(RequestLog)
+    app.add_middleware(Security, settings=SecuritySettings.from_config(services.config))
+    app.add_middleware(RequestLog)  # outermost: what is refused is counted, too
     return app
 
 

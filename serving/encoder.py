@@ -19,10 +19,9 @@ from reelseek.configs.schema import ServeConfig
 from reelseek.serving.channel import Server
 
 if TYPE_CHECKING:
+    from reelseek.ranking.query_encoding import QueryEncoder
     from reelseek.serving.upload_files import Kind
     from reelseek.serving.uploads import UploadDecoder
-
-    from reelseek.ranking.query_encoding import QueryEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +99,10 @@ def _bytes(embeddings: np.ndarray) -> bytes:
 
 def main(config: ServeConfig, socket: str) -> None:
     """Runs the process until it is killed."""
-    from reelseek.serving.upload_files import UploadLimits
-    from reelseek.serving.uploads import UploadDecoder
-
     from reelseek.ranking.searcher import load_query_encoder
     from reelseek.serving.telemetry import log_as_json
+    from reelseek.serving.upload_files import UploadLimits
+    from reelseek.serving.uploads import UploadDecoder
 
     log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from anyio import to_thread
 from fastapi import Request
-from reelseek.serving.upload_files import UploadLimits, upload_form
 
 from reelseek.serving.channel import RemoteError, Unavailable
 from reelseek.serving.errors import ApiError
 from reelseek.serving.search_request import SearchRequest, from_form, from_json
 from reelseek.serving.services import Services
+from reelseek.serving.upload_files import UploadLimits, upload_form
 
 _UPLOAD_SECONDS = 60.0
 

@@ -150,8 +150,10 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(config: ServeConfig) -> None:
     """Runs the service until it is told to stop."""
     from reelseek.serving import encoder, worker
+    from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
 
+    check_settings(SecuritySettings.from_config(config))
     listener = listen(config.host, config.port)
     with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
         os.environ[METRICS_FOLDER] = str(Path(folder) / "metrics")

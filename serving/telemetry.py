@@ -53,8 +53,8 @@ RECALL = Gauge(
 
 
 def metrics_text() -> bytes:
-    """All workers' metrics, in Prometheus's text format; a single process's where there is no folder
-    for them."""
+    """All workers' metrics, in Prometheus's text format; without a folder for them, those of this
+    process."""
     if METRICS_FOLDER not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
@@ -83,5 +83,6 @@ def log_as_json() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    for name in ("httpx", "httpcore", "watchfiles"):
+    logging.captureWarnings(True)
+    for name in ("httpx", "httpcore", "watchfiles", "faiss"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -17,6 +17,7 @@ from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client, Unavailable
 from reelseek.serving.remote_encoder import RemoteEncoder
+from reelseek.serving.security import http_protocol
 from reelseek.serving.services import Services
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services),
+            http=http_protocol(config),
+            proxy_headers=False,  # `trusted_proxies` says whom to believe
             log_config=None,
             access_log=False,
             server_header=False,
