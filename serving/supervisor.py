@@ -93,7 +93,13 @@ class Supervisor:
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        children = [*self._helpers, *self._workers]
+        try:
+            self._keep_running([*self._helpers, *self._workers])
+        finally:  # a failure of this process ends the others, too
+            self._end(self._workers, self._drain_seconds + 2)
+            self._end(self._helpers, 2.0)
+
+    def _keep_running(self, children: list[Child]) -> None:
         while not self._is_stopping:
             for child in children:
                 if child.process is None and time.monotonic() >= child.start_at:
@@ -104,8 +110,6 @@ class Supervisor:
                 if not self._is_stopping:
                     _forget_metrics(child.process.pid)
                     child.note_death()
-        self._end(self._workers, self._drain_seconds + 2)
-        self._end(self._helpers, 2.0)
 
     def _stop(self, number: int, _: Any) -> None:
         if self._is_stopping:
@@ -180,5 +184,8 @@ def serve(config: ServeConfig) -> None:
 def _forget_metrics(pid: int) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
+    from reelseek.serving.telemetry import METRICS_FOLDER
+
     with suppress(OSError):
-        mark_process_dead(pid)
+        if METRICS_FOLDER in os.environ:
+            mark_process_dead(pid)
