@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from enum import IntEnum
+from functools import cached_property
 
 from starlette.types import Scope
 
@@ -51,12 +52,14 @@ class Tokens:
             self._known.append((Access.write if write is None else Access.read, _digest(read)))
         if write is not None:
             self._known.append((Access.write, _digest(write)))
-        secret = f"{read or ''}\0{write or ''}".encode()
-        self._key = (
-            hashlib.scrypt(secret, salt=b"reelseek session", n=_COST, r=8, p=1, dklen=32)
-            if self._known
-            else secrets.token_bytes(32)
-        )
+        self._secret = f"{read or ''}\0{write or ''}".encode()
+
+    @cached_property
+    def _key(self) -> bytes:
+        """Derived when the first session comes, since it takes 50 ms."""
+        if not self._known:
+            return secrets.token_bytes(32)
+        return hashlib.scrypt(self._secret, salt=b"reelseek session", n=_COST, r=8, p=1, dklen=32)
 
     def access_of(self, token: str | bytes) -> Access:
         """Returns what a token allows."""

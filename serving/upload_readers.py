@@ -79,17 +79,18 @@ def _check_image(path: Path, limits: ContentLimits) -> None:
 def _check_video(path: Path, limits: ContentLimits) -> None:
     """Opens a container as FFmpeg will do again, and looks at its format and size."""
     import av
+    from av.video.stream import VideoStream
 
     try:
         # With a format that is not in the list, FFmpeg refuses the file.
         options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
         with av.open(str(path), options=options, metadata_errors="replace") as container:
             stream = container.streams.best("video")
-            context = None if stream is None else stream.codec_context
-            size = (0, 0) if context is None else (context.width, context.height)
+            is_decodable = isinstance(stream, VideoStream) and stream.codec_context is not None
+            width, height = (stream.width, stream.height) if is_decodable else (0, 0)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise VideoDecodeError("it is no video that can be read, or is cut off") from error
-    _check_pixels(*size, limits)
+    _check_pixels(width, height, limits)
 
 
 def _check_pixels(width: int, height: int, limits: ContentLimits) -> None:

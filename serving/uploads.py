@@ -60,7 +60,7 @@ class UploadDecoder:
                 num_workers=1,
                 decoders=("pyav",),
                 limits=WorkerLimits(
-                    timeout_seconds=limits.timeout_seconds,
+                    timeout_seconds=2 * limits.timeout_seconds,  # ours comes first
                     memory_bytes=limits.memory_bytes,
                     max_videos_per_worker=50,
                 ),
