@@ -4,6 +4,7 @@ Packets are copied where a key frame lies where the clip begins, and decoded and
 otherwise.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -56,6 +57,7 @@ class ClipForm:
         container_options: Of FFmpeg's muxer.
         can_copy: Whether the player takes the packets of a stream as they are.
         max_copied_bytes: Larger pictures are encoded; 0 sets no limit.
+        max_excess_seconds: A copied frame at either end may be shown for this much longer.
         max_height: Larger frames are scaled down; 0 sets no limit.
         max_rate: Frames a second, of which others are left out; 0 sets no limit.
         encoder_options: Of libx264.
@@ -65,6 +67,7 @@ class ClipForm:
     container_options: Mapping[str, str] = field(default_factory=dict)
     can_copy: Callable[[VideoStream], bool] = lambda stream: True
     max_copied_bytes: int = 0
+    max_excess_seconds: float = math.inf
     max_height: int = 0
     max_rate: float = 0.0
     encoder_options: Mapping[str, str] = field(
@@ -130,6 +133,9 @@ def write_clip(
         start = (copied.first_pts - listed.zero_key) * listed.key_seconds
         end = min(reader.duration_seconds, max(end_seconds, _end_of(listed, copied.last_pts)))
         clip = Clip(start, end, is_copied=True)
+        if max(start_seconds - start, end - end_seconds) > form.max_excess_seconds:
+            copied = None
+    if copied is not None:
         try:
             _write(source, output, form, clip, reader, copied)
             return clip
@@ -235,7 +241,7 @@ def _write(
         if copied is None:
             pictures = _encoded_pictures(out, reader, clip, form)
         else:
-            pictures = _copied_pictures(out, source, copied)
+            pictures = _copied_pictures(out, source, clip, copied)
         sound = clip_sound(
             out, source, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
         )
@@ -243,7 +249,9 @@ def _write(
             out.mux(packet)
 
 
-def _copied_pictures(out: OutputContainer, source: Path, copied: _CopiedPackets) -> _Timed:
+def _copied_pictures(
+    out: OutputContainer, source: Path, clip: Clip, copied: _CopiedPackets
+) -> _Timed:
     container, stream = open_container(source)
     written = out.add_stream_from_template(stream)
 
@@ -252,6 +260,10 @@ def _copied_pictures(out: OutputContainer, source: Path, copied: _CopiedPackets)
             container.seek(copied.first_pts, stream=stream, backward=True)
             taken = _from_key_frame(container, stream, copied.first_pts)
             for packet in islice(taken, copied.num_packets):
+                if packet.pts == copied.last_pts:  # the source need not state how long it is shown
+                    seconds = clip.end_seconds - clip.start_seconds
+                    shown = copied.first_pts + round(seconds / packet.time_base) - packet.pts
+                    packet.duration = max(1, shown)
                 _shift(packet, -copied.first_pts)
                 packet.stream = written
                 yield float((packet.dts or 0) * packet.time_base), packet
@@ -279,6 +291,7 @@ def _encoded_pictures(
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.time_base = _CLOCK
     stream.codec_context.colorspace = _BT601
+    durations: dict[int, int] = {}  # by pts, in units of the clock
 
     def encoded() -> Iterator[Packet]:
         for index, pixels in chain([start], frames):
@@ -286,11 +299,17 @@ def _encoded_pictures(
             begins = max(clip.start_seconds, float(times[index])) - clip.start_seconds
             until = float(ends[index]) - clip.start_seconds
             frame.pts, frame.time_base = round(begins / _CLOCK), _CLOCK
-            frame.duration = round(until / _CLOCK) - frame.pts
+            durations[frame.pts] = round(until / _CLOCK) - frame.pts
             yield from stream.encode(frame)
         yield from stream.encode(None)
 
-    return ((float((packet.dts or 0) * packet.time_base), packet) for packet in encoded())
+    def timed() -> _Timed:
+        for packet in encoded():
+            # The encoder states that of the rate, which the last frame would be shown for.
+            packet.duration = durations.get(packet.pts or 0, packet.duration)
+            yield float((packet.dts or 0) * packet.time_base), packet
+
+    return timed()
 
 
 def _indices(times: np.ndarray, clip: Clip, max_rate: float) -> list[int]:

@@ -138,3 +138,36 @@ def test_form_of_a_player_is_kept(video, tmp_path):
     assert frame_numbers(path) == [10, 12, 14, 16, 18]
     small = ClipForm(max_copied_bytes=10)
     assert not write_clip(video, path, start_seconds=1, end_seconds=2, form=small).is_copied
+
+
+@pytest.mark.parametrize("name", ["film.flv", "film.avi"])
+def test_clip_begins_with_the_sound_of_a_file_that_cannot_seek_before_its_start(tmp_path, name):
+    source, output = tmp_path / name, tmp_path / "clip.mp4"
+    samples = (20_000 * np.sin(np.arange(3 * 44_100) / 20)).astype(np.int16)
+    with av.open(str(source), "w") as container:
+        pictures = container.add_stream("mpeg4" if name.endswith("avi") else "flv", rate=RATE)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("libmp3lame", rate=44_100, layout="mono")
+        for index, picture in enumerate(textured_pictures(30)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            heard = samples[index * 4410 : (index + 1) * 4410].reshape(1, -1)
+            piece = av.AudioFrame.from_ndarray(heard, format="s16", layout="mono")
+            piece.sample_rate, piece.pts = 44_100, index * 4410
+            container.mux([*pictures.encode(frame), *sound.encode(piece)])
+        container.mux([*pictures.encode(), *sound.encode()])
+    write_clip(source, output, start_seconds=0, end_seconds=2)
+    assert loud_seconds(whole(decode_sound(output))) == pytest.approx((0, 2), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("form", "is_copied", "seconds"),
+    [(ClipForm(), True, 6), (ClipForm(max_excess_seconds=0.5), False, 3)],
+)
+def test_last_frame_is_shown_until_the_clip_ends(write_video, tmp_path, form, is_copied, seconds):
+    slow = write_video("slow.mkv", [colour_of(0), colour_of(30)], times_seconds=[0, 6])
+    output = tmp_path / "clip.mp4"
+    clip = write_clip(slow, output, start_seconds=1, end_seconds=4, form=form)
+    assert (clip.is_copied, clip.end_seconds - clip.start_seconds) == (is_copied, seconds)
+    with av.open(str(output)) as container:
+        stream = container.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(seconds, abs=0.01)
