@@ -10,13 +10,20 @@ import threading
 import time
 from pathlib import Path
 
+from reelseek.configs.schema import ServeConfig
 from reelseek.indexing.store.atomic import make_folder, write_atomically
+from reelseek.vision.models.cache_folder import default_cache_folder
 
 logger = logging.getLogger(__name__)
 
 _VERSION = "1"  # of how thumbnails and clips are made
 _KEPT_FRACTION = 0.9  # of the bytes, when the oldest are removed
 _USED_SECONDS = 60.0  # precision of when an entry was last used
+
+
+def cache_folder(config: ServeConfig) -> Path:
+    """Returns the folder that the configuration names, or one in the user's cache folder."""
+    return Path(config.cache) if config.cache else default_cache_folder() / "media"
 
 
 class MediaCache:

@@ -3,14 +3,16 @@
 It starts processes of its own, and so must not be a daemon of `multiprocessing`.
 """
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from reelseek.configs.schema import ServeConfig
 from reelseek.serving.channel import Server
-from reelseek.serving.media.cache import MediaCache
+from reelseek.serving.media.cache import MediaCache, cache_folder
 from reelseek.serving.media.cutter import MediaCutter
 from reelseek.serving.media.pool import CutPool, PoolLimits
 from reelseek.serving.media.requests import BrowserClip, Probe, Thumbnail
@@ -39,17 +41,16 @@ def handlers(cutter: MediaCutter) -> dict[str, Callable[[Any], Any]]:
     return {"thumbnail": thumbnail, "clip": clip, "probe": probe}
 
 
-def main(cache: str, max_cache_bytes: int, socket: str) -> None:
-    """Runs the process until it is killed.
+def main(config: ServeConfig, socket: str) -> None:
+    """Runs the process until it is killed."""
+    from reelseek.serving.telemetry import log_as_json
 
-    Args:
-        cache: folder for thumbnails and clips.
-        socket: to listen on.
-    """
+    log_as_json()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
     start_decode_server()
     num_workers = max(2, num_cores())
     cutter = MediaCutter(
-        MediaCache(Path(cache), max_bytes=max_cache_bytes),
+        MediaCache(cache_folder(config), max_bytes=int(config.media_cache_gb * 2**30)),
         CutPool(PoolLimits(num_workers=num_workers)),
         CutPool(PoolLimits(num_workers=num_workers // 2, max_waiting=_MAX_CLIPS_WAITING)),
     )
