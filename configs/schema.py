@@ -456,6 +456,9 @@ class ServeConfig(Options, command="serve"):
     cache: str | None = path_option(
         "folder for thumbnails and clips; default: in the user's cache folder", None
     )
+    media_cache_gb: float = option(
+        "GiB of thumbnails and clips that are kept; the least recently used go first", Range(0)
+    )
     model: ModelConfig | None = option(
         "only to insist on a model; default: the index's", default=None, group="model"
     )

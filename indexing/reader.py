@@ -189,6 +189,10 @@ class IndexReader:
         """
         return len(self._matching(where))
 
+    def record(self, public_id: str) -> VideoRecord | None:
+        """Returns the entry of a video by its public id; None if there is none."""
+        return self._catalogue.by_public_id([public_id]).get(public_id)
+
     def video_ids(self) -> list[str]:
         """Returns the public ids of all searchable videos, in ascending order."""
         return sorted({name for names in self.ids_by_name().values() for name in names})

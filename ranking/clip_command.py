@@ -19,7 +19,7 @@ def main(config: ClipConfig) -> None:
     video, start, end = _span(config)
 
     from reelseek.vision import VideoDecodeError
-    from reelseek.vision.clips import Clip, write_clip
+    from reelseek.vision.clips import Clip, ClipForm, write_clip
 
     written: list[Clip] = []
 
@@ -31,7 +31,7 @@ def main(config: ClipConfig) -> None:
                 start_seconds=start,
                 end_seconds=end,
                 tolerance_seconds=config.tolerance_seconds,
-                container=_CONTAINERS[output.suffix.lower()],
+                form=ClipForm(_CONTAINERS[output.suffix.lower()]),
             )
         )
 

@@ -9,7 +9,7 @@ import av
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from reelseek.vision.decoding.container import open_container, packets
@@ -27,17 +27,15 @@ def clip_sound(
     Returns:
         Its packets, each with the second to interleave it by; none of a file without sound.
     """
-    container, _ = open_container(source)
-    stream = container.streams.best("audio")
-    if not isinstance(stream, AudioStream) or stream.codec_context is None:
-        container.close()
+    zero = _first_frame_seconds(source)
+    sound = _open_sound(source, zero + start_seconds - _RUN_UP_SECONDS)
+    if sound is None:
         return iter(())
+    container, stream = sound
     track = out.add_stream("aac", rate=_RATE, layout="stereo")
 
     def encoded() -> Iterator[Packet]:
         with container:
-            zero = _first_frame_seconds(source)
-            container.seek(int((zero + start_seconds - _RUN_UP_SECONDS) * av.time_base))
             first, last = (round((zero + s) * _RATE) for s in (start_seconds, end_seconds))
             for frame in _frames(packets(container, stream), last=last):
                 if (kept := _between(frame, first, last)) is not None:
@@ -45,6 +43,23 @@ def clip_sound(
             yield from track.encode(None)
 
     return ((float((packet.dts or 0) * packet.time_base), packet) for packet in encoded())
+
+
+def _open_sound(source: Path, seconds: float) -> tuple[InputContainer, AudioStream] | None:
+    """Opens the sound track near a time of the file's clock; None of a file without sound."""
+    for seeks in (True, False):
+        container, _ = open_container(source)
+        stream = container.streams.best("audio")
+        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+            container.close()
+            return None
+        try:
+            if seeks:
+                container.seek(int(seconds * av.time_base))
+            return container, stream
+        except av.FFmpegError:  # FLV and AVI refuse times before their start; read from there
+            container.close()
+    raise AssertionError("unreachable")
 
 
 def _first_frame_seconds(source: Path) -> float:

@@ -1,9 +1,11 @@
+import io
+
 import av
 import numpy as np
 import pytest
 
 from reelseek.vision import VideoDecodeError, open_video
-from reelseek.vision.clips import write_clip
+from reelseek.vision.clips import ClipForm, write_clip
 from reelseek.vision.decoding.sound import decode_sound
 from tests.indexing.speaking import silence, tone, write_film
 from tests.vision.conftest import psnr, textured_pictures
@@ -99,7 +101,7 @@ def test_odd_sizes_and_other_containers_are_written(write_video, tmp_path):
     video = write_video("v.mkv", [colour_of(index) for index in range(40)], size=(62, 34))
     for name, container in (("c.mkv", "matroska"), ("c.mov", "mov")):
         output = tmp_path / name
-        write_clip(video, output, start_seconds=1.3, end_seconds=2, container=container)
+        write_clip(video, output, start_seconds=1.3, end_seconds=2, form=ClipForm(container))
         assert frame_numbers(output) == list(range(13, 20))
 
 
@@ -121,3 +123,51 @@ def test_what_cannot_be_cut_is_named(video, tmp_path):
         write_clip(video, tmp_path / "c.mp4", start_seconds=4, end_seconds=5)
     with pytest.raises(VideoDecodeError, match="no such file"):
         write_clip(tmp_path / "absent.mp4", tmp_path / "c.mp4", start_seconds=0, end_seconds=5)
+
+
+def test_form_of_a_player_is_kept(video, tmp_path):
+    never = ClipForm(can_copy=lambda stream: False, max_height=24, max_rate=5)
+    output = io.BytesIO()
+    clip = write_clip(video, output, start_seconds=1, end_seconds=2, form=never)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(output.getvalue())
+    reader = open_video(path)
+    assert not clip.is_copied
+    assert next(reader.frames([0]))[1].shape == (3, 24, 32)
+    assert reader.times_seconds == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=2e-3)
+    assert frame_numbers(path) == [10, 12, 14, 16, 18]
+    small = ClipForm(max_copied_bytes=10)
+    assert not write_clip(video, path, start_seconds=1, end_seconds=2, form=small).is_copied
+
+
+@pytest.mark.parametrize("name", ["film.flv", "film.avi"])
+def test_clip_begins_with_the_sound_of_a_file_that_cannot_seek_before_its_start(tmp_path, name):
+    source, output = tmp_path / name, tmp_path / "clip.mp4"
+    samples = (20_000 * np.sin(np.arange(3 * 44_100) / 20)).astype(np.int16)
+    with av.open(str(source), "w") as container:
+        pictures = container.add_stream("mpeg4" if name.endswith("avi") else "flv", rate=RATE)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("libmp3lame", rate=44_100, layout="mono")
+        for index, picture in enumerate(textured_pictures(30)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            heard = samples[index * 4410 : (index + 1) * 4410].reshape(1, -1)
+            piece = av.AudioFrame.from_ndarray(heard, format="s16", layout="mono")
+            piece.sample_rate, piece.pts = 44_100, index * 4410
+            container.mux([*pictures.encode(frame), *sound.encode(piece)])
+        container.mux([*pictures.encode(), *sound.encode()])
+    write_clip(source, output, start_seconds=0, end_seconds=2)
+    assert loud_seconds(whole(decode_sound(output))) == pytest.approx((0, 2), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("form", "is_copied", "seconds"),
+    [(ClipForm(), True, 6), (ClipForm(max_excess_seconds=0.5), False, 3)],
+)
+def test_last_frame_is_shown_until_the_clip_ends(write_video, tmp_path, form, is_copied, seconds):
+    slow = write_video("slow.mkv", [colour_of(0), colour_of(30)], times_seconds=[0, 6])
+    output = tmp_path / "clip.mp4"
+    clip = write_clip(slow, output, start_seconds=1, end_seconds=4, form=form)
+    assert (clip.is_copied, clip.end_seconds - clip.start_seconds) == (is_copied, seconds)
+    with av.open(str(output)) as container:
+        stream = container.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(seconds, abs=0.01)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reelseek.vision.decoding.file_content import why_unreadable
 from reelseek.vision.decoding.image_reader import StillImageReader
@@ -12,14 +13,26 @@ from reelseek.vision.errors import VideoDecodeError
 from reelseek.vision.suffixes import IMAGE_SUFFIXES
 
 
-def open_video(path: str | Path) -> VideoReader:
+def open_video(
+    path: str | Path, *, span: tuple[float, float] | None = None, max_height: int = 0
+) -> VideoReader:
     """Opens a video with PyAV, or a still image as a video of one frame.
+
+    Args:
+        path: A video or an image.
+        span: Start and end in seconds of what will be read, so that long videos need not be read
+            from end to end; see `PyAVReader`.
+        max_height: Larger frames of videos are scaled down to about so many pixels; 0 leaves them
+            as they are.
 
     Raises:
         VideoDecodeError: The file is missing, empty, or has no frame that decodes.
     """
     reason: VideoDecodeError | None = None
-    for open_reader in reader_openers(path):
+    options: dict[str, Any] = {"span": span} if span else {}
+    if max_height:
+        options["max_height"] = max_height
+    for open_reader in reader_openers(path, **options):
         try:
             reader = open_reader()
             if next(reader.frames([0]), None) is not None:  # some files open, and fail here
@@ -29,7 +42,11 @@ def open_video(path: str | Path) -> VideoReader:
     raise reason or VideoDecodeError("its first frame cannot be decoded")
 
 
-def reader_openers(path: str | Path, decoders: Sequence[str] = ("pyav",)) -> list[OpenReader]:
+def reader_openers(
+    path: str | Path,
+    decoders: Sequence[str] = ("pyav",),
+    **pyav_options: Any,
+) -> list[OpenReader]:
     """Returns the ways to open a file, in the order to try them.
 
     decord, unless it is the only decoder, is checked against PyAV and refuses files that it may
@@ -39,6 +56,7 @@ def reader_openers(path: str | Path, decoders: Sequence[str] = ("pyav",)) -> lis
     Args:
         path: A video or an image.
         decoders: Names from `DECODERS`, in the order to try them.
+        pyav_options: Further arguments of `PyAVReader`.
 
     Raises:
         VideoDecodeError: The file is missing or empty, or none of the decoders is installed.
@@ -50,7 +68,8 @@ def reader_openers(path: str | Path, decoders: Sequence[str] = ("pyav",)) -> lis
     openers: list[OpenReader] = []
     for decoder in decoders:
         if decoder == "pyav":
-            openers += [partial(PyAVReader, path), partial(PyAVReader, path, trust_packets=False)]
+            pyav = partial(PyAVReader, path, **pyav_options)
+            openers += [pyav, partial(pyav, trust_packets=False)]
             break
         try:
             from reelseek.vision.decoding.decord_reader import DecordReader

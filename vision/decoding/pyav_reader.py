@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from reelseek.vision.decoding.container import StrayTimesError, decode, open_container, why_no_frame
-from reelseek.vision.decoding.frame_list import list_decoded, list_packets
+from reelseek.vision.decoding.frame_list import list_decoded, list_packets, list_span
 from reelseek.vision.decoding.orientation import display_matrix, square, turn
 from reelseek.vision.decoding.reader import Resize
 from reelseek.vision.errors import VideoDecodeError
@@ -28,6 +28,10 @@ class PyAVReader:
     Args:
         path: The video file.
         trust_packets: List the frames without decoding them, if the file allows.
+        span: Start and end in seconds of what will be read. Other frames may not be listed, so that
+            `times_seconds` and `duration_seconds` may end after the span.
+        max_height: Larger frames are scaled down to about so many pixels; 0 leaves them as they
+            are.
 
     Raises:
         VideoDecodeError: FFmpeg cannot read the file, or no frame decodes.
@@ -36,10 +40,27 @@ class PyAVReader:
     decoder = "pyav"
     knows_times = True
 
-    def __init__(self, path: Path, *, trust_packets: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        trust_packets: bool = True,
+        span: tuple[float, float] | None = None,
+        max_height: int = 0,
+    ) -> None:
         self._path = path
+        self._max_height = max_height
         self._container, self._stream = open_container(path)
-        listed = list_packets(self._container, self._stream) if trust_packets else None
+        listed = None
+        if trust_packets and span is not None:
+            listed = list_span(
+                self._container, self._stream, start_seconds=span[0], end_seconds=span[1]
+            )
+            if listed is None:  # its packets have been read in part
+                self._container.close()
+                self._container, self._stream = open_container(path)
+        if trust_packets and listed is None:
+            listed = list_packets(self._container, self._stream)
         self._list = list_decoded(path) if listed is None else listed
         if not len(self._list.keys):
             raise VideoDecodeError(why_no_frame(path))
@@ -150,14 +171,25 @@ class PyAVReader:
                 yield frame.pts, frame
 
     def _pixels(self, frame: VideoFrame, resize: Resize) -> torch.Tensor:
+        matrix = display_matrix(frame)
         try:
-            converted = self._reformatter.reformat(frame, format="rgb24")
+            width, height = self._size(frame, matrix)
+            converted = self._reformatter.reformat(frame, width, height, format="rgb24")
             stored = torch.from_numpy(converted.to_ndarray()).permute(2, 0, 1)
         except (FFmpegError, ValueError, MemoryError) as error:
             raise VideoDecodeError(
                 f"its frames of {frame.width} x {frame.height} pixels cannot be converted"
             ) from error
         pixels, pixel_aspect = turn(
-            stored, matrix=display_matrix(frame), pixel_aspect=self._stream.sample_aspect_ratio
+            stored, matrix=matrix, pixel_aspect=self._stream.sample_aspect_ratio
         )
         return resize(pixels, pixel_aspect)
+
+    def _size(self, frame: VideoFrame, matrix: np.ndarray | None) -> tuple[int, int]:
+        """Returns the width and height to convert to, before the frame is turned."""
+        is_quarter = matrix is not None and abs(matrix[0, 1]) > abs(matrix[0, 0])
+        shown_height = frame.width if is_quarter else frame.height
+        if not self._max_height or shown_height <= self._max_height:
+            return frame.width, frame.height
+        scale = self._max_height / shown_height
+        return max(2, round(frame.width * scale)), max(2, round(frame.height * scale))

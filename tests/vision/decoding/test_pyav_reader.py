@@ -15,6 +15,7 @@ from reelseek.vision import (
     UniformSampler,
     VideoDecodeError,
     iter_frames,
+    frame_indices_at,
     open_video,
 )
 from reelseek.vision.decoding.pyav_reader import PyAVReader
@@ -275,3 +276,33 @@ def test_odd_files_give_frames_where_ffmpeg_does(shared_data: Path):
         if not num_frames and not reason:
             wrong.append((fields[0], num_frames, "no reason"))
     assert not wrong
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_span_has_the_frames_that_the_whole_file_has(write_pictures, name):
+    options = {**B_FRAMES, "g": "10"}
+    path = write_pictures(name, textured_pictures(200), options=options)
+    whole = PyAVReader(path)
+    for start, end in ((0.0, 0.0), (7.31, 7.31), (5.0, 6.99), (19.9, 30.0), (99.0, 99.0)):
+        part = PyAVReader(path, span=(start, end))
+        assert len(part.times_seconds) <= (200 if name == "a.ts" else 10 + 20 + 66)
+        moments = np.linspace(start, min(end, start + 3), 5)
+        expected, given = (
+            [
+                (round(float(reader.times_seconds[index]), 6), frame)
+                for index, frame in reader.frames(frame_indices_at(reader.times_seconds, moments))
+            ]
+            for reader in (whole, part)
+        )
+        assert [seconds for seconds, _ in given] == [seconds for seconds, _ in expected]
+        for (_, one), (_, other) in zip(expected, given, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert PyAVReader(path, span=(19.0, 25.0)).duration_seconds == pytest.approx(20.0)
+
+
+def test_large_frames_are_scaled_down_when_converted(write_pictures):
+    path = write_pictures("a.mp4", textured_pictures(3, size=(128, 96)))
+    ((_, small),) = PyAVReader(path, max_height=48).frames([1])
+    ((_, large),) = PyAVReader(path, max_height=96).frames([1])
+    assert (small.shape, large.shape) == ((3, 48, 64), (3, 96, 128))
+    np.testing.assert_allclose(small.float().mean((1, 2)), large.float().mean((1, 2)), atol=3)

@@ -1,0 +1,1 @@
+"""Videos of the index -> thumbnails, clips and files that browsers show."""
