@@ -462,6 +462,16 @@ class ServeConfig(Options, command="serve"):
     index: str | None = path_option(
         "the folder of the index; default: for videos, one among the user's data", None
     )
+    roots: list[str] = path_option(
+        "folders below which videos may be added over HTTP; default: those of `videos`", []
+    )
+    rescan_minutes: float = option(
+        "how often folders are looked through for changes that nothing told of", Range(above=0)
+    )
+    index_options: list[str] = option(
+        "options of the runs that index `videos`, such as [images=true,sampling=shots]",
+        default=[],
+    )
     host: str = option("address to listen on; beyond this machine a token is needed")
     port: int = option("0 chooses a free one", Range(0, 65535))
     workers: int = option("processes that answer; 0 chooses by the processor", Range(0))

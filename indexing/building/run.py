@@ -76,6 +76,7 @@ class Run:
         )
         self._note_undecoded(collection, diff)
         self._sizes_bytes = diff.sizes_bytes
+        self.summary.settling = diff.num_settling
         try:
             examine = diff.examine
             while examine and not self._stop:

@@ -26,6 +26,7 @@ class Diff:
         unusable: videos with the reason: a path that is not UTF-8, which neither decoders nor the
             catalogue accept, or something that is no file.
         sizes_bytes: of the files to examine, by root and key.
+        num_settling: videos whose file was written to just now.
     """
 
     unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
@@ -33,6 +34,7 @@ class Diff:
     missing: list[tuple[VideoItem, str]] = field(default_factory=list)
     unusable: list[tuple[VideoItem, str]] = field(default_factory=list)
     sizes_bytes: dict[tuple[str, str], int] = field(default_factory=dict)
+    num_settling: int = 0
 
 
 def compute_diff(
@@ -85,7 +87,8 @@ def compute_diff(
         )
         again = check_content or (retry_failed and record is not None and record.location is None)
         # A clock that is behind that of the files' system must not leave them out for ever.
-        is_settling = 0 <= time.time() - status.st_mtime < settle_seconds
+        is_settling = 0 <= time.time() - status.st_mtime < settle_seconds and not looks_the_same
+        diff.num_settling += is_settling
         if record is not None and ((looks_the_same and not again) or is_settling):
             diff.unchanged.append((item, record))
         elif not is_settling:

@@ -36,6 +36,8 @@ class EditTables(Database):
 
     def excluded(self) -> list[Excluded]:
         """Returns the videos to leave out."""
+        if not self._query("SELECT 1 FROM sqlite_schema WHERE name = 'excluded'"):
+            return []  # of an older version, and only read
         return [Excluded(*row) for row in self._query("SELECT root, key, path FROM excluded")]
 
     def include(self, videos: Iterable[Excluded]) -> None:
