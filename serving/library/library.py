@@ -1,7 +1,7 @@
 """One index and the folders it is made of: writes, runs of the indexer, and how far they are."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from reelseek.serving.library.watching import Watcher
 MAX_VIDEOS = 200  # of one request
 PUBLISH_SECONDS = 10.0  # from one publishing during a run to the next, at least
 SETTLE_SECONDS = 2.0
+REPORT_SECONDS = 30.0  # after single videos were added, all are looked at again
 
 
 class Library:
@@ -27,10 +28,17 @@ class Library:
 
     Args:
         config: with the folder of the index, and absolute paths of the videos to index and watch.
-        command: what runs the indexer, with its options appended; for tests.
+        index_run: starts the indexer with these options of its command line.
+        settle_seconds: for which a new file must stay the same.
     """
 
-    def __init__(self, config: ServeConfig, *, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        index_run: Callable[..., Run] = IndexRun,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
         assert config.index is not None
         self._index = Path(config.index)
         self._videos = [os.path.abspath(name) for name in config.videos]
@@ -38,7 +46,8 @@ class Library:
         self._roots = AddableRoots(roots)
         self._model = config.model
         self._options = config.index_options
-        self._command = command
+        self._index_run = index_run
+        self._settle_seconds = settle_seconds
         self._names = _names([self._index, *map(Path, (*self._videos, *roots))])
         self._jobs = Jobs(self._start_run)
         self._watcher: Watcher | None = None
@@ -48,7 +57,7 @@ class Library:
                 on_change=self._jobs.request_run,
                 images="images=true" in self._options,
                 rescan_seconds=60 * config.rescan_minutes,
-                settle_seconds=SETTLE_SECONDS,
+                settle_seconds=settle_seconds,
             )
 
     def status(self, _: Any = None) -> dict[str, Any]:
@@ -104,8 +113,11 @@ class Library:
         known_as = [*paths, *map(os.path.realpath, paths)]
         if writes.is_any_excluded(self._index, known_as):
             self._jobs.write(lambda: writes.include_paths(self._index, known_as))
+        adding = self._jobs.add(sources)
+        if self._videos:  # the report of a run over single videos says nothing of the others
+            adding.add_done_callback(lambda _: self._jobs.request_run(after_seconds=REPORT_SECONDS))
         try:
-            self._jobs.add(sources).result(timeout=float(request.get("wait_seconds", 30.0)))
+            adding.result(timeout=float(request.get("wait_seconds", 30.0)))
         except FutureTimeout:
             return {"done": False, "token": None, "videos": []}
         except InvalidRequest as error:
@@ -124,13 +136,12 @@ class Library:
     def _start_run(self, videos: Sequence[str], on_change: Any) -> Run:
         options = [f"videos={as_item(name)}" for name in videos or self._videos]
         options += [f"index={self._index}", "progress=json", "niceness=10", "keep_edits=true"]
-        options += [
-            f"settle_seconds={0 if videos else SETTLE_SECONDS}",
-            f"publish_every_seconds={PUBLISH_SECONDS}",
-        ]
+        options.append(f"publish_every_seconds={PUBLISH_SECONDS}")
+        # Who adds single videos says that they are whole, and wants them tried again.
+        options += ["retry_failed=true"] if videos else [f"settle_seconds={self._settle_seconds}"]
         if self._model is not None and not Manifest.exists(self._index):
             options += model_options(self._model)
-        return IndexRun([*options, *self._options], on_change=on_change, command=self._command)
+        return self._index_run([*options, *self._options], on_change=on_change)
 
 
 def model_options(model: ModelConfig) -> list[str]:

@@ -142,7 +142,8 @@ class Watcher:
 
         # The folder of a list: editors replace the file itself.
         folder = name if os.path.isdir(name) else os.path.dirname(name)
-        for _ in watch(
+        is_first = True
+        for changes in watch(
             folder,
             watch_filter=None,
             stop_event=self._stopped,
@@ -151,8 +152,12 @@ class Watcher:
             recursive=folder == name,
             ignore_permission_denied=True,
             raise_interrupt=False,
+            rust_timeout=500,
+            yield_on_timeout=True,
         ):
-            self._told.set()
+            if changes or is_first:  # nobody told of what came before the first
+                self._told.set()
+            is_first = False
 
 
 def _scan(name: str, *, images: bool) -> Files:
