@@ -175,6 +175,11 @@ class DecodingConfig(Options, section="decoding"):
         )
 
 
+class Progress(Enum):
+    bar = "bar"
+    json = "json"
+
+
 class SegmentKind(str, Enum):
     scenes = "scenes"
     windows = "windows"
@@ -229,6 +234,18 @@ class IndexConfig(Options, command="index"):
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
     check_content: bool = option("compare contents even where size and time are the same")
+    keep_edits: bool = option(
+        "leave out videos that were deleted through the service, and keep metadata that were "
+        "changed there, whatever `videos` says"
+    )
+    settle_seconds: float = option(
+        "leave a file to the next run that was written to this recently", Range(0)
+    )
+    publish_every_seconds: float = option(
+        "make what is done searchable this often at most during a run; 0 for only at its end",
+        Range(0),
+    )
+    progress: Progress = option("on stderr: a bar for people, or JSON lines for programs")
     niceness: int = option("how far to step back for other processes, such as searches", _NICENESS)
     device: str = option("where the model runs", DEVICE)
     precision: str = option("of the model's numbers", PRECISION)
@@ -444,6 +461,16 @@ class ServeConfig(Options, command="serve"):
     )
     index: str | None = path_option(
         "the folder of the index; default: for videos, one among the user's data", None
+    )
+    roots: list[str] = path_option(
+        "folders below which videos may be added over HTTP; default: those of `videos`", []
+    )
+    rescan_minutes: float = option(
+        "how often folders are looked through for changes that nothing told of", Range(above=0)
+    )
+    index_options: list[str] = option(
+        "options of the runs that index `videos`, such as [images=true,sampling=shots]",
+        default=[],
     )
     host: str = option("address to listen on; beyond this machine a token is needed")
     port: int = option("0 chooses a free one", Range(0, 65535))

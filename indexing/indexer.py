@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.building.edits import drop_edits, keep_edits
+from reelseek.indexing.building.interim import InterimPublisher
 from reelseek.indexing.building.outcomes import IndexSummary
 from reelseek.indexing.building.run import Run
 from reelseek.indexing.enrich.subtitles import update_subtitles
+from reelseek.indexing.progress import JsonProgress, VideoProgress
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import Source
-from reelseek.indexing.sources.diff import compute_diff
+from reelseek.indexing.sources.diff import Diff, compute_diff
 from reelseek.indexing.sources.roots import Collection, collect
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.indexing.writer import IndexWriter
@@ -36,8 +39,12 @@ def update_index(
     prune: bool = False,
     retry_failed: bool = False,
     check_content: bool = False,
+    keep_edited: bool = False,
+    settle_seconds: float = 0.0,
     timeout_seconds: float = 120.0,
+    publish_every_seconds: float = 0.0,
     show_progress: bool = True,
+    progress: str = "bar",
     stop: StopRequest | None = None,
     sentences: Callable[[], np.ndarray] | None = None,
 ) -> IndexSummary:
@@ -55,8 +62,14 @@ def update_index(
         prune: delete from the index all videos that the sources do not list.
         retry_failed: try videos again that failed before.
         check_content: read files whose size and time are unchanged too.
+        keep_edited: leave out videos that were deleted through the service, and keep metadata that
+            were changed there; else the sources prevail, and these edits are forgotten.
+        settle_seconds: leave files to the next run that were written to this recently.
         timeout_seconds: give up a file whose file system has not answered for so long.
-        show_progress: draw a bar on stderr.
+        publish_every_seconds: make what is done searchable this often at most during the run; 0 for
+            only at its end.
+        show_progress: show it on stderr,
+        progress: as a `bar` or as lines of `json`, see `indexing.progress`.
         stop: when set, finish the videos in hand and leave the rest to the next run.
         sentences: returns `(n, D)` embeddings of everyday sentences, which a new index keeps.
 
@@ -68,21 +81,29 @@ def update_index(
     started = time.monotonic()
     with IndexWriter(folder, settings) as writer:
         collection = _collect(writer, sources, prune=prune, timeout_seconds=timeout_seconds)
+        (keep_edits if keep_edited else drop_edits)(writer.catalogue, collection)
         run = Run(
             writer,
             encoder=encoder,
             pool=pool,
             retry_failed=retry_failed,
             stop=StopRequest() if stop is None else stop,
+            interim=InterimPublisher(
+                # The run remembers where embeddings lie, which compacting would change.
+                lambda: writer.publish(faiss_options, compact=False, sentences=sentences),
+                every_seconds=publish_every_seconds,
+            ),
         )
         diff = compute_diff(
             collection.items,
             run.records,
             check_content=check_content,
             retry_failed=retry_failed,
+            settle_seconds=settle_seconds,
             timeout_seconds=timeout_seconds,
         )
-        run.apply(collection, diff, show_progress=show_progress)
+        with _progress(diff, progress if show_progress else "") as shown:
+            run.apply(collection, diff, shown)
         chosen = {item.root_and_key for item in collection.items}
         update_subtitles(writer.catalogue, chosen, timeout_seconds=timeout_seconds)
         manifest = writer.publish(faiss_options, sentences=sentences)
@@ -92,6 +113,12 @@ def update_index(
     run.summary.seconds = round(time.monotonic() - started, 2)
     run.report.warn_of_missing()
     return run.summary
+
+
+def _progress(diff: Diff, kind: str) -> VideoProgress:
+    if kind == "json":
+        return JsonProgress(len(diff.examine), total_bytes=sum(diff.sizes_bytes.values()))
+    return VideoProgress(len(diff.examine), show=kind == "bar")
 
 
 def _collect(

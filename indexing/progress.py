@@ -1,13 +1,100 @@
-"""A progress bar on stderr with rate and time left; in a log file, a line now and then."""
+"""The progress of a run on stderr: a bar with rate and time left, in a log file a line now and
+then, or JSON lines for programs."""
 
 import math
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from reelseek.text import strict_json
+
 _FIRST_SECONDS, _MAX_SECONDS = 10.0, 600.0
+_JSON_SECONDS = 0.5  # between two lines of JSON
+
+
+class VideoProgress:
+    """Shows how many of a run's videos are done; a context manager.
+
+    Args:
+        total: videos.
+        show: whether to draw the bar.
+    """
+
+    def __init__(self, total: int, *, show: bool = True) -> None:
+        self._bar = progress_bar(total=total, desc="indexing", disable=not (show and total))
+
+    def __enter__(self) -> "VideoProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def count(self, video: str, *, failed: int, size_bytes: int, was_encoded: bool) -> None:
+        """Counts a video that outlives this process.
+
+        Args:
+            video: its key.
+            failed: videos of the run that have failed so far.
+            size_bytes: of its file.
+            was_encoded: whether it took the time that an encoded video takes.
+        """
+        self._bar.set_postfix(failed=failed, refresh=False)
+        self._bar.update()
+
+
+class JsonProgress(VideoProgress):
+    """Writes lines with `done`, `total`, `failed`, `seconds_left` and `video`, the last one done.
+
+    `seconds_left` follows from the bytes of the videos that were encoded so far, and is null before
+    the first of them: videos that need no encoding say nothing about the others.
+
+    Args:
+        total_bytes: of the files of all videos.
+    """
+
+    def __init__(
+        self, total: int, *, total_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(total, show=False)
+        self._stream = _LineStream(sys.stderr)
+        self._clock = clock
+        self._started = clock()
+        self._said_at = -math.inf
+        self._state: dict[str, Any] = {"done": 0, "total": total, "failed": 0, "video": ""}
+        self._bytes_left = total_bytes
+        self._bytes_encoded = 0
+
+    def __enter__(self) -> "JsonProgress":
+        self._say()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._say()
+
+    def count(self, video: str, *, failed: int, size_bytes: int, was_encoded: bool) -> None:
+        self._state |= {"done": self._state["done"] + 1, "failed": failed, "video": video}
+        self._bytes_left -= size_bytes
+        self._bytes_encoded += size_bytes if was_encoded else 0
+        if self._clock() - self._said_at >= _JSON_SECONDS:
+            self._say()
+
+    def _say(self) -> None:
+        self._said_at = self._clock()
+        line = self._state | {"seconds_left": self._seconds_left()}
+        self._stream.write(strict_json.dumps(line) + "\n")
+        self._stream.flush()
+
+    def _seconds_left(self) -> float | None:
+        if self._state["done"] >= self._state["total"]:
+            return 0.0
+        if not self._bytes_encoded:
+            return None
+        elapsed = self._clock() - self._started
+        return round(max(0, self._bytes_left) * elapsed / self._bytes_encoded, 1)
 
 
 def progress_bar(

@@ -160,18 +160,22 @@ class IndexWriter:
         options: FaissOptions | None = None,
         *,
         rebuild: bool = False,
+        compact: bool = True,
         sentences: Callable[[], np.ndarray] | None = None,
     ) -> Manifest:
         """Makes all added videos searchable, and deleted ones not.
 
         Args:
+            compact: copy embeddings together first, where that is worth it; the location of a
+                record that was read before may then be wrong.
             sentences: returns `(n, D)` embeddings of everyday sentences; called if the index has
                 none yet.
         """
         if sentences is not None:
             self._keep_sentences(sentences)
         self.save()
-        self.compact()
+        if compact:
+            self.compact()
         self.manifest = publish(
             self.folder,
             self.catalogue,

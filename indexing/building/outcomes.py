@@ -18,6 +18,7 @@ class IndexSummary:
         failed: could not be decoded, now or when last tried.
         deleted: removed from the index: gone from a folder that was given, or pruned.
         missing: on a drive or a list that is away; the index keeps what it holds of them.
+        settling: were written to just now, and are left to the next run.
         partial: of those in the index, the ones that decode only in part.
         searchable: can be found by a search after this run.
         seconds: the run took.
@@ -30,6 +31,7 @@ class IndexSummary:
     failed: int = 0
     deleted: int = 0
     missing: int = 0
+    settling: int = 0
     partial: int = 0
     searchable: int = 0
     seconds: float = 0.0

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from reelseek.indexing.building.contents import Contents
+from reelseek.indexing.building.interim import InterimPublisher
 from reelseek.indexing.building.outcomes import Outcomes
 from reelseek.indexing.building.segmenting import (
     MAX_VIDEOS_FOR_SPREAD,
+    MIN_VIDEOS_FOR_SPREAD,
     UNKNOWN_CONTENT,
     VideoTag,
     measure_spread,
@@ -19,7 +20,7 @@ from reelseek.indexing.building.segmenting import (
     segment_video,
 )
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
-from reelseek.indexing.progress import progress_bar
+from reelseek.indexing.progress import VideoProgress
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.diff import Diff
@@ -43,11 +44,13 @@ class Run:
         pool: DecodePool,
         retry_failed: bool,
         stop: StopRequest,
+        interim: InterimPublisher,
     ) -> None:
         self._writer = writer
         self._encoder = encoder
         self._pool = pool
         self._stop = stop
+        self._interim = interim
         self._retry_failed = retry_failed
         self._settings = writer.manifest.settings
         self.records = {record.root_and_key: record for record in writer.catalogue.scan()}
@@ -58,8 +61,9 @@ class Run:
         self._absent: dict[tuple[str, str], VideoRecord] = {}
         self._mounts = SilentMounts()
         self._contents: Contents
+        self._sizes_bytes: dict[tuple[str, str], int] = {}
 
-    def apply(self, collection: Collection, diff: Diff, *, show_progress: bool) -> None:
+    def apply(self, collection: Collection, diff: Diff, progress: VideoProgress) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
         self._removed = {record.root_and_key: record for record in collection.removed}
         self._absent = {record.root_and_key: record for record in collection.absent}
@@ -71,16 +75,12 @@ class Run:
             stop=self._stop,
         )
         self._note_undecoded(collection, diff)
-        progress = progress_bar(
-            total=len(diff.examine),
-            desc="indexing",
-            disable=not (show_progress and diff.examine),
-        )
+        self._sizes_bytes = diff.sizes_bytes
+        self.summary.settling = diff.num_settling
         try:
-            with progress:
-                examine = diff.examine
-                while examine and not self._stop:
-                    examine = self._examine(examine, progress)
+            examine = diff.examine
+            while examine and not self._stop:
+                examine = self._examine(examine, progress)
         except KeyboardInterrupt:
             self.summary.stopped = True
         self.summary.stopped |= bool(self._stop)
@@ -106,7 +106,7 @@ class Run:
             item = VideoItem(folder.as_posix(), folder)
             note(item, "failed", reason=f"the folder cannot be read ({reason})")
 
-    def _examine(self, items: Sequence[VideoItem], progress: tqdm) -> list[VideoItem]:
+    def _examine(self, items: Sequence[VideoItem], progress: VideoProgress) -> list[VideoItem]:
         """Encodes what must be encoded; returns the videos to examine again."""
         again: list[VideoItem] = []
         encoded = encode_videos(
@@ -119,7 +119,8 @@ class Run:
             for video in encoded:
                 again += self._settle_known(progress)
                 self._take(video)
-                self._count(progress)
+                self._count(progress, video.tag.item, was_encoded=True)
+                self._publish_if_due()
         finally:
             encoded.close()
         again += self._settle_known(progress)
@@ -137,12 +138,26 @@ class Run:
             else:
                 yield tag, item.path
 
-    def _count(self, progress: tqdm) -> None:
+    def _count(self, progress: VideoProgress, item: VideoItem, *, was_encoded: bool) -> None:
         """Counts a video that outlives this process."""
-        progress.set_postfix(failed=self.summary.failed, refresh=False)
-        progress.update()
+        progress.count(
+            item.key,
+            failed=self.summary.failed,
+            size_bytes=self._sizes_bytes.get(item.root_and_key, 0),
+            was_encoded=was_encoded,
+        )
 
-    def _settle_known(self, progress: tqdm) -> list[VideoItem]:
+    def _publish_if_due(self) -> None:
+        """Makes what is done searchable, once enough is done to cut scenes by."""
+        if not self._interim.is_due or self._stop:
+            return
+        if self._lacks_spread:
+            if len(self._waiting) < MIN_VIDEOS_FOR_SPREAD:
+                return
+            self._add_waiting()
+        self._interim.publish()
+
+    def _settle_known(self, progress: VideoProgress) -> list[VideoItem]:
         """Stores videos without decoding them; returns those whose duplicate has been replaced in
         the meantime."""
         again = []
@@ -164,7 +179,7 @@ class Run:
                 self._contents.discard(record)
                 again.append(tag.item)
                 continue
-            self._count(progress)
+            self._count(progress, tag.item, was_encoded=False)
         return again
 
     def _was_moved(self, record: VideoRecord) -> bool:

@@ -26,7 +26,7 @@ from reelseek.vision import (
 )
 
 MAX_VIDEOS_FOR_SPREAD = 32  # that wait for each other, until the spread is measured on them
-_MIN_VIDEOS_FOR_SPREAD = 8  # fewer do not tell how far apart different videos lie
+MIN_VIDEOS_FOR_SPREAD = 8  # fewer do not tell how far apart different videos lie
 
 UNKNOWN_CONTENT = FileSignature(-1, -1, "")
 
@@ -59,7 +59,7 @@ def needs_spread(settings: IndexSettings) -> bool:
 def measure_spread(videos: Sequence[EncodedVideo]) -> float | None:
     """Returns the spread of the videos' middle frames (`vision.frame_spread`); None for too few
     videos."""
-    if len(videos) < _MIN_VIDEOS_FOR_SPREAD:
+    if len(videos) < MIN_VIDEOS_FOR_SPREAD:
         return None
     frames = [video.embeddings[len(video.embeddings) // 2] for video in videos]
     return frame_spread(torch.stack(frames).numpy())

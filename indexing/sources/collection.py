@@ -1,7 +1,8 @@
 """The values of `videos=` -> the videos of each source, each with its key and its metadata.
 
 A source is a folder, a file, a glob or a list. A key is a path relative to the source's root: the
-folder, that of the file or the list, or the glob's fixed part.
+folder, that of the file or the list, or the glob's fixed part. As with rsync, `/./` ends the root
+of a file: `films/./2024/a.mp4` has the key `2024/a.mp4`.
 """
 
 import glob
@@ -118,7 +119,9 @@ def read_source(videos: str, *, images: bool = False) -> Source:
             source = Source(videos, absolute, items, walk.problem, walk, absolute)
         elif path.exists():
             items = _without_repeats(_from_file(path))
-            source = Source(videos, absolute.parent, items, scope=None if is_list else absolute)
+            above, marker, _ = videos.partition("/./")
+            root = Path(os.path.abspath(above)) if marker and not is_list else absolute.parent
+            source = Source(videos, root, items, scope=None if is_list else absolute)
         elif glob.has_magic(videos):
             source = _from_glob(videos)
     except OSError as error:

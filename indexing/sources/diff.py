@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,16 @@ class Diff:
         missing: videos that are not on disk or cannot be read, with the reason.
         unusable: videos with the reason: a path that is not UTF-8, which neither decoders nor the
             catalogue accept, or something that is no file.
+        sizes_bytes: of the files to examine, by root and key.
+        num_settling: videos whose file was written to just now.
     """
 
     unchanged: list[tuple[VideoItem, VideoRecord]] = field(default_factory=list)
     examine: list[VideoItem] = field(default_factory=list)
     missing: list[tuple[VideoItem, str]] = field(default_factory=list)
     unusable: list[tuple[VideoItem, str]] = field(default_factory=list)
+    sizes_bytes: dict[tuple[str, str], int] = field(default_factory=dict)
+    num_settling: int = 0
 
 
 def compute_diff(
@@ -38,6 +43,7 @@ def compute_diff(
     *,
     check_content: bool = False,
     retry_failed: bool = False,
+    settle_seconds: float = 0.0,
     timeout_seconds: float = 120.0,
 ) -> Diff:
     """Compares a collection with the catalogue.
@@ -47,6 +53,8 @@ def compute_diff(
         records: the catalogue's videos by root and key.
         check_content: examine every file, for file systems that keep old times on new contents.
         retry_failed: examine files that failed before, though they look the same.
+        settle_seconds: a file that was written to this recently is left as it is, for the next run:
+            it may not be whole yet.
         timeout_seconds: a file that does not answer for so long is missing.
     """
     diff = Diff()
@@ -78,10 +86,14 @@ def compute_diff(
             == (status.st_size, status.st_mtime_ns)
         )
         again = check_content or (retry_failed and record is not None and record.location is None)
-        if record is not None and looks_the_same and not again:
+        # A clock that is behind that of the files' system must not leave them out for ever.
+        is_settling = 0 <= time.time() - status.st_mtime < settle_seconds and not looks_the_same
+        diff.num_settling += is_settling
+        if record is not None and ((looks_the_same and not again) or is_settling):
             diff.unchanged.append((item, record))
-        else:
+        elif not is_settling:
             diff.examine.append(item)
+            diff.sizes_bytes[item.root_and_key] = status.st_size
     return diff
 
 

@@ -40,7 +40,17 @@ class SilentMounts:
 
 def may_hang() -> bool:
     """Whether a network or user-space file system is mounted: a link may lead there."""
-    return any(kind in _NETWORKS or kind.partition(".")[0] == "fuse" for _, kind in _mounts())
+    return any(_is_network(kind) for _, kind in _mounts())
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a file lies on a network or user-space file system."""
+    mount = _mount_of(path)
+    return any(_is_network(kind) for folder, kind in _mounts() if folder == mount)
+
+
+def _is_network(kind: str) -> bool:
+    return kind in _NETWORKS or kind.partition(".")[0] == "fuse"
 
 
 def _mount_of(path: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reelseek.indexing.store.database import marks
+from reelseek.indexing.store.edits import EDIT_TABLES, EditTables, changed_metadata
 from reelseek.indexing.store.identity import make_video_id
 from reelseek.indexing.store.metadata import metadata_fields
 from reelseek.indexing.store.text_table import TextTable
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NU
 INSERT OR IGNORE INTO counters VALUES ('revision', 0), ('next_part', 1);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 {TEXTS_TABLE}
+{EDIT_TABLES}
 """
 _AT_ONCE = 1000
 _CACHED_RECORDS = 16_384  # of a catalogue that is only read: searches meet the same videos again
@@ -43,7 +45,7 @@ _ROW = ", ".join(VIDEOS_COLUMNS)
 _BY_CONTENT = f"SELECT {_ROW} FROM videos WHERE part NOT NULL AND content_sha256 IN ({{marks}})"
 
 
-class Catalogue(TextTable):
+class Catalogue(TextTable, EditTables):
     """An open catalogue.
 
     Args:
@@ -221,12 +223,45 @@ class Catalogue(TextTable):
         """
         self._write([replace(record, **changes)])
 
+    def exclude(self, records: Iterable[VideoRecord]) -> None:
+        """Deletes videos, and notes that runs of the service leave them out from now on."""
+        with self._transaction():
+            for record in records:
+                self._delete(record.root, record.key)
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO excluded VALUES (?, ?, ?)",
+                    (record.root, record.key, record.path),
+                )
+                self._connection.execute(
+                    "DELETE FROM edits WHERE public_id = ?", (record.public_id,)
+                )
+            self._count_change()
+
+    def edit(self, record: VideoRecord, changes: dict[str, Any]) -> dict[str, Any]:
+        """Changes metadata of a video so that they prevail over those of a list; returns all of
+        its metadata.
+
+        Args:
+            changes: new values; None removes one.
+        """
+        metadata = changed_metadata(record.metadata, changes)
+        with self._transaction():
+            self._add_edit(record.public_id, changes)
+            self._write_rows([replace(record, metadata=metadata)])
+            self._count_change()
+        return metadata
+
     def move_root(self, root: str, path: str) -> None:
         """Changes the path of a root and of all its videos."""
-        self._write(
-            replace(record, path=f"{path.rstrip('/')}/{key}")
-            for key, record in self.records(root).items()
-        )
+        start = f"{path.rstrip('/')}/"
+        with self._transaction():
+            self._write_rows(
+                replace(record, path=f"{start}{key}") for key, record in self.records(root).items()
+            )
+            self._connection.execute(
+                "UPDATE excluded SET path = ? || key WHERE root = ?", (start, root)
+            )
+            self._count_change()
 
     def relocate(
         self, moves: Iterable[tuple[VideoRecord, tuple[int, int]]], *, next_part: int
@@ -267,11 +302,14 @@ class Catalogue(TextTable):
         return [str(key).encode(errors="backslashreplace").decode() for _, key in bad]
 
     def _write(self, records: Iterable[VideoRecord], *, next_part: int | None = None) -> None:
+        with self._transaction():
+            self._write_rows(records)
+            self._count_change(next_part)
+
+    def _write_rows(self, records: Iterable[VideoRecord]) -> None:
         sets = ", ".join(f"{name} = ?" for name in VIDEOS_COLUMNS)
         rows = ((*to_row(r.id, r, r.location), r.id) for r in records)
-        with self._transaction():
-            self._connection.executemany(f"UPDATE videos SET {sets} WHERE id = ?", rows)
-            self._count_change(next_part)
+        self._connection.executemany(f"UPDATE videos SET {sets} WHERE id = ?", rows)
 
     def _delete(self, root: str, key: str) -> None:
         """Deletes a video and its texts, if it exists."""

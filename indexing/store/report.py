@@ -2,9 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from reelseek.indexing.store.atomic import write_atomically
@@ -90,10 +91,12 @@ def write_report(folder: Path, lines: Iterable[ReportLine]) -> None:
 
 def failures(folder: Path, *, max_num: int) -> list[ReportLine]:
     """Returns the first videos that failed in the last run; none without a readable report."""
-    found: list[ReportLine] = []
+    failed = (line for line in read_report(folder) if line.action == "failed")
+    return list(islice(failed, max_num))
+
+
+def read_report(folder: Path) -> Iterator[ReportLine]:
+    """Yields the lines of the last run's report; none without a readable report."""
     with suppress(OSError, ValueError, TypeError), (folder / _FILE_NAME).open("rb") as file:
         for text in file:
-            line = ReportLine(**strict_json.loads(text))
-            if line.action == "failed" and len(found) < max_num:
-                found.append(line)
-    return found
+            yield ReportLine(**strict_json.loads(text))

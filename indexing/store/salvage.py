@@ -8,11 +8,18 @@ from pathlib import Path
 from reelseek.indexing.store.atomic import publish_file
 from reelseek.indexing.store.catalogue import SCHEMA
 from reelseek.indexing.store.database import connect_to_damaged, marks
+from reelseek.indexing.store.edits import EDITS_COLUMNS, EXCLUDED_COLUMNS
 from reelseek.indexing.store.texts import TEXTS_COLUMNS
 from reelseek.indexing.store.videos import VIDEOS_COLUMNS
 
 _ID_GAP = 1 << 32  # more ids than were ever given, where the last one is no longer known
-_TABLES = {"videos": VIDEOS_COLUMNS, "texts": TEXTS_COLUMNS, "facts": ("name", "value")}
+_TABLES = {
+    "videos": VIDEOS_COLUMNS,
+    "texts": TEXTS_COLUMNS,
+    "facts": ("name", "value"),
+    "excluded": EXCLUDED_COLUMNS,
+    "edits": EDITS_COLUMNS,
+}
 
 
 def rebuild_catalogue(path: Path, *, next_part: int) -> int:

@@ -1,0 +1,1 @@
+"""The library process: the one that changes the index, while the workers search it."""
