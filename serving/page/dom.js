@@ -55,3 +55,11 @@ export function iconButton(name, label, onclick, attributes = {}) {
   const named = { class: "quiet", type: "button", "aria-label": label, title: label };
   return element("button", { ...named, onclick, ...attributes }, icon(name));
 }
+
+/** Changes what a button of `iconButton` shows. */
+export function setIcon(button, name, label) {
+  if (button.title === label) return;
+  button.setAttribute("aria-label", label);
+  button.title = label;
+  button.replaceChildren(icon(name));
+}

@@ -61,7 +61,6 @@ export function addFilters({ button, panel, where, fields, confidence, output },
       where.value = state.where;
       confidence.value = String(state.minConfidence);
       describe();
-      if (state.where || state.minConfidence) setOpen(true);
     },
     /** Offers the fields that the metadata of these hits has. */
     learn(hits) {

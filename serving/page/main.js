@@ -56,7 +56,7 @@ function goSearch(changes, options) {
 
 async function show() {
   const asked = { ...state, video: "", seconds: null };
-  const key = `${writeAddress(asked)} ${filesOfEntry.size && files.map(nameOf)}`;
+  const key = [writeAddress(asked), ...files.map(nameOf)].join(" ");
   showForm();
   if (!state.video) player.close();
   if (key !== shownSearch) {
@@ -125,15 +125,10 @@ function showHits(found, asked) {
       removefile: (index) => goSearch({}, { newFiles: files.filter((_, i) => i !== index) }),
     }),
   );
-  const unit = asked.level === "video" ? "video" : "moment";
   find("summary").textContent = "";
   find("more").hidden = true;
   if (!found) return;
   addHits(found, asked);
-  const more = found.next_cursor ? " so far" : "";
-  const partly = found.shards && found.shards.answered < found.shards.of;
-  find("summary").textContent =
-    plural(hits.length, unit) + more + (partly ? `, from ${found.shards.answered} of ${found.shards.of} parts` : "");
   if (!hits.length) showWhyEmpty(found.why_empty);
 }
 
@@ -157,7 +152,14 @@ function addHits(found, asked) {
   hits.push(...found.hits);
   find("hits").append(...cards);
   find("more").hidden = !found.next_cursor;
+  find("summary").textContent = summaryOf(found, asked.level);
   filters.learn(found.hits);
+}
+
+function summaryOf({ next_cursor: cursor, shards }, level) {
+  const count = plural(hits.length, level);
+  const isPart = shards && shards.answered < shards.of;
+  return (cursor ? `First ${count}` : count) + (isPart ? `, of ${shards.answered} of ${shards.of} shards` : "");
 }
 
 async function showMore() {
@@ -168,7 +170,6 @@ async function showMore() {
     if (!found) return;
     answer = { ...answer, next_cursor: found.next_cursor };
     addHits(found, asked);
-    find("summary").textContent = `${plural(hits.length, asked.level)}${found.next_cursor ? " so far" : ""}`;
     find("hits").children[before]?.querySelector("h3 a")?.focus();
   } catch (error) {
     notice(error.message);

@@ -1,17 +1,16 @@
 // The player: a dialog that plays from a second, shows the moment in time, and goes from moment to
 // moment.
 
-import { likeOf, writeAddress } from "./address.js";
-import { clipPath, related, thumbnailPath, videoRecord } from "./api.js";
-import { probabilityOf, reasonsOf } from "./card.js";
-import { element, icon, iconButton } from "./dom.js";
-import { clock, day, span, videoName } from "./format.js";
+import { writeAddress } from "./address.js";
+import { thumbnailPath, videoRecord } from "./api.js";
+import { Details } from "./details.js";
+import { element, iconButton, setIcon } from "./dom.js";
+import { clock } from "./format.js";
 import { momentAt, neighbour } from "./moments.js";
 import { Playback } from "./playback.js";
 import { createStrip } from "./strip.js";
 
 const ARROW_SECONDS = 5;
-const MAX_CLIP_SECONDS = 60;
 const SHORT_SECONDS = 10; // of a clip where no moment is known
 const PICTURE_TYPE = /^image\//;
 
@@ -56,7 +55,10 @@ export class Player {
     try {
       record = await videoRecord(id);
     } catch (error) {
-      if (opened === this._opened) this._say(error.message);
+      if (opened === this._opened) {
+        this._details.showNothing();
+        this._say(error.message);
+      }
       return;
     }
     if (opened !== this._opened) return;
@@ -69,7 +71,7 @@ export class Player {
     this._record = record;
     this._describe(record, hit ? this._moment.hit : shown, ownMoments, start);
     this._load(record, start);
-    this._showRelated(opened);
+    this._details.showRelated(this._moment, this._state);
   }
 
   close() {
@@ -81,6 +83,7 @@ export class Player {
     const moment = this._moment && neighbour(this._moments, this._moment, step);
     if (!moment) return this._say(step > 0 ? "This is the last moment." : "This is the first moment.");
     if (moment.hit.id === this._record?.id) {
+      if (moment.hit !== this._moment.hit) this._details.show(this._record, moment.hit, this._asked);
       this._moment = moment;
       this._playback.seek(moment.startSeconds);
       this._playback.play();
@@ -117,10 +120,15 @@ export class Player {
     );
     this._screen = element("div", { class: "screen" }, this._video, this._image);
     this._stage = element("div", { class: "stage" }, this._screen, this._timeline, this._controls);
-    this._aside = element("div", { class: "aside" });
+    const aside = element("div", { class: "aside" });
+    this._details = new Details(aside, {
+      oncopy: () => this._copyLink(),
+      onlike: this._listener.onlike,
+      onopen: this._listener.onopen,
+    });
     const closeButton = iconButton("close", "Close (Escape)", () => this.close(), { class: "quiet close" });
     const main = element("div", { class: "watch" }, this._stage, this._message);
-    this.dialog.append(element("div", { class: "sheet" }, main, this._aside, closeButton));
+    this.dialog.append(element("div", { class: "sheet" }, main, aside, closeButton));
     this.dialog.addEventListener("keydown", (event) => this._onKey(event));
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.close());
     this.dialog.addEventListener("close", () => this._onClosed());
@@ -141,7 +149,6 @@ export class Player {
   }
 
   _describe(record, hit, moments, seconds) {
-    const name = videoName(hit);
     this._strip = createStrip({
       durationSeconds: record.duration_seconds,
       strip: hit.strip ?? stripOf(moments),
@@ -150,72 +157,17 @@ export class Player {
       onpick: (value) => this._playback.seek(value),
       follows: true,
     });
-    const marks = moments.map((moment) => this._mark(moment, record.duration_seconds));
-    this._timeline.replaceChildren(this._strip, ...marks);
-    this._spanText = element("p", { class: "span" });
-    this._actions = element("div", { class: "actions" });
-    this._related = element("div", { class: "related" });
-    const facts = [record.date && day(record.date), hit.video].filter(Boolean);
-    this._aside.replaceChildren(
-      element("h2", { id: "player-title" }, name),
-      this._spanText,
-      ...(hit.evidence.length ? [reasonsOf(hit, this._asked)] : []),
-      element("p", { class: "facts" }, facts.join(" · ")),
-      this._actions,
-      this._related,
-    );
+    this._marks = moments.map((moment) => markOf(moment, record.duration_seconds));
+    this._timeline.replaceChildren(this._strip, ...this._marks);
+    this._details.show(record, hit, this._asked);
     this._describeMoment();
   }
 
-  _mark({ startSeconds, endSeconds }, durationSeconds) {
-    const mark = element("i", { class: "mark" });
-    mark.style.setProperty("--from", String(startSeconds / durationSeconds));
-    mark.style.setProperty("--to", String(endSeconds / durationSeconds));
-    return mark;
-  }
-
   _describeMoment() {
-    const { hit, startSeconds, endSeconds, probability } = this._moment;
-    const record = this._record;
-    const isTimed = record.duration_seconds > 0;
-    const match = probabilityOf({ confidence: probability ?? hit.confidence });
-    this._spanText.replaceChildren(...(isTimed ? [span(startSeconds, endSeconds)] : []), match ?? "");
-    [...this._timeline.querySelectorAll(".mark")].forEach((mark) => {
-      const from = Number(mark.style.getPropertyValue("--from")) * record.duration_seconds;
-      mark.classList.toggle("current", Math.abs(from - startSeconds) < 0.05);
-    });
-    const clipEnd = Math.min(endSeconds, startSeconds + MAX_CLIP_SECONDS);
-    const like = (value) => () => this._listener.onlike(value);
-    const actions = [button("link", "Copy link to this moment", () => this._copyLink())];
-    if (isTimed) {
-      const name = `${videoName(hit)} ${clock(startSeconds).replaceAll(":", ".")}.mp4`;
-      const attributes = { class: "action", href: clipPath(hit.id, startSeconds, clipEnd), download: name };
-      actions.push(element("a", attributes, icon("download"), "Download this clip"));
-      actions.push(button("similar", "More like this moment", like(likeOf(hit.id, startSeconds, endSeconds))));
+    for (const mark of this._marks) {
+      mark.classList.toggle("current", mark.startSeconds === this._moment.startSeconds);
     }
-    actions.push(button("similar", "More like this video", like(likeOf(hit.id))));
-    this._actions.replaceChildren(...actions);
-  }
-
-  async _showRelated(opened) {
-    const { hit, startSeconds, endSeconds } = this._moment;
-    const timed = this._record.duration_seconds > 0 ? { startSeconds, endSeconds } : {};
-    const answer = await related(hit.id, timed).catch(() => null);
-    const hits = answer?.hits.filter((one) => one.id !== hit.id) ?? [];
-    if (opened !== this._opened || !hits.length) return;
-    const items = hits.map((one) => {
-      const image = thumbnailPath(one.id, one.best_seconds, 240);
-      const address = writeAddress({ ...this._state, video: one.id, seconds: one.best_seconds });
-      const attributes = { src: image, alt: "", width: "160", height: "90", loading: "lazy" };
-      const onclick = (event) => {
-        if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-        event.preventDefault();
-        this._listener.onopen(one.id, one.best_seconds);
-      };
-      const picture = element("img", attributes);
-      return element("li", {}, element("a", { href: address, onclick }, picture, element("span", {}, videoName(one))));
-    });
-    this._related.replaceChildren(element("h3", {}, "Related"), element("ul", {}, ...items));
+    this._details.showMoment(this._moment);
   }
 
   _showTime() {
@@ -223,7 +175,8 @@ export class Player {
     const seconds = this._playback.seconds;
     this._strip.showSeconds(seconds);
     this._time.textContent = `${clock(seconds)} / ${clock(this._record.duration_seconds)}`;
-    setIcon(this._playButton, this._video.paused ? "play" : "pause", this._video.paused ? "Play (space)" : "Pause (space)");
+    const [name, label] = this._video.paused ? ["play", "Play (space)"] : ["pause", "Pause (space)"];
+    setIcon(this._playButton, name, label);
   }
 
   _toggleSound() {
@@ -285,15 +238,12 @@ export class Player {
   }
 }
 
-function button(name, label, onclick) {
-  return element("button", { class: "action", type: "button", onclick }, icon(name), label);
-}
-
-function setIcon(node, name, label) {
-  if (node.getAttribute("aria-label") === label) return;
-  node.setAttribute("aria-label", label);
-  node.title = label;
-  node.replaceChildren(icon(name));
+/** A line below the strip, where a moment is. */
+function markOf({ startSeconds, endSeconds }, durationSeconds) {
+  const mark = element("i", { class: "mark" });
+  mark.style.setProperty("--from", String(startSeconds / durationSeconds));
+  mark.style.setProperty("--to", String(endSeconds / durationSeconds));
+  return Object.assign(mark, { startSeconds });
 }
 
 /** A strip of moments only, where the answer had none for this video. */
