@@ -23,7 +23,7 @@ export function createChips(state, query, files, on) {
   ];
   for (const meaning of meaningsOf(query)) {
     const remove = () => on.takeback(meaning);
-    chips.push(chip(meaning.kind, meaning.label, remove, `Search for these words instead: ${meaning.label}`));
+    chips.push(chip(meaning.kind, meaning.label, remove, meaning.title));
   }
   if (state.where) chips.push(chip("where", `where ${state.where}`, () => on.change({ where: "" })));
   if (state.minConfidence) {
@@ -43,15 +43,18 @@ function meaningsOf(query) {
   }
   const filters = [...bySource].map(([phrase, labels]) => ({
     ...{ kind: "filter", phrase, label: labels.join(" and ") },
+    title: `Take off: ${labels.join(" and ")} (look for the words “${phrase}” instead)`,
   }));
   const excluded = query.excluded.map((phrase) => ({
-    ...{ kind: "excluded", phrase, label: `not ${phrase}` },
+    ...{ kind: "excluded", phrase, label: `not ${phrase}`, title: `Take off: not ${phrase}` },
     others: query.excluded.filter((other) => other !== phrase),
   }));
   const corrections = query.corrections.map(({ original, corrected }) => ({
     ...{ kind: "correction", phrase: original, label: `${corrected}, not ${original}` },
+    title: `Take off: ${corrected}, not ${original} (look for “${original}” as it is)`,
   }));
-  const order = { kind: "steps", phrases: query.steps, label: `in order: ${query.steps.join(" → ")}` };
+  const inOrder = `in order: ${query.steps.join(" → ")}`;
+  const order = { kind: "steps", phrases: query.steps, label: inOrder, title: `Take off: ${inOrder}` };
   return [...corrections, ...filters, ...excluded, ...(query.steps.length ? [order] : [])];
 }
 

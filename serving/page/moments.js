@@ -13,20 +13,18 @@ export function momentsOf(hit, level) {
   if (level === "moment") {
     return [momentOf(hit, hit.start_seconds, hit.end_seconds, hit.confidence)];
   }
-  const { spans = [], probabilities = [] } = hit.strip ?? {};
-  const best = Math.max(...probabilities);
+  const parts = partsOf(hit.strip);
+  const best = parts.reduce((highest, part) => Math.max(highest, part.probability), 0);
   const moments = [];
-  if (best > 0) {
-    spans.forEach(([start, end], i) => {
-      const last = moments.at(-1);
-      if (probabilities[i] < SHARE_OF_BEST * best) return;
-      if (last && start <= last.endSeconds + SAME_SECONDS) {
-        last.endSeconds = Math.max(last.endSeconds, end);
-        last.probability = Math.max(last.probability, probabilities[i]);
-      } else {
-        moments.push(momentOf(hit, start, end, probabilities[i]));
-      }
-    });
+  for (const { start, end, probability } of parts) {
+    const last = moments.at(-1);
+    if (!best || probability < SHARE_OF_BEST * best) continue;
+    if (last && start <= last.endSeconds + SAME_SECONDS) {
+      last.endSeconds = end;
+      last.probability = Math.max(last.probability, probability);
+    } else {
+      moments.push(momentOf(hit, start, end, probability));
+    }
   }
   if (moments.some((moment) => isInside(hit.best_seconds, moment))) return moments;
   const around = momentOf(
@@ -36,6 +34,32 @@ export function momentsOf(hit, level) {
     hit.confidence,
   );
   return [...moments, around].sort((one, other) => one.startSeconds - other.startSeconds);
+}
+
+/**
+ * The segments of a strip, which may overlap, as parts that do not; where several segments overlap a
+ * part is as probable as they are on average, so that the edge of a moment is sharp.
+ * @returns {{start: number, end: number, probability: number}[]}
+ */
+export function partsOf(strip) {
+  const spans = strip?.spans ?? [];
+  const probabilities = strip?.probabilities ?? []; // null where the index cannot tell
+  const changes = spans.flatMap(([start, end], i) => [
+    { at: start, count: 1, sum: probabilities[i] ?? 0 },
+    { at: end, count: -1, sum: -(probabilities[i] ?? 0) },
+  ]);
+  changes.sort((one, other) => one.at - other.at);
+  const parts = [];
+  let [start, count, sum] = [0, 0, 0];
+  for (const change of changes) {
+    if (count > 0 && change.at > start + 1e-6) {
+      parts.push({ start, end: change.at, probability: Math.max(0, sum / count) });
+    }
+    start = change.at;
+    count += change.count;
+    sum += change.sum;
+  }
+  return parts;
 }
 
 function momentOf(hit, startSeconds, endSeconds, probability) {

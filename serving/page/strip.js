@@ -2,6 +2,7 @@
 
 import { element, svg } from "./dom.js";
 import { clock, percent } from "./format.js";
+import { partsOf } from "./moments.js";
 
 const WIDTH = 1000; // units of the drawing
 const HEIGHT = 100;
@@ -21,8 +22,7 @@ const STEP_SECONDS = 5;
  * @returns {HTMLElement & {showSeconds: (seconds: number) => void}}
  */
 export function createStrip({ durationSeconds, strip, seconds, label, onpick, follows = false }) {
-  const spans = strip?.spans ?? [];
-  const probabilities = strip?.probabilities ?? [];
+  const parts = partsOf(strip);
   let current = seconds;
   const cursor = element("i", { class: "cursor" });
   const node = element(
@@ -37,7 +37,7 @@ export function createStrip({ durationSeconds, strip, seconds, label, onpick, fo
       onclick: pickPointed,
       onkeydown: pickByKey,
     },
-    drawing(spans, probabilities, durationSeconds),
+    drawing(parts, durationSeconds),
     cursor,
   );
 
@@ -46,13 +46,13 @@ export function createStrip({ durationSeconds, strip, seconds, label, onpick, fo
     const share = durationSeconds ? current / durationSeconds : 0;
     cursor.style.setProperty("--at", String(share));
     node.setAttribute("aria-valuenow", current.toFixed(1));
-    const probability = probabilities[partAt(current)];
-    const match = probability === undefined ? "" : `, ${percent(probability)} probable`;
+    const part = parts[partAt(current)];
+    const match = part ? `, ${percent(part.probability)} probable` : "";
     node.setAttribute("aria-valuetext", `${clock(current)} of ${clock(durationSeconds)}${match}`);
   };
 
   function partAt(value) {
-    return spans.findIndex(([start, end]) => value >= start && value < end);
+    return parts.findIndex(({ start, end }) => value >= start && value < end);
   }
 
   function pickPointed(event) {
@@ -75,9 +75,8 @@ export function createStrip({ durationSeconds, strip, seconds, label, onpick, fo
     if (key === "Home") return 0;
     if (key === "End") return durationSeconds;
     if (!step) return null;
-    if (follows || !spans.length) return current + step * STEP_SECONDS;
-    const part = Math.min(spans.length - 1, Math.max(0, partAt(current) + step));
-    return spans[part][0];
+    if (follows || !parts.length) return current + step * STEP_SECONDS;
+    return parts[Math.min(parts.length - 1, Math.max(0, partAt(current) + step))].start;
   }
 
   node.showSeconds(seconds);
@@ -85,9 +84,9 @@ export function createStrip({ durationSeconds, strip, seconds, label, onpick, fo
 }
 
 /** Bars as one path; they are as high as their probability. */
-function drawing(spans, probabilities, durationSeconds) {
-  const bars = durationSeconds ? binned(spans, probabilities, durationSeconds) : [];
-  const outline = bars.map(([start, end, probability]) => {
+function drawing(parts, durationSeconds) {
+  const bars = durationSeconds ? binned(parts, durationSeconds) : [];
+  const outline = bars.map(({ start, end, probability }) => {
     const [left, right] = [start, end].map((value) => (WIDTH * value) / durationSeconds);
     const top = HEIGHT * (1 - Math.max(0.04, probability));
     const gap = Math.min(2, (right - left) / 4);
@@ -97,16 +96,16 @@ function drawing(spans, probabilities, durationSeconds) {
   return svg("svg", { ...size, "aria-hidden": "true" }, svg("path", { d: outline.join("") }));
 }
 
-/** Parts of [start, end, probability]; of a long video, the best of each of a number of bins. */
-function binned(spans, probabilities, durationSeconds) {
-  if (spans.length <= MAX_BARS) return spans.map(([start, end], i) => [start, end, probabilities[i]]);
+/** Of a long video the best of each of a number of bins. */
+function binned(parts, durationSeconds) {
+  if (parts.length <= MAX_BARS) return parts;
   const width = durationSeconds / MAX_BARS;
   const best = new Array(MAX_BARS).fill(0);
-  spans.forEach(([start, end], i) => {
+  for (const { start, end, probability } of parts) {
     const last = Math.min(MAX_BARS - 1, Math.ceil(end / width) - 1);
     for (let bin = Math.floor(start / width); bin <= last; bin += 1) {
-      best[bin] = Math.max(best[bin], probabilities[i]);
+      best[bin] = Math.max(best[bin], probability);
     }
-  });
-  return best.map((probability, i) => [i * width, (i + 1) * width, probability]);
+  }
+  return best.map((probability, i) => ({ start: i * width, end: (i + 1) * width, probability }));
 }
