@@ -65,35 +65,44 @@ def mini() -> DualEncoder:
     return load_model(ModelSpec("mini", scripts=("Latin",)))
 
 
+def write_colours(
+    path: Path,
+    colours: Sequence[tuple[int, int, int]],
+    *,
+    times_seconds: Sequence[float] | None = None,
+    fps: int = 10,
+    size: tuple[int, int] = (64, 48),
+) -> Path:
+    """Writes a video whose frame i is one colour and is shown from `times_seconds[i]` on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width, height = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "10", "preset": "ultrafast", "g": "5"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, colour in enumerate(colours):
+            seconds = i / fps if times_seconds is None else times_seconds[i]
+            picture = np.full((height, width, 3), colour, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 @pytest.fixture
 def write_video(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a video whose frame i is one colour and is shown from `times_seconds[i]` on."""
+    """`write_colours` into a folder of this test."""
 
     def write(
         name: str,
         colours: Sequence[tuple[int, int, int]],
         *,
-        times_seconds: Sequence[float] | None = None,
-        fps: int = 10,
-        size: tuple[int, int] = (64, 48),
         folder: Path | None = None,
+        **options: Any,
     ) -> Path:
-        path = (folder or tmp_path) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        width, height = size
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=fps)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"crf": "10", "preset": "ultrafast", "g": "5"}
-            stream.codec_context.time_base = Fraction(1, 1000)
-            for i, colour in enumerate(colours):
-                seconds = i / fps if times_seconds is None else times_seconds[i]
-                picture = np.full((height, width, 3), colour, np.uint8)
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        return path
+        return write_colours((folder or tmp_path) / name, colours, **options)
 
     return write
 
@@ -127,8 +136,7 @@ def tokenize_colours(sentences: Sequence[str], context_length: int = 8) -> torch
     return tokens
 
 
-@pytest.fixture
-def colour_model() -> DualEncoder:
+def make_colour_model() -> DualEncoder:
     """A model whose answers can be worked out by hand."""
     return DualEncoder(
         spec=ModelSpec("colours", scripts=("Latin",)),
@@ -139,6 +147,11 @@ def colour_model() -> DualEncoder:
         preprocessing=Preprocessing(size=(16, 16), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
         fingerprint="c0105" * 6 + "00",
     )
+
+
+@pytest.fixture
+def colour_model() -> DualEncoder:
+    return make_colour_model()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The web page's files; `serving.routes.page` serves them."""

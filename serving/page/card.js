@@ -1,0 +1,129 @@
+// A hit -> its card: thumbnail, strip, probability, reason, and what else is known.
+
+import { likeOf, writeAddress } from "./address.js";
+import { thumbnailPath } from "./api.js";
+import { element, icon } from "./dom.js";
+import { clock, day, marked, percent, plural, span, videoName } from "./format.js";
+import { bestMoment } from "./moments.js";
+import { addPreview } from "./preview.js";
+import { createStrip } from "./strip.js";
+
+const MAX_REASONS = 3;
+const MAX_COPIES_NAMED = 3;
+
+/**
+ * Creates the card.
+ * @param {object} options
+ * @param {object} options.state what was searched for, see `address.js`
+ * @param {string} options.asked the words to mark
+ * @param {(hit: object, seconds: number) => void} options.onopen
+ * @param {(like: string) => void} options.onlike
+ */
+export function createCard(hit, { state, asked, onopen, onlike }) {
+  const moment = bestMoment(hit, state.level);
+  const name = videoName(hit);
+  const address = writeAddress({ ...state, video: hit.id, seconds: moment.startSeconds });
+  const open = (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return; // into a new tab or window
+    event.preventDefault();
+    onopen(hit, moment.startSeconds);
+  };
+  const figure = coverOf(hit, moment, address, open);
+  const title = element("h3", {}, element("a", { href: address, onclick: open, title: hit.video }, name));
+  const card = element(
+    "li",
+    { class: "card" },
+    figure,
+    hit.duration_seconds > 0 &&
+      createStrip({
+        durationSeconds: hit.duration_seconds,
+        strip: hit.strip ?? { spans: [[moment.startSeconds, moment.endSeconds]], probabilities: [1] },
+        seconds: moment.startSeconds,
+        label: `Where ${name} matches`,
+        onpick: (seconds) => onopen(hit, seconds),
+      }),
+    element("div", { class: "line" }, title, probabilityOf(hit)),
+    reasonsOf(hit, asked),
+    factsOf(hit),
+    similarButton(hit, moment, state.level, onlike),
+  );
+  if (hit.duration_seconds > 0) addPreview(card, figure, moment);
+  return card;
+}
+
+function coverOf(hit, moment, address, open) {
+  const seconds = Math.min(Math.max(hit.best_seconds, moment.startSeconds), moment.endSeconds);
+  const image = element("img", {
+    ...{ src: thumbnailPath(hit.id, seconds, 480), alt: "", loading: "lazy", decoding: "async" },
+    ...{ width: "480", height: "270" },
+    onload: () => image.classList.toggle("tall", image.naturalWidth < 1.3 * image.naturalHeight),
+    onerror: () => image.replaceWith(element("p", { class: "no-image" }, "no picture")),
+  });
+  const time = span(moment.startSeconds, moment.endSeconds);
+  return element(
+    "a",
+    { class: "cover", href: address, tabindex: "-1", "aria-hidden": "true", onclick: open },
+    image,
+    hit.duration_seconds > 0 && element("span", { class: "time" }, time),
+  );
+}
+
+/** The probability of a match, in words and as a bar. */
+export function probabilityOf({ confidence }) {
+  if (confidence == null) return null;
+  const fill = element("i");
+  fill.style.setProperty("--share", String(confidence));
+  return element(
+    "span",
+    { class: "probability", title: "Probability of a match" },
+    element("span", { class: "bar", "aria-hidden": "true" }, fill),
+    element("span", {}, percent(confidence), element("span", { class: "hidden" }, " probable")),
+  );
+}
+
+/** Why it is a hit, in words. */
+export function reasonsOf(hit, asked) {
+  const reasons = hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean);
+  if (!reasons.length) reasons.push("seen");
+  const items = reasons.slice(0, MAX_REASONS).map((reason) => element("li", {}, reason));
+  return element("ul", { class: "reasons", "aria-label": "Why" }, ...items);
+}
+
+function reasonOf({ source, rank, detail = "" }, asked) {
+  const text = detail.split(/\s+/).join(" ").trim();
+  if (source === "visual") return rank == null ? null : "seen";
+  if (source === "lexical") return text ? marked(text, asked) : "in its words";
+  if (source === "temporal_order") return text ? `in this order: ${text}` : "in this order";
+  if (source === "without") return text ? `shows what was left out: ${text}` : null;
+  if (source === "token_matching") return "seen, word by word";
+  return null;
+}
+
+function factsOf(hit) {
+  const folder = hit.video.split("/").slice(0, -1).join("/");
+  const copies = hit.also_as ?? [];
+  const named = copies.slice(0, MAX_COPIES_NAMED).map((copy) => copy.video);
+  const facts = [
+    hit.duration_seconds > 0 && element("span", {}, clock(hit.duration_seconds), " long"),
+    hit.date && element("time", { datetime: hit.date, title: dateOrigin(hit) }, day(hit.date)),
+    folder && element("span", { class: "folder", title: hit.video }, folder),
+    copies.length > 0 &&
+      element("span", { title: `also as ${named.join(", ")}` }, plural(copies.length, "copy", "copies")),
+  ].filter(Boolean);
+  return element("p", { class: "facts" }, ...facts);
+}
+
+function dateOrigin(hit) {
+  return hit.date_source ? `by its ${hit.date_source}` : "";
+}
+
+function similarButton(hit, moment, level, onlike) {
+  const like =
+    level === "moment" ? likeOf(hit.id, moment.startSeconds, moment.endSeconds) : likeOf(hit.id);
+  const label = `More like this ${level}`;
+  return element(
+    "button",
+    { class: "similar", type: "button", "aria-label": `${label}: ${videoName(hit)}`, title: label, onclick: () => onlike(like) },
+    icon("similar"),
+  );
+}

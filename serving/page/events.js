@@ -1,0 +1,98 @@
+// Tells the service what was shown, opened and watched, if the service keeps such events; see
+// docs/events.md. Nothing is sent otherwise.
+
+const DELAY_MS = 2000; // in which events are gathered into one request
+const SEEN_MS = 1000; // that a hit has to be visible
+const SEEN_SHARE = 0.5; // of its card
+const SESSION_KEY = "reelseek.session";
+
+/** Whether the service wrote into the page that it keeps events. */
+export function keepsEvents() {
+  return document.querySelector('meta[name="reelseek-events"]')?.content === "on";
+}
+
+export class Events {
+  constructor(isOn = keepsEvents()) {
+    this._isOn = isOn;
+    this._waiting = [];
+    this._timer = 0;
+    this._requestId = undefined;
+    this._seenTimers = new Map();
+    if (!isOn) return;
+    this._session = sessionPseudonym();
+    this._observer = new IntersectionObserver((entries) => entries.forEach((entry) => this._onVisible(entry)), {
+      threshold: SEEN_SHARE,
+    });
+    addEventListener("pagehide", () => this._send());
+    document.addEventListener("visibilitychange", () => document.hidden && this._send());
+  }
+
+  /** What is reported from now on is about this answer. */
+  searched(state, answer) {
+    this._requestId = answer.request_id;
+    this._observer?.disconnect();
+    this._seenTimers.forEach(clearTimeout);
+    this._seenTimers.clear();
+    this.add("search", { query: state.q, num_hits: answer.hits.length });
+  }
+
+  /** Reports a hit once its card has been seen. */
+  watchCard(card, hit) {
+    if (!this._isOn) return;
+    card.reportSeen = () => this.addOfHit("impression", hit);
+    this._observer.observe(card);
+  }
+
+  addOfHit(kind, hit, fields = {}) {
+    const position = hit.rank ? { position: hit.rank, surface: "search" } : {};
+    this.add(kind, { video: hit.id, ...position, ...fields });
+  }
+
+  add(kind, fields) {
+    if (!this._isOn) return;
+    this._waiting.push({
+      ...{ kind, event_id: randomId(), time_seconds: Date.now() / 1000 },
+      ...{ session: this._session, request_id: this._requestId, ...fields },
+    });
+    if (document.hidden) this._send();
+    else this._timer ||= setTimeout(() => this._send(), DELAY_MS);
+  }
+
+  _onVisible({ target, isIntersecting }) {
+    clearTimeout(this._seenTimers.get(target));
+    if (!isIntersecting) return;
+    const report = () => {
+      target.reportSeen();
+      this._observer.unobserve(target);
+    };
+    this._seenTimers.set(target, setTimeout(report, SEEN_MS));
+  }
+
+  _send() {
+    clearTimeout(this._timer);
+    this._timer = 0;
+    const events = this._waiting.splice(0);
+    if (!events.length) return;
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ events });
+    // `keepalive` lets it end after the page has gone. What fails is lost: it is no user's concern.
+    fetch("/api/events", { method: "POST", headers, body, keepalive: true }).catch(() => {});
+  }
+}
+
+/** A random name that lasts as long as this tab. */
+function sessionPseudonym() {
+  try {
+    const known = sessionStorage.getItem(SESSION_KEY) ?? randomId();
+    sessionStorage.setItem(SESSION_KEY, known);
+    return known;
+  } catch {
+    return randomId(); // storage is switched off
+  }
+}
+
+/** As `crypto.randomUUID`, which browsers lack over plain HTTP from other machines. */
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

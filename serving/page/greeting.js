@@ -1,0 +1,32 @@
+// What the library holds and what is being indexed, on the page before a search.
+
+import { status } from "./api.js";
+import { plural, timeLeft } from "./format.js";
+
+const PERIOD_MS = 5000;
+
+export class Greeting {
+  /**
+   * @param {HTMLElement} text
+   * @param {HTMLElement} link to the page of the status
+   */
+  constructor(text, link) {
+    this._text = text;
+    this._link = link;
+    this._timer = 0;
+  }
+
+  async refresh() {
+    clearTimeout(this._timer);
+    const found = await status().catch(() => null);
+    if (!found) return;
+    const { indexing, videos } = found;
+    const isRunning = indexing?.state === "running";
+    const left = indexing?.seconds_left == null ? "" : `, ${timeLeft(indexing.seconds_left)} left`;
+    this._text.textContent = `${plural(videos, "video")} to search${
+      isRunning ? ` · indexing ${indexing.done} of ${indexing.total}${left}` : ""
+    }`;
+    this._link.classList.toggle("running", isRunning);
+    if (isRunning && !document.hidden) this._timer = setTimeout(() => this.refresh(), PERIOD_MS);
+  }
+}
