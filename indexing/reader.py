@@ -9,8 +9,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from reelseek.indexing.snapshot import Snapshot, open_snapshot
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
 from reelseek.indexing.store.manifest import Manifest
+from reelseek.text import strict_json
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +209,15 @@ class IndexReader:
                 for name in (key, public_id):
                     found.setdefault(name, []).append(public_id)
         return found
+
+    def metadata(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields key and metadata of each searchable video."""
+        published = set(self._snapshot.video_ids().tolist())
+        # A connection of its own: an open statement would keep searches from seeing deletions.
+        with closing(Catalogue(self._folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+            for video_id, key, metadata in catalogue.text_inputs():
+                if video_id in published:
+                    yield key, strict_json.loads(metadata)
 
     def log_queries(self, embeddings: Sequence[np.ndarray]) -> None:
         """Keeps the embeddings of a query, if that was asked for."""

@@ -22,6 +22,8 @@ from .paging import Cursor as Cursor
 from .query_encoding import Encoder as Encoder
 from .query_parts import Similar as Similar
 from .segments import SegmentMatches as SegmentMatches
+from .suggestions import Suggester as Suggester
+from .suggestions import Suggestion as Suggestion
 from .temporal import TemporalMatch as TemporalMatch
 from .temporal import align_steps as align_steps
 from .temporal import align_steps_in_videos as align_steps_in_videos

@@ -68,6 +68,11 @@ def random_video(
     return video_of(key, steps, frames=rng.normal(size=(int(rng.integers(1, 4)), D)), **values)
 
 
+def shows_metadata(key: str, metadata: dict) -> tuple[NewVideo, np.ndarray]:
+    """A video of one segment with this metadata."""
+    return video_of(key, np.eye(D)[:1], metadata=metadata)
+
+
 def failed_video(key: str) -> tuple[NewVideo, np.ndarray]:
     video = NewVideo(key, f"/videos/{key}", FileSignature(1, 2, "sha"), "failed", "is broken")
     return video, np.empty((0, D), np.float32)
