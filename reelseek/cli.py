@@ -280,6 +280,8 @@ def _missing_index(config: type[Options], arguments: Sequence[str]) -> str:
     """The default index, where a command needs one and none is given."""
     names = {argument.partition("=")[0] for argument in arguments}
     has_index = any(field.name == "index" for field in fields(config))
+    if config is schema.ServeConfig and "videos" in names:  # they have an index of their own
+        return ""
     return str(default_index()) if has_index and names.isdisjoint({"index", "index.folder"}) else ""
 
 

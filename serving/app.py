@@ -15,13 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reelseek.configs.command_line import program_version
 from reelseek.serving import telemetry
 from reelseek.serving.errors import ApiError, error_body
-from reelseek.serving.routes import health, media, search
-from reelseek.serving.security import Security, SecuritySettings
+from reelseek.serving.routes import health, library, media, page, search
+from reelseek.serving.security import Security, SecuritySettings, require_write_token
 from reelseek.serving.services import Services
 
 logger = logging.getLogger(__name__)
-
-ROUTES = (health, search, media)
 
 _DESCRIPTION = """Finds videos, and the seconds in them, by what they show and say.
 
@@ -39,8 +37,10 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
     )
-    for route in ROUTES:
+    for route in (page, search, media, health):
         app.include_router(route.router(services))
+    may_write = require_write_token(services)
+    app.include_router(library.router(services, may_write=may_write))
     app.add_exception_handler(ApiError, _api_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _invalid_request)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]

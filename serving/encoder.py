@@ -6,6 +6,7 @@ Sentences that wait at the same time are encoded in one batch, whichever worker 
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH_SENTENCES = 32
+_LOOK_SECONDS = 0.5
 
 
 class Batcher:
@@ -99,6 +101,7 @@ def _bytes(embeddings: np.ndarray) -> bytes:
 
 def main(config: ServeConfig, socket: str) -> None:
     """Runs the process until it is killed."""
+    from reelseek.indexing.store.manifest import Manifest
     from reelseek.ranking.searcher import load_query_encoder
     from reelseek.serving.telemetry import log_as_json
     from reelseek.serving.upload_files import UploadLimits
@@ -107,6 +110,8 @@ def main(config: ServeConfig, socket: str) -> None:
     log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
     assert config.index is not None
+    while not Manifest.exists(Path(config.index)):  # the indexer has just begun
+        time.sleep(_LOOK_SECONDS)
     model = None if config.model is None else asdict(config.model)
     encoder = load_query_encoder(config.index, model, device=config.device)
     encoder.sentences(["a dog on a beach"])

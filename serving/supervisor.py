@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
 from reelseek.configs.schema import ServeConfig
+from reelseek.text.terminal import printable
 
 logger = logging.getLogger(__name__)
 
@@ -152,33 +153,58 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(config: ServeConfig) -> None:
-    """Runs the service until it is told to stop."""
-    from reelseek.serving import encoder, worker
+    """Runs the service until it is told to stop.
+
+    Raises:
+        ValueError: what is to be served is not there, the settings are not safe, or nothing can
+            listen at this address.
+    """
+    from reelseek.serving.library.target import resolve_target
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
 
     check_settings(SecuritySettings.from_config(config))
+    target = resolve_target(config)
+    config = replace(config, index=str(target.index), videos=list(target.videos))
     listener = listen(config.host, config.port)
     with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
-        os.environ[METRICS_FOLDER] = str(Path(folder) / "metrics")
-        Path(os.environ[METRICS_FOLDER]).mkdir()
-        sockets = worker.Sockets(encoder=Path(folder) / "encoder")
-        helpers = [
-            Child(
-                "encoder",
-                encoder.main,
-                (config, str(sockets.encoder)),
-            )
-        ]
-        num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
-        workers = [
-            Child(f"worker {number}", worker.main, (config, listener, sockets))
-            for number in range(1, num_workers + 1)
-        ]
+        metrics = Path(folder) / "metrics"
+        metrics.mkdir()
+        os.environ[METRICS_FOLDER] = str(metrics)
+        helpers, workers = _children(config, listener, Path(folder))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
+        print(f"index: {printable(str(target.index))}", file=sys.stderr)
         print(f"open http://{shown}:{port}/", file=sys.stderr, flush=True)
         Supervisor(helpers, workers, drain_seconds=config.drain_seconds).run()
+
+
+def _children(
+    config: ServeConfig, listener: socket.socket, folder: Path
+) -> tuple[list[Child], list[Child]]:
+    """The helpers and the workers."""
+    from reelseek.serving import encoder, worker
+    from reelseek.serving.library import process as library
+    from reelseek.serving.media import process as media
+
+    is_changed = bool(config.videos or config.token or config.write_token)
+    sockets = worker.Sockets(
+        encoder=folder / "encoder",
+        media=folder / "media",
+        library=folder / "library" if is_changed else None,
+    )
+    helpers = [
+        Child("encoder", encoder.main, (config, str(sockets.encoder))),
+        Child("media", media.main, (config, str(sockets.media))),
+    ]
+    if sockets.library is not None:
+        helpers.append(Child("library", library.main, (config, str(sockets.library))))
+    num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
+    workers = [
+        Child(f"worker {number}", worker.main, (config, listener, sockets))
+        for number in range(1, num_workers + 1)
+    ]
+    return helpers, workers
 
 
 def _forget_metrics(pid: int) -> None:

@@ -75,6 +75,7 @@ def _follow(services: Services) -> None:
 
     assert services.config.index is not None
     encoder = RemoteEncoder(services.encoder, max_cache_bytes=int(services.config.cache_mb * 2**20))
+    reason = ""
     while not services.is_ready:
         try:
             encoder.connect(timeout_seconds=_ENCODER_SECONDS)
@@ -82,7 +83,9 @@ def _follow(services: Services) -> None:
             searcher.warm_up()
             services.set_searcher(searcher)
         except (ValueError, Unavailable) as error:
-            logger.info("not ready", extra={"fields": {"reason": str(error)}})
+            if str(error) != reason:
+                reason = str(error)
+                logger.info("not ready", extra={"fields": {"reason": reason}})
             time.sleep(2 * _LOOK_EVERY_SECONDS)
     logger.info("ready", extra={"fields": {"generation": services.searcher.generation}})
     while True:
