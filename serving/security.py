@@ -39,7 +39,7 @@ _HEADERS = [
     (
         b"permissions-policy",
         b"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), "
-        b"bluetooth=(), midi=(), display-capture=(), browsing-topics=()",
+        b"midi=(), display-capture=(), browsing-topics=()",
     ),
 ]
 

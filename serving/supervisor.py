@@ -107,7 +107,7 @@ class Supervisor:
                     child.start()
             running = {child.process.sentinel: child for child in children if child.process}
             for sentinel in connection.wait(list(running), timeout=_TICK_SECONDS):
-                child = running[sentinel]  # type: ignore[index]
+                child = running[sentinel]
                 if not self._is_stopping:
                     _forget_metrics(child.process.pid)
                     child.note_death()
