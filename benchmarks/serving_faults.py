@@ -3,7 +3,7 @@
     python benchmarks/serving_faults.py [requests=10000] [videos=2000] [faults=] [rate=120]
 
 Two services of one index stand behind `serving/haproxy.cfg`. For each fault, so many searches come
-by a Poisson process while it happens: workers are killed (`kill -9`), ten generations are published,
+by a Poisson process while it happens: workers are killed (`kill -9`), ten generations published,
 videos are deleted, the disk for thumbnails and events is full, decoders hang (SIGSTOP). Counts
 searches that failed or were torn, hits of deleted videos, and events that were acknowledged and
 lost. Needs haproxy; a full disk needs the right to mount a tmpfs.
