@@ -15,13 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reelseek.configs.command_line import program_version
 from reelseek.serving import telemetry
 from reelseek.serving.errors import ApiError, error_body
-from reelseek.serving.routes import health, search
+from reelseek.serving.routes import events, health, search
 from reelseek.serving.security import Security, SecuritySettings
 from reelseek.serving.services import Services
 
 logger = logging.getLogger(__name__)
 
-ROUTES = (health, search)
+ROUTES = (health, search, events)
 
 _DESCRIPTION = """Finds videos, and the seconds in them, by what they show and say.
 

@@ -154,10 +154,14 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(config: ServeConfig) -> None:
     """Runs the service until it is told to stop."""
     from reelseek.serving import encoder, worker
+    from reelseek.serving.events.log import check_folder
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
 
     check_settings(SecuritySettings.from_config(config))
+    if config.events is not None:
+        index = None if config.index is None else Path(config.index)
+        check_folder(Path(config.events), index=index)
     listener = listen(config.host, config.port)
     with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
         os.environ[METRICS_FOLDER] = str(Path(folder) / "metrics")
