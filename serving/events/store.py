@@ -206,7 +206,7 @@ class EventStore(_EventFile):
         if found > _FORMAT:
             self._connection.close()
             raise EventsUnavailable(
-                f"{self._path} has format {found}; this version reads up to {_FORMAT}: use a newer one"
+                f"{self._path} has format {found}, this version reads {_FORMAT}; use a newer one"
             )
         if not found:
             with self._transaction():

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -79,8 +80,8 @@ def router(services: Services) -> APIRouter:
         ],
     ) -> Response:
         log = _log_of(services)
-        work = deletions.submit(log.delete_user, user)
-        return _json({"deleted": await _or_507(lambda: work, "all deleted", seconds=None)})
+        deleted = await _or_507(lambda: deletions.submit(log.delete_user, user), "deleted")
+        return _json({"deleted": deleted})
 
     return routes
 
@@ -100,16 +101,17 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _or_507(start: Any, done: str, *, seconds: float | None = _STORE_SECONDS) -> Any:
-    """Waits for a future without cancelling it: what was begun may still happen, which is harmless,
-    as ids are stored once."""
+async def _or_507(start: Callable[[], Future[_T]], done: Literal["stored", "deleted"]) -> _T:
+    """Waits for a future, and does not cancel it: what was begun may still happen, which is
+    harmless, as ids are stored once."""
+    seconds = _STORE_SECONDS if done == "stored" else None
     try:
-        future: Future[Any] = start()
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(start())), seconds)
     except (EventsUnavailable, asyncio.TimeoutError) as error:
-        logger.warning("events", extra={"fields": {"error": str(error) or "no answer in time"}})
-        message = f"the events were not {done}: the server's disk is full, damaged or too slow"
-        raise ApiError(507, f"events_not_{done.split()[-1]}", message) from error
+        reason = str(error) or "no answer in time"
+        logger.warning(f"events not {done}", extra={"fields": {"reason": reason}})
+        message = f"not {done}: the server's disk is full, damaged or slow; send the same again"
+        raise ApiError(507, f"events_not_{done}", message) from error
 
 
 def _json(value: dict[str, Any]) -> Response:
