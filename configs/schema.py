@@ -486,6 +486,11 @@ class ServeConfig(Options, command="serve"):
     media_cache_gb: float = option(
         "GiB of thumbnails and clips that are kept; the least recently used go first", Range(0)
     )
+    events: str | None = path_option(
+        "folder in which to keep what users do (docs/events.md); default: nothing is kept", None
+    )
+    events_days: float = option("days after which events are deleted", Range(above=0))
+    events_gb: float = option("GiB of events to keep; the oldest go first", Range(0.01))
     model: ModelConfig | None = option(
         "only to insist on a model; default: the index's", default=None, group="model"
     )

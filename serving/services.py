@@ -9,6 +9,7 @@ from reelseek.configs.schema import ServeConfig
 from reelseek.serving.admission import Admission
 from reelseek.serving.channel import Client
 from reelseek.serving.errors import ApiError
+from reelseek.serving.events.log import EventLog
 
 if TYPE_CHECKING:
     from reelseek.ranking.searcher import Searcher
@@ -26,6 +27,7 @@ class Services:
         library: writes the index; None where it is only read.
         upload_folder: for files that are searched by; private to this user.
         look_now: wakes what follows the index.
+        events: what users do; None where nothing is kept.
     """
 
     config: ServeConfig
@@ -35,6 +37,7 @@ class Services:
     library: Client | None = None
     upload_folder: Path | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
+    events: EventLog | None = None
     _searcher: "Searcher | None" = field(default=None, repr=False)
 
     @property

@@ -159,6 +159,7 @@ def serve(config: ServeConfig) -> None:
         ValueError: what is to be served is not there, the settings are not safe, or nothing can
             listen at this address.
     """
+    from reelseek.serving.events.log import check_folder
     from reelseek.serving.library.target import resolve_target
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
@@ -166,6 +167,8 @@ def serve(config: ServeConfig) -> None:
     check_settings(SecuritySettings.from_config(config))
     target = resolve_target(config)
     config = replace(config, index=str(target.index), videos=list(target.videos))
+    if config.events is not None:
+        check_folder(Path(config.events), index=target.index)
     listener = listen(config.host, config.port)
     with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
         metrics = Path(folder) / "metrics"

@@ -16,6 +16,7 @@ from reelseek.serving import telemetry
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client, Unavailable
+from reelseek.serving.events.log import EventLog
 from reelseek.serving.remote_encoder import RemoteEncoder
 from reelseek.serving.security import http_protocol
 from reelseek.serving.services import Services
@@ -51,6 +52,7 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
         media=None if sockets.media is None else Client(sockets.media),
         library=None if sockets.library is None else Client(sockets.library),
         upload_folder=sockets.encoder.parent,
+        events=_event_log(config),
     )
     threading.Thread(target=_follow, args=(services,), name="follow", daemon=True).start()
     server = uvicorn.Server(
@@ -66,6 +68,15 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
         )
     )
     server.run(sockets=[listener])
+
+
+def _event_log(config: ServeConfig) -> EventLog | None:
+    if config.events is None:
+        return None
+    max_bytes = config.events_gb * 2**30
+    log = EventLog(Path(config.events), days=config.events_days, max_bytes=max_bytes)
+    log.start()
+    return log
 
 
 def _follow(services: Services) -> None:

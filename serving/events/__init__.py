@@ -1,0 +1,1 @@
+"""What users do -> an append-only log, which recommendation and learning read."""

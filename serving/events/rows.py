@@ -1,0 +1,80 @@
+"""Typed events <-> rows of the table `events`."""
+
+from typing import Any
+
+import msgspec
+
+from reelseek.serving.events.schema import KINDS, AnyEvent
+
+# In the order of the table. What a user typed stands beside the pseudonyms.
+_TYPES = {
+    "event_id": "TEXT NOT NULL UNIQUE",
+    "kind": "TEXT NOT NULL",
+    "schema_version": "INTEGER NOT NULL",
+    "time_seconds": "REAL NOT NULL",
+    "received_seconds": "REAL NOT NULL",
+    "user": "TEXT",
+    "session": "TEXT",
+    "query": "TEXT",
+    "num_hits": "INTEGER",
+    "request_id": "TEXT",
+    "video": "TEXT",
+    "start_seconds": "REAL",
+    "end_seconds": "REAL",
+    "position": "INTEGER",
+    "surface": "TEXT",
+    "propensity": "REAL",
+    "watched_seconds": "REAL",
+    "liked": "INTEGER",
+}
+COLUMNS = tuple(_TYPES)
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS events (
+    -- grows with each event and is never given twice, as readers go by it
+    log_position INTEGER PRIMARY KEY AUTOINCREMENT,
+    {", ".join(f"{name} {kind}" for name, kind in _TYPES.items())}
+);
+-- deletions of users of which something may still be in a file
+CREATE TABLE IF NOT EXISTS unwiped (deletion INTEGER PRIMARY KEY AUTOINCREMENT);
+-- the base class looks for it
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value);
+"""
+
+Row = tuple[Any, ...]
+
+# Of each kind, the columns that its fields are in.
+_FIELDS = {
+    kind: [(name, COLUMNS.index(name)) for name in event.__struct_fields__]
+    for kind, event in KINDS.items()
+}
+_KIND, _RECEIVED, _LIKED = (COLUMNS.index(n) for n in ("kind", "received_seconds", "liked"))
+
+
+class LoggedEvent(msgspec.Struct, frozen=True):
+    """An event as it is in the log.
+
+    Attributes:
+        log_position: grows from event to event; what a reader goes on from.
+        received_seconds: Unix time by the server's clock, on arrival.
+    """
+
+    log_position: int
+    received_seconds: float
+    event: AnyEvent
+
+
+def to_row(event: AnyEvent, received_seconds: float) -> Row:
+    values = [getattr(event, name, None) for name in COLUMNS]
+    values[_KIND] = event.__struct_config__.tag
+    values[_RECEIVED] = received_seconds
+    return tuple(values)
+
+
+def from_row(row: Row) -> LoggedEvent:
+    """Args: row: `log_position`, then `COLUMNS`."""
+    log_position, *values = row
+    if values[_LIKED] is not None:
+        values[_LIKED] = bool(values[_LIKED])
+    kind = values[_KIND]
+    event: Any = KINDS[kind](**{name: values[column] for name, column in _FIELDS[kind]})
+    return LoggedEvent(log_position, values[_RECEIVED], event)

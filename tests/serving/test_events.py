@@ -1,0 +1,337 @@
+"""The log of events: what is stored, read, dropped and deleted, by one process."""
+
+import math
+import os
+import random
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from reelseek.serving.events.log import Appended, EventLog, EventsUnavailable, check_folder
+from reelseek.serving.events.schema import Impression, Like, Play, Search
+from reelseek.serving.events.store import FILE_NAME, EventStore
+from tests.serving.event_writer import NOW, make_event
+
+DAY_SECONDS = 86400.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "events"
+
+
+@pytest.fixture
+def log(folder):
+    log = EventLog(folder)
+    yield log
+    log.close()
+
+
+def ids(log: EventLog, **options) -> list[str]:
+    return [each.event.event_id for each in log.read(**options)]
+
+
+def files_with(folder: Path, searched: str) -> list[str]:
+    """Looks in another process: this one would lose SQLite's locks when it closes the files."""
+    command = ["grep", "-rlaF", "--", searched, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+
+def test_events_come_back_as_they_were(folder):
+    common = {"time_seconds": NOW + 0.123456, "user": "u\u00e9", "session": "s", "request_id": "r"}
+    events = [
+        Search(event_id="1", **common, query="", num_hits=0),
+        Impression(event_id="2", **common, video="v", position=1, propensity=0.1, surface="search"),
+        make_event("3", start_seconds=0.1, end_seconds=0.3),
+        Play(event_id="4", time_seconds=NOW, session="s", video="v", watched_seconds=3.25),
+        Like(event_id="5", **common, video="v", liked=False),
+        Like(event_id="6", **common, video="v"),
+    ]
+    log = EventLog(folder, clock=lambda: NOW + 5)
+    assert log.append(events) == Appended(accepted=6, duplicates=0)
+    assert [each.event for each in log.read()] == events
+    assert {each.received_seconds for each in log.read()} == {NOW + 5}
+    log.close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_an_id_is_stored_once(folder, log):
+    assert log.append([make_event("a"), make_event("b"), make_event("a", "other")]) == Appended(
+        2, 1
+    )
+    log.close()
+    log = EventLog(folder)
+    assert log.append([make_event("b", "other"), make_event("c")]) == Appended(1, 1)
+    assert [(each.event.event_id, each.event.user) for each in log.read()] == [
+        ("a", "user-a"),
+        ("b", "user-a"),
+        ("c", "user-a"),
+    ]
+    log.close()
+
+
+def test_readers_go_on_where_they_were(folder, log):
+    assert (log.read(), log.bounds()) == ([], (0, 0))
+    log.append([make_event(f"{i}") for i in range(10)])
+    first = log.read(limit=4)
+    assert [each.event.event_id for each in first] == ["0", "1", "2", "3"]
+    log.close()
+
+    log = EventLog(folder)  # after a restart
+    log.append([make_event(f"{i}") for i in range(8, 13)])
+    rest = log.read(after=first[-1].log_position)
+    assert [each.event.event_id for each in rest] == [f"{i}" for i in range(4, 13)]
+    positions = [each.log_position for each in first + rest]
+    assert positions == sorted(set(positions))
+    assert log.bounds() == (0, positions[-1])
+    assert log.read(after=positions[-1]) == []
+    log.close()
+
+
+def test_positions_are_not_given_again(log, folder):
+    log.append([make_event("a"), make_event("b")])
+    position = log.read()[-1].log_position
+    assert log.delete_user("user-a") == 2
+    assert log.bounds() == (position, position)
+    log.close()
+    log.append([make_event("c")])  # opens the files again
+    assert ids(log, after=position) == ["c"]
+
+
+def test_callers_share_a_transaction(log, folder, monkeypatch):
+    log.append([make_event("first")])
+    groups = []
+    append = EventStore.append
+    is_waiting, go_on = threading.Event(), threading.Event()
+
+    def slow_append(store, batches):
+        is_waiting.set()
+        assert go_on.wait(10)
+        groups.append(len(batches))
+        return append(store, batches)
+
+    monkeypatch.setattr(EventStore, "append", slow_append)
+    futures = [log.submit([make_event("a")])]
+    assert is_waiting.wait(10)
+    futures += [log.submit([make_event(name)]) for name in "abc"]
+    go_on.set()
+    assert [future.result(10) for future in futures] == [
+        *[Appended(1, 0), Appended(0, 1), Appended(1, 0), Appended(1, 0)]
+    ]
+    assert groups == [1, 3]
+
+
+def test_too_many_waiting_events_are_refused(log, monkeypatch):
+    monkeypatch.setattr("reelseek.serving.events.writer._MAX_WAITING", 3)
+    go_on = threading.Event()
+    append = EventStore.append
+    monkeypatch.setattr(
+        EventStore, "append", lambda store, batches: go_on.wait(10) and append(store, batches)
+    )
+    first = log.submit([make_event("a"), make_event("b")])
+    with pytest.raises(EventsUnavailable, match="2 events wait"):
+        log.submit([make_event("c"), make_event("d")])
+    go_on.set()
+    assert first.result(10).accepted == 2
+    assert log.append([make_event("c"), make_event("d")]).accepted == 2
+
+
+def test_what_waits_is_written_before_the_end(log):
+    futures = [log.submit([make_event(f"{i}")]) for i in range(100)]
+    log.close()
+    assert sum(future.result(0).accepted for future in futures) == 100
+
+
+def test_a_deleted_user_is_in_no_file(log, folder):
+    secret, other = "b5c1-secret-pseudonym", "another-pseudonym"
+    log.append([make_event("before", "early")])
+    for first in range(0, 3000, 100):
+        log.append(
+            [
+                Search(
+                    event_id=f"{i}-{secret if i % 3 else other}",
+                    time_seconds=NOW,
+                    user=secret if i % 3 == 1 else other if i % 3 == 0 else None,
+                    session=secret if i % 3 == 2 else None,
+                    query=f"what {secret if i % 3 else other} asked " * (i % 40),
+                )
+                for i in range(first, first + 100)
+            ]
+        )
+    reader = EventLog(folder)
+    assert len(reader.read(limit=10**4)) == 3001
+    assert files_with(folder, secret)
+    assert log.delete_user(secret) == 2000
+    assert not files_with(folder, secret)
+    assert files_with(folder, other)
+    assert len(reader.read(limit=10**4)) == 1001
+    assert log.append([make_event("after")]).accepted == 1
+    assert log.delete_user(secret) == 0
+    reader.close()
+
+
+def test_copies_outside_of_rows_are_wiped(log, folder):
+    """A pseudonym that is anywhere in the file, here in a row of another user."""
+    log.append([make_event("1", "user-1"), make_event("2", "user-12")])
+    rewritten = []
+    with sqlite3.connect(folder / FILE_NAME) as database:
+        rewritten.append(database.execute("PRAGMA schema_version").fetchone())
+    log.delete_user("user-1")
+    with sqlite3.connect(folder / FILE_NAME) as database:
+        rewritten.append(database.execute("PRAGMA schema_version").fetchone())
+    assert rewritten[0] != rewritten[1]  # VACUUM counts it up
+    assert ids(log) == ["2"]
+
+
+def test_a_deletion_that_was_cut_off_is_completed(log, folder, monkeypatch):
+    secret = "b5c1-secret-pseudonym"
+    log.append([make_event(f"{i}", secret) for i in range(100)])
+
+    def cut_off(*_):
+        raise EventsUnavailable("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStore, "_empty_log", cut_off)
+        with pytest.raises(EventsUnavailable):
+            log.delete_user(secret)
+    assert log.read() == []
+    assert files_with(folder, secret)
+    next_log = EventLog(folder)
+    next_log.start()
+    next_log.close()  # ends after what it does at the start
+    assert not files_with(folder, secret)
+
+
+def test_old_events_are_dropped(folder):
+    now = NOW
+    log = EventLog(folder, days=2, clock=lambda: now)
+    for day in range(5):
+        now = NOW + day * DAY_SECONDS
+        log.append([make_event(f"{day}-{i}") for i in range(3)])
+    log.close()
+    now = NOW + 4.5 * DAY_SECONDS
+    log = EventLog(folder, days=2, clock=lambda: now)
+    log.start()
+    log.close()
+    assert ids(log) == [f"{day}-{i}" for day in (3, 4) for i in range(3)]
+    assert log.append([make_event("0-0")]).accepted == 1  # its id is no longer known
+    log.close()
+
+
+def test_the_oldest_are_dropped_when_there_are_too_many(folder):
+    log = EventLog(folder)
+    for first in range(0, 20_000, 1000):
+        log.append([make_event(f"{i:06}") for i in range(first, first + 1000)])
+    log.close()
+    size_bytes = (folder / FILE_NAME).stat().st_size
+    log = EventLog(folder, max_bytes=size_bytes / 2)
+    log.start()
+    deadline = time.monotonic() + 30
+    while len(left := ids(log, limit=10**6)) > 10_000 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == [f"{i:06}" for i in range(20_000 - len(left), 20_000)]
+    assert 0.4 < len(left) / 20_000 <= 0.5
+    for first in range(20_000, 30_000, 1000):  # fills the space that is free now
+        log.append([make_event(f"{i:06}") for i in range(first, first + 1000)])
+    log.close()
+    assert (folder / FILE_NAME).stat().st_size <= 1.05 * size_bytes
+
+
+def test_a_random_history_is_as_in_a_model(folder):
+    draws = random.Random(7)
+    model: list[tuple[str, str]] = []  # id and user, in order
+    positions: dict[str, int] = {}
+    logs = [EventLog(folder), EventLog(folder)]
+    for step in range(250):
+        log = draws.choice(logs)
+        kind = draws.choices(["append", "read", "delete", "drop", "reopen"], [10, 6, 2, 1, 2])[0]
+        if kind == "append":
+            batch = [
+                (f"{draws.randrange(step // 2 + 5)}", f"user-{draws.randrange(8)}")
+                for _ in range(draws.choice([0, 1, 2, 30]))
+            ]
+            known = dict(model)
+            new = {each: user for each, user in reversed(batch) if each not in known}
+            new = {each: new[each] for each, _ in batch if each in new}
+            events = [make_event(each, user) for each, user in batch]
+            assert log.append(events) == Appended(len(new), len(batch) - len(new))
+            model += new.items()
+        elif kind == "read":
+            before = draws.randrange(len(model) + 1)
+            after = positions.get(model[before - 1][0], 0) if before and positions else 0
+            found = log.read(after=after, limit=draws.choice([1, 5, 1000]))
+            expected = model[before if after else 0 :][: len(found)]
+            assert [(each.event.event_id, each.event.user) for each in found] == expected
+        elif kind == "delete":
+            user = f"user-{draws.randrange(8)}"
+            kept = [each for each in model if each[1] != user]
+            assert log.delete_user(user) == len(model) - len(kept)
+            assert not files_with(folder, user)
+            model = kept
+        elif kind == "drop":
+            store = EventStore(folder)
+            num = draws.randrange(1, 10)
+            dropped = store.drop_oldest(before_seconds=math.inf, max_bytes=math.inf, limit=num)
+            store.close()
+            assert dropped == min(num, len(model))
+            model = model[num:]
+        else:
+            log.close()
+        everything = draws.choice(logs).read(limit=10**6)
+        assert [(each.event.event_id, each.event.user) for each in everything] == model
+        for each in everything:
+            # The event keeps its position; if it was deleted and came again, it has a later one.
+            last = positions.get(each.event.event_id, 0)
+            assert each.log_position >= last
+            positions[each.event.event_id] = each.log_position
+    for log in logs:
+        log.close()
+
+
+def test_folders_that_are_refused(tmp_path):
+    index = tmp_path / "index"
+    index.mkdir()
+    (tmp_path / "link").symlink_to(index)
+    for folder in (index, index / "events", tmp_path / "link/a/b", index / ".." / "index"):
+        with pytest.raises(
+            ValueError, match=r"^events=.*: lies in the folder of the index"
+        ) as raised:
+            check_folder(folder, index=index)
+        assert "\n" not in str(raised.value)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^events=.*is not a folder"):
+        check_folder(tmp_path / "file", index=index)
+    check_folder(tmp_path / "index-events", index=index)
+    check_folder(tmp_path / "events", index=None)
+    assert sorted(os.listdir(tmp_path)) == ["file", "index", "link"]
+
+
+def test_files_that_cannot_be_used(log, folder):
+    folder.mkdir()
+    (folder / FILE_NAME).write_bytes(b"no database " * 1000)
+    with pytest.raises(EventsUnavailable, match=r"events\.sqlite cannot be used"):
+        log.append([make_event("a")])
+    with pytest.raises(EventsUnavailable):
+        log.read()
+    with pytest.raises(EventsUnavailable):
+        log.delete_user("user-a")
+    (folder / FILE_NAME).unlink()
+    assert log.append([make_event("a")]).accepted == 1  # it tries again
+    log.close()
+    with sqlite3.connect(folder / FILE_NAME) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(EventsUnavailable, match="format 99"):
+        log.append([make_event("b")])
+
+
+def test_the_log_needs_no_model():
+    script = "import sys; import reelseek.serving.events.log; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
