@@ -46,7 +46,7 @@ class Cursor:
             raise ValueError(f"cursor={text[:40]}: is not one that a search returned") from error
         depth, rest = int.from_bytes(data[:_DEPTH_BYTES], "big"), data[_DEPTH_BYTES:]
         shown = [rest[at : at + _HASH_BYTES] for at in range(0, len(rest), _HASH_BYTES)]
-        if not 0 < depth <= MAX_SHOWN or len(shown) > depth or len(rest) % _HASH_BYTES:
+        if not 0 < len(shown) <= depth <= MAX_SHOWN or len(rest) % _HASH_BYTES:
             raise ValueError(f"cursor={text[:40]}: is not one that a search returned")
         return cls(depth, tuple(shown))
 

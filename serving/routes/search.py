@@ -32,9 +32,8 @@ _Cursor = Annotated[str | None, Query(max_length=4000, description="`next_cursor
 _Where = Annotated[str | None, Query(max_length=2000, examples=["duration < 60 and tag = 'cat'"])]
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
     routes = APIRouter(prefix="/api", tags=["search"])
-    endpoint = SearchEndpoint(services)
 
     async def respond(
         request: Request, asked: SearchRequest, *, deadline: float | None
