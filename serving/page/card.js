@@ -29,7 +29,9 @@ export function createCard(hit, { state, asked, onopen, onlike }) {
     onopen(hit, moment.startSeconds);
   };
   const figure = coverOf(hit, moment, address, open);
-  const title = element("h3", {}, element("a", { href: address, onclick: open, title: hit.video }, name));
+  const time = element("span", { class: "hidden" }, ` ${span(moment.startSeconds, moment.endSeconds)}`);
+  const link = element("a", { href: address, onclick: open, title: hit.video }, name, time);
+  const title = element("h2", {}, link);
   const card = element(
     "li",
     { class: "card" },

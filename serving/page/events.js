@@ -18,12 +18,17 @@ export class Events {
     this._timer = 0;
     this._requestId = undefined;
     this._seenTimers = new Map();
+    this._isLeaving = false;
     if (!isOn) return;
     this._session = sessionPseudonym();
     this._observer = new IntersectionObserver((entries) => entries.forEach((entry) => this._onVisible(entry)), {
       threshold: SEEN_SHARE,
     });
-    addEventListener("pagehide", () => this._send());
+    addEventListener("pagehide", () => {
+      this._isLeaving = true;
+      this._send();
+    });
+    addEventListener("pageshow", () => (this._isLeaving = false)); // it may come back
     document.addEventListener("visibilitychange", () => document.hidden && this._send());
   }
 
@@ -54,7 +59,7 @@ export class Events {
       ...{ kind, event_id: randomId(), time_seconds: Date.now() / 1000 },
       ...{ session: this._session, request_id: this._requestId, ...fields },
     });
-    if (document.hidden) this._send();
+    if (document.hidden || this._isLeaving) this._send();
     else this._timer ||= setTimeout(() => this._send(), DELAY_MS);
   }
 

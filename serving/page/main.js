@@ -94,8 +94,8 @@ async function searchFor(asked) {
     const found = await searching.run(asked, { files });
     if (!found) return;
     if (!isLost) keepSearch(asked.q);
-    showHits(found, asked);
     events.searched(asked, found);
+    showHits(found, asked);
     if (isLost) tellOfLostPicture();
     else if (files.length) notice("A picture is part of this search. It is not in the address, so a shared link lacks it.", "note");
   } catch (error) {
@@ -170,7 +170,7 @@ async function showMore() {
     if (!found) return;
     answer = { ...answer, next_cursor: found.next_cursor };
     addHits(found, asked);
-    find("hits").children[before]?.querySelector("h3 a")?.focus();
+    find("hits").children[before]?.querySelector("h2 a")?.focus();
   } catch (error) {
     notice(error.message);
   }

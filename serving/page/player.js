@@ -132,6 +132,7 @@ export class Player {
     this.dialog.addEventListener("keydown", (event) => this._onKey(event));
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.close());
     this.dialog.addEventListener("close", () => this._onClosed());
+    addEventListener("pagehide", () => this._reportWatched());
   }
 
   _load(record, seconds) {

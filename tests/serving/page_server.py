@@ -1,0 +1,112 @@
+"""The real application on an index of coloured videos, on a free port, for a browser."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reelseek.configs.composition import compose
+from reelseek.configs.schema import ServeConfig
+from reelseek.indexing import IndexReader, IndexSettings, update_index
+from reelseek.indexing.sources.collection import read_source
+from reelseek.ranking.searcher import Searcher
+from reelseek.serving.admission import Admission
+from reelseek.serving.app import create_app
+from reelseek.serving.services import Services
+from reelseek.vision import FrameEncoder, FrameSettings, IntervalSampler
+from tests.conftest import COLOURS, InProcessPool, make_colour_model, write_colours
+from tests.serving.page_doubles import doubles
+
+RED, GREEN, BLUE = COLOURS.values()
+FPS = 5
+# Each video's colours by the second, and what its collection says of it.
+VIDEOS = {
+    "film.mp4": ([RED] * 8 + [GREEN] * 8 + [BLUE] * 8, {"title": "Three colours", "tags": ["film"]}),
+    "wall.mp4": ([GREEN] * 8, {"title": "A green wall <img src=x onerror=alert(1)>"}),
+    "sky.mp4": ([BLUE] * 8, {"title": "A blue sky", "tags": ["sky"]}),
+    "door.mp4": ([RED] * 8, {"title": "A red door"}),
+    "old.ts": ([BLUE] * 8 + [RED] * 8, {"title": "An old tape"}),
+}
+# Stricter than what the service sends: no blob:, no data:.
+POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def make_index(folder: Path) -> Path:
+    """Writes the videos and indexes them."""
+    lines = []
+    for name, (seconds, metadata) in VIDEOS.items():
+        frames = [colour for colour in seconds for _ in range(FPS)]
+        path = write_colours(folder / "videos" / name, frames, fps=FPS, size=(128, 96))
+        lines.append(json.dumps({"video": str(path), **metadata}))
+    listed = folder / "videos.jsonl"
+    listed.write_text("\n".join(lines))
+    model = make_colour_model()
+    settings = IndexSettings(
+        model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
+        fingerprint=model.fingerprint,
+        embedding_dim=3,
+        sampling={"kind": "interval", "every_seconds": 0.5},
+        segments={"kind": "windows", "seconds": 4.0, "overlap_seconds": 2.0},
+    )
+    update_index(
+        folder / "index",
+        [read_source(str(listed))],
+        settings=settings,
+        encoder=FrameEncoder(model, device="cpu", precision="fp32"),
+        pool=InProcessPool(FrameSettings(IntervalSampler(0.5), model.preprocessing)),
+        show_progress=False,
+    )
+    return folder / "index"
+
+
+class WithPolicy:
+    """Sends the content security policy with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"content-security-policy", POLICY)]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
+
+
+@contextmanager
+def serve(index: Path) -> Iterator[str]:
+    """Serves an index; yields the address."""
+    config = compose(ServeConfig, [f"index={index}"])
+    admission = Admission(num_running=1, max_waiting=50, max_wait_seconds=10)
+    services = Services(config=config, admission=admission)
+    searcher = Searcher(IndexReader(index), make_colour_model(), device="cpu")
+    services.set_searcher(searcher)
+    app = create_app(services)
+    app.include_router(doubles(searcher, index.parent))
+    server = uvicorn.Server(
+        uvicorn.Config(WithPolicy(app), log_config=None, timeout_graceful_shutdown=1)
+    )
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+            searcher.close()

@@ -1,0 +1,585 @@
+"""The page in a real browser, on an index of colours: what one does, sees and hears of it."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from reelseek.serving.routes.page import page_files
+from reelseek.text import QueryAnalyzer, Vocabulary
+from tests.conftest import COLOURS
+from tests.serving.page_server import make_index, serve
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium, and none is installed"),
+]
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+FILM_SECONDS = {"red": (0, 8), "green": (8, 16), "blue": (16, 24)}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> Iterator[str]:
+    with serve(make_index(tmp_path_factory.mktemp("page"))) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    options = ["--mute-audio", "--autoplay-policy=no-user-gesture-required"]
+    if os.geteuid() == 0:
+        options.append("--no-sandbox")  # which root cannot have
+    with playwright.sync_playwright() as driver:
+        yield driver.chromium.launch(executable_path=CHROMIUM, args=options)
+
+
+@pytest.fixture
+def open_page(browser, address) -> Iterator[Callable[..., "playwright.Page"]]:
+    """Opens an address of the service in a context of its own. In the end nothing may have been
+    complained of, or asked of another host."""
+    contexts, complaints, requested = [], [], []
+
+    def open_page(path: str = "/", *, before: Callable = lambda page: None, **options):
+        context = browser.new_context(viewport={"width": 1200, "height": 800} | options.pop("viewport", {}), **options)
+        context.set_default_timeout(8000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda one: one.type in ("error", "warning") and complaints.append(one.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        before(page)
+        page.goto(address + path)
+        return page
+
+    open_page.complaints = complaints
+    open_page.requested = requested
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert all(url.startswith(address) for url in requested), requested
+
+
+def asked(page) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)
+
+
+def titles(page) -> list[str]:
+    page.locator(".card").first.wait_for()
+    return [text.rpartition(" ")[0] for text in page.locator(".card h2").all_text_contents()]
+
+
+def colour_shown(page) -> str:
+    """The colour in the middle of the frame that the player shows, and waits until it shows one."""
+    page.wait_for_function(
+        "() => { const v = document.querySelector('#player video');"
+        " return v.readyState >= 2 && !v.seeking }"
+    )
+    pixel = page.evaluate(
+        """() => {
+          const video = document.querySelector('#player video');
+          const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+          const context = canvas.getContext('2d');
+          context.drawImage(video, 0, 0);
+          return [...context.getImageData(video.videoWidth / 2, video.videoHeight / 2, 1, 1).data];
+        }"""
+    )
+    return list(COLOURS)[pixel.index(max(pixel[:3]))]
+
+
+def pause(page) -> None:
+    page.evaluate("document.querySelector('#player video').pause()")
+
+
+def seconds(page) -> float:
+    return page.evaluate("document.querySelector('#player video').currentTime")
+
+
+# From typing to the moment
+
+
+def test_suggestions_are_chosen_by_keys(open_page):
+    page = open_page()
+    box = page.get_by_role("combobox")
+    box.press_sequentially("a r")
+    page.get_by_role("option").first.wait_for()
+    assert box.get_attribute("aria-expanded") == "true"
+    box.press("ArrowDown")
+    option = page.locator(f"#{box.get_attribute('aria-activedescendant')}")
+    assert option.inner_text().strip().startswith("A red door")
+    assert option.get_attribute("aria-selected") == "true"
+    box.press("Enter")
+    assert titles(page)[0] == "A red door"
+    assert asked(page) == {"q": ["A red door"]}
+    box.fill("a g")
+    page.get_by_role("option").first.wait_for()
+    box.press("Escape")
+    assert box.get_attribute("aria-expanded") == "false"
+    assert box.input_value() == "a g"
+
+
+def test_past_searches_are_offered_and_cleared(open_page):
+    page = open_page("/?q=red")
+    titles(page)
+    box = page.get_by_role("combobox")
+    box.fill("")
+    page.get_by_role("option", name="red").wait_for()
+    page.get_by_role("button", name="Clear past searches").click()
+    page.locator("#suggestions").wait_for(state="hidden")
+    assert page.evaluate("localStorage.getItem('reelseek.searches')") is None
+
+
+def test_chips_are_taken_off(open_page):
+    page = open_page("/?q=green without red under 20 seconds&where=duration < 100&min_confidence=0.05")
+    page.locator(".chip").first.wait_for()
+    chips = page.locator(".chip")
+    assert chips.all_inner_texts() == [
+        *("shorter than 20 s", "not red", "where duration < 100", "at least 5 % probable"),
+    ]
+    page.locator(".chip.excluded").click()
+    page.locator(".chip.excluded").wait_for(state="detached")
+    assert page.get_by_role("combobox").input_value() == 'green "without red" under 20 seconds'
+    assert asked(page)["q"] == ['green "without red" under 20 seconds']
+    page.locator(".chip.where").click()
+    page.locator(".chip.where").wait_for(state="detached")
+    assert "where" not in asked(page)
+    page.locator(".chip.filter").click()
+    page.locator(".chip.filter").wait_for(state="detached")
+    assert "Three colours" in titles(page)  # which lasts 24 seconds
+    page.go_back()
+    page.locator(".chip.filter").wait_for()
+    assert page.get_by_role("combobox").input_value() == 'green "without red" under 20 seconds'
+
+
+# The player
+
+
+def open_film(page, text: str = "Three colours 0:08–0:16") -> None:
+    page.get_by_role("link", name=text).click()
+    page.get_by_role("dialog", name="Three colours").wait_for()
+
+
+def test_player_opens_in_the_moment_and_goes_to_the_next(open_page):
+    page = open_page("/?q=green&level=moment")
+    open_film(page)
+    assert colour_shown(page) == "green"
+    low, high = FILM_SECONDS["green"]
+    assert low <= seconds(page) < high
+    page.keyboard.press("n")
+    page.wait_for_url("**t=16**")
+    page.wait_for_function("document.querySelector('#player video').currentTime >= 16")
+    assert colour_shown(page) == "blue"
+    for _ in range(2):
+        page.keyboard.press("p")
+    page.wait_for_url("**t=0**")
+    assert colour_shown(page) == "red"
+    page.keyboard.press(" ")
+    page.wait_for_function("document.querySelector('#player video').paused")
+    before = seconds(page)
+    page.keyboard.press("ArrowRight")
+    assert seconds(page) == pytest.approx(before + 5, abs=0.1)
+    page.keyboard.press("Escape")
+    page.wait_for_url(lambda url: "v=" not in url)
+    assert asked(page) == {"q": ["green"], "level": ["moment"]}
+
+
+def test_after_the_last_moment_of_a_video_comes_the_next_hit(open_page):
+    page = open_page("/?q=green&level=moment")
+    first = titles(page)[0]
+    page.locator(".card h2 a").first.click()
+    page.get_by_role("dialog").wait_for()
+    if first == "Three colours":
+        page.keyboard.press("n")
+    page.keyboard.press("n")
+    page.locator("#player-title").get_by_text(first).wait_for(state="detached")
+    colour_shown(page)
+    assert seconds(page) < 8
+
+
+def test_reload_and_back_show_the_same(open_page):
+    page = open_page("/?q=blue&level=moment")
+    before = titles(page)
+    open_film(page, "Three colours 0:16–0:24")
+    assert colour_shown(page) == "blue"
+    page.reload()
+    page.get_by_role("dialog", name="Three colours").wait_for()
+    assert colour_shown(page) == "blue"
+    assert FILM_SECONDS["blue"][0] <= seconds(page) < FILM_SECONDS["blue"][1]
+    assert titles(page) == before
+    page.go_back()
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.go_forward()
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+
+
+def test_what_no_browser_plays_is_shown_as_a_clip(open_page):
+    page = open_page("/?q=blue&level=moment")
+    page.get_by_role("link", name="An old tape 0:00–0:08").click()
+    assert colour_shown(page) == "blue"
+    assert "/clip?" in page.locator("#player video").get_attribute("src")
+    page.keyboard.press("n")
+    page.wait_for_url("**t=8**")
+    assert colour_shown(page) == "red"
+    assert page.locator(".position").inner_text().endswith("/ 0:16")
+    download = page.get_by_role("link", name="Download this clip")
+    assert re.search(r"/clip\?start=8\.00&end=16\.00$", download.get_attribute("href"))
+
+
+def test_strip_opens_the_player_by_key_and_by_click(open_page):
+    page = open_page("/?q=red&level=moment")
+    strip = page.get_by_role("slider", name="Where Three colours").first
+    strip.focus()
+    page.keyboard.press("End")
+    assert strip.get_attribute("aria-valuenow") == strip.get_attribute("aria-valuemax")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    assert asked(page)["t"] == ["0"] and colour_shown(page) == "red"
+    page.keyboard.press("Escape")
+    width = strip.bounding_box()["width"]
+    strip.click(position={"x": width / 2, "y": 8})
+    page.get_by_role("dialog").wait_for()
+    assert float(asked(page)["t"][0]) == pytest.approx(12, abs=0.2)
+    assert colour_shown(page) == "green"
+
+
+def test_more_like_a_moment(open_page):
+    page = open_page("/?q=green&level=moment")
+    open_film(page, "Three colours 0:16–0:24")
+    page.get_by_role("button", name="More like this moment", exact=True).click()
+    page.locator(".chip.like").wait_for()
+    (like,) = asked(page)["like"]
+    assert re.fullmatch(r"\w+@16\.00-24\.00", like)
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert page.locator(".chip.like").inner_text() == "like Three colours 0:16–0:24"
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_pointer_plays_the_moment_without_sound(open_page, motion):
+    page = open_page("/?q=green&level=moment", reduced_motion=motion)
+    page.locator(".card .cover").first.hover()
+    preview = page.locator(".card video")
+    if motion == "reduce":
+        page.wait_for_timeout(600)
+        assert preview.count() == 0
+    else:
+        page.locator(".cover.playing").wait_for()
+        assert preview.evaluate("video => video.muted && !video.paused")
+        page.mouse.move(0, 0)
+        preview.wait_for(state="detached")
+
+
+# Pictures
+
+
+def drop_picture(page, colour: str) -> None:
+    transfer = page.evaluate_handle(
+        """async (colour) => {
+          const canvas = new OffscreenCanvas(64, 48);
+          const context = canvas.getContext('2d');
+          context.fillStyle = colour;
+          context.fillRect(0, 0, 64, 48);
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([await canvas.convertToBlob()], 'sky.png', { type: 'image/png' }));
+          return transfer;
+        }""",
+        colour,
+    )
+    page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
+    page.locator("#drop").wait_for()
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+
+
+def test_picture_dropped(open_page):
+    page = open_page()
+    drop_picture(page, "rgb(30, 30, 220)")
+    assert titles(page)[0] == "A blue sky"
+    assert asked(page) == {"pictures": ["1"]}
+    assert "shared link lacks it" in page.get_by_role("alert").inner_text()
+    assert page.locator("#drop").is_hidden()
+    page.get_by_role("combobox").fill("green")
+    page.get_by_role("combobox").press("Enter")
+    page.wait_for_url("**q=green**")
+    page.locator(".chip.like").wait_for()
+    page.go_back()
+    page.wait_for_url("**/?pictures=1")
+    assert titles(page)[0] == "A blue sky"
+    page.reload()
+    page.get_by_text("cannot be shared").wait_for()
+    assert page.locator(".card").count() == 0
+
+
+# What is said
+
+
+def test_empty_answer_says_why(open_page):
+    page = open_page("/?q=green before 1990")
+    page.get_by_text("No video before 1990 (from 'before 1990')").wait_for()
+    assert page.get_by_role("status").first.inner_text() == "0 videos"
+
+
+def test_error_is_said_and_the_search_can_be_mended(open_page):
+    page = open_page("/?q=green&where=nothing = 1")
+    page.get_by_role("alert").get_by_text("nothing").wait_for()
+    page.locator(".chip.where").click()
+    assert titles(page)
+    assert page.locator("#notice").inner_text() == ""
+    (complaint,) = open_page.complaints
+    assert "400" in complaint  # which browsers log by themselves
+    open_page.complaints.clear()
+
+
+def test_a_busy_server_is_asked_once_more(open_page):
+    answers = iter([503])
+
+    def refuse_once(route) -> None:
+        status = next(answers, None)
+        if status is None:
+            route.continue_()
+        else:
+            route.fulfill(status=status, headers={"Retry-After": "1"}, json={"error": {"code": "busy", "message": "busy"}})
+
+    page = open_page("/?q=green", before=lambda page: page.route("**/api/search?*", refuse_once))
+    page.locator("#busy").wait_for()
+    assert titles(page)
+    assert page.locator("#busy").is_hidden()
+    open_page.complaints.clear()  # of the 503
+
+
+def test_data_is_text(open_page):
+    page = open_page("/?q=a green wall")
+    page.get_by_text("A green wall <img src=x onerror=alert(1)>").first.wait_for()
+    assert page.locator(".reasons mark").all_inner_texts()[:2] == ["green", "wall"]
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_events_are_sent_only_where_they_are_kept(open_page):
+    def run(keeps: bool) -> list[dict]:
+        sent = []
+
+        def turn_on(route) -> None:
+            content = page_files(keeps_events=keeps)["index.html"].content
+            route.fulfill(body=content, content_type="text/html")
+
+        def keep(route) -> None:
+            sent.extend(json.loads(route.request.post_data)["events"])
+            route.fulfill(json={"accepted": 1, "duplicates": 0})
+
+        def before(page) -> None:
+            page.route(re.compile(r"/\?q="), turn_on)
+            page.route("**/api/events", keep)
+
+        page = open_page("/?q=green&level=moment", before=before)
+        page.locator(".card").first.wait_for()
+        page.wait_for_timeout(1200)
+        open_film(page)
+        page.wait_for_function("document.querySelector('#player video').currentTime > 8.7")
+        page.evaluate("dispatchEvent(new Event('pagehide'))")
+        page.wait_for_timeout(100)
+        return sent
+
+    assert run(keeps=False) == []
+    sent = run(keeps=True)
+    kinds = [event["kind"] for event in sent]
+    assert {"search", "impression", "click", "play"} == set(kinds)
+    assert len({event["event_id"] for event in sent}) == len(sent)
+    assert len({event["session"] for event in sent}) == 1
+    assert all(event["request_id"] for event in sent)
+    (search,) = [event for event in sent if event["kind"] == "search"]
+    assert search["query"] == "green"
+    seen = [event["position"] for event in sent if event["kind"] == "impression"]
+    assert sorted(seen) == list(range(1, len(seen) + 1))
+    (play,) = [event for event in sent if event["kind"] == "play"]
+    assert play["watched_seconds"] > 0.5
+
+
+# For everybody
+
+
+VIEWS = {
+    "start": "/",
+    "results": "/?q=green without people&level=moment&where=duration < 100",
+    "empty": "/?q=green before 1990",
+    "status": "/status",
+}
+
+
+def settle(page) -> None:
+    page.locator(".card, .empty, .list li, #library:not(:empty)").first.wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing(open_page, view, scheme):
+    page = open_page(VIEWS[view], color_scheme=scheme)
+    settle(page)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    level = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
+    assert level > 200 if scheme == "light" else level < 60
+    found = axe.Axe().run(page, options=RULES)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_player_suggestions_and_filters(open_page, scheme):
+    page = open_page("/?q=a red door", color_scheme=scheme)
+    titles(page)
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("combobox").fill("a")
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("ArrowDown")
+    found = axe.Axe().run(page, options=RULES)
+    assert found.violations_count == 0, found.generate_report()
+    page.keyboard.press("Escape")
+    page.locator(".card h2 a").first.click()
+    page.get_by_text("Related").wait_for()
+    pause(page)
+    found = axe.Axe().run(page, options=RULES)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "player"])
+def test_phone(open_page, view):
+    path = "/?q=green&level=moment" if view == "player" else VIEWS[view]
+    page = open_page(path, viewport={"width": 390, "height": 844})
+    settle(page)
+    if view == "player":
+        open_film(page)
+        page.get_by_text("Related").wait_for()
+    widths = page.evaluate(
+        "[document, document.getElementById('player')?.querySelector('.sheet')].map("
+        "(one) => one && [(one.documentElement ?? one).scrollWidth, (one.documentElement ?? one).clientWidth])"
+    )
+    assert all(scrolled <= width for scrolled, width in filter(None, widths))
+
+
+def test_keyboard_alone(open_page):
+    page = open_page()
+    page.keyboard.press("/")
+    page.keyboard.type("blue")
+    page.keyboard.press("Enter")
+    titles(page)
+    assert page.get_by_role("status").first.inner_text().endswith("videos")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('h2') !== null"):
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.closest('.card') !== null")
+
+
+def test_status(open_page):
+    page = open_page("/status")
+    page.get_by_text("2 of 5 videos · 1 failed · 3 minutes left").wait_for()
+    assert page.get_by_role("progressbar").evaluate("bar => bar.value / bar.max") == 0.4
+    for text in ("broken.mp4", "no video stream", "gone.mp4", "Watching Videos"):
+        assert page.get_by_text(text).is_visible()
+    count = len(open_page.requested)
+    page.wait_for_timeout(2300)
+    assert len(open_page.requested) == count + 1
+
+
+# Taking back what words were taken to mean
+
+
+QUERIES = [
+    "cats under 30 seconds from last week -people",
+    "beach without people or cars",
+    "beach without any of the people",
+    "a dog -\"fire truck\"",
+    "dog tag:\"my dog\" #cat",
+    "a girafe under 30 seconds",
+    "from 2019 to 2021 a dog",
+    "a man opens a door, then a dog runs",
+    "after a cat jumps, a dog runs",
+    "人のいないビーチ",
+    "海滩上没有人的猫",
+    "先开门，然后狗跑",
+    "３０秒以内の猫",
+    "bãi biển không có người",
+    "해변 사람 없는",
+]
+
+
+def test_every_meaning_can_be_taken_back(open_page):
+    analyzer = QueryAnalyzer(vocabulary=Vocabulary.of(["a dog on a beach"]), entities=False)
+
+    def meanings(text: str) -> list[dict]:
+        found = analyzer.analyze(text)
+        return [
+            *({"kind": "filter", "phrase": each.source} for each in found.constraints),
+            *(
+                {"kind": "excluded", "phrase": each, "others": [one for one in found.excluded if one != each]}
+                for each in found.excluded
+            ),
+            *({"kind": "correction", "phrase": each.original} for each in found.corrections),
+            *([{"kind": "steps", "phrases": list(found.steps)}] if found.steps else []),
+        ]
+
+    asked = [(text, meaning) for text in QUERIES for meaning in meanings(text)]
+    assert {meaning["kind"] for _, meaning in asked} >= {"filter", "excluded", "steps"}
+    page = open_page()
+    rewritten = page.evaluate(
+        "async (asked) => { const { rewritings } = await import('/page/rewriting.js');"
+        " return asked.map(([text, meaning]) => [...rewritings(text, meaning)].slice(0, 6)) }",
+        asked,
+    )
+    for (text, meaning), candidates in zip(asked, rewritten, strict=True):
+        others = [one for one in meanings(text) if one["kind"] != meaning["kind"]]
+        good = [
+            one
+            for one in candidates
+            if not any(_is_same(other, meaning) for other in meanings(one))
+        ]
+        assert good, (text, meaning, candidates)
+        kinds = {one["kind"] for one in meanings(good[0])}
+        assert {one["kind"] for one in others} <= kinds, (text, meaning, good[0])
+
+
+def _is_same(one: dict, other: dict) -> bool:
+    if one["kind"] != other["kind"] or one["kind"] == "steps":
+        return one["kind"] == other["kind"]
+    if one["kind"] == "excluded":
+        return other["phrase"] in one["phrase"]
+    return one["phrase"] == other["phrase"]
+
+
+# How it is served
+
+
+def test_files_are_kept_by_the_browser_and_asked_for_again(address):
+    first = httpx.get(f"{address}/page/main.js")
+    assert first.headers["content-type"].startswith("text/javascript")
+    assert first.headers["cache-control"] == "no-cache"
+    again = httpx.get(f"{address}/page/main.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = httpx.get(f"{address}/page/main.js", headers={"If-None-Match": '"other"'})
+    assert other.status_code == 200
+    for name in ("../app.py", "..%2fapp.py", "__init__.py", "none.js"):
+        assert httpx.get(f"{address}/page/{name}").status_code == 404
+
+
+def test_page_needs_no_inline_code_and_no_other_host():
+    for name, file in page_files(keeps_events=False).items():
+        text = file.content.decode()
+        if name.endswith(".html"):
+            assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text), name
+        found = set(re.findall(r"https?://[^\s\"')]+", text))
+        assert found <= {"http://www.w3.org/2000/svg"}, name
+        assert "innerHTML" not in text and "insertAdjacentHTML" not in text
