@@ -5,6 +5,7 @@ It uses what anyone would: `python -m indexing` to index, `Searcher` to search. 
 `demo/`. It ends with an error if a right answer does not come first.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,8 +75,15 @@ def main() -> None:
     write_page(DEMO / "page.html", results)
     print(f"\n{len(results) - len(wrong)} of {len(results)} right answers came first")
     print(f"the same as a page: {DEMO / 'page.html'}")
+    print(f"to search in the browser: {_command('reelseek')} serve {DEMO / 'index-clips'}")
     if wrong:
         sys.exit("\n".join(["wrong answers:", *wrong]))
+
+
+def _command(name: str) -> str:
+    """A program beside this Python, such as `.venv/bin/reelseek`."""
+    path = Path(sys.executable).parent / name
+    return os.path.relpath(path) if path.exists() else name
 
 
 def index(name: str) -> None:

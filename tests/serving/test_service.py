@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -155,12 +156,17 @@ def test_a_worker_that_is_killed_is_replaced(service):
 
 
 def test_it_drains(service):
-    """Last of all: a search that has begun is answered though the service is told to stop."""
-    with httpx.Client(base_url=service.url, timeout=60) as http:
-        http.get("/healthz")  # the connection is there
+    """Last of all: what was asked before the service is told to stop is answered."""
+    with ThreadPoolExecutor(6) as threads, httpx.Client(base_url=service.url, timeout=60) as http:
+        asked = [
+            threads.submit(http.get, "/api/search", params={"q": f"something new, {number}"})
+            for number in range(6)
+        ]
+        wait_for(lambda: any(each.running() for each in asked), "they are asked")
+        time.sleep(0.1)
         service.process.send_signal(signal.SIGTERM)
-        service.process.wait(30)
-    assert service.process.returncode == 0
+        assert [each.result().status_code for each in asked] == [200] * 6
+    assert service.process.wait(30) == 0
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{service.url}/healthz")
 
