@@ -40,6 +40,7 @@ NOT_RUN = {
     "make test": "this is part of it",
     # Installing PyTorch without CUDA was not tried: its index was out of reach.
     "pip install": "make installs",
+    "reelseek serve": "it does not end; tests/serving/test_service.py runs it",
     "torchrun": "tests/test_train.py runs two processes; this one names eight GPUs",
 }
 NAMES = ("red", "green", "blue", "red and blue", "green and red")
