@@ -18,7 +18,7 @@ from .learning.judgements import read_judgements as read_judgements
 from .learning.ranker import LearnedRanker as LearnedRanker
 from .learning.ranker import ndcg as ndcg
 from .learning.ranker import train_ranker as train_ranker
-from .paging import Cursor as Cursor
+from .cursor import Cursor as Cursor
 from .query_encoding import Encoder as Encoder
 from .query_parts import Similar as Similar
 from .segments import SegmentMatches as SegmentMatches

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from reelseek.text.terminal import clock
 
 if TYPE_CHECKING:
-    from reelseek.ranking.paging import Cursor
+    from reelseek.ranking.cursor import Cursor
     from reelseek.ranking.request import Request
     from reelseek.text.query.analyzer import AnalyzedQuery
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reelseek.configs.schema import ModelConfig
-    from reelseek.indexing import IndexReader, IndexSettings
+    from reelseek.indexing import IndexReader
     from reelseek.ranking import SearchHit, SearchResults
     from reelseek.ranking.learning.ranker import LearnedRanker
-    from reelseek.ranking.paging import Cursor
-    from reelseek.ranking.query_encoding import Encoder, QueryEncoder
+    from reelseek.ranking.cursor import Cursor
+    from reelseek.ranking.query_encoding import Encoder
     from reelseek.ranking.query_parts import Query
     from reelseek.ranking.request import Request
     from reelseek.ranking.segments import SegmentMatches
@@ -149,6 +149,7 @@ class Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
         from reelseek.indexing.reader import IndexReader
+        from reelseek.ranking.index_model import check_fingerprint, load_index_model
         from reelseek.ranking.learning.ranker import LearnedRanker
         from reelseek.ranking.token_matching.matching import TokenMatchingWeights
 
@@ -170,9 +171,9 @@ class Searcher:
                 )
             model = None
             if encoder is None:
-                model = _load_model(folder, settings, model_config)
+                model = load_index_model(folder, settings, model_config)
             else:
-                _check_fingerprint(folder, settings, encoder.fingerprint, name="the encoder's")
+                check_fingerprint(folder, settings, encoder.fingerprint, name="the encoder's")
             return cls(
                 reader,
                 model,
@@ -397,56 +398,6 @@ class Searcher:
             count=self.reader.count,
             min_confidence=min_confidence,
             first=hits[0] if hits else None,
-        )
-
-
-def load_query_encoder(
-    index: str | Path, model: dict[str, Any] | None = None, *, device: str = "auto"
-) -> QueryEncoder:
-    """Loads the model that an index was built with, for a process that only encodes.
-
-    Args:
-        model: to insist on, as fields of `configs.schema.ModelConfig`; None for the index's.
-
-    Raises:
-        ValueError: as `Searcher.open`.
-    """
-    from reelseek.configs.schema import ModelConfig, check_device
-    from reelseek.indexing.store.manifest import Manifest
-    from reelseek.ranking.query_encoding import QueryEncoder
-
-    check_device(device)
-    settings = Manifest.read(Path(index)).settings
-    config = None if model is None else ModelConfig(**model)
-    return QueryEncoder(_load_model(Path(index), settings, config), device=device)
-
-
-def _load_model(
-    folder: Path, settings: IndexSettings, model_config: ModelConfig | None
-) -> DualEncoder:
-    """Loads the index's model, or one that is insisted on if it is the same."""
-    from reelseek.configs.command_line import preset_names
-    from reelseek.configs.schema import ModelConfig
-    from reelseek.vision.models.text_first import load_text_first
-
-    spec = (model_config or ModelConfig(**settings.model)).spec()
-    model = load_text_first(
-        spec, fingerprint=settings.fingerprint, known_names=preset_names("model")
-    )
-    _check_fingerprint(folder, settings, model.fingerprint, name=f"model={spec.name}")
-    return model
-
-
-def _check_fingerprint(
-    folder: Path, settings: IndexSettings, fingerprint: str, *, name: str
-) -> None:
-    from reelseek.indexing.store.manifest import IndexMismatchError
-
-    if fingerprint != settings.fingerprint:
-        raise IndexMismatchError(
-            f"index={folder}: was built with model={settings.model['name']} (fingerprint "
-            f"{settings.fingerprint[:8]}), and {name} is another ({fingerprint[:8]}); search with "
-            "the model it was built with, or index into a new folder"
         )
 
 

@@ -156,7 +156,9 @@ class Suggester:
 
     def _tag(self, head: str, name: str) -> Suggestion | None:
         written = _tag_after("tag:", name)
-        return written and Suggestion(head + written, TAG, _num_videos(self._tag_counts[name]))
+        if written is None:
+            return None
+        return Suggestion(head + written, TAG, _num_videos(self._tag_counts[name]))
 
     def _entity(self, head: str, name: str) -> Suggestion:
         return Suggestion(head + name, ENTITY, self._names[name][0])

@@ -102,7 +102,7 @@ def _bytes(embeddings: np.ndarray) -> bytes:
 def main(config: ServeConfig, socket: str) -> None:
     """Runs the process until it is killed."""
     from reelseek.indexing.store.manifest import Manifest
-    from reelseek.ranking.searcher import load_query_encoder
+    from reelseek.ranking.index_model import load_query_encoder
     from reelseek.serving.telemetry import log_as_json
     from reelseek.serving.upload_files import UploadLimits
     from reelseek.serving.uploads import UploadDecoder

@@ -33,7 +33,10 @@ ALLOWED = {
     **{f"indexing.tools.{tool}": {"text", "vision", "configs"} for tool in TOOLS},
     **{
         f"ranking.{name}": {"configs", "indexing", "text", "vision"}
-        for name in ("__main__", "clip_command", "command", "searcher", "token_matching.__main__")
+        for name in (
+            *("__main__", "clip_command", "command", "index_model", "searcher"),
+            "token_matching.__main__",
+        )
     },
     "search": {"configs", "ranking"},
     "train": {"configs", "training"},

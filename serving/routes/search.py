@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from reelseek.ranking.paging import Cursor
+from reelseek.ranking.cursor import Cursor
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving import telemetry
 from reelseek.serving.answers import (

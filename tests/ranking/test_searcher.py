@@ -19,7 +19,7 @@ from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking import Cursor, Similar
 from reelseek.ranking.confidence import DEFAULT_CALIBRATION, Background
-from reelseek.ranking.paging import MAX_SHOWN
+from reelseek.ranking.cursor import MAX_SHOWN
 from reelseek.ranking.request_builder import QueryAnalyzer
 from reelseek.ranking.retrieval import BackgroundScores
 from tests.indexing.small_index import (
