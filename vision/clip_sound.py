@@ -83,6 +83,10 @@ def _frames(demuxed: Iterator[Packet], *, last: int) -> Iterator[AudioFrame]:
             if not isinstance(frame, AudioFrame) or frame.pts is None or frame.time_base is None:
                 continue
             for resampled in resampler.resample(frame):
+                if resampled.pts is not None and resampled.time_base is not None:
+                    # Frames that are of this form already keep the clock of the file.
+                    resampled.pts = round(resampled.pts * resampled.time_base * _RATE)
+                    resampled.time_base = Fraction(1, _RATE)
                 if resampled.pts is not None and resampled.pts >= last:
                     return
                 yield resampled

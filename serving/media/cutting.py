@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from av import FFmpegError
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -127,6 +128,8 @@ def clip(path: Path, start_seconds: float, *, end_seconds: float) -> bytes:
     file = io.BytesIO()
     try:
         write_clip(path, file, start_seconds=start_seconds, end_seconds=end_seconds, form=form)
+    except FFmpegError as error:  # some are ValueErrors
+        raise VideoDecodeError("its clip cannot be written") from error
     except ValueError as error:
         raise MediaOutOfRange(str(error)) from error
     return file.getvalue()

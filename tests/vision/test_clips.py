@@ -171,3 +171,21 @@ def test_last_frame_is_shown_until_the_clip_ends(write_video, tmp_path, form, is
     with av.open(str(output)) as container:
         stream = container.streams.video[0]
         assert float(stream.duration * stream.time_base) == pytest.approx(seconds, abs=0.01)
+
+
+def test_sound_that_is_in_the_form_of_the_clip_already_is_cut(tmp_path):
+    source, output = tmp_path / "film.mkv", tmp_path / "clip.mp4"
+    with av.open(str(source), "w") as container:
+        pictures = container.add_stream("libx264", rate=RATE)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("aac", rate=48_000, layout="stereo")
+        for index, picture in enumerate(textured_pictures(40)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            level = 0.5 if 10 <= index < 25 else 0.0  # loud from 1 to 2.5 seconds
+            heard = level * np.sin(np.arange(4800) / 20).astype(np.float32)
+            piece = av.AudioFrame.from_ndarray(np.stack([heard, heard]), "fltp", "stereo")
+            piece.sample_rate, piece.pts = 48_000, index * 4800
+            container.mux([*pictures.encode(frame), *sound.encode(piece)])
+        container.mux([*pictures.encode(), *sound.encode()])
+    write_clip(source, output, start_seconds=0.5, end_seconds=3)
+    assert loud_seconds(whole(decode_sound(output))) == pytest.approx((0.5, 2), abs=0.06)
