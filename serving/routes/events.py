@@ -8,16 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from reelseek.serving.errors import ApiError
 from reelseek.serving.events import schema
 from reelseek.serving.events.log import EventLog, EventsUnavailable
+from reelseek.serving.security import require_write_token
 from reelseek.serving.services import Services
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1 << 20
 _STORE_SECONDS = 30.0
 
 _T = TypeVar("_T")
@@ -55,7 +55,7 @@ def router(services: Services) -> APIRouter:
     )
     async def post_events(request: Request) -> Response:
         log = _log_of(services)
-        body = await _read_body(request)
+        body = await request.body()  # `BodyLimits` bounds it
         try:
             events = schema.parse_events(body, now_seconds=time.time())
         except schema.TooManyEvents as error:
@@ -68,9 +68,10 @@ def router(services: Services) -> APIRouter:
     @routes.delete(
         "/events",
         summary="Forget a user",
+        dependencies=[Depends(require_write_token(services))],
         responses={
             200: {"content": {"application/json": {"example": {"deleted": 42}}}},
-            **_described({404: "this service keeps no events"}),
+            **_described({403: "needs the token to write", 404: "this service keeps no events"}),
             **_described({507: "something is left; ask again later"}),
         },
     )
@@ -90,15 +91,6 @@ def _log_of(services: Services) -> EventLog:
     if services.events is None:
         raise ApiError(404, "events_off", "this service keeps no events; events=DIR switches it on")
     return services.events
-
-
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise ApiError(413, "too_large", f"the body has over {MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 async def _or_507(start: Callable[[], Future[_T]], done: Literal["stored", "deleted"]) -> _T:

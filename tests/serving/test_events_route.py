@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -10,16 +11,25 @@ from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
+from reelseek.serving.channel import Client
 from reelseek.serving.events.log import EventLog, EventsUnavailable
 from reelseek.serving.events.store import EventStore
 from reelseek.serving.services import Services
 from tests.serving.event_writer import NOW
 
+TOKEN, WRITE_TOKEN = "token-of-the-reader", "token-of-the-writer"
+TOKENS = (f"token={TOKEN}", f"write_token={WRITE_TOKEN}")
 
-def client_of(log: EventLog | None) -> TestClient:
-    config = compose(ServeConfig, [])
-    admission = Admission(num_running=1, max_waiting=1, max_wait_seconds=1.0)
-    return TestClient(create_app(Services(config=config, admission=admission, events=log)))
+
+def client_of(log: EventLog | None, folder: Path, *options: str) -> TestClient:
+    services = Services(
+        config=compose(ServeConfig, ["index=i", *options]),
+        admission=Admission(num_running=1, max_waiting=1, max_wait_seconds=1.0),
+        encoder=Client(folder / "none"),
+        events=log,
+    )
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return TestClient(create_app(services), base_url="http://127.0.0.1", headers=headers)
 
 
 @pytest.fixture
@@ -30,8 +40,13 @@ def log(tmp_path):
 
 
 @pytest.fixture
-def client(log) -> TestClient:
-    return client_of(log)
+def client(log, tmp_path) -> TestClient:
+    return client_of(log, tmp_path, *TOKENS)
+
+
+def delete(client: TestClient, user: str, token: str = WRITE_TOKEN):
+    headers = {"Authorization": f"Bearer {token}"}
+    return client.delete("/api/events", params={"user": user}, headers=headers)
 
 
 def click(event_id: str, **fields) -> dict:
@@ -86,17 +101,24 @@ def test_the_body_is_bounded(client, log):
 
 def test_a_user_is_deleted(client, log):
     post(client, click("a"), click("b", user="\u00fc & co"), click("c", session="\u00fc & co"))
-    answer = client.delete("/api/events", params={"user": "\u00fc & co"})
+    answer = delete(client, "\u00fc & co")
     assert (answer.status_code, answer.json()) == (200, {"deleted": 2})
-    assert client.delete("/api/events", params={"user": "nobody"}).json() == {"deleted": 0}
+    assert delete(client, "nobody").json() == {"deleted": 0}
     assert ids(log) == ["a"]
-    for params in ({}, {"user": ""}, {"user": "x" * 129}):
-        assert client.delete("/api/events", params=params).status_code == 422
+    for user in ("", "x" * 129):
+        assert delete(client, user).status_code == 422
 
 
-def test_events_are_off_by_default():
-    client = client_of(None)
-    for answer in (post(client, click("a")), client.delete("/api/events", params={"user": "u"})):
+def test_a_deletion_needs_the_token_to_write(client, log):
+    post(client, click("a"))
+    for answer in (delete(client, "u", TOKEN), client.delete("/api/events?user=u")):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "write_token_needed")
+    assert ids(log) == ["a"]
+
+
+def test_events_are_off_by_default(tmp_path):
+    client = client_of(None, tmp_path, *TOKENS)
+    for answer in (post(client, click("a")), delete(client, "u")):
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "events_off")
 
 
@@ -108,7 +130,7 @@ def test_what_cannot_be_stored_is_refused(client, log, monkeypatch, tmp_path):
         patch.setattr(EventStore, "append", fail)
         patch.setattr(EventStore, "delete_user", fail)
         stored = post(client, click("a"))
-        deleted = client.delete("/api/events", params={"user": "u"})
+        deleted = delete(client, "u")
     assert (stored.status_code, stored.json()["error"]["code"]) == (507, "events_not_stored")
     assert (deleted.status_code, deleted.json()["error"]["code"]) == (507, "events_not_deleted")
     assert str(tmp_path) not in stored.text + deleted.text
