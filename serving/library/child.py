@@ -13,13 +13,21 @@ from reelseek.configs.schema import IndexConfig
 _PR_SET_PDEATHSIG = 1
 
 
+def end_with(parent: int) -> None:
+    """Has this process killed when its parent ends; what is done is kept, however a run ends.
+
+    Args:
+        parent: id of the process that started it.
+    """
+    with suppress(OSError, AttributeError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before
+        sys.exit(1)
+
+
 def main(arguments: list[str]) -> None:
     parent, *options = arguments
-    with suppress(OSError, AttributeError):  # Linux alone has it
-        # At once: what is done is kept, however the run ends.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it died before
-        sys.exit(1)
+    end_with(int(parent))
     from reelseek.indexing.__main__ import main as run_index
 
     command_line.run(run_index, IndexConfig, usage="", arguments=options)

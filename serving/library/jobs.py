@@ -133,18 +133,18 @@ class Jobs:
     def _work(self) -> None:
         while True:
             with self._changed:
-                job = self._next_job()
-                while job is None and not self._is_closing:
-                    self._changed.wait(self._seconds_to_run())
+                job = None
+                while job is None:
+                    if self._is_closing:
+                        self._cancel_all()
+                        return
                     job = self._next_job()
-                if self._is_closing:
-                    self._cancel_all()
-                    return
+                    if job is None:
+                        self._changed.wait(self._seconds_to_run())
             if isinstance(job, _Write):
                 _do(job)
                 self._not_before = time.monotonic() + self._quiet_seconds
                 continue
-            assert job is not None
             try:
                 self._run(job)
             except Exception as error:  # such as no memory for another process
