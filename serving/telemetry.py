@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     REGISTRY,
@@ -19,6 +19,9 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from reelseek.indexing.store.manifest import Manifest
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -46,10 +49,18 @@ GENERATION = Gauge(
 VIDEOS = Gauge("reelseek_index_videos", "Searchable videos", multiprocess_mode="livemax")
 RECALL = Gauge(
     "reelseek_index_recall",
-    "Share of the true ten nearest that a search finds, as last measured",
-    ["level"],
+    "Share of the true ten nearest that a search finds, by the queries it was measured with",
+    ["queries"],
     multiprocess_mode="livemin",
 )
+
+
+def note_index(manifest: "Manifest") -> None:
+    """Sets what is known of the index that a worker answers from."""
+    GENERATION.set(manifest.generation)
+    VIDEOS.set(manifest.num_videos)
+    for queries, recall in (manifest.recall or {}).items():
+        RECALL.labels(queries).set(recall)
 
 
 def metrics_text() -> bytes:

@@ -100,7 +100,7 @@ def _follow(services: Services) -> None:
             time.sleep(2 * _LOOK_EVERY_SECONDS)
     logger.info("ready", extra={"fields": {"generation": services.searcher.generation}})
     while True:
-        telemetry.GENERATION.set(services.searcher.generation)
+        telemetry.note_index(services.searcher.reader.manifest)
         services.look_now.wait(_LOOK_EVERY_SECONDS)
         services.look_now.clear()
         try:
