@@ -16,6 +16,7 @@ The generator runs on the same cores; its share of one is printed.
 """
 
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -61,6 +62,7 @@ _PARTS = (
 )
 
 
+@functools.cache
 def sentences(num: int, *, seed: int) -> list[str]:
     """Different sentences, in random order."""
     every = [" ".join(parts) for parts in itertools.product(*_PARTS)]
