@@ -67,13 +67,13 @@ def _server(*, is_bounded: bool) -> Iterator[int]:
         process.join()
 
 
-def _attack(port: int, num_slow: int, num_open: "multiprocessing.Value") -> None:
+def _attack(port: int, num_slow: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(_keep_slow(port, num_slow, num_open))
+    asyncio.run(_keep_slow(port, num_slow))
 
 
-async def _keep_slow(port: int, num_slow: int, num_open: "multiprocessing.Value") -> None:
+async def _keep_slow(port: int, num_slow: int) -> None:
     connecting = asyncio.Semaphore(_CONNECTING)
 
     async def slow_client() -> None:
@@ -82,14 +82,12 @@ async def _keep_slow(port: int, num_slow: int, num_open: "multiprocessing.Value"
             with suppress(OSError, asyncio.TimeoutError):
                 async with connecting:
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                    num_open.value += 1
                 writer.write(_SLOW)
                 while not reader.at_eof():
                     await asyncio.sleep(_DRIP_SECONDS)
                     writer.write(b"x")
                     await writer.drain()
             if writer is not None:
-                num_open.value -= 1
                 writer.close()
             await asyncio.sleep(1.0)
 
@@ -142,8 +140,7 @@ def main(num_slow: int = 10_000, seconds: float = 20.0) -> None:
         with _server(is_bounded=is_bounded) as port:
             time.sleep(1.0)
             _report(f"{name}, no slow client", asyncio.run(_ask(port, seconds / 2)))
-            num_open = multiprocessing.Value("i", 0)
-            attacker = multiprocessing.Process(target=_attack, args=(port, num_slow, num_open))
+            attacker = multiprocessing.Process(target=_attack, args=(port, num_slow))
             attacker.start()
             try:
                 _report(f"{name}, {num_slow} connecting", asyncio.run(_ask(port, seconds / 2)))

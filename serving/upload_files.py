@@ -107,7 +107,7 @@ async def upload_form(
         max_files: Files that a form may have.
 
     Raises:
-        ApiError: A file is too large, or in a field of another name.
+        ApiError: A file is too large, in a field of another name, or the disk is full.
     """
     form = await request.form(
         max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
@@ -123,7 +123,10 @@ async def upload_form(
                 if (value.size or 0) > limits.max_bytes_of(kind):
                     raise ApiError(413, "too_large", too_large(kind, limits.max_bytes_of(kind)))
                 path, file = stack.enter_context(private_file(folder))
-                await to_thread.run_sync(_copy, value.file, file)
+                try:
+                    await to_thread.run_sync(_copy, value.file, file)
+                except OSError as error:
+                    raise ApiError(507, "disk_full", "there is no room for the file") from error
                 result.files.append((path, kind))
         finally:
             await form.close()

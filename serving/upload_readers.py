@@ -86,8 +86,9 @@ def _check_video(path: Path, limits: ContentLimits) -> None:
         options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
         with av.open(str(path), options=options, metadata_errors="replace") as container:
             stream = container.streams.best("video")
-            is_decodable = isinstance(stream, VideoStream) and stream.codec_context is not None
-            width, height = (stream.width, stream.height) if is_decodable else (0, 0)
+            width = height = 0
+            if isinstance(stream, VideoStream) and stream.codec_context is not None:
+                width, height = stream.width, stream.height
     except (av.FFmpegError, ValueError, OSError) as error:
         raise VideoDecodeError("it is no video that can be read, or is cut off") from error
     _check_pixels(width, height, limits)

@@ -59,6 +59,7 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
         uvicorn.Config(
             create_app(services),
             http=http_protocol(config),
+            ws="none",
             proxy_headers=False,  # `trusted_proxies` says whom to believe
             log_config=None,
             access_log=False,

@@ -4,16 +4,29 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from fastapi import Depends, FastAPI
+from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
+import reelseek.serving.__main__
+from reelseek.configs.composition import compose
+from reelseek.configs.schema import ServeConfig
+from reelseek.serving.errors import ApiError
 from reelseek.serving.hosts import is_loopback
 from reelseek.serving.limits import BodyLimits
 from reelseek.serving.rates import TokenBuckets, client_key
-from reelseek.serving.security import Security, SecuritySettings, check_settings
+from reelseek.serving.security import (
+    Security,
+    SecuritySettings,
+    check_settings,
+    require_write_token,
+)
 from reelseek.serving.tokens import Access
+from tests.command_lines import assert_user_error, run_in_this_process
 
 TOKEN = "a-token-of-the-reader"
 WRITE_TOKEN = "a-token-of-the-writer"
@@ -370,3 +383,55 @@ def test_websockets_are_refused():
 
 async def _append(target, message):
     target.append(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [(["host=0.0.0.0"], "REELSEEK_TOKEN"), (["host=0.0.0.0", "token=short"], "at least 16")],
+)
+def test_serving_strangers_without_a_token_does_not_start(tmp_path, monkeypatch, arguments, names):
+    monkeypatch.delenv("REELSEEK_TOKEN", raising=False)
+    done = run_in_this_process(
+        reelseek.serving.__main__, "serve", f"index={tmp_path}", "port=0", *arguments
+    )
+    assert_user_error(done, names)
+
+
+def test_tokens_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("REELSEEK_TOKEN", TOKEN)
+    monkeypatch.setenv("REELSEEK_WRITE_TOKEN", WRITE_TOKEN)
+    settings = SecuritySettings.from_config(compose(ServeConfig, ["index=i", "host=0.0.0.0"]))
+    check_settings(settings)
+    assert (settings.token, settings.write_token) == (TOKEN, WRITE_TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "given", "status", "code"),
+    [
+        ([], None, 403, "read_only"),
+        ([f"write_token={WRITE_TOKEN}"], None, 403, "write_token_needed"),
+        ([f"write_token={WRITE_TOKEN}"], WRITE_TOKEN, 200, None),
+        ([f"token={TOKEN}", f"write_token={WRITE_TOKEN}"], TOKEN, 403, "write_token_needed"),
+        ([f"token={TOKEN}"], TOKEN, 200, None),
+    ],
+)
+def test_routes_that_write_need_the_token(tokens, given, status, code):
+    config = compose(ServeConfig, ["index=i", *tokens])
+    app = FastAPI(dependencies=[Depends(require_write_token(SimpleNamespace(config=config)))])
+
+    @app.exception_handler(ApiError)
+    async def refused(_, error):
+        return JSONResponse(json.loads(error.body), error.status)
+
+    @app.delete("/api/videos/{key}")
+    async def delete(key: str) -> dict[str, str]:
+        return {"deleted": key}
+
+    guarded = app_of(SecuritySettings.from_config(config), app)
+    headers = bearer(given) if given else {}
+    response = ask(guarded, "DELETE", "/api/videos/x", headers=headers)
+    assert response.status_code == status
+    if code:
+        assert code_of(response) == code
+    # Nobody writes where the checks are not in place.
+    assert ask(app, "DELETE", "/api/videos/x", headers=bearer(WRITE_TOKEN)).status_code == 403

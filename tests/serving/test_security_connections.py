@@ -15,8 +15,8 @@ from reelseek.serving.connections import ConnectionLimits, bounded_protocol
 LIMITS = ConnectionLimits(
     max_connections=100,
     max_per_client=60,
-    head_seconds=1.0,
-    idle_seconds=1.5,
+    head_seconds=0.8,
+    idle_seconds=1.0,
     drain_seconds=1.0,
     stall_seconds=1.0,
     max_head_bytes=4096,
@@ -116,7 +116,7 @@ def test_a_head_that_drips_is_cut(port):
             if answered:
                 break
         assert status_and_code(answered) == (408, "request_too_slow")
-        assert 0.5 < time.monotonic() - started < 5
+        assert 0.4 < time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"])
@@ -162,7 +162,7 @@ def test_the_rest_of_an_answered_request_may_not_drip(port):
 
 def test_an_answer_that_nobody_reads_is_dropped(port):
     with closing(connect(port, GOOD.replace(b"/", b"/big", 1))) as connection:
-        time.sleep(3.5)
+        time.sleep(2.5)
         assert len(read_all(connection)) < BIG
     # A reader that takes its time, but reads, gets all.
     with closing(connect(port, GOOD.replace(b"/", b"/big", 1))) as connection:
