@@ -18,10 +18,16 @@ async function requestJson(path, options = {}) {
   for (let attempt = 0; ; attempt += 1) {
     const response = await fetchFrom(path, options);
     if (response.ok) return response.json();
+    if (response.status === 401) signIn();
     if (response.status !== 503 || attempt) throw await errorOf(response);
     const seconds = Number.parseFloat(response.headers.get("Retry-After") ?? "1") || 1;
     await pause(Math.min(seconds, MAX_WAIT_SECONDS), options.signal);
   }
+}
+
+/** The session has ended, or was never begun: the page that asks for a token comes back here. */
+function signIn() {
+  location.assign(`/login?${new URLSearchParams({ next: location.pathname + location.search })}`);
 }
 
 async function fetchFrom(path, options) {
@@ -60,6 +66,7 @@ export function search(state, { files = [], cursor = null, k = PAGE_SIZE, strip 
   if (cursor) values.set("cursor", cursor);
   if (!files.length) return requestJson(`/api/search?${values}`, { signal }).then(complete);
   const form = new FormData();
+  if (values.has("like")) values.set("like", state.like.join(",")); // a form has each field once
   for (const [name, value] of values) form.append(name, value);
   for (const file of files) form.append(file.type.startsWith("video/") ? "video" : "image", file);
   return requestJson("/api/search", { method: "POST", body: form, signal }).then(complete);

@@ -43,7 +43,8 @@ export class Playback {
     this._watched = 0;
     this.video.poster = thumbnailPath(record.id, startSeconds, 640);
     if (browserPlays(record.media)) {
-      [this._offsetSeconds, this._clipEnd] = [0, null];
+      // Some files do not begin at 0 by a browser's clock; our seconds count from the first frame.
+      [this._offsetSeconds, this._clipEnd] = [-(record.media.offset_seconds ?? 0), null];
       this._load(mediaPath(record.id), startSeconds);
     } else {
       this._loadClip(startSeconds, endSeconds);

@@ -80,7 +80,8 @@ export class Player {
 
   /** Goes to the next (1) or previous (-1) moment, of this video and then of other hits. */
   go(step) {
-    const moment = this._moment && neighbour(this._moments, this._moment, step);
+    if (!this._moment) return undefined; // nothing is loaded yet
+    const moment = neighbour(this._moments, this._moment, step);
     if (!moment) return this._say(step > 0 ? "This is the last moment." : "This is the first moment.");
     if (moment.hit.id === this._record?.id) {
       if (moment.hit !== this._moment.hit) this._details.show(this._record, moment.hit, this._asked);

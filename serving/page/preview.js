@@ -21,26 +21,23 @@ export function addPreview(card, figure, { hit, startSeconds, endSeconds }) {
     const record = await videoRecord(hit.id).catch(() => null);
     if (!isOver || video || !record?.media || record.duration_seconds <= 0) return;
     const isWhole = browserPlays(record.media);
+    const [first, last] = [startSeconds, end].map((value) => value + (record.media.offset_seconds ?? 0));
     video = element("video", { class: "preview", playsinline: true, tabindex: "-1" });
     [video.muted, video.loop, video.ariaHidden] = [true, !isWhole, "true"];
     video.addEventListener("playing", () => figure.classList.add("playing"), { once: true });
     if (isWhole) {
-      video.src = `${mediaPath(hit.id)}#t=${startSeconds.toFixed(2)},${end.toFixed(2)}`;
-      video.addEventListener("timeupdate", () => {
-        if (video && (video.currentTime >= end || video.ended)) rewind();
-      });
-      video.addEventListener("pause", rewind);
+      const rewind = () => {
+        if (!video || !isOver) return;
+        video.currentTime = first;
+        video.play().catch(() => {});
+      };
+      video.src = `${mediaPath(hit.id)}#t=${first.toFixed(2)},${last.toFixed(2)}`;
+      video.addEventListener("pause", rewind); // browsers pause where the fragment ends
     } else {
       video.src = clipPath(hit.id, startSeconds, end);
     }
     figure.append(video);
     video.play().catch(() => {}); // taken away again before it began
-  }
-
-  function rewind() {
-    if (!video || !isOver) return;
-    video.currentTime = startSeconds;
-    video.play().catch(() => {});
   }
 
   function begin() {

@@ -5,12 +5,11 @@ import { element } from "./dom.js";
 import { plural, timeLeft } from "./format.js";
 
 const PERIOD_MS = 2000;
-const MAX_LISTED = 200;
 const STATES = {
   idle: "Everything is indexed.",
   running: "Indexing is under way.",
-  stopped: "Indexing is stopped.",
-  failed: "Indexing failed; the service's log says why.",
+  stopped: "Indexing waits for a change to the index.",
+  failed: "Indexing failed; it is tried again.",
 };
 
 const find = (id) => document.getElementById(id);
@@ -27,22 +26,24 @@ async function refresh() {
   if (!document.hidden) timer = setTimeout(refresh, PERIOD_MS);
 }
 
-function show({ videos, segments, generation, indexing = {}, failures = [], missing = [], watching = [] }) {
-  const counts = { videos, moments: segments, generation, failed: failures.length, missing: missing.length };
-  const items = Object.entries(counts)
-    .filter(([, count]) => count != null)
-    .map(([name, count]) => element("div", {}, element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))));
+function show(found) {
+  const { videos, segments, generation, indexing, failures, missing, watching } = found;
+  const [numFailed, numMissing] = [found.num_failed, found.num_missing];
+  const counts = { videos, moments: segments, generation, failed: numFailed, missing: numMissing };
+  const items = Object.entries(counts).map(([name, count]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))),
+  );
   find("counts").replaceChildren(...items);
   showProgress(indexing);
   setText(find("watching"), watching.length ? `Watching ${watching.join(", ")}` : "");
   const failed = failures.map(({ video, reason }) => [element("b", {}, video), element("span", {}, reason)]);
-  showList(find("failures"), failed);
-  showList(find("missing"), missing.map((video) => [element("b", {}, video.video ?? video)]));
+  showList(find("failures"), failed, numFailed);
+  showList(find("missing"), missing.map((video) => [element("b", {}, video)]), numMissing);
 }
 
-function showProgress({ state = "idle", done = 0, total = 0, failed = 0, seconds_left: left = null }) {
+function showProgress({ state, done, total, failed, seconds_left: left, reason }) {
   const isRunning = state === "running";
-  setText(find("state"), STATES[state] ?? state);
+  setText(find("state"), [STATES[state] ?? state, reason].filter(Boolean).join(" "));
   const bar = find("progress");
   bar.hidden = !isRunning;
   bar.max = Math.max(1, total);
@@ -54,10 +55,10 @@ function showProgress({ state = "idle", done = 0, total = 0, failed = 0, seconds
   setText(find("progress-text"), isRunning && total ? parts.join(" · ") : "");
 }
 
-function showList(section, rows) {
-  section.hidden = rows.length === 0;
-  const items = rows.slice(0, MAX_LISTED).map((row) => element("li", {}, ...row));
-  if (rows.length > MAX_LISTED) items.push(element("li", {}, `and ${rows.length - MAX_LISTED} more`));
+function showList(section, rows, count) {
+  section.hidden = count === 0;
+  const items = rows.map((row) => element("li", {}, ...row));
+  if (count > rows.length) items.push(element("li", {}, `and ${plural(count - rows.length, "other")}`));
   section.querySelector("ul").replaceChildren(...items);
 }
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,12 @@ from reelseek.indexing.sources.collection import read_source
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
+from reelseek.serving.channel import Client, Server
+from reelseek.serving.media.cache import MediaCache
+from reelseek.serving.media.cutter import MediaCutter
+from reelseek.serving.media.cutting import cut
+from reelseek.serving.media.process import handlers
+from reelseek.serving.media.requests import MediaRequest
 from reelseek.serving.services import Services
 from reelseek.vision import FrameEncoder, FrameSettings, IntervalSampler
 from tests.conftest import COLOURS, InProcessPool, make_colour_model, write_colours
@@ -27,11 +34,18 @@ RED, GREEN, BLUE = COLOURS.values()
 FPS = 5
 # Each video's colours by the second, and what its collection says of it.
 VIDEOS = {
-    "film.mp4": ([RED] * 8 + [GREEN] * 8 + [BLUE] * 8, {"title": "Three colours", "tags": ["film"]}),
+    "film.mp4": (
+        [RED] * 8 + [GREEN] * 8 + [BLUE] * 8,
+        {"title": "Three colours", "tags": ["film"]},
+    ),
     "wall.mp4": ([GREEN] * 8, {"title": "A green wall <img src=x onerror=alert(1)>"}),
     "sky.mp4": ([BLUE] * 8, {"title": "A blue sky", "tags": ["sky"]}),
     "door.mp4": ([RED] * 8, {"title": "A red door"}),
     "old.ts": ([BLUE] * 8 + [RED] * 8, {"title": "An old tape"}),
+}
+INDEXING = {
+    **{"state": "running", "done": 2, "total": 5, "failed": 1},
+    **{"seconds_left": 200.0, "video": "film.mp4", "reason": ""},
 }
 # Stricter than what the service sends: no blob:, no data:.
 POLICY = (
@@ -47,6 +61,9 @@ def make_index(folder: Path) -> Path:
         frames = [colour for colour in seconds for _ in range(FPS)]
         path = write_colours(folder / "videos" / name, frames, fps=FPS, size=(128, 96))
         lines.append(json.dumps({"video": str(path), **metadata}))
+    broken = folder / "videos" / "broken.mp4"
+    broken.write_bytes(b"this is no video")
+    lines.append(json.dumps({"video": str(broken)}))
     listed = folder / "videos.jsonl"
     listed.write_text("\n".join(lines))
     model = make_colour_model()
@@ -84,21 +101,52 @@ class WithPolicy:
         await self._app(scope, receive, send_with_policy)
 
 
+class CutsHere:
+    """In the place of a `CutPool`: cuts in this process, since these files are known to be good."""
+
+    def run(self, request: MediaRequest, *, timeout_seconds: float) -> Any:
+        return cut(request)
+
+
+def listen(name: str, folder: Path, answers: dict[str, Any]) -> Client:
+    """Answers as another process of the service would."""
+    path = folder / name
+    threading.Thread(target=Server(path, answers).serve_forever, daemon=True).start()
+    return Client(path)
+
+
 @contextmanager
 def serve(index: Path) -> Iterator[str]:
     """Serves an index; yields the address."""
-    config = compose(ServeConfig, [f"index={index}"])
-    admission = Admission(num_running=1, max_waiting=50, max_wait_seconds=10)
-    services = Services(config=config, admission=admission)
     searcher = Searcher(IndexReader(index), make_colour_model(), device="cpu")
-    services.set_searcher(searcher)
-    app = create_app(services)
-    app.include_router(doubles(searcher, index.parent))
-    server = uvicorn.Server(
-        uvicorn.Config(WithPolicy(app), log_config=None, timeout_graceful_shutdown=1)
+    cutter = MediaCutter(
+        MediaCache(index.parent / "cache", max_bytes=1 << 30), CutsHere(), CutsHere()
     )
     with socket.socket() as listener:
+        folder = index.parent
+        services = Services(
+            config=compose(ServeConfig, [f"index={index}", f"cache={index.parent / 'cache'}"]),
+            admission=Admission(num_running=1, max_waiting=50, max_wait_seconds=10),
+            encoder=listen(
+                "encoder",
+                folder,
+                {"upload": lambda file: searcher.encoder.encode(Path(file[0])).tobytes()},
+            ),
+            media=listen("media", folder, handlers(cutter)),
+            library=listen(
+                "library",
+                folder,
+                {"status": lambda _: {"indexing": INDEXING, "watching": ["Videos"]}},
+            ),
+            upload_folder=folder,
+        )
+        services.set_searcher(searcher)
+        app = create_app(services)
+        app.include_router(doubles(services))
         listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(
+            uvicorn.Config(WithPolicy(app), log_config=None, timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
