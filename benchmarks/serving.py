@@ -34,6 +34,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -109,7 +110,7 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
                 }
                 for start in starts.tolist()
             ]
-        writer.publish(sentences=lambda: _sentences(model, "cpu"))
+        writer.publish(sentences=lambda: _sentences(model, torch.device("cpu")))
     np.save(folder / "segments.npy", np.concatenate(all_segments))
     (folder / "segments.json").write_text(json.dumps(described))
 

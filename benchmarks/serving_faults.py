@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -63,7 +64,7 @@ def build(folder: Path, *, num_videos: int) -> None:
     with IndexWriter(folder / "index", settings) as writer:
         for number in range(num_videos):
             _add(writer, number, files[number % len(files)], model.embedding_dim)
-        writer.publish(sentences=lambda: _sentences(model, "cpu"))
+        writer.publish(sentences=lambda: _sentences(model, torch.device("cpu")))
 
 
 def _add(writer: Any, number: int, file: Path, dim: int) -> None:
@@ -262,7 +263,9 @@ def delete_videos(bench: Bench) -> None:
 def fill_disk(bench: Bench) -> None:
     """Events and thumbnails while nothing can be written; then the log is read."""
     filler = bench.disk / "filler"
-    acknowledged, statuses, pictures = set(), {}, {}
+    acknowledged: set[str] = set()
+    statuses: dict[int, int] = {}
+    pictures: dict[int, int] = {}
     with filler.open("wb") as file:
         for number in range(100_000):
             if bench.stop.wait(0.05):
