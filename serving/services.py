@@ -27,6 +27,7 @@ class Services:
         library: writes the index; None where it is only read.
         upload_folder: for files that are searched by; private to this user.
         look_now: wakes what follows the index.
+        ready: set when there is a searcher.
         events: what users do; None where nothing is kept.
     """
 
@@ -37,6 +38,7 @@ class Services:
     library: Client | None = None
     upload_folder: Path | None = None
     look_now: threading.Event = field(default_factory=threading.Event)
+    ready: threading.Event = field(default_factory=threading.Event)
     events: EventLog | None = None
     _searcher: "Searcher | None" = field(default=None, repr=False)
 
@@ -53,9 +55,6 @@ class Services:
             )
         return self._searcher
 
-    @property
-    def is_ready(self) -> bool:
-        return self._searcher is not None
-
     def set_searcher(self, searcher: "Searcher") -> None:
         self._searcher = searcher
+        self.ready.set()

@@ -54,7 +54,14 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
         upload_folder=sockets.encoder.parent,
         events=_event_log(config),
     )
-    threading.Thread(target=_follow, args=(services,), name="follow", daemon=True).start()
+    was_ready = sockets.encoder.with_name("was-ready")
+    follow = threading.Thread(
+        target=_follow, args=(services, was_ready), name="follow", daemon=True
+    )
+    follow.start()
+    if was_ready.exists():
+        # The others answer until this one, which replaces one that died, can do so, too.
+        services.ready.wait()
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services),
@@ -80,20 +87,25 @@ def _event_log(config: ServeConfig) -> EventLog | None:
     return log
 
 
-def _follow(services: Services) -> None:
+def _follow(services: Services, was_ready: Path) -> None:
     """Opens the index when it can be searched, and goes over to each new generation, which is
-    prepared while searches go on."""
+    prepared while searches go on.
+
+    Args:
+        was_ready: a file that is made when the first worker can answer.
+    """
     from reelseek.ranking.searcher import Searcher
 
     assert services.config.index is not None
     encoder = RemoteEncoder(services.encoder, max_cache_bytes=int(services.config.cache_mb * 2**20))
     reason = ""
-    while not services.is_ready:
+    while not services.ready.is_set():
         try:
             encoder.connect(timeout_seconds=_ENCODER_SECONDS)
             searcher = Searcher.open(services.config.index, encoder=encoder, refresh="manual")
             searcher.warm_up()
             services.set_searcher(searcher)
+            was_ready.touch()
         except (ValueError, Unavailable) as error:
             if str(error) != reason:
                 reason = str(error)
