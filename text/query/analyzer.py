@@ -198,10 +198,10 @@ class QueryAnalyzer:
                 self.analyze(query)
 
     def load_dictionaries_of(self, other: "QueryAnalyzer") -> None:
-        """Loads the dictionaries that another analyzer has loaded, in seconds in which other
-        threads may analyse."""
-        if self._spelling is not None and other._spelling is not None:
-            self._spelling.load(other._spelling.loaded)
+        """Loads the dictionaries that another analyzer has loaded; other threads may analyse
+        meanwhile."""
+        if self._spelling is not None and other._spelling is not None and other._spelling.is_loaded:
+            self._spelling.load()
 
     def _corrected(self, text: str, language: str) -> tuple[str, tuple[Correction, ...]]:
         if self._spelling is None or language == UNKNOWN:

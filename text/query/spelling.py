@@ -5,9 +5,10 @@ not have it, it is in lower case, it is not two joined words, and one common wor
 away. Words in doubt and words in quotes stay.
 """
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import regex
@@ -22,6 +23,7 @@ LANGUAGES = frozenset(
     "en de es fr it nl pt sv nb da fi pl cs sk sl hu ro ca tr id ru uk bg el".split()
 )
 _TOP_WORDS = 40_000  # of a language, as possible corrections
+_YIELD_EVERY = 16  # words
 _MIN_LETTERS = 4
 _LETTERS_FOR_TWO = 8  # of a word that may have two edits
 _UNKNOWN_ZIPF = 1.6  # rarer words (one in 25 million) are misspellings
@@ -46,6 +48,13 @@ class Correction:
     corrected: str
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    term: str
+    distance: int
+    count: int
+
+
 class SpellChecker:
     """Corrects misspelt words.
 
@@ -57,7 +66,7 @@ class SpellChecker:
     def __init__(self, vocabulary: Mapping[str, int], *, languages: Collection[str]) -> None:
         self._vocabulary = vocabulary
         self._languages = tuple(code for code in languages if code in LANGUAGES)
-        self._dictionaries: dict[str, Any] = {}
+        self._catalogue: Any = None  # a dictionary, made when first needed
 
     def correct(
         self, text: str, *, language: str, keep: Collection[tuple[int, int]] = ()
@@ -98,14 +107,18 @@ class SpellChecker:
         return f"spelling: {' and '.join(names)} is not installed: {_INSTALL}"
 
     @property
-    def loaded(self) -> tuple[str, ...]:
-        """The languages whose dictionaries have been loaded."""
-        return tuple(self._dictionaries)
+    def is_loaded(self) -> bool:
+        """Whether the catalogue's dictionary has been made."""
+        return self._catalogue is not None
 
-    def load(self, languages: Iterable[str]) -> None:
-        """Loads the dictionaries of languages, which the first word in doubt would wait for."""
-        for language in languages:
-            self._dictionary(language)
+    def load(self) -> None:
+        """Makes the catalogue's dictionary, which the first word in doubt would wait for."""
+        if self._catalogue is None and _symspell() is not None:
+            self._catalogue = _dictionary_of(
+                (word, min(count, 1000) * _CATALOGUE_COUNT // 1000)
+                for word, count in self._vocabulary.items()
+                if word.isalpha()
+            )
 
     def _better(self, word: str, language: str) -> str | None:
         symspell = _symspell()
@@ -114,10 +127,7 @@ class SpellChecker:
         if _is_joined(word, language):
             return None
         max_edits = 2 if len(word) >= _LETTERS_FOR_TWO else 1
-        _, verbosity = symspell
-        found = self._dictionary(language).lookup(
-            word, verbosity.CLOSEST, max_edit_distance=max_edits, transfer_casing=False
-        )
+        found = self._nearest(word, language, max_edits)
         if not found or (found[0].term[0] != word[0] and found[0].distance > 1):
             return None
         best = found[0]
@@ -136,26 +146,28 @@ class SpellChecker:
             for code in dict.fromkeys((language, *self._languages))
         )
 
-    def _dictionary(self, language: str) -> Any:
-        if language not in self._dictionaries:
-            self._dictionaries[language] = self._built(language)
-        return self._dictionaries[language]
-
-    def _built(self, language: str) -> Any:
-        import wordfreq as frequencies
-        from symspellpy import SymSpell
-
-        dictionary = SymSpell(max_dictionary_edit_distance=2, prefix_length=5)
-        for word in frequencies.top_n_list(language, _TOP_WORDS):
-            if word.isalpha() and len(word) >= _MIN_LETTERS - 1:
-                count = round(frequencies.word_frequency(word, language) * 1e9)
-                dictionary.create_dictionary_entry(word, count)
-        for word, count in self._vocabulary.items():
-            if word.isalpha():
-                dictionary.create_dictionary_entry(
-                    word, min(count, 1000) * _CATALOGUE_COUNT // 1000
-                )
-        return dictionary
+    def _nearest(self, word: str, language: str, max_edits: int) -> list[_Candidate]:
+        """Returns the words with the fewest edits, of the language and of the catalogue, those that
+        are used most first."""
+        symspell = _symspell()
+        assert symspell is not None
+        _, verbosity = symspell
+        self.load()
+        counts: dict[str, int] = {}
+        distances: dict[str, int] = {}
+        for dictionary in (_dictionary_of_language(language), self._catalogue):
+            for one in dictionary.lookup(
+                word, verbosity.CLOSEST, max_edit_distance=max_edits, transfer_casing=False
+            ):
+                counts[one.term] = counts.get(one.term, 0) + one.count
+                distances[one.term] = one.distance
+        nearest = min(distances.values(), default=0)
+        found = [
+            _Candidate(term, nearest, count)
+            for term, count in counts.items()
+            if distances[term] == nearest
+        ]
+        return sorted(found, key=lambda one: -one.count)
 
 
 def _is_inflection(word: str, other: str) -> bool:
@@ -170,6 +182,29 @@ def _is_joined(word: str, language: str) -> bool:
         min(_zipf(word[:i], language), _zipf(word[i:], language)) >= _COMMON_ZIPF
         for i in range(_MIN_LETTERS, len(word) - _MIN_LETTERS + 1)
     )
+
+
+@cache
+def _dictionary_of_language(language: str) -> Any:
+    """Made in a second or two, and the same for all catalogues."""
+    import wordfreq as frequencies
+
+    return _dictionary_of(
+        (word, round(frequencies.word_frequency(word, language) * 1e9))
+        for word in frequencies.top_n_list(language, _TOP_WORDS)
+        if word.isalpha() and len(word) >= _MIN_LETTERS - 1
+    )
+
+
+def _dictionary_of(counts: Iterable[tuple[str, int]]) -> Any:
+    from symspellpy import SymSpell
+
+    dictionary = SymSpell(max_dictionary_edit_distance=2, prefix_length=5)
+    for number, (word, count) in enumerate(counts):
+        if number % _YIELD_EVERY == 0:
+            time.sleep(0)  # lets other threads run: a service makes this beside searches
+        dictionary.create_dictionary_entry(word, count)
+    return dictionary
 
 
 @lru_cache(maxsize=20_000)
