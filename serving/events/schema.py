@@ -68,9 +68,10 @@ class Search(Event, frozen=True, kw_only=True):
 
 
 class VideoEvent(Event, frozen=True, kw_only=True):
-    """About a video, or the moment `[start_seconds, end_seconds)` of it.
+    """About a video, or a moment of it.
 
     Attributes:
+        start_seconds, end_seconds: the moment; without an end, the second at which it began.
         position: rank in the list in which it was shown, from 1.
         surface: which list: `search`, `related`, ...
     """
@@ -101,7 +102,8 @@ class Play(VideoEvent, frozen=True, kw_only=True):
     """A video was watched.
 
     Attributes:
-        watched_seconds: that it played, from the start of this playback to this event.
+        watched_seconds: that it played, without what was skipped, since it was opened or since the
+            last such event of this playback; several add up.
     """
 
     watched_seconds: Seconds
@@ -180,9 +182,10 @@ def _fault(event: AnyEvent, now_seconds: float) -> str:
     if isinstance(event, Search):
         return ""
     start, end = event.start_seconds, event.end_seconds
-    if start is None or end is None:
-        lone = start is not None or end is not None
-        return "start_seconds: a moment has both start_seconds and end_seconds" if lone else ""
+    if end is None:
+        return ""
+    if start is None:
+        return "end_seconds: has no start_seconds beside it"
     return f"end_seconds: {end:g} is less than start_seconds" if end < start else ""
 
 

@@ -87,7 +87,7 @@ def test_kinds():
         ("position", 10**7),
         ("propensity", 0),
         ("propensity", 1.01),
-        ("start_seconds", 1),  # without an end
+        ("end_seconds", 1),  # without a start
         ("start_seconds", -1),
         ("surface", "Page 1"),
         ("surface", "x" * 33),
@@ -123,6 +123,10 @@ def test_a_moment_ends_after_it_starts(start, end, is_good):
     else:
         with pytest.raises(InvalidEvents, match=r"^events\[0\]\.end_seconds: "):
             parse(moment)
+
+
+def test_a_moment_may_have_no_end():
+    assert parse(changed(start_seconds=3))[0].start_seconds == 3
 
 
 def test_clocks_may_be_a_little_ahead_and_far_behind():
