@@ -20,7 +20,8 @@ import numpy as np
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from reelseek.serving.connections import ConnectionLimits, bounded_protocol
+from reelseek.serving.connection_table import ConnectionLimits
+from reelseek.serving.connections import bounded_protocol
 from reelseek.serving.security import Security, SecuritySettings
 
 _GOOD = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

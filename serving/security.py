@@ -182,7 +182,8 @@ class SecurityHeaders:
 
 def http_protocol(config: "ServeConfig") -> type["BoundedProtocol"]:
     """Returns the class for `uvicorn.Config(http=...)`, for one server."""
-    from reelseek.serving.connections import ConnectionLimits, bounded_protocol
+    from reelseek.serving.connection_table import ConnectionLimits
+    from reelseek.serving.connections import bounded_protocol
 
     proxies = [ipaddress.ip_network(each, strict=False) for each in config.trusted_proxies]
 

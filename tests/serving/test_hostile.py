@@ -20,6 +20,7 @@ from reelseek.indexing.sources.collection import read_source
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
+from reelseek.serving.events.log import EventLog
 from reelseek.serving.services import Services
 from reelseek.vision import FrameSettings, IntervalSampler
 from tests.conftest import COLOURS, InProcessPool
@@ -82,6 +83,7 @@ def service(colour_encoder, colour_model, write_video, tmp_path) -> Iterator[Sim
         admission=Admission(num_running=1, max_waiting=8, max_wait_seconds=5),
         encoder=Client(tmp_path / "nobody-listens"),
         upload_folder=tmp_path,
+        events=EventLog(tmp_path / "events"),
     )
     with Searcher(IndexReader(tmp_path / "index"), colour_model, device="cpu") as searcher:
         services.set_searcher(searcher)

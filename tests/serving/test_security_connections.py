@@ -10,7 +10,8 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 import uvicorn
 
-from reelseek.serving.connections import ConnectionLimits, bounded_protocol
+from reelseek.serving.connection_table import ConnectionLimits
+from reelseek.serving.connections import bounded_protocol
 
 LIMITS = ConnectionLimits(
     max_connections=100,
