@@ -48,10 +48,38 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(ApiError, _api_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _invalid_request)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(Security, settings=SecuritySettings.from_config(services.config))
     app.add_middleware(RequestLog)  # outermost: what is refused is counted, too
     return app
+
+
+class UnexpectedErrors:
+    """Answers a mistake of our own with 500 and a line without details, which are in the log.
+
+    It stands inside the other middleware, which add their headers to its answer, too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def note_begin(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_begin)
+        except Exception:
+            request_id = scope.get("state", {}).get("request_id", "")
+            logger.exception("unexpected error", extra={"fields": {"request_id": request_id}})
+            if has_begun:  # the connection is closed, so that nobody takes the answer for whole
+                raise
+            message = f"the service failed; its log says why, under {request_id}"
+            await _json_error(500, error_body("internal_error", message))(scope, receive, send)
 
 
 class RequestLog:
@@ -124,10 +152,3 @@ async def _http_error(_: Request, error: HTTPException) -> Response:
     code = _CODES.get(error.status_code, f"http_{error.status_code}")
     headers: Any = error.headers
     return _json_error(error.status_code, error_body(code, str(error.detail)), headers)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    request_id = request.scope.get("state", {}).get("request_id", "")
-    logger.error("unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}})
-    message = f"the service failed; its log says why, under {request_id}"
-    return _json_error(500, error_body("internal_error", message))

@@ -88,6 +88,8 @@ def test_hits_name_no_path(service):
 def test_errors(service, target, status, code):
     (response,) = ask(service, target)
     assert error_of(response) == (status, code)
+    assert response.headers["x-request-id"]
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_not_ready(service):
