@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from reelseek.ranking.searcher import Searcher
 
 
+@dataclass(frozen=True)
+class Sockets:
+    """Where the other processes listen; None for those that do not run."""
+
+    encoder: Path
+    media: Path | None = None
+    library: Path | None = None
+
+
 @dataclass
 class Services:
     """What the routes of a worker need.

@@ -7,18 +7,20 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
 from reelseek.configs.schema import ServeConfig
+from reelseek.serving.services import Sockets
 from reelseek.text.terminal import printable
 
 logger = logging.getLogger(__name__)
 
+_PACKAGE = "reelseek.serving"
 _BACKLOG = 1024
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 30.0
 _STEADY_SECONDS = 10.0  # a process that ran for so long is replaced at once when it dies
@@ -31,13 +33,15 @@ class Child:
 
     Attributes:
         name: such as `worker 1`.
-        target, arguments: what it runs.
+        target: what it runs, `MODULE:FUNCTION`; imported there, not in the supervisor, which stays
+            small.
+        arguments: of the function.
         process: the one that runs now; None while it waits to be started.
         start_at: when to start it, on the clock of `time.monotonic`.
     """
 
     name: str
-    target: Callable[..., None]
+    target: str
     arguments: tuple[Any, ...]
     process: Any = None
     start_at: float = 0.0
@@ -67,14 +71,15 @@ class Child:
         logger.error("died and is replaced", extra={"fields": fields})
 
 
-def _run_child(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _run_child(target: str, arguments: tuple[Any, ...]) -> None:
     """Runs in the child, which must not outlive this process."""
     if sys.platform == "linux":
         import ctypes
 
         death_signal_option = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
-    target(*arguments)
+    module, _, function = target.partition(":")
+    getattr(import_module(module), function)(*arguments)
 
 
 class Supervisor:
@@ -186,25 +191,23 @@ def _children(
     config: ServeConfig, listener: socket.socket, folder: Path
 ) -> tuple[list[Child], list[Child]]:
     """The helpers and the workers."""
-    from reelseek.serving import encoder, worker
-    from reelseek.serving.library import process as library
-    from reelseek.serving.media import process as media
-
     is_changed = bool(config.videos or config.token or config.write_token)
-    sockets = worker.Sockets(
+    sockets = Sockets(
         encoder=folder / "encoder",
         media=folder / "media",
         library=folder / "library" if is_changed else None,
     )
     helpers = [
-        Child("encoder", encoder.main, (config, str(sockets.encoder))),
-        Child("media", media.main, (config, str(sockets.media))),
+        Child("encoder", f"{_PACKAGE}.encoder:main", (config, str(sockets.encoder))),
+        Child("media", f"{_PACKAGE}.media.process:main", (config, str(sockets.media))),
     ]
     if sockets.library is not None:
-        helpers.append(Child("library", library.main, (config, str(sockets.library))))
+        helpers.append(
+            Child("library", f"{_PACKAGE}.library.process:main", (config, str(sockets.library)))
+        )
     num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
     workers = [
-        Child(f"worker {number}", worker.main, (config, listener, sockets))
+        Child(f"worker {number}", f"{_PACKAGE}.worker:main", (config, listener, sockets))
         for number in range(1, num_workers + 1)
     ]
     return helpers, workers

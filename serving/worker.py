@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -19,21 +18,12 @@ from reelseek.serving.channel import Client, Unavailable
 from reelseek.serving.events.log import EventLog
 from reelseek.serving.remote_encoder import RemoteEncoder
 from reelseek.serving.security import http_protocol
-from reelseek.serving.services import Services
+from reelseek.serving.services import Services, Sockets
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 0.5  # for a new generation
 _ENCODER_SECONDS = 600.0  # for it to have loaded the model
-
-
-@dataclass(frozen=True)
-class Sockets:
-    """Where the other processes listen; None for those that do not run."""
-
-    encoder: Path
-    media: Path | None = None
-    library: Path | None = None
 
 
 def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None:
