@@ -38,7 +38,7 @@ def test_killed_writers_lose_nothing_acknowledged(tmp_path):
     draws = random.Random(3)
     folder = tmp_path / "events"
     acknowledged: set[str] = set()
-    for round_number in range(4):
+    for round_number in range(3):
         outputs = [tmp_path / f"{round_number}-{writer}" for writer in range(2)]
         writers = [
             subprocess.Popen([*WRITER, folder, output.name], stdout=output.open("wb"), cwd=PROJECT)
