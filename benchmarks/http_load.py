@@ -50,6 +50,8 @@ class Connection:
         Raises:
             OSError, EOFError: the connection broke.
         """
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # it was idle for too long
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address)
         reader, writer = self._streams
