@@ -4,6 +4,7 @@ from .confidence import DEFAULT_CALIBRATION as DEFAULT_CALIBRATION
 from .confidence import SUGGESTED_MIN_CONFIDENCE as SUGGESTED_MIN_CONFIDENCE
 from .confidence import Background as Background
 from .confidence import Calibration as Calibration
+from .cursor import Cursor as Cursor
 from .evidence import Evidence as Evidence
 from .evidence import explain as explain
 from .fusion import Fused as Fused
@@ -18,7 +19,6 @@ from .learning.judgements import read_judgements as read_judgements
 from .learning.ranker import LearnedRanker as LearnedRanker
 from .learning.ranker import ndcg as ndcg
 from .learning.ranker import train_ranker as train_ranker
-from .cursor import Cursor as Cursor
 from .query_encoding import Encoder as Encoder
 from .query_parts import Similar as Similar
 from .segments import SegmentMatches as SegmentMatches

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from reelseek.configs.schema import ModelConfig
     from reelseek.indexing import IndexReader
     from reelseek.ranking import SearchHit, SearchResults
-    from reelseek.ranking.learning.ranker import LearnedRanker
     from reelseek.ranking.cursor import Cursor
+    from reelseek.ranking.learning.ranker import LearnedRanker
     from reelseek.ranking.query_encoding import Encoder
     from reelseek.ranking.query_parts import Query
     from reelseek.ranking.request import Request

@@ -193,6 +193,8 @@ class QueryAnalyzer:
 
         Otherwise the first query of each language waits for them.
         """
+        if self._spelling is not None:
+            self._spelling.load()
         for language, query in _FIRST_QUERIES.items():
             if language in (*self._languages, ""):
                 self.analyze(query)

@@ -112,8 +112,13 @@ class SpellChecker:
         return self._catalogue is not None
 
     def load(self) -> None:
-        """Makes the catalogue's dictionary, which the first word in doubt would wait for."""
-        if self._catalogue is None and _symspell() is not None:
+        """Makes the dictionaries of the catalogue and of the expected languages, which the first
+        word in doubt would wait for."""
+        if _symspell() is None or _wordfreq() is None:
+            return
+        for language in self._languages:
+            _dictionary_of_language(language)
+        if self._catalogue is None:
             self._catalogue = _dictionary_of(
                 (word, min(count, 1000) * _CATALOGUE_COUNT // 1000)
                 for word, count in self._vocabulary.items()

@@ -9,6 +9,7 @@ import pytest
 from reelseek.indexing.filters import parse_filter
 from reelseek.text import AnalyzedQuery, QueryAnalyzer, Vocabulary
 from reelseek.text.normalization import normalized
+from reelseek.text.query import spelling
 from tests.text.query_table import NOW
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,3 +258,23 @@ def test_languages_in_use_are_the_only_ones():
     assert analyzer.analyze("ein kleiner Hund läuft schnell über die Straße").language == "de"
     with pytest.raises(ValueError, match="languages is empty"):
         QueryAnalyzer(languages=())
+
+
+def test_after_warming_up_no_dictionary_is_made(monkeypatch):
+    pytest.importorskip("symspellpy")
+    analyzer = QueryAnalyzer(vocabulary=Vocabulary.of(["zorblat"]), entities=False)
+    analyzer.warm_up()
+    monkeypatch.setattr(spelling, "_dictionary_of", None)
+    assert analyzer.analyze("a dog runs fastt").corrections[0].corrected == "fast"
+    assert analyzer.analyze("a zorblta").corrections[0].corrected == "zorblat"
+
+
+def test_dictionaries_of_the_analyzer_before_are_loaded_too(monkeypatch):
+    pytest.importorskip("symspellpy")
+    before, after = (
+        QueryAnalyzer(vocabulary=Vocabulary.of([word]), entities=False) for word in ("a", "zorblat")
+    )
+    before.analyze("a dog runs fastt")
+    after.load_dictionaries_of(before)
+    monkeypatch.setattr(spelling, "_dictionary_of", None)
+    assert after.analyze("a zorblta").corrections[0].corrected == "zorblat"
