@@ -1,4 +1,4 @@
-"""Cuts a thumbnail, a probe and a clip of every video in a folder of odd files, as the service does.
+"""Cuts a thumbnail, a probe and a clip of every video in a folder, as the service does.
 
 Prints a line of JSON for each file that shows a thumbnail and can neither be played nor cut, and at
 the end how many there are and how long they took.
