@@ -1,17 +1,18 @@
-"""Cuts a thumbnail, a probe and a clip of every video in a folder of odd files.
+"""Cuts a thumbnail, a probe and a clip of every video in a folder, as the service does.
 
-Prints a line of JSON for each file from which no frame decodes, or that can neither be played nor
-cut, and at the end how many there are and what they took.
+Prints a line of JSON for each file that shows a thumbnail and can neither be played nor cut, and at
+the end how many there are and how long they took.
 
 Usage: python benchmarks/serving_odd.py FOLDER
 """
 
 import json
-import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,75 +24,93 @@ from reelseek.serving.media.errors import MediaError
 from reelseek.serving.media.playing import is_plain_h264
 from reelseek.serving.media.pool import CutPool, PoolLimits
 from reelseek.serving.media.requests import BrowserClip, MediaFile, Probe, Thumbnail
-from reelseek.vision import open_video, start_decode_server
+from reelseek.vision import open_video
+from reelseek.vision.decoding.file_content import read_content
+from reelseek.vision.decoding.process import start_decode_server
 
-SECONDS = 0.5  # of the thumbnail
+THUMBNAIL_SECONDS, THUMBNAIL_WIDTH = 0.5, 320
 CLIP_SECONDS = 2.0
 
 
+@dataclass
+class Shown:
+    """What a browser gets of a file.
+
+    Attributes:
+        shows: There is a thumbnail.
+        plays: The file plays as it is.
+        has_clip: There is a clip, whose frames decode.
+        reason: Why there is no thumbnail or clip.
+        seconds: That each took.
+    """
+
+    shows: bool = False
+    plays: bool = False
+    has_clip: bool = False
+    reason: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
 def main(folder: Path) -> int:
-    start_decode_server()
-    times: dict[str, list[float]] = {"thumbnail": [], "probe": [], "clip": []}
-    num_shown = num_plays = 0
-    unplayable = []
     with tempfile.TemporaryDirectory() as cache:
-        cutter = MediaCutter(
-            MediaCache(Path(cache), max_bytes=1 << 30),
-            CutPool(PoolLimits(num_workers=1)),
-            CutPool(PoolLimits(num_workers=1)),
-        )
-        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-            found = look_at(cutter, path, times)
-            if not found["shows"]:
-                continue
-            num_shown += 1
-            num_plays += found["plays"]
-            if not found["plays"] and not found["clip"]:
-                unplayable.append(str(path.relative_to(folder)))
-                print(json.dumps({"file": unplayable[-1], **found}), flush=True)
-        cutter.close()
-    summary = {
-        "with_thumbnail": num_shown,
-        "play_as_they_are": num_plays,
-        "neither": len(unplayable),
-        **{
-            f"{name}_seconds": {
-                "median": round(statistics.median(seconds), 3),
-                "max": round(max(seconds), 3),
-            }
-            for name, seconds in times.items()
-        },
+        results = cut_all(folder, cache=Path(cache))
+    shown = {name: each for name, each in results.items() if each.shows}
+    lost = {name: each for name, each in shown.items() if not (each.plays or each.has_clip)}
+    for name, each in lost.items():
+        print(json.dumps({"file": name, **asdict(each)}))
+    summary: dict[str, Any] = {
+        "files": len(results),
+        "with_thumbnail": len(shown),
+        "play_as_they_are": sum(each.plays for each in shown.values()),
+        "with_clip": sum(each.has_clip for each in shown.values()),
+        "neither": len(lost),
     }
+    for name in ("thumbnail", "probe", "clip"):
+        times = [each.seconds[name] for each in results.values() if name in each.seconds]
+        summary[f"{name}_ms"] = {
+            "median": round(1000 * statistics.median(times), 1),
+            "max": round(1000 * max(times), 1),
+        }
     print(json.dumps(summary))
-    return 1 if unplayable else 0
+    return 1 if lost else 0
 
 
-def look_at(cutter: MediaCutter, path: Path, times: dict[str, list[float]]) -> dict[str, Any]:
-    """What a browser gets of a file. A clip is cut of every file, and decoded again."""
-    status = os.stat(path)
-    name = str(path).replace("/", "-")[-100:]
-    file = MediaFile(str(path), status.st_size, status.st_mtime_ns, name)
-    found: dict[str, Any] = {"shows": False, "plays": False, "clip": False, "reason": ""}
+def cut_all(folder: Path, *, cache: Path) -> dict[str, Shown]:
+    """Cuts of every file below a folder; by its path below the folder."""
+    start_decode_server()
+    pool = CutPool(PoolLimits(num_workers=1))
+    cutter = MediaCutter(MediaCache(cache, max_bytes=1 << 30), pool, pool)
     try:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): _cut(cutter, path) for path in files}
+    finally:
+        cutter.close()
+
+
+def _cut(cutter: MediaCutter, path: Path) -> Shown:
+    content = read_content(path)
+    file = MediaFile(str(path), content.size_bytes, content.modified_ns, content.sha256)
+    found = Shown()
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
         started = time.perf_counter()
-        cutter.thumbnail(Thumbnail(file, SECONDS, 320))
-        times["thumbnail"].append(time.perf_counter() - started)
-        found["shows"] = True
-        started = time.perf_counter()
-        probed = cutter.probe(Probe(file))
-        times["probe"].append(time.perf_counter() - started)
-        found["plays"] = probed["plays"]
-        started = time.perf_counter()
-        clip = cutter.clip(BrowserClip(file, 0.0, CLIP_SECONDS))
-        times["clip"].append(time.perf_counter() - started)
-        assert isinstance(clip, Path)
-        found["clip"] = plays_in_browsers(clip)
+        made = work()
+        found.seconds[name] = time.perf_counter() - started
+        return made
+
+    thumbnail = Thumbnail(file, THUMBNAIL_SECONDS, THUMBNAIL_WIDTH)
+    try:
+        timed("thumbnail", lambda: cutter.thumbnail(thumbnail))
+        found.shows = True
+        found.plays = timed("probe", lambda: cutter.probe(Probe(file)))["plays"]
+        clip = timed("clip", lambda: cutter.clip(BrowserClip(file, 0.0, CLIP_SECONDS)))
+        found.has_clip = _is_playable(clip)
     except MediaError as error:
-        found["reason"] = str(error)
+        found.reason = str(error)
     return found
 
 
-def plays_in_browsers(path: Path) -> bool:
+def _is_playable(path: Path) -> bool:
     """Whether a clip is H.264 that decodes, with its index first."""
     with av.open(str(path)) as container:
         is_plain = is_plain_h264(container.streams.video[0])

@@ -66,7 +66,6 @@ def answer_file(
         **cache_headers(etag),
         "Accept-Ranges": "bytes",
         "Content-Disposition": content_disposition(name),
-        "X-Content-Type-Options": "nosniff",
     }
     if modified_seconds is not None:
         headers["Last-Modified"] = http_date(modified_seconds)

@@ -67,7 +67,7 @@ class MediaEndpoint:
         record = await self._record(video_id)
         at = record.duration_seconds / 2 if seconds is None else seconds
         asked = Thumbnail(MediaFile.of(record), at, width)
-        headers = {**cache_headers(_etag(asked.key)), "X-Content-Type-Options": "nosniff"}
+        headers = cache_headers(_etag(asked.key))
         if is_not_modified(request.headers, etag=headers["ETag"]):
             return Response(status_code=304, headers=headers)
         content = await self._read(lambda: self._cache.read(asked.key))

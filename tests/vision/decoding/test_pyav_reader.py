@@ -14,8 +14,8 @@ from reelseek.vision import (
     Preprocessing,
     UniformSampler,
     VideoDecodeError,
-    iter_frames,
     frame_indices_at,
+    iter_frames,
     open_video,
 )
 from reelseek.vision.decoding.pyav_reader import PyAVReader
