@@ -50,7 +50,10 @@ export class Events {
 
   addOfHit(kind, hit, fields = {}) {
     const position = hit.rank ? { position: hit.rank, surface: "search" } : {};
-    this.add(kind, { video: hit.id, ...position, ...fields });
+    const { start_seconds: start, end_seconds: end, duration_seconds: duration } = hit;
+    const isMoment = start > 0 || end < duration;
+    const moment = isMoment ? { start_seconds: start, end_seconds: end } : {};
+    this.add(kind, { video: hit.id, ...position, ...moment, ...fields });
   }
 
   add(kind, fields) {

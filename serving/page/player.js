@@ -227,7 +227,9 @@ export class Player {
   _reportWatched() {
     const seconds = this._playback.watchedSeconds;
     if (!this._moment || seconds < 0.5) return;
-    this._listener.onevent("play", this._moment.hit, { watched_seconds: seconds, start_seconds: this._moment.startSeconds });
+    const { hit, startSeconds, endSeconds } = this._moment;
+    const moment = { start_seconds: startSeconds, end_seconds: endSeconds };
+    this._listener.onevent("play", hit, { ...moment, watched_seconds: seconds });
     this._playback.forgetWatched();
   }
 

@@ -58,7 +58,7 @@ def page_files(*, keeps_events: bool) -> dict[str, PageFile]:
 
 def router(services: Services) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    known = page_files(keeps_events=getattr(services, "events", None) is not None)
+    known = page_files(keeps_events=services.events is not None)
 
     @routes.api_route("/", methods=["GET", "HEAD"])
     async def index(request: Request) -> Response:

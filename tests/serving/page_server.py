@@ -28,7 +28,6 @@ from reelseek.serving.media.requests import MediaRequest
 from reelseek.serving.services import Services
 from reelseek.vision import FrameEncoder, FrameSettings, IntervalSampler
 from tests.conftest import COLOURS, InProcessPool, make_colour_model, write_colours
-from tests.serving.page_doubles import doubles
 
 RED, GREEN, BLUE = COLOURS.values()
 FPS = 5
@@ -142,7 +141,6 @@ def serve(index: Path) -> Iterator[str]:
         )
         services.set_searcher(searcher)
         app = create_app(services)
-        app.include_router(doubles(services))
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(
             uvicorn.Config(WithPolicy(app), log_config=None, timeout_graceful_shutdown=1)

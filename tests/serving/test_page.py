@@ -5,12 +5,14 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
+from reelseek.serving.events.schema import parse_events
 from reelseek.serving.routes.page import page_files
 from reelseek.text import QueryAnalyzer, Vocabulary
 from tests.conftest import COLOURS
@@ -390,7 +392,9 @@ def test_events_are_sent_only_where_they_are_kept(open_page):
             route.fulfill(body=content, content_type="text/html")
 
         def keep(route) -> None:
-            sent.extend(json.loads(route.request.post_data)["events"])
+            body = route.request.post_data_buffer
+            parse_events(body, now_seconds=time.time())
+            sent.extend(json.loads(body)["events"])
             route.fulfill(json={"accepted": 1, "duplicates": 0})
 
         def before(page) -> None:
