@@ -90,7 +90,9 @@ def update_index(
             stop=StopRequest() if stop is None else stop,
             interim=InterimPublisher(
                 # The run remembers where embeddings lie, which compacting would change.
-                lambda: writer.publish(faiss_options, compact=False, sentences=sentences),
+                lambda: writer.publish(
+                    faiss_options, compact=False, train=False, sentences=sentences
+                ),
                 every_seconds=publish_every_seconds,
             ),
         )

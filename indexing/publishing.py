@@ -26,6 +26,7 @@ def publish(
     *,
     options: FaissOptions | None = None,
     rebuild: bool = False,
+    train: bool = True,
 ) -> Manifest:
     """Makes the catalogue searchable, if anything has changed since the last time or a file is
     damaged.
@@ -35,6 +36,8 @@ def publish(
     Args:
         options: of the FAISS indexes from now on; default: as they were.
         rebuild: make the main shards anew.
+        train: whether main shards may be trained, which takes minutes for a large index; else the
+            next publishing that may do so is left a note.
     """
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
@@ -42,7 +45,7 @@ def publish(
     if (
         is_same
         and manifest.generation
-        and not manifest.rebuild
+        and not (manifest.rebuild and train)
         and lexical_publishing.is_current(folder, manifest.lexical)
         and not any(file_problems(folder, manifest))
     ):
@@ -50,14 +53,16 @@ def publish(
     generation = manifest.generation + 1
     tables = level_tables(catalogue.scan())
     keeps_options = options == manifest.faiss and not rebuild
-    levels, recall, reason = {}, {}, ""
+    levels, recall, reason = {}, {}, "" if train else manifest.rebuild
     for level in LEVELS:
-        builder = LevelBuilder(folder, level, generation, parts, options, tables[level])
+        builder = LevelBuilder(folder, level, generation, parts, options, tables[level], train)
         before = manifest.levels.get(level, LevelInfo()) if keeps_options else LevelInfo()
-        again = bool(manifest.rebuild) or builder.must_rebuild(before)
+        again = (train and bool(manifest.rebuild)) or builder.must_rebuild(before)
         made = builder.rebuilt() if again else builder.extended(before)
         made, recalls = builder.probed(made)
         levels[level] = made
+        if builder.is_postponed(made):
+            reason = "its FAISS indexes are trained at the end of the next run"
         if level == "moment":
             recall = recalls
             low = [name for name, fraction in recalls.items() if fraction < options.recall - _SLACK]

@@ -161,6 +161,7 @@ class IndexWriter:
         *,
         rebuild: bool = False,
         compact: bool = True,
+        train: bool = True,
         sentences: Callable[[], np.ndarray] | None = None,
     ) -> Manifest:
         """Makes all added videos searchable, and deleted ones not.
@@ -168,6 +169,8 @@ class IndexWriter:
         Args:
             compact: copy embeddings together first, where that is worth it; the location of a
                 record that was read before may then be wrong.
+            train: FAISS indexes where need be, which takes minutes for a large index; else the next
+                publishing does it that may.
             sentences: returns `(n, D)` embeddings of everyday sentences; called if the index has
                 none yet.
         """
@@ -183,6 +186,7 @@ class IndexWriter:
             self.manifest,
             options=options,
             rebuild=rebuild,
+            train=train,
         )
         return self.manifest
 

@@ -70,6 +70,8 @@ class LevelBuilder:
 
     Attributes:
         table: of all that is to be searchable.
+        train: whether training is allowed, which takes minutes for a large index; else a main shard
+            that needs it is exact for the time being.
     """
 
     folder: Path
@@ -78,16 +80,20 @@ class LevelBuilder:
     parts: EmbeddingParts
     options: FaissOptions
     table: np.ndarray
+    train: bool = True
 
     def must_rebuild(self, before: LevelInfo) -> bool:
         """Whether the main shard cannot, or should not, be extended."""
         main = self._main_table(before)
         if main is None or before.main is None:
             return True
+        is_trained = before.main.kind != faiss_tuning.FLAT
+        if is_trained and not self.train:
+            return False
         new, deleted = self._diff(main)
         if deleted.sum() > _DELETED_FRACTION * len(main):
             return True
-        if before.main.kind == faiss_tuning.FLAT:
+        if not is_trained:
             return len(new) > self._largest_delta(main)
         return len(self.table) > _GROWTH * before.main.trained_on
 
@@ -95,7 +101,7 @@ class LevelBuilder:
         """Returns one main shard of all rows."""
         count = len(self.table)
         kind = self.options.kind
-        if count == 0 or kind.lower() == "flat" or (kind == "auto" and count <= _SMALL):
+        if not self._needs_training or not self.train:
             kind = faiss_tuning.FLAT
         elif kind == "auto":
             kind = faiss_tuning.choose_factory(
@@ -106,6 +112,16 @@ class LevelBuilder:
                 sample_queries=self._sample_queries(),
             )
         return LevelInfo(main=self._shard("main", self.table, kind))
+
+    def is_postponed(self, made: LevelInfo) -> bool:
+        """Whether the main shard is exact only because training was not allowed."""
+        is_flat = made.main is not None and made.main.kind == faiss_tuning.FLAT
+        return not self.train and is_flat and self._needs_training
+
+    @property
+    def _needs_training(self) -> bool:
+        count, kind = len(self.table), self.options.kind
+        return not (count == 0 or kind.lower() == "flat" or (kind == "auto" and count <= _SMALL))
 
     def extended(self, before: LevelInfo) -> LevelInfo:
         """Returns the main shard as it was, with the changes since."""

@@ -113,7 +113,8 @@ def _records(writer: IndexWriter, public_ids: Sequence[str]) -> list[VideoRecord
 
 
 def _published(writer: IndexWriter) -> StateToken:
-    return _state_of(writer.publish())
+    # Training would let a short write take minutes; the next run does it.
+    return _state_of(writer.publish(train=False))
 
 
 def _state_of(manifest: Manifest) -> StateToken:

@@ -12,6 +12,7 @@ from reelseek.serving.app import _api_error
 from reelseek.serving.channel import Client, Server
 from reelseek.serving.errors import ApiError
 from reelseek.serving.library.process import handlers
+from reelseek.serving.library.state import StateToken
 from reelseek.serving.routes import library as route
 from tests.serving.library.conftest import wait_until
 from tests.serving.library.test_library import ALL, is_idle, keys
@@ -62,10 +63,10 @@ def test_writes_answer_with_tokens_that_grow(idle, colour_index):
     added = idle.post("/api/videos", json={"videos": ["red.mp4"]})
     assert added.status_code == 200
     assert added.json()["videos"][0]["outcome"] == "ok"
-    tokens = [
-        float(answer.json()["token"].partition(".")[0]) for answer in (changed, deleted, added)
-    ]
-    assert tokens[0] < tokens[1] <= tokens[2]
+    before, between, after = (
+        StateToken.parse(answer.json()["token"]) for answer in (changed, deleted, added)
+    )
+    assert before.generation < between.generation < after.generation
 
 
 def test_errors_have_codes(idle, videos):
@@ -94,7 +95,7 @@ def test_status_tells_what_failed_and_names_no_path(idle, videos, colour_index, 
 
 def test_failed_run_is_shown_without_paths(connect, colour_index, tmp_path):
     gone = tmp_path / "films that are away"
-    client, library = connect(gone)
+    client, _ = connect(gone)
     status = wait_until(
         lambda: (s := client.get("/api/status").json())["indexing"]["reason"] and s["indexing"]
     )
