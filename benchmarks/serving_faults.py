@@ -277,11 +277,12 @@ def fill_disk(bench: Bench) -> None:
                         file.flush()
                 except OSError:
                     pass
-            event = {**_EVENT, "event_id": f"event-{number:08d}"}
+            name = f"event-{number:08d}"
+            event = {**_EVENT, "event_id": name}
             status, _ = bench.ask("POST", "/api/events", {"events": [event]})
             statuses[status] = statuses.get(status, 0) + 1
             if status == 200:
-                acknowledged.add(event["event_id"])
+                acknowledged.add(name)
             if number % 5 == 0:
                 _, body = bench.ask("GET", search_target("a dog", k=1))
                 id = json.loads(body)["hits"][0]["id"]
