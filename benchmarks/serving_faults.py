@@ -12,10 +12,8 @@ lost. Needs haproxy; a full disk needs the right to mount a tmpfs.
 import asyncio
 import json
 import os
-import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -39,10 +37,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.http_load import Connection, search_target  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from benchmarks.serving import free_port, sentences, service  # noqa: E402
+from reelseek.serving.events.log import EventLog  # noqa: E402
 
 TOKEN = "benchmark-token-of-40-letters-0123456789"
 DELETED = 40
-_EVENT = {"kind": "click", "session": "s", "video": "v", "time_ms": 1}
+_EVENT = {"kind": "click", "session": "s", "video": "v", "time_seconds": 1.7e9}
 
 
 def build(folder: Path, *, num_videos: int) -> None:
@@ -289,13 +288,9 @@ def fill_disk(bench: Bench) -> None:
                 status, _ = bench.ask("GET", f"/api/videos/{id}/thumbnail?at={number % 90 / 9:.1f}")
                 pictures[status] = pictures.get(status, 0) + 1
     filler.unlink()
-    kept = set()
-    for path in (bench.disk / "events").glob("*.db"):
-        with sqlite3.connect(path) as database:
-            tables = database.execute("select name from sqlite_master where type = 'table'")
-            for (table,) in tables.fetchall():
-                for row in database.execute(f"select * from {table}"):
-                    kept |= set(re.findall(r"event-\d{8}", str(row)))
+    log = EventLog(bench.disk / "events")
+    kept = {logged.event.event_id for logged in log.read(limit=1_000_000)}
+    log.close()
     bench.notes.append(
         f"events by status: {statuses}; acknowledged and lost: {len(acknowledged - kept)}; "
         f"thumbnails by status: {pictures}"
