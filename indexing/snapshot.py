@@ -119,30 +119,28 @@ class Snapshot:
             records: entries of the catalogue by id.
             num_frames: at most, of each video; 0 for none.
         """
-        found: list[tuple[VideoRecord, int]] = []  # with how many segments
-        tables: list[np.ndarray] = []
-        frames: dict[int, np.ndarray] = {}
-        for video_id, record in records.items():
-            whole, segments = (self._levels[name].rows_of(video_id) for name in ("video", "moment"))
-            if len(whole) and len(segments):
-                found.append((record, len(segments)))
-                tables += [whole[:1], segments]
-                if num_frames and len(record.frame_times):
-                    where = _frame_locations(record, whole, num_frames)
-                    frames[video_id] = reads.read(where)
-        if not found:
-            return []
-        # By field, which is five times as fast as to join the rows of a table.
-        part, row, start, end = (
-            np.concatenate([rows[name] for rows in tables])
-            for name in ("part", "row", "start", "end")
+        (whole, num_whole), (segments, num_segments) = (
+            self._levels[name].rows_of(list(records)) for name in ("video", "moment")
         )
-        embeddings = reads.read(np.stack([part, row], axis=1))
-        spans = np.stack([start, end], axis=1)
+        is_there = (num_whole > 0) & (num_segments > 0)
+        if not is_there.any():
+            return []
+        found = [r for r, there in zip(records.values(), is_there.tolist(), strict=True) if there]
+        whole = whole[(np.cumsum(num_whole) - num_whole)[is_there]]  # the first of each
+        segments, counts = segments[np.repeat(is_there, num_segments)], num_segments[is_there]
+        # Each video's own row goes before those of its segments.
+        rows = np.insert(segments, np.cumsum(counts) - counts, whole)
+        frames = {
+            record.id: reads.read(_frame_locations(record, row, num_frames))
+            for record, row in zip(found, whole, strict=True)
+            if num_frames and len(record.frame_times)
+        }
+        embeddings = reads.read(locations(rows))
+        spans = np.stack([rows["start"], rows["end"]], axis=1)
         no_frames = embeddings[:0]
         candidates, first = [], 0
-        for record, num_segments in found:
-            last = first + 1 + num_segments
+        for record, count in zip(found, counts.tolist(), strict=True):
+            last = first + 1 + count
             own = frames.get(record.id, no_frames)
             candidates.append(
                 CandidateVideo(record, spans[first + 1 : last], embeddings[first:last], own)
@@ -165,7 +163,7 @@ class Snapshot:
         whole: list[np.ndarray] = []
         segments: list[np.ndarray] = []
         for public_id, video_id in in_order:
-            of_each = [self._levels[name].rows_of(video_id) for name in ("video", "moment")]
+            of_each = [self._levels[name].rows_of([video_id])[0] for name in ("video", "moment")]
             if not all(map(len, of_each)):
                 continue  # not published yet
             own = reads.read(np.concatenate([locations(rows) for rows in of_each]))
@@ -183,14 +181,14 @@ class Snapshot:
         )
 
 
-def _frame_locations(record: VideoRecord, whole: np.ndarray, num_frames: int) -> np.ndarray:
+def _frame_locations(record: VideoRecord, whole: np.void, num_frames: int) -> np.ndarray:
     """`(T, 2)`, of evenly spread frames."""
     from reelseek.vision.sampling import subsample  # which loads PyTorch
 
     # A video's rows follow each other: the whole, its segments, its frames.
-    first = int(whole["row"][0]) + 1 + len(record.spans)
+    first = int(whole["row"]) + 1 + len(record.spans)
     rows = first + subsample(np.arange(len(record.frame_times)), num_frames)
-    return np.stack([np.full(len(rows), whole["part"][0]), rows], axis=1)
+    return np.stack([np.full(len(rows), whole["part"]), rows], axis=1)
 
 
 def open_snapshot(folder: Path, before: Snapshot | None) -> Snapshot:

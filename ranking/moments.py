@@ -1,7 +1,7 @@
 """Segment scores of one video -> the moments that match: neighbours that both match are merged."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ _EVEN_FRACTION = 0.1
 _PRIOR_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """A stretch of a video, with the score of its best segment (and which that is).
 
     The score is the segment's similarity to the query, drawn towards the mean of its video by as

@@ -287,7 +287,7 @@ class Retriever:
         for rank, match in enumerate(matches, start=1):
             content = match.video.content
             if passing.get(content) and not any(e.source == LEXICAL for e in match.evidence):
-                match = replace(match, video=replace(match.video, record=passing[content][0]))
+                match = match._replace(video=replace(match.video, record=passing[content][0]))
             others = [each for each in records.get(content, ()) if each.public_id != match.video.id]
             copies = tuple(Copy(each.public_id, each.key, each.path) for each in others)
             hits.append(replace(match.hit(rank), also_as=copies))

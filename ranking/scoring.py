@@ -9,7 +9,7 @@ what the query excludes; steps are looked for in their order.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from reelseek.ranking.texts import (
 )
 from reelseek.ranking.token_matching.matching import TokenMatchingWeights
 from reelseek.ranking.token_matching.reranker import rerank
-from reelseek.ranking.visual import Match, moment_matches, nearest, whole_match
+from reelseek.ranking.visual import Match, embedding_at, moment_matches, nearest, whole_match
 from reelseek.text.query.function_words import content_words
 
 WITHOUT, TEMPORAL, LEARNED = "without", "temporal_order", "learned"
@@ -45,6 +45,7 @@ _WEIGHTS = {LEXICAL: 1.2}  # a text with all the words goes before the video tha
 # A match that is hardly probable stands below all that are sure, unless a text has most words.
 _HARDLY, _SURELY = 0.1, 0.5  # probabilities of a match
 _SURE_FRACTION = 2 / 3
+_MIN_JUDGED = 20  # matches whose probabilities are worked out first
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ class Scorer:
             Matches, best first, the first k of them with their probability; and whether gathering
             more could not change them.
         """
-        scoring = _Scoring(self, request, candidates, collection, num, num_gathered, level)
+        scoring = _Scoring(self, request, candidates, collection, k, num, num_gathered, level)
         matches = scoring.in_order() if len(request.steps) else scoring.by_sources()
         if self.ranker is not None and level == "video" and not len(request.steps):
             matches = scoring.by_ranker(matches)
@@ -149,6 +150,7 @@ class _Scoring:
         request: Request,
         candidates: CandidateSet,
         collection: Collected,
+        k: int,
         num: int,
         num_gathered: tuple[int, int],
         level: str,
@@ -158,8 +160,11 @@ class _Scoring:
         self._candidates = candidates
         self._collection = collection
         self._num_videos, self._num_texts = num_gathered
+        self._k = k
         self._num = num
         self._level = level
+        self._excluded = list(request.excluded)  # whose scores are kept by identity
+        self._known_scores: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         self.is_complete = True
 
     def by_sources(self) -> list[Match]:
@@ -174,7 +179,7 @@ class _Scoring:
             visual = self._penalized(visual)
             visual.sort(key=lambda match: -match.score)
             visual = [
-                replace(match, evidence=(Evidence(VISUAL, rank, match.score), *match.evidence))
+                match._replace(evidence=(Evidence(VISUAL, rank, match.score), *match.evidence))
                 for rank, match in enumerate(visual, start=1)
             ]
             num_likely = int(_LIKELY_FRACTION * self._collection.statistics.num_videos)
@@ -187,16 +192,21 @@ class _Scoring:
         """Videos in which the steps follow each other, and the stretch that holds them all."""
         request = self._request
         videos: dict[str, CandidateVideo] = {}
-        for step in (request.query_embedding, *request.steps):
+        each_step = list(request.steps)
+        for step in (request.query_embedding, *each_step):
             for match in self._nearest(step, level="moment"):
                 videos.setdefault(match.video.content, match.video)
         if not videos:
             return []
         steps = np.asarray(request.steps)
         usual = self._collection.background.of_phrases(steps).mean(axis=1, keepdims=True)
-        scores = [[video.scores(step)[1:] for step in steps] for video in videos.values()]
+        of_steps = [self._scores(step) for step in each_step]
+        scores = [
+            np.concatenate([scores[video.id][1:] for video in videos.values()])
+            for scores in of_steps
+        ]
         aligned = align_steps_in_videos(
-            np.concatenate(scores, axis=1) - usual,
+            np.stack(scores) - usual,
             np.concatenate([video.spans for video in videos.values()]),
             counts=[len(video.spans) for video in videos.values()],
         )
@@ -223,7 +233,7 @@ class _Scoring:
             self._request, [match.video for match in matches], self._candidates, self._collection
         )
         judged = [
-            replace(match.with_evidence(Evidence(LEARNED, score=score)), score=score)
+            match.with_evidence(Evidence(LEARNED, score=score))._replace(score=score)
             for match, score in zip(matches, ranker.score(features).tolist(), strict=True)
         ]
         return sorted(judged, key=lambda match: -match.score)
@@ -233,17 +243,26 @@ class _Scoring:
         background = self._collection.background.background(self._level)
         if background is None or all(match.confidence is not None for match in matches):
             return matches
-        items = np.stack([_embedding_at(match, self._level) for match in matches])
+        items = np.stack([embedding_at(match, self._level) for match in matches])
         features = background.features(self._request.query_embedding, items)
         probabilities = self._scorer.calibration.probability(features).tolist()
         return [
-            replace(match, confidence=p) for match, p in zip(matches, probabilities, strict=True)
+            match._replace(confidence=p) for match, p in zip(matches, probabilities, strict=True)
         ]
+
+    def _scores(self, embedding: np.ndarray) -> dict[str, np.ndarray]:
+        """Of each video and its segments; the same embedding is compared once."""
+        for known, scores in self._known_scores:
+            if known is embedding:
+                return scores
+        scores = self._candidates.scores(embedding)
+        self._known_scores.append((embedding, scores))
+        return scores
 
     def _nearest(self, embedding: np.ndarray, *, level: str) -> list[Match]:
         matches, is_complete = nearest(
             self._candidates.videos.values(),
-            embedding,
+            self._scores(embedding),
             num=self._num,
             num_gathered=self._num_videos,
             level=level,
@@ -290,7 +309,7 @@ class _Scoring:
         by_key: dict[Any, Match] = shown | {match.dedup_key: match for match in reversed(found)}
         return self._sure_first(
             [
-                replace(by_key[key], score=each.score, evidence=tuple(evidence[key]))
+                by_key[key]._replace(score=each.score, evidence=tuple(evidence[key]))
                 for each in fused
                 for key in [each.item]
             ]
@@ -303,10 +322,11 @@ class _Scoring:
             shown: keys of the matches that frames gave.
         """
         of_video: dict[str, list[Match]] = {}
+        of_query = self._scores(self._request.query_embedding) if texts else {}
         for text in texts:
             if text.match.id not in of_video:
                 video = self._candidates.videos[text.match.id]
-                scores = video.scores(self._request.query_embedding)
+                scores = of_query[video.id]
                 of_video[video.id] = (
                     [whole_match(video, scores)]
                     if self._level == "video"
@@ -320,21 +340,21 @@ class _Scoring:
             detail = f"{text.match.source}: {text.match.text}"
             evidence = Evidence(LEXICAL, rank, text.score, detail, fraction=text.coverage)
             match = _spoken_of(text, of_video[text.match.id], shown, self._level)
-            matches.append(replace(match, evidence=(evidence,)))
+            matches.append(match._replace(evidence=(evidence,)))
         return matches
 
     def _sure_first(self, matches: list[Match]) -> list[Match]:
         """Moves matches that are hardly probable, and whose texts do not answer the query, behind
-        all that are sure."""
+        all that are sure. Only the first k may be in this order, where k is less than a pool."""
         if not matches or all(map(_is_answer, matches)):
             return matches
-        judged = self.with_confidence(matches)
-        sure = [number for number, match in enumerate(judged) if (match.confidence or 0) >= _SURELY]
-        last = sure[-1] if sure else -1
-        before, after = judged[: last + 1], judged[last + 1 :]
-        unsure = [m for m in before if (m.confidence or 0) < _HARDLY and not _is_answer(m)]
-        keys = {match.dedup_key for match in unsure}
-        return [*(match for match in before if match.dedup_key not in keys), *unsure, *after]
+        # A probability costs more than all else here, and the first matches mostly suffice.
+        num_first = max(_MIN_JUDGED, 2 * self._k)
+        if self._k < POOL and self._scorer.ranker is None and num_first < len(matches):
+            moved, num_sure = _hardly_probable_last(self.with_confidence(matches[:num_first]))
+            if num_sure >= self._k:
+                return [*moved, *matches[num_first:]]
+        return _hardly_probable_last(self.with_confidence(matches))[0]
 
     def _penalized(self, matches: list[Match]) -> list[Match]:
         """Matches with a lower score where they show what the query excludes."""
@@ -344,19 +364,39 @@ class _Scoring:
         negatives = np.asarray(request.excluded)
         scores = penalize_negatives(
             np.array([match.score for match in matches]),
-            np.array([_best_inside(match, negatives, self._level) for match in matches]).T,
+            np.array([self._best_inside(match) for match in matches]).T,
             positive_background=background.of_phrases(request.query_embedding[None])[0],
             negative_background=background.of_phrases(negatives),
         )
         return [
-            replace(
+            (
                 match.with_evidence(Evidence(WITHOUT, contribution=score - match.score))
                 if score < match.score
-                else match,
-                score=score,
-            )
+                else match
+            )._replace(score=score)
             for match, score in zip(matches, scores.tolist(), strict=True)
         ]
+
+    def _best_inside(self, match: Match) -> np.ndarray:
+        """`(M,)`, the score of each excluded phrase's best segment in a match's seconds."""
+        spans = match.video.spans
+        inside: np.ndarray = np.ones(len(spans), dtype=bool)
+        if self._level == "moment":
+            inside = (spans[:, 0] < match.end_seconds) & (spans[:, 1] > match.start_seconds)
+        scores = np.stack([self._scores(phrase)[match.video.id][1:] for phrase in self._excluded])
+        return scores[:, inside if inside.any() else slice(None)].max(axis=1)
+
+
+def _hardly_probable_last(judged: Sequence[Match]) -> tuple[list[Match], int]:
+    """Moves matches that are hardly probable behind the last sure one; and how many are before
+    them then, which matches that follow do not change."""
+    sure = [number for number, match in enumerate(judged) if (match.confidence or 0) >= _SURELY]
+    last = sure[-1] if sure else -1
+    before, after = judged[: last + 1], judged[last + 1 :]
+    unsure = [m for m in before if (m.confidence or 0) < _HARDLY and not _is_answer(m)]
+    keys = {match.dedup_key for match in unsure}
+    kept = [match for match in before if match.dedup_key not in keys]
+    return [*kept, *unsure, *after], len(kept)
 
 
 def _spoken_of(
@@ -368,12 +408,12 @@ def _spoken_of(
         return of_video[0]
     middle = (start + end) / 2
     if level == "video":
-        return replace(of_video[0], best_seconds=middle)
+        return of_video[0]._replace(best_seconds=middle)
     around = [match for match in of_video if match.start_seconds <= middle < match.end_seconds]
     match = (around or of_video)[0]
     if match.dedup_key not in shown:  # no frame speaks for the rest of that moment
-        match = replace(match, start_seconds=start, end_seconds=end)
-    return replace(match, best_seconds=middle)
+        match = match._replace(start_seconds=start, end_seconds=end)
+    return match._replace(best_seconds=middle)
 
 
 def _shows_excluded(match: Match) -> bool:
@@ -387,21 +427,3 @@ def _text_score(match: Match) -> float:
 def _is_answer(match: Match) -> bool:
     """Whether a text has most of the query's words."""
     return any((each.fraction or 0.0) >= _SURE_FRACTION for each in match.evidence)
-
-
-def _embedding_at(match: Match, level: str) -> np.ndarray:
-    """The whole video's, or that of the segment whose middle is nearest to the best second."""
-    if level == "video":
-        return match.video.embeddings[0]
-    middles = match.video.spans.mean(axis=1)
-    return match.video.embeddings[1 + int(np.abs(middles - match.best_seconds).argmin())]
-
-
-def _best_inside(match: Match, phrases: np.ndarray, level: str) -> np.ndarray:
-    """`(M,)`, the score of each phrase's best segment in a match's seconds."""
-    spans = match.video.spans
-    inside: np.ndarray = np.ones(len(spans), dtype=bool)
-    if level == "moment":
-        inside = (spans[:, 0] < match.end_seconds) & (spans[:, 1] > match.start_seconds)
-    scores = np.stack([match.video.scores(phrase)[1:] for phrase in phrases])
-    return scores[:, inside if inside.any() else slice(None)].max(axis=1)

@@ -1,12 +1,13 @@
 """Texts that have words of the query -> those that are evidence, best first."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from reelseek.indexing.candidates import CandidateVideo, CollectionStatistics, TextMatch
-from reelseek.indexing.lexical.documents import stems, words_of
-from reelseek.indexing.lexical.scoring import TermStatistics, bm25, inverse_document_frequency
+from reelseek.indexing.lexical.documents import stems, stems_by_word, words_of
+from reelseek.indexing.lexical.scoring import Bm25, TermStatistics, inverse_document_frequency
 from reelseek.ranking.fusion import score_cutoff
 from reelseek.ranking.request import VISUAL, Request
 from reelseek.text.query.function_words import content_words
@@ -44,8 +45,7 @@ class Terms:
         )
 
 
-@dataclass(frozen=True)
-class ScoredText:
+class ScoredText(NamedTuple):
     """A text that has words of the query.
 
     Attributes:
@@ -101,11 +101,11 @@ def rank_matches(
     """Orders the best `num` texts by BM25: at level `video` only the best of each video; of copies
     of a video only the first's."""
     used = list(dict.fromkeys([*terms.required, *(terms.optional if with_optional else ())]))
+    bm25 = {level: Bm25(used, statistics) for level, statistics in terms.statistics.items()}
     scored = [
-        ScoredText(match, bm25(match.counts, match.length, stems=used, terms=statistics))
+        ScoredText(match, bm25[match.level].score(match.counts, match.length))
         for match in matches
         if match.id in videos
-        for statistics in [terms.statistics[match.level]]
     ]
     scored.sort(key=lambda text: (-text.score, text.match.id, text.match.start_seconds or 0.0))
     if level == "video":
@@ -180,12 +180,21 @@ def _measured(
     all_stems = {stem for parts, _ in weighted for stem in parts}
     words_of_texts = [words_of([text.match.text]) for text in texts]
     different = list(dict.fromkeys(word for words in words_of_texts for word in words))
-    content = set(content_words(different, in_language_of=query))  # at once: texts share many
+    # At once: texts share many.
+    stems_of = stems_by_word(different)
+    more = {
+        word
+        for word in content_words(different, in_language_of=query)
+        if not all_stems.issuperset(stems_of[word])
+    }
     found = []
     for text, words in zip(texts, words_of_texts, strict=True):
-        has = set(stems(words))
+        has = {stem for word in words for stem in stems_of[word]}
         shared = [weight for parts, weight in weighted if has.issuperset(parts)]
-        says_more = not all_stems.issuperset(stems([word for word in words if word in content]))
         coverage = sum(shared) / total if total else 0.0
-        found.append(replace(text, coverage=coverage, num_shared=len(shared), says_more=says_more))
+        found.append(
+            text._replace(
+                coverage=coverage, num_shared=len(shared), says_more=not more.isdisjoint(words)
+            )
+        )
     return found

@@ -1,8 +1,8 @@
 """Candidates and a query embedding -> the videos or moments nearest to it."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ _VIDEOS_PER_MOMENT = 1.5
 _SEGMENTS_PER_MOMENT = 5
 
 
-@dataclass(frozen=True, eq=False)
-class Match:
+class Match(NamedTuple):
     """A video or a moment of it that may become a hit; see `SearchHit` for the fields."""
 
     video: CandidateVideo
@@ -37,7 +36,7 @@ class Match:
         return self.video.content, self.start_seconds, self.end_seconds
 
     def with_evidence(self, *evidence: Evidence) -> "Match":
-        return replace(self, evidence=(*self.evidence, *evidence))
+        return self._replace(evidence=(*self.evidence, *evidence))
 
     def hit(self, rank: int) -> SearchHit:
         record = self.video.record
@@ -67,7 +66,7 @@ def num_videos_for(num: int, level: str) -> int:
 
 def nearest(
     videos: Iterable[CandidateVideo],
-    embedding: np.ndarray,
+    scores: Mapping[str, np.ndarray],
     *,
     num: int,
     num_gathered: int,
@@ -77,18 +76,21 @@ def nearest(
 
     Args:
         videos: at least the `num_gathered` nearest videos of the collection, or all.
+        scores: by public id, of the whole video and of each segment.
         num: matches to return.
 
     Returns:
         The matches, best first, and whether gathering more videos could not change them.
     """
-    scored = [(video, scores) for video in videos for scores in [video.scores(embedding)]]
-    best = {video.id: float(s[0] if level == "video" else s[1:].max()) for video, s in scored}
-    scored.sort(key=lambda each: (-best[each[0].id], each[0].id))
-    has_all = len(scored) < num_gathered
+    by_score = []
+    for video in videos:
+        own = scores[video.id]
+        by_score.append((-float(own[0] if level == "video" else own[1:].max()), video.id, video))
+    by_score.sort()
+    has_all = len(by_score) < num_gathered
     different: dict[str, tuple[CandidateVideo, np.ndarray]] = {}
-    for video, scores in scored[:num_gathered]:
-        different.setdefault(video.content, (video, scores))
+    for _, id, video in by_score[:num_gathered]:
+        different.setdefault(video.content, (video, scores[id]))
     num_needed = num_videos_for(num, level)
     chosen = list(different.values())[:num_needed]
     if level == "video":
@@ -119,6 +121,7 @@ def _best_moments(
         matches = [
             match
             for video, scores in chosen
+            if scores[1:].max() >= min_score
             for match in moment_matches(video, scores, min_score=min_score)
         ]
         if has_all or len(matches) >= num:
@@ -128,26 +131,29 @@ def _best_moments(
 
 def whole_match(video: CandidateVideo, scores: np.ndarray) -> Match:
     """The whole video, with the middle of its best segment."""
-    best = _middle(video, int(scores[1:].argmax()))
-    return Match(video, float(scores[0]), 0.0, video.record.duration_seconds, best)
+    start, end = video.spans[scores[1:].argmax()].tolist()
+    duration = video.record.duration_seconds
+    return Match(video, float(scores[0]), 0.0, duration, (start + end) / 2)
 
 
 def moment_matches(
     video: CandidateVideo, scores: np.ndarray, *, min_score: float = -math.inf
 ) -> list[Match]:
     """All moments of a video, best first."""
+    middles = _middles(video.spans).tolist()
     return [
-        Match(
-            video,
-            moment.score,
-            moment.start_seconds,
-            moment.end_seconds,
-            _middle(video, moment.best_segment),
-        )
-        for moment in merge_moments(scores[1:], video.spans, min_score=min_score)
+        Match(video, score, start, end, middles[best])
+        for start, end, score, best in merge_moments(scores[1:], video.spans, min_score=min_score)
     ]
 
 
-def _middle(video: CandidateVideo, segment: int) -> float:
-    start, end = video.spans[segment].tolist()
-    return (start + end) / 2
+def embedding_at(match: Match, level: str) -> np.ndarray:
+    """The whole video's, or that of the segment whose middle is nearest to the best second."""
+    if level == "video":
+        return match.video.embeddings[0]
+    nearest_segment = np.abs(_middles(match.video.spans) - match.best_seconds).argmin()
+    return match.video.embeddings[1 + int(nearest_segment)]
+
+
+def _middles(spans: np.ndarray) -> np.ndarray:
+    return (spans[:, 0] + spans[:, 1]) / 2

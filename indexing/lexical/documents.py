@@ -82,6 +82,14 @@ def stems(found: Sequence[str]) -> list[str]:
     return _stemmer().analyze(plain(" ".join(found)))
 
 
+def stems_by_word(found: Sequence[str]) -> dict[str, list[str]]:
+    """The stems of each word, which are one, but of a word with a blank in it."""
+    every = stems(found)  # at once, in a tenth of the time
+    if len(every) == len(found):
+        return {word: [stem] for word, stem in zip(found, every, strict=True)}
+    return {word: stems([word]) for word in found}
+
+
 def schema(level: str) -> "Schema":
     """Of the documents of a level: `video` or `moment`."""
     from tantivy import SchemaBuilder

@@ -25,7 +25,7 @@ from reelseek.indexing.lexical.files import (
     linked,
     read_table,
 )
-from reelseek.indexing.lexical.scoring import TermStatistics, bm25
+from reelseek.indexing.lexical.scoring import Bm25, TermStatistics
 from reelseek.indexing.store.manifest import LEVELS
 
 if TYPE_CHECKING:
@@ -268,6 +268,8 @@ class _LexicalLevel:
         Returns:
             The matches, and whether the best are surely among them.
         """
+        stems = [*look.stems, *look.optional]
+        bm25 = Bm25(stems, terms)
         matches: list[Match] = []
         scores: dict[int, float] = {}  # the best of each video, or of each document
         alike: dict[tuple[float, int], float] = {}  # of documents that tantivy scores alike
@@ -282,20 +284,19 @@ class _LexicalLevel:
                 # Of documents that score alike those with the first ids count, which came before.
                 if alike.get((each.score, each.length), lowest + 1) <= lowest:
                     continue
-            match = self._match(look, each, terms)
+            match = self._match(each, stems, bm25)
             matches.append(match)
             alike[each.score, each.length] = match.score
             key = each.video_id if look.by_video else number
             scores[key] = max(match.score, scores.get(key, 0.0))
         return matches, False
 
-    def _match(self, look: _Look, found: _Found, terms: TermStatistics) -> Match:
+    def _match(self, found: _Found, stems: Sequence[str], bm25: Bm25) -> Match:
         """A document with what it stores."""
         stored = self.searcher.doc(found.address)
         words = _text(stored.get_first("stems")).split(" ")
-        stems = [*look.stems, *look.optional]
         counts = {stem: count for stem in stems if (count := words.count(stem))}
-        score = bm25(counts, found.length, stems=stems, terms=terms)
+        score = bm25.score(counts, found.length)
         match = (found.video_id, self._level, score, counts, found.length)
         if self._level == "video":
             return Match(*match)

@@ -55,20 +55,28 @@ def inverse_document_frequency(frequency: int, num_texts: int) -> float:
     return math.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
 
 
-def bm25(
-    counts: Mapping[str, int], length: int, *, stems: Iterable[str], terms: TermStatistics
-) -> float:
-    """The score of a text.
+class Bm25:
+    """Scores texts for one query.
 
     Args:
-        counts: how often the text has each stem.
-        length: its stems in all.
         stems: of the query, each once.
         terms: statistics of the collection.
     """
-    norm = _K1 * (1 - _B + _B * length / terms.mean_length) if terms.mean_length else _K1
-    score = 0.0
-    for stem in stems:
-        if count := counts.get(stem, 0):
-            score += terms.rarity(stem) * count * (_K1 + 1) / (count + norm)
-    return score
+
+    def __init__(self, stems: Iterable[str], terms: TermStatistics) -> None:
+        self._rarities = [(stem, terms.rarity(stem)) for stem in stems]
+        self._mean_length = terms.mean_length
+
+    def score(self, counts: Mapping[str, int], length: int) -> float:
+        """The score of a text.
+
+        Args:
+            counts: how often the text has each stem.
+            length: its stems in all.
+        """
+        norm = _K1 * (1 - _B + _B * length / self._mean_length) if self._mean_length else _K1
+        score = 0.0
+        for stem, rarity in self._rarities:
+            if count := counts.get(stem, 0):
+                score += rarity * count * (_K1 + 1) / (count + norm)
+        return score

@@ -59,6 +59,8 @@ class Catalogue(TextTable, EditTables):
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(path, schema=SCHEMA, read_only=read_only)
         self._parse = lru_cache(_CACHED_RECORDS)(from_row) if read_only else from_row
+        self._is_read_only = read_only
+        self._known: tuple[int, dict[int, VideoRecord]] = (-1, {})
 
     def records(self, root: str = "") -> dict[str, VideoRecord]:
         """Returns the videos of one root, by key."""
@@ -86,8 +88,12 @@ class Catalogue(TextTable, EditTables):
 
     def videos(self, ids: Sequence[int]) -> dict[int, VideoRecord]:
         """Returns those of these videos that exist, by id."""
+        ids = [int(number) for number in ids]
+        known = self._known_records() if self._is_read_only else {}
         sql = f"SELECT {_ROW} FROM videos WHERE id IN ({{marks}})"
-        return {row[0]: self._record(row) for row in self._query_in(sql, [int(n) for n in ids])}
+        unknown = [number for number in ids if number not in known]
+        known.update((row[0], self._record(row)) for row in self._query_in(sql, unknown))
+        return {number: known[number] for number in ids if number in known}
 
     def by_public_id(self, public_ids: Iterable[str]) -> dict[str, VideoRecord]:
         """Returns those of these videos that exist, by the id that hits have."""
@@ -343,6 +349,16 @@ class Catalogue(TextTable, EditTables):
 
     def _rows(self, after: int = -1) -> Generator[tuple, None, None]:
         return self._stream(f"SELECT {_ROW} FROM videos WHERE id > ? ORDER BY id", (after,))
+
+    def _known_records(self) -> dict[int, VideoRecord]:
+        """Returns the records that were read since the last change. Each change raises the
+        revision, so that none of them is another by now."""
+        revision = self.counter("revision")
+        known_at, known = self._known
+        if known_at != revision or len(known) > _CACHED_RECORDS:
+            known = {}
+            self._known = revision, known
+        return known
 
     def _record(self, row: tuple) -> VideoRecord:
         try:

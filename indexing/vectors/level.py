@@ -1,5 +1,6 @@
 """A level of an index, videos or segments -> the ones nearest to an embedding."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ class EmbeddingReads:
 
     def __init__(self, parts: EmbeddingParts) -> None:
         self._parts = parts
-        self._blocks: list[np.ndarray] = []
-        self._where: dict[int, tuple[int, int]] = {}  # of a row: its block, and its row there
+        # Blocks of rows that were read: their keys, ascending, the order that sorts them, the rows.
+        self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def read(self, locations: np.ndarray) -> np.ndarray:
         """`(n, 2)` of part and row -> `(n, D)` float32.
@@ -26,27 +27,27 @@ class EmbeddingReads:
         Raises:
             ValueError: a part is missing, or a row is damaged.
         """
-        keys = (locations[:, 0].astype(np.int64) << 32 | locations[:, 1]).tolist()
-        known = [number for number, key in enumerate(keys) if key in self._where]
-        if not known:
-            rows = self._parts.read(locations)
-            self._keep(keys, rows)
-            return rows
+        keys = locations[:, 0].astype(np.int64) << 32 | locations[:, 1]
         rows = np.empty((len(keys), self._parts.embedding_dim), np.float32)
         is_new = np.ones(len(keys), dtype=bool)
-        is_new[known] = False
-        for number in known:
-            block, row = self._where[keys[number]]
-            rows[number] = self._blocks[block][row]
-        if is_new.any():
-            rows[is_new] = self._parts.read(locations[is_new])
-            self._keep([keys[number] for number in np.flatnonzero(is_new)], rows[is_new])
+        for known, order, block in self._blocks:
+            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            is_known = known[at] == keys
+            rows[is_known] = block[order[at[is_known]]]
+            is_new &= ~is_known
+        if is_new.all():
+            rows = self._parts.read(locations)
+            self._keep(keys, rows)
+        elif is_new.any():
+            new = self._parts.read(locations[is_new])
+            rows[is_new] = new
+            self._keep(keys[is_new], new)
         return rows
 
-    def _keep(self, keys: list[int], rows: np.ndarray) -> None:
-        for number, key in enumerate(keys):
-            self._where[key] = len(self._blocks), number
-        self._blocks.append(rows)
+    def _keep(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        if len(keys):
+            order = np.argsort(keys)
+            self._blocks.append((keys[order], order, rows))
 
 
 class LevelSearcher:
@@ -72,13 +73,26 @@ class LevelSearcher:
         if info.deleted and self._shards:
             self._live[0] = ~_read_deleted(folder / info.deleted, info.deleted_checksum)
 
-    def rows_of(self, video_id: int) -> np.ndarray:
-        """The table's rows of a video; none where it is not there."""
+    def rows_of(self, video_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The table's rows of these videos, one video after the other.
+
+        Returns:
+            The rows, and `(n,)`, how many each video has; 0 where it is not there.
+        """
+        ids = np.asarray(video_ids, dtype=np.int64)
+        counts: np.ndarray = np.zeros(len(ids), dtype=np.int64)
+        places = []
         for shard in self._shards:
-            rows = shard.table[shard.of_video(video_id)]
-            if len(rows):
-                return rows
-        return np.empty(0, TABLE_DTYPE)
+            first, last = shard.of_videos(ids)
+            is_here = (counts == 0) & (last > first)
+            counts[is_here] = (last - first)[is_here]
+            places.append((shard.table, first, is_here))
+        rows = np.empty(counts.sum(), TABLE_DTYPE)
+        starts = np.cumsum(counts) - counts
+        for table, first, is_here in places:
+            to = _ranges(starts[is_here], counts[is_here])
+            rows[to] = table[_ranges(first[is_here], counts[is_here])]
+        return rows, counts
 
     def video_ids(self) -> np.ndarray:
         """`(n,)`, of the videos in it that are not deleted."""
@@ -91,8 +105,8 @@ class LevelSearcher:
     def mask_deleted(self, video_ids: list[int]) -> None:
         for number, shard in enumerate(self._shards):
             deleted = np.zeros(shard.info.count, dtype=bool)
-            for video_id in video_ids:
-                deleted[shard.of_video(video_id)] = True
+            first, last = shard.of_videos(np.asarray(video_ids, dtype=np.int64))
+            deleted[_ranges(first, last - first)] = True
             if deleted.any():
                 live = ~np.packbits(deleted, bitorder="little")
                 before = self._live[number]
@@ -158,6 +172,12 @@ class LevelSearcher:
         if only is not None and len(found) < min(num_candidates, num_allowed):
             return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
         return found
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns `counts[i]` whole numbers from `starts[i]` on, for each i, in one array."""
+    ends = np.cumsum(counts)
+    return np.arange(counts.sum()) + np.repeat(starts - (ends - counts), counts)
 
 
 def _unpacked(live: np.ndarray | None, count: int) -> np.ndarray:

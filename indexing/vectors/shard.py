@@ -165,11 +165,10 @@ class Shard:
         found = positions[0]
         return found[(found >= 0) & (found < self.info.count)]
 
-    def of_video(self, video_id: int) -> slice:
-        """The positions of a video."""
+    def of_videos(self, video_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first position of each video, and the one after its last."""
         videos = self.table["video"]
-        first, last = np.searchsorted(videos, [video_id, video_id + 1])
-        return slice(int(first), int(last))
+        return np.searchsorted(videos, video_ids), np.searchsorted(videos, video_ids, side="right")
 
 
 def search_parameters(

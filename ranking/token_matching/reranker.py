@@ -1,7 +1,6 @@
 """The best videos of a search -> their order by token matching too."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def rerank(
         first, combined([match.score for match in first], late), late.tolist(), strict=True
     ):
         evidence = () if np.isnan(of_tokens) else (Evidence(TOKENS, score=of_tokens),)
-        reranked.append(replace(match.with_evidence(*evidence), score=float(score)))
+        reranked.append(match.with_evidence(*evidence)._replace(score=float(score)))
     return [*sorted(reranked, key=lambda match: -match.score), *others]
 
 

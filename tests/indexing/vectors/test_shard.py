@@ -154,8 +154,8 @@ def test_rows_of_a_video(tmp_path, rows_a_video):
     table = table_of(9, rows_a_video=rows_a_video)
     write_table(info.files(tmp_path)[1], table)
     shard = open_shard(tmp_path, with_checksums(info, tmp_path))
-    for video in range(101):
-        rows = np.arange(9)[shard.of_video(video)]
+    for video, first, last in zip(range(101), *shard.of_videos(np.arange(101)), strict=True):
+        rows = np.arange(9)[first:last]
         np.testing.assert_array_equal(rows, np.flatnonzero(table["video"] == video))
 
 
