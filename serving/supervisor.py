@@ -7,9 +7,9 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from reelseek.text.terminal import printable
 
 logger = logging.getLogger(__name__)
 
-_PACKAGE = "reelseek.serving"
 _BACKLOG = 1024
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 30.0
 _STEADY_SECONDS = 10.0  # a process that ran for so long is replaced at once when it dies
@@ -33,15 +32,13 @@ class Child:
 
     Attributes:
         name: such as `worker 1`.
-        target: what it runs, `MODULE:FUNCTION`; imported there, not in the supervisor, which stays
-            small.
-        arguments: of the function.
+        target, arguments: what it runs.
         process: the one that runs now; None while it waits to be started.
         start_at: when to start it, on the clock of `time.monotonic`.
     """
 
     name: str
-    target: str
+    target: Callable[..., None]
     arguments: tuple[Any, ...]
     process: Any = None
     start_at: float = 0.0
@@ -71,15 +68,14 @@ class Child:
         logger.error("died and is replaced", extra={"fields": fields})
 
 
-def _run_child(target: str, arguments: tuple[Any, ...]) -> None:
+def _run_child(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Runs in the child, which must not outlive this process."""
     if sys.platform == "linux":
         import ctypes
 
         death_signal_option = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
-    module, _, function = target.partition(":")
-    getattr(import_module(module), function)(*arguments)
+    target(*arguments)
 
 
 class Supervisor:
@@ -198,19 +194,44 @@ def _children(
         library=folder / "library" if is_changed else None,
     )
     helpers = [
-        Child("encoder", f"{_PACKAGE}.encoder:main", (config, str(sockets.encoder))),
-        Child("media", f"{_PACKAGE}.media.process:main", (config, str(sockets.media))),
+        Child("encoder", _encode, (config, str(sockets.encoder))),
+        Child("media", _cut_media, (config, str(sockets.media))),
     ]
     if sockets.library is not None:
-        helpers.append(
-            Child("library", f"{_PACKAGE}.library.process:main", (config, str(sockets.library)))
-        )
+        helpers.append(Child("library", _keep_library, (config, str(sockets.library))))
     num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
     workers = [
-        Child(f"worker {number}", f"{_PACKAGE}.worker:main", (config, listener, sockets))
+        Child(f"worker {number}", _work, (config, listener, sockets))
         for number in range(1, num_workers + 1)
     ]
     return helpers, workers
+
+
+# What the processes run is imported by them: the supervisor stays small.
+
+
+def _encode(config: ServeConfig, socket: str) -> None:
+    from reelseek.serving.encoder import main
+
+    main(config, socket)
+
+
+def _cut_media(config: ServeConfig, socket: str) -> None:
+    from reelseek.serving.media.process import main
+
+    main(config, socket)
+
+
+def _keep_library(config: ServeConfig, socket: str) -> None:
+    from reelseek.serving.library.process import main
+
+    main(config, socket)
+
+
+def _work(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None:
+    from reelseek.serving.worker import main
+
+    main(config, listener, sockets)
 
 
 def _forget_metrics(pid: int) -> None:

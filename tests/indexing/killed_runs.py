@@ -138,9 +138,9 @@ def _note_to(path: Path) -> None:
     def before(owner: type, name: str, action: Callable[[Any, tuple], None]) -> None:
         original = getattr(owner, name)
 
-        def patched(self: Any, *arguments: Any) -> Any:
+        def patched(self: Any, *arguments: Any, **options: Any) -> Any:
             action(self, arguments)
-            return original(self, *arguments)
+            return original(self, *arguments, **options)
 
         setattr(owner, name, patched)
 

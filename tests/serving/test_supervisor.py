@@ -39,9 +39,10 @@ def fail(folder: str) -> None:
 
 
 def supervise(folder: str, helper: str, worker: str) -> None:
+    targets = {"live": live, "hang": hang, "fail": fail}
     Supervisor(
-        [Child("helper", f"{__name__}:{helper}", (f"{folder}/helper",))],
-        [Child("worker", f"{__name__}:{worker}", (f"{folder}/worker",))],
+        [Child("helper", targets[helper], (f"{folder}/helper",))],
+        [Child("worker", targets[worker], (f"{folder}/worker",))],
         drain_seconds=0.2,
     ).run()
 
