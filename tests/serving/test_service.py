@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.command_lines import PROJECT, run_program
+from tests.command_lines import PROJECT, assert_user_error, run_in_this_process, run_program
 from tests.conftest import COLOURS, write_colours
 
 TOKEN = "a-token-of-at-least-16-letters"
@@ -175,3 +175,11 @@ def test_without_anything_to_serve():
     run = run_program("-m", "serving", "videos=/no/such/folder")
     assert run.returncode == 2
     assert "no such file or folder" in run.stderr
+
+
+def test_without_the_extra(monkeypatch):
+    import serving.__main__ as program
+
+    monkeypatch.setattr(program, "find_spec", lambda name: None)
+    run = run_in_this_process(program, "serve", "index=here")
+    assert_user_error(run, "pip install 'reelseek[serve]'")
