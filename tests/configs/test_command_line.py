@@ -41,6 +41,7 @@ NEEDED_BY_TOOLS = {
     "ranker": ["index=i", "judgements=j", "output=o"],
     "token_matching": ["index=i", "output=o"],
     "clip": ["index=i", "query=q", "output=o"],
+    "serve": ["index=i"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
