@@ -8,7 +8,7 @@ gives the answer of one index that holds all their videos.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import chain
 
 import numpy as np
 
@@ -120,18 +120,6 @@ class CandidateSet:
     videos: dict[str, CandidateVideo]
     nearest: list[list[str]]
     texts: list[TextMatch]
-
-    def scores(self, embedding: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what `CandidateVideo.scores` does, of all videos at once, by public id."""
-        if not self.videos:
-            return {}
-        rows = np.concatenate([video.embeddings for video in self.videos.values()])
-        scores = np.einsum("nd,d->n", rows, embedding)
-        ends = accumulate(len(video.embeddings) for video in self.videos.values())
-        return {
-            id: scores[end - len(video.embeddings) : end]
-            for (id, video), end in zip(self.videos.items(), ends, strict=True)
-        }
 
     @classmethod
     def merge(cls, sets: Sequence["CandidateSet"]) -> "CandidateSet":

@@ -46,6 +46,8 @@ _WEIGHTS = {LEXICAL: 1.2}  # a text with all the words goes before the video tha
 _HARDLY, _SURELY = 0.1, 0.5  # probabilities of a match
 _SURE_FRACTION = 2 / 3
 _MIN_JUDGED = 20  # matches whose probabilities are worked out first
+_NUM_COMPARED = 32  # background queries that tell which other matches may be sure
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,12 +252,24 @@ class _Scoring:
             match._replace(confidence=p) for match, p in zip(matches, probabilities, strict=True)
         ]
 
+    def _may_be_sure(self, matches: Sequence[Match]) -> bool:
+        """Whether any match may be sure, by no less than its probability."""
+        background = self._collection.background.background(self._level)
+        calibration = self._scorer.calibration
+        if background is None or calibration.weights[1] < 0:
+            return True
+        items = np.stack([embedding_at(match, self._level) for match in matches])
+        features = background.features(
+            self._request.query_embedding, items, num_compared=_NUM_COMPARED
+        )
+        return bool(calibration.probability(features).max() >= _SURELY - _ROUNDING)
+
     def _scores(self, embedding: np.ndarray) -> dict[str, np.ndarray]:
         """Of each video and its segments; the same embedding is compared once."""
         for known, scores in self._known_scores:
             if known is embedding:
                 return scores
-        scores = self._candidates.scores(embedding)
+        scores = {id: video.scores(embedding) for id, video in self._candidates.videos.items()}
         self._known_scores.append((embedding, scores))
         return scores
 
@@ -348,12 +362,13 @@ class _Scoring:
         all that are sure. Only the first k may be in this order, where k is less than a pool."""
         if not matches or all(map(_is_answer, matches)):
             return matches
-        # A probability costs more than all else here, and the first matches mostly suffice.
+        # A probability costs more than all else here, and those of the first mostly suffice.
         num_first = max(_MIN_JUDGED, 2 * self._k)
         if self._k < POOL and self._scorer.ranker is None and num_first < len(matches):
             moved, num_sure = _hardly_probable_last(self.with_confidence(matches[:num_first]))
-            if num_sure >= self._k:
-                return [*moved, *matches[num_first:]]
+            others = matches[num_first:]
+            if num_sure >= self._k or not self._may_be_sure(others):
+                return [*moved, *others]
         return _hardly_probable_last(self.with_confidence(matches))[0]
 
     def _penalized(self, matches: list[Match]) -> list[Match]:

@@ -156,14 +156,15 @@ def best_text(record: VideoRecord, query_stems: Iterable[str]) -> tuple[str, str
     """The field and the text about a video that have most of these stems; of equals that of the
     field with the greatest weight, then the shortest."""
     query_stems = frozenset(query_stems)
-    best, found = (0, 0, 0), ("name", PurePosixPath(record.key).name)
+    best, found = (0, 0, 0), ("", "")
     for field, texts in texts_of(record).items():
         for text in texts:
             shared = len(_different_stems(text) & query_stems)
             value = (shared, FIELDS[field], -len(text))
             if shared and value > best:
                 best, found = value, (field, record.key if field == "name" else text)
-    return found[0], snippet(found[1])
+    field, text = found if best[0] else ("name", PurePosixPath(record.key).name)
+    return field, snippet(text)
 
 
 def snippet(text: str) -> str:

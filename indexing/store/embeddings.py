@@ -15,6 +15,7 @@ import numpy as np
 from reelseek.indexing.store.atomic import make_folder, publish_file
 
 _ADDRESS_FACTOR = 0x9E3779B1  # spreads the parts' numbers over the checksum's start values
+_ROWS_AT_ONCE = 256
 
 
 class EmbeddingParts:
@@ -76,15 +77,15 @@ class EmbeddingParts:
         Raises:
             ValueError: a part is missing, or a row is damaged.
         """
-        parts, rows = locations[:, 0], locations[:, 1]
-        different = np.unique(parts).tolist()
-        if len(different) == 1:  # without the copy below, in a fifth of the time
-            return self._checked(self._rows_of(different[0], rows), parts, rows)
-        gathered = np.empty(len(locations), self._dtype)
-        for part in different:
-            here = np.flatnonzero(parts == part)
-            gathered[here] = self._rows_of(part, rows[here])
-        return self._checked(gathered, parts, rows)
+        embeddings = np.empty((len(locations), self.embedding_dim), np.float32)
+        for part in np.unique(locations[:, 0]).tolist():
+            here = np.flatnonzero(locations[:, 0] == part)
+            # Few enough at once for all steps to find them in the processor's cache.
+            for first in range(0, len(here), _ROWS_AT_ONCE):
+                some = here[first : first + _ROWS_AT_ONCE]
+                parts, rows = locations[some, 0], locations[some, 1]
+                embeddings[some] = self._checked(self._rows_of(part, rows), parts, rows)
+        return embeddings
 
     def read_run(self, part: int, first: int, count: int) -> np.ndarray:
         """Returns consecutive rows, as `(count, D)` float32.

@@ -105,7 +105,8 @@ def test_first_fifty_are_reordered_and_the_rest_stays(make):
     query, tokens = unit(rng.normal(size=D)), unit(rng.normal(size=(3, D)))
     num = RERANKED + 20
     videos = Retriever(reader).videos(reader.video_ids(), num_frames=12).values()
-    matches, _ = nearest(videos, query, num=num, num_gathered=num, level="video")
+    scores = {video.id: video.scores(query) for video in videos}
+    matches, _ = nearest(videos, scores, num=num, num_gathered=num, level="video")
     assert len(matches) == num
     found = rerank(matches, tokens, equal_weights())
     ids = [match.video.id for match in matches]
