@@ -246,6 +246,7 @@ def test_every_yaml_becomes_objects(file):
             "ranker": schema.RankerConfig,
             "token_matching": schema.TokenMatchingConfig,
             "clip": schema.ClipConfig,
+            "serve": schema.ServeConfig,
         }
         assert isinstance(config_object(name), types[name])
 

@@ -204,9 +204,11 @@ def test_copy_of_a_known_video_shares_its_embeddings(colour_index, videos):
     assert known["copy.mp4"].location == known["a.mp4"].location
     for level in ("video", "moment"):
         hits = colour_index.search("red", level=level)
-        assert hits[0].key == "a.mp4"
-        assert [copy.key for copy in hits[0].also_as] == ["copy.mp4"]
-        assert {hit.key for hit in hits} == {"a.mp4", "b.mp4", "c.mp4"}
+        # The copy with the smaller id, which depends on the folder, stands for both.
+        shown, other = sorted(("a.mp4", "copy.mp4"), key=lambda key: known[key].public_id)
+        assert hits[0].key == shown
+        assert [copy.key for copy in hits[0].also_as] == [other]
+        assert {hit.key for hit in hits} == {shown, "b.mp4", "c.mp4"}
 
 
 def test_copy_outlives_the_original(colour_index, videos):

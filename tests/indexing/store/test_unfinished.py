@@ -250,7 +250,7 @@ def test_videos_that_wait_for_others_are_there_after_a_kill(new_index, videos, m
     monkeypatch.setattr(
         reelseek.indexing.building.run.Run,
         "_count",
-        lambda run, bar: counted.append(len(run._waiting)),
+        lambda run, *_, **__: counted.append(len(run._waiting)),
     )
     index = new_index("index")
     kill_after(index, 50, videos)
