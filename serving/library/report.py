@@ -42,12 +42,22 @@ class IndexReports:
         self._report = IndexReport()
 
     def read(self) -> IndexReport:
+        """Returns an empty report as long as the index is only being made.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         with self._lock:
-            state = self._current_state()
-            if state is None:
-                return IndexReport()
-            if state != self._state:
-                self._report, self._state = self._read(), state
+            try:
+                state = self._current_state()
+                if state is None:
+                    return IndexReport()
+                if state != self._state:
+                    self._report, self._state = self._read(), state
+            except ValueError:
+                if Manifest.exists(self._index) and not Manifest.read(self._index).generation:
+                    return IndexReport()  # the catalogue has no tables yet
+                raise
             return self._report
 
     def _current_state(self) -> Any:

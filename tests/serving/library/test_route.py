@@ -7,13 +7,17 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.manifest import Manifest
 from reelseek.serving.app import _api_error
 from reelseek.serving.channel import Client, Server
 from reelseek.serving.errors import ApiError
 from reelseek.serving.library.process import handlers
+from reelseek.serving.library.report import IndexReport, IndexReports
 from reelseek.serving.library.state import StateToken
 from reelseek.serving.routes import library as route
+from tests.indexing.small_index import SETTINGS
 from tests.serving.library.conftest import wait_until
 from tests.serving.library.test_library import ALL, is_idle, keys
 
@@ -102,6 +106,16 @@ def test_failed_run_is_shown_without_paths(connect, colour_index, tmp_path):
     assert status["state"] == "failed"
     assert "films that are away: no such file or folder" in status["reason"]
     assert str(tmp_path) not in status["reason"]
+
+
+def test_an_index_that_is_only_being_made_is_empty(tmp_path):
+    """Its catalogue is a file without tables for a moment."""
+    Manifest(SETTINGS).write(tmp_path)
+    (tmp_path / CATALOGUE_NAME).touch()
+    assert IndexReports(tmp_path).read() == IndexReport()
+    Manifest(SETTINGS, generation=1).write(tmp_path)
+    with pytest.raises(ValueError, match="damaged"):
+        IndexReports(tmp_path).read()
 
 
 def test_nobody_writes_without_leave(connect, videos):
