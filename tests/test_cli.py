@@ -187,6 +187,6 @@ def test_shell_completes_commands_flags_and_values():
         done = reelseek(_REELSEEK_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=number)
         return done.stdout.split()
 
-    assert completed("reelseek se") == ["search"]
+    assert completed("reelseek se") == ["search", "serve"]
     assert "--min-confidence" in completed("reelseek search --mi")
     assert completed("reelseek search --level mo") == ["moment"]
