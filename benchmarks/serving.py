@@ -7,7 +7,7 @@ Indexes random stretches near sentences' embeddings in the space of `mini`, star
 and measures, interleaved:
 
 - overhead: HTTP against `Searcher.search` in this process, one query after the other, all new;
-- throughput: requests a second with 16 connections, of queries that are all new, and of queries
+- throughput: requests a second with 8 connections, of queries that are all new, and of queries
   repeated as people repeat them (Zipf's law, exponent 1, over 2,000 sentences);
 - repeated: a query asked again against a new one;
 - open loop: Poisson arrivals at 70 % of the highest load, and at twice the capacity.
@@ -53,7 +53,7 @@ from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
 
 SEGMENT_SECONDS = 4.0
-NUM_CONNECTIONS = 16
+NUM_CONNECTIONS = 8  # as many as a worker runs and lets wait: none is turned away
 _PARTS = (
     "a small,an old,a young,a tired,a happy,a wet,a brown,a white,a loud,a slow".split(","),
     "dog,cat,man,woman,child,horse,bird,car,train,boat,cook,dancer,singer,farmer".split(","),

@@ -101,6 +101,8 @@ def _bytes(embeddings: np.ndarray) -> bytes:
 
 def main(config: ServeConfig, socket: str) -> None:
     """Runs the process until it is killed."""
+    import torch
+
     from reelseek.indexing.store.manifest import Manifest
     from reelseek.ranking.index_model import load_query_encoder
     from reelseek.serving.telemetry import log_as_json
@@ -113,6 +115,7 @@ def main(config: ServeConfig, socket: str) -> None:
     while not Manifest.exists(Path(config.index)):  # the indexer has just begun
         time.sleep(_LOOK_SECONDS)
     model = None if config.model is None else asdict(config.model)
+    torch.set_num_threads(1)  # the workers use the other cores
     encoder = load_query_encoder(config.index, model, device=config.device)
     encoder.sentences(["a dog on a beach"])
     decoder = UploadDecoder(encoder.frame_settings, limits=UploadLimits.from_config(config))
