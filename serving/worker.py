@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,7 +22,6 @@ from reelseek.serving.services import Services, Sockets
 
 logger = logging.getLogger(__name__)
 
-_SWITCH_SECONDS = 0.0005
 _LOOK_EVERY_SECONDS = 0.5  # for a new generation
 _ENCODER_SECONDS = 600.0  # for it to have loaded the model
 
@@ -33,8 +31,6 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
     telemetry.log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
     os.environ["OMP_NUM_THREADS"] = "1"
-    # The loop that accepts, and turns away, need not wait long for threads that search.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     services = Services(
         config=config,
         admission=Admission(

@@ -170,7 +170,9 @@ def test_functions_that_architecture_names_stand_where_it_says():
     for name, path in named:
         source = (PROJECT / path).read_text("utf-8")
         for part in name.split("."):
-            assert re.search(rf"^ *((async )?def|class) {part}\b", source, re.M), f"{path} has no {name}"
+            assert re.search(rf"^ *((async )?def|class) {part}\b", source, re.M), (
+                f"{path} has no {name}"
+            )
 
 
 def test_readme_is_one_screen():
