@@ -234,6 +234,7 @@ export class Player {
   }
 
   _onClosed() {
+    if (this.isOpen) return; // the event comes late: it was opened again meanwhile
     this._opened += 1;
     this._reportWatched();
     this._playback.close();
