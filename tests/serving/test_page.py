@@ -226,6 +226,7 @@ def test_reload_and_back_show_the_same(open_page):
     assert colour_shown(page) == "blue"
     page.reload()
     page.get_by_role("dialog", name="Three colours").wait_for()
+    page.wait_for_function("document.querySelector('#player video').currentTime >= 16")
     pause(page)  # or a busy machine lets it play on into what comes next
     assert colour_shown(page) == "blue"
     assert FILM_SECONDS["blue"][0] <= seconds(page) < FILM_SECONDS["blue"][1]
