@@ -39,20 +39,22 @@ class RemoteEncoder:
 
     def sentences(self, sentences: Sequence[str]) -> np.ndarray:
         """`(n, D)` float32, L2-normalised; n may be 0."""
-        found = [self._kept.get((self.fingerprint, sentence)) for sentence in sentences]
-        new = [text for text, known in zip(sentences, found, strict=True) if known is None]
+        if not sentences:
+            return np.empty((0, self.embedding_dim), np.float32)
+        found: dict[str, np.ndarray] = {}
+        for text in sentences:
+            known = self._kept.get((self.fingerprint, text))
+            if known is not None:
+                found[text] = known
+        new = [text for text in dict.fromkeys(sentences) if text not in found]
         telemetry.CACHE.labels("embeddings", "miss").inc(len(new))
-        telemetry.CACHE.labels("embeddings", "hit").inc(len(sentences) - len(new))
+        telemetry.CACHE.labels("embeddings", "hit").inc(len(found))
         if new:
-            fresh = iter(self._ask(new))
-            found = [next(fresh) if known is None else known for known in found]
-            for text, embedding in zip(sentences, found, strict=True):
-                assert embedding is not None
+            for text, embedding in zip(new, self._ask(new), strict=True):
+                found[text] = embedding
                 size_bytes = embedding.nbytes + len(text)
                 self._kept.put((self.fingerprint, text), embedding, size_bytes=size_bytes)
-        if not found:
-            return np.empty((0, self.embedding_dim), np.float32)
-        return np.stack([each for each in found if each is not None])
+        return np.stack([found[text] for text in sentences])
 
     def tokens(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """Raises a ValueError: a service matches no tokens."""

@@ -12,6 +12,7 @@ from reelseek.serving import telemetry
 from reelseek.serving.admission import deadline_exceeded
 from reelseek.serving.cache import BoundedCache
 from reelseek.serving.errors import ApiError
+from reelseek.serving.library.state import StateToken
 from reelseek.serving.search_request import SearchRequest
 from reelseek.serving.services import Services
 
@@ -82,18 +83,21 @@ class SearchEndpoint:
         """Waits until the index is read in the state after a write.
 
         Args:
-            token: of the write, `GENERATION.REVISION`; None not to wait.
+            token: of the write, a `StateToken`; None not to wait.
+
+        Raises:
+            ApiError: it is no token, or the time is over first.
         """
         if token is None:
             return
         try:
-            generation, revision = map(int, token.split("."))
+            state = StateToken.parse(token)
         except ValueError as error:
-            raise ApiError(400, "invalid_request", f"after={token}: is no token") from error
+            raise ApiError(400, "invalid_request", f"after: {error}") from error
         last = time.monotonic() + _MAX_WAIT_SECONDS
         last = last if deadline is None else min(last, deadline)
         searcher = self._services.searcher
-        while searcher.generation < generation or searcher.revision < revision:
+        while searcher.generation < state.generation or searcher.revision < state.revision:
             if time.monotonic() > last:
                 raise deadline_exceeded()
             self._services.look_now.set()
