@@ -17,6 +17,7 @@ from typing import Any
 from reelseek.configs.schema import ServeConfig
 from reelseek.serving.services import Sockets
 from reelseek.text.terminal import printable
+from reelseek.vision.decoding.parent_death import die_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +71,7 @@ class Child:
 
 def _run_child(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Runs in the child, which must not outlive this process."""
-    if sys.platform == "linux":
-        import ctypes
-
-        death_signal_option = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
+    die_with_parent()
     target(*arguments)
 
 

@@ -4,7 +4,6 @@ A network drive that is away blocks whoever touches it, in a wait that no signal
 mounted, calls are made directly.
 """
 
-import ctypes
 import gc
 import os
 import pickle
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import psutil
 
 from reelseek.indexing.sources.mounts import SilentMounts, may_hang
+from reelseek.vision.decoding.parent_death import die_with_parent
 
 _LOOK_EVERY_SECONDS = 0.5
 _SECOND_CHANCE = 0.1  # of the deadline, for files beside one that did not answer
@@ -115,8 +115,7 @@ def _work(connection: Connection, function: Callable[[Any], Any], paths: Sequenc
     """Runs in the fork, and ends without this process's exit handlers."""
     gc.disable()  # finalizers may wait for threads that a fork lacks
     try:
-        death_signal_option = 1  # PR_SET_PDEATHSIG: with this process
-        ctypes.CDLL(None).prctl(death_signal_option, signal.SIGKILL)
+        die_with_parent()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):  # readers of this process's output must not wait for the fork
             os.dup2(nowhere, stream)

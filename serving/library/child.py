@@ -1,16 +1,12 @@
 """`python -m reelseek.serving.library.child PARENT_PID name=value ...`: a run of the indexer that
 ends with the library process, whose successor would otherwise wait for its lock."""
 
-import ctypes
 import os
-import signal
 import sys
-from contextlib import suppress
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import IndexConfig
-
-_PR_SET_PDEATHSIG = 1
+from reelseek.vision.decoding.parent_death import die_with_parent
 
 
 def end_with(parent: int) -> None:
@@ -19,8 +15,7 @@ def end_with(parent: int) -> None:
     Args:
         parent: id of the process that started it.
     """
-    with suppress(OSError, AttributeError):  # Linux alone has it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:  # it has ended before
         sys.exit(1)
 

@@ -4,7 +4,6 @@ Workers are forked from a server process that has only loaded the libraries: a w
 milliseconds and inherits no thread, lock or open file of the process that starts it.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,12 +19,13 @@ from typing import Any
 import psutil
 import torch
 
+from reelseek.vision.decoding.parent_death import die_with_parent
+
 KILL_SECONDS = 5.0  # maximum wait for a killed process
 _RETRY_SECONDS = 0.1
 # Sent to all processes of a service or a terminal; Windows has no SIGHUP.
 _PARENT_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-_PR_SET_PDEATHSIG = 1
 
 
 def start_worker(work: Callable[..., None], *args: Any) -> tuple[Any, Connection]:
@@ -85,11 +85,10 @@ def init_worker(memory_bytes: int) -> None:
     torch.set_num_threads(1)
     _discard_output()
     _release_parent_pipes()
+    die_with_parent()  # the server, which dies with its own
     if sys.platform == "linux":
         import resource
 
-        # Die with the server, which dies with the parent.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         # A second bound, for memory that grows faster than the parent checks it.
         max_bytes = psutil.Process().memory_info().rss + 2 * memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
