@@ -41,7 +41,7 @@ def merge_moments(
         min_score: moments whose best segment scores less, before it is drawn, are left out.
     """
     seconds = np.maximum(spans[:, 1] - spans[:, 0], 1e-6)
-    mean = float(scores @ seconds / seconds.sum())
+    mean = float((scores * seconds).sum() / seconds.sum())
     plain = scores
     scores = mean + (plain - mean) * (seconds / (seconds + _PRIOR_SECONDS))
     is_below = (plain < min_score).tolist()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.atomic import publish_file, write_atomically
 
 _PART_BYTES = 256 << 20
@@ -142,8 +143,8 @@ class RowStore:
         path = self._part_path(location.part)
         if location.part not in self._parts:
             try:
-                self._parts[location.part] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
+                self._parts[location.part] = read_array(path, mapped=True)
+            except (OSError, ValueError) as error:
                 raise ValueError(
                     f"{path} is missing or damaged: delete {self.folder}, which is made anew"
                 ) from error

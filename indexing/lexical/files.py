@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.manifest import LEVELS, LexicalInfo
 from reelseek.indexing.vectors.shard import file_checksum
 
@@ -56,12 +57,10 @@ def read_table(path: Path) -> np.ndarray:
         ValueError: it is damaged.
     """
     try:
-        table = np.load(path / TABLE_NAME, allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # NumPy's header parser raises errors of many types
+        table = read_array(path / TABLE_NAME)
+    except ValueError as error:
         raise ValueError(damaged(path / TABLE_NAME)) from error
-    if not isinstance(table, np.ndarray) or table.dtype != TABLE_DTYPE or table.ndim != 1:
+    if table.dtype != TABLE_DTYPE or table.ndim != 1:
         raise ValueError(damaged(path / TABLE_NAME))
     return table
 

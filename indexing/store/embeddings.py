@@ -7,11 +7,10 @@ that every read notices a damaged or misplaced row.
 
 import zlib
 from pathlib import Path
-from tokenize import TokenError
-from zipfile import BadZipFile
 
 import numpy as np
 
+from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.atomic import make_folder, publish_file
 
 _ADDRESS_FACTOR = 0x9E3779B1  # spreads the parts' numbers over the checksum's start values
@@ -138,12 +137,12 @@ class EmbeddingParts:
         if part not in self._open_parts:
             path = self._path(part)
             try:
-                rows = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError, BadZipFile, TokenError) as error:
+                rows = read_array(path, mapped=True)
+            except (OSError, ValueError) as error:
                 raise ValueError(
                     f"{path} is missing or damaged; run reelseek repair --index DIR"
                 ) from error
-            if not isinstance(rows, np.ndarray) or rows.dtype != self._dtype or rows.ndim != 1:
+            if rows.dtype != self._dtype or rows.ndim != 1:
                 raise ValueError(
                     f"{path} is damaged: it does not hold rows of float16; run "
                     "reelseek repair --index DIR"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import LevelInfo
 from reelseek.indexing.vectors.shard import TABLE_DTYPE, Shard, file_checksum, locations
@@ -189,4 +190,4 @@ def _unpacked(live: np.ndarray | None, count: int) -> np.ndarray:
 def _read_deleted(path: Path, checksum: int) -> np.ndarray:
     if file_checksum(path) != checksum:
         raise ValueError(f"{path} is damaged: run reelseek repair --index DIR")
-    return np.load(path, allow_pickle=False)
+    return read_array(path)

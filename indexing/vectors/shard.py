@@ -14,6 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.atomic import publish_file
 
 _faiss: Any = faiss  # its type stubs lack the classes of parameters' keywords
@@ -218,12 +219,10 @@ def _hnsw_of(index: faiss.Index) -> faiss.IndexHNSW | None:
 
 def _read_table(path: Path, count: int) -> np.ndarray:
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # NumPy's parser of headers raises of many kinds
+        table = read_array(path, mapped=True)
+    except ValueError as error:
         raise ValueError(_damaged(path)) from error
-    if not isinstance(table, np.ndarray) or table.dtype != TABLE_DTYPE or table.shape != (count,):
+    if table.dtype != TABLE_DTYPE or table.shape != (count,):
         raise ValueError(_damaged(path))
     return table.view(np.ndarray)  # slices of which are made faster than a memmap's
 

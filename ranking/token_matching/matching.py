@@ -80,9 +80,9 @@ def match_tokens_in_videos(
     starts = np.cumsum(counts) - counts
     by_token = _fractions("token_weights", token_weights, np.array([len(tokens)]))
     by_frame = _fractions("frame_weights", frame_weights, counts)
-    similarity = tokens @ frames.T  # (L, T)
-    of_tokens = by_token @ np.maximum.reduceat(similarity, starts, axis=1)  # (N,)
-    of_frames = np.add.reduceat(by_frame * similarity.max(axis=0), starts)
+    similarity = _products(frames, tokens.T, counts)  # (T, L)
+    of_tokens = (np.maximum.reduceat(similarity, starts, axis=0) * by_token).sum(axis=1)  # (N,)
+    of_frames = np.add.reduceat(by_frame * similarity.max(axis=1), starts)
     return ((of_tokens + of_frames) / 2).astype(np.float32)
 
 
@@ -102,8 +102,9 @@ class TokenMatchingHead:
     def weights(self, embeddings: np.ndarray, *, counts: np.ndarray | None = None) -> np.ndarray:
         """`(n, D)` -> `(n,)`, at least 0, with a sum of 1 in each run of `counts` rows (default:
         in all)."""
-        logits = np.tanh(embeddings @ self.hidden.T + self.bias) @ self.score
-        counts = np.array([len(logits)]) if counts is None else np.asarray(counts)
+        counts = np.array([len(embeddings)]) if counts is None else np.asarray(counts)
+        hidden = np.tanh(_products(embeddings, self.hidden.T, counts) + self.bias)
+        logits = np.einsum("nh,h->n", hidden, self.score)
         starts = np.cumsum(counts) - counts
         powers = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), counts))
         return powers / np.repeat(np.add.reduceat(powers, starts), counts)
@@ -211,6 +212,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error.args[0]}"
     return str(getattr(error, "strerror", None) or error).splitlines()[0]
+
+
+def _products(rows: np.ndarray, matrix: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`rows @ matrix`, of each run of `counts` rows alone: BLAS rounds a row by the number of rows
+    beside it, and a video must score the same in whatever index it is."""
+    ends = np.cumsum(counts)
+    runs = zip((ends - counts).tolist(), ends.tolist(), strict=True)
+    return np.concatenate([rows[first:last] @ matrix for first, last in runs])
 
 
 def _check_shapes(tokens: np.ndarray, frames: np.ndarray, counts: np.ndarray) -> None:

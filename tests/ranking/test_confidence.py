@@ -90,3 +90,9 @@ def test_default_is_surer_of_higher_scores_and_of_typical_queries():
     assert 0 < SUGGESTED_MIN_CONFIDENCE < 1
     with pytest.raises(ValueError, match=r"features is \(1, 2\): must be \(n, 3\)"):
         DEFAULT_CALIBRATION.probability(np.ones((1, 2)))
+
+
+def test_probability_of_a_hit_does_not_depend_on_the_hits_beside_it(random):
+    features = random.normal(size=(200, len(FEATURE_NAMES)))
+    alone = [float(DEFAULT_CALIBRATION.probability(row[None])[0]) for row in features]
+    assert DEFAULT_CALIBRATION.probability(features).tolist() == alone

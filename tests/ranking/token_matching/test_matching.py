@@ -56,6 +56,17 @@ def test_score_is_that_of_the_definition(random):
         )
 
 
+def test_video_scores_the_same_beside_whatever_others(random):
+    tokens, counts = unit(random, 9, 64), random.integers(1, 13, size=100)
+    frames = unit(random, counts.sum(), 64)
+    videos = np.split(frames, np.cumsum(counts)[:-1])
+    weights = TokenMatchingWeights(*heads(random, dim=64, hidden=32))
+    together = match_tokens_in_videos(tokens, frames, counts=counts)
+    assert together.tolist() == [match_tokens(tokens, video) for video in videos]
+    alone = [weights.scores(tokens, video, counts=[len(video)])[0] for video in videos]
+    assert weights.scores(tokens, frames, counts=counts).tolist() == alone
+
+
 def test_one_token_and_one_frame_are_their_cosine():
     assert match_tokens(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]])) == pytest.approx(0.6)
 
