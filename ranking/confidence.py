@@ -125,7 +125,7 @@ class Calibration:
         return logistic(np.einsum("nf,f->n", features, np.array(self.weights)) + self.bias)
 
 
-# Fitted with the built-in model by `benchmarks/confidence.py`: to the best hits of 170 short
+# Fitted with the model `mini_fast` by `benchmarks/confidence.py`: to the best hits of 170 short
 # English queries, 99 of them with an answer among 2,721 videos and photographs, and of 44 queries
 # of videos that show nothing of the kind; half of the weight is on queries with an answer. The
 # features have no unit, so other models may use it, but it was measured with none.

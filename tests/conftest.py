@@ -65,6 +65,12 @@ def mini() -> DualEncoder:
     return load_model(ModelSpec("mini", scripts=("Latin",)))
 
 
+@pytest.fixture(scope="session")
+def mini_fast() -> DualEncoder:
+    """The real small model, for tests that any real model serves: it loads in a tenth the time."""
+    return load_model(ModelSpec("mini_fast", scripts=("Latin",)))
+
+
 def write_colours(
     path: Path,
     colours: Sequence[tuple[int, int, int]],

@@ -13,6 +13,7 @@ from pathlib import Path
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.indexing.vectors.shard import ShardInfo
 from reelseek.text import strict_json
+from reelseek.vision.models.names import current_name
 
 FORMAT_VERSION = 5
 _READS = (4, 5)
@@ -50,8 +51,18 @@ class IndexSettings:
 
     @classmethod
     def from_values(cls, values: dict) -> "IndexSettings":
-        """Reads the values of `to_json`, in this format or the one before."""
-        return cls(**values | {"sampling": _renamed(values["sampling"], _RENAMED_SAMPLING)})
+        """Reads the values of `to_json`, in this format or the one before.
+
+        An index of the first `mini` is one of `mini_fast`, as that model is named now.
+        """
+        name = current_name(values["model"].get("name"), fingerprint=values["fingerprint"])
+        return cls(
+            **values
+            | {
+                "model": values["model"] | ({"name": name} if name else {}),
+                "sampling": _renamed(values["sampling"], _RENAMED_SAMPLING),
+            }
+        )
 
 
 @dataclass(frozen=True)

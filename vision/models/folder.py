@@ -15,7 +15,7 @@ import torch
 
 from reelseek.vision.models.dual_encoder import DualEncoder
 from reelseek.vision.models.mini import mini_folder
-from reelseek.vision.models.names import CONFIG_NAME
+from reelseek.vision.models.names import CONFIG_NAME, MINI_NAMES
 from reelseek.vision.models.pooling import MeanPooling, Pooling, make_pooling
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -131,8 +131,8 @@ def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) 
 
 def _source_folder(model: DualEncoder) -> Path | None:
     """Returns the folder that a model was loaded from; None if it was loaded by name."""
-    if model.spec.name == "mini":
-        return mini_folder()
+    if model.spec.name in MINI_NAMES:
+        return mini_folder(model.spec.name)
     folder = Path(model.spec.name)
     return folder if folder.is_dir() else None
 

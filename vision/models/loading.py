@@ -15,6 +15,7 @@ from reelseek.vision.models.dual_encoder import DualEncoder, ModelSpec, model_fi
 from reelseek.vision.models.folder import read_extras
 from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.names import (
+    MINI_NAMES,
     ModelUnavailableError,
     require_architecture,
     require_model_folder,
@@ -38,8 +39,8 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
 
     register_mpnet()
     folder = None
-    if spec.name == "mini":
-        folder = mini_folder()
+    if spec.name in MINI_NAMES:
+        folder = mini_folder(spec.name)
     elif Path(spec.name).is_dir():
         require_model_folder(spec.name)
         folder = Path(spec.name)
@@ -112,7 +113,7 @@ def _with_weights(spec: ModelSpec, known_names: Sequence[str]) -> ModelSpec:
 def _why_unavailable(spec: ModelSpec, error: Exception) -> str:
     lines = str(error).splitlines()
     reason = lines[0] if lines else type(error).__name__
-    if spec.name == "mini" or Path(spec.name).is_dir():
+    if spec.name in MINI_NAMES or Path(spec.name).is_dir():
         return f"model={spec.name} cannot be loaded from its folder: {reason}"
     if spec.pretrained is not None and Path(spec.pretrained).is_file():
         return f"model={spec.name} cannot be loaded with weights {spec.pretrained}: {reason}"

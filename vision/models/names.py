@@ -10,11 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CONFIG_NAME = "open_clip_config.json"
+MINI_NAMES = ("mini", "mini_fast")  # the models that `vision.models.mini` assembles
 MINI_EMBEDDING_DIM = 512
+# `mini_fast` was named `mini` up to version 0.2; indexes of that time say so, and this fingerprint.
+_FIRST_MINI = ("mini", "c17a33e69adcd48f0a3c0425ed589733")
 
 
 class ModelUnavailableError(ValueError):
     """A model cannot be loaded: it does not exist, is damaged, or its hub is out of reach."""
+
+
+def current_name(name: str | None, *, fingerprint: str) -> str | None:
+    """Returns today's name of the model that an index names."""
+    return "mini_fast" if (name, fingerprint) == _FIRST_MINI else name
 
 
 def check_model_name(name: str, *, known_names: Sequence[str] = ()) -> None:
@@ -29,7 +37,7 @@ def check_model_name(name: str, *, known_names: Sequence[str] = ()) -> None:
     """
     if Path(name).is_dir():
         require_model_folder(name)
-    elif name != "mini" and not name.startswith("hf-hub:"):
+    elif name not in MINI_NAMES and not name.startswith("hf-hub:"):
         require_architecture(name, list(_architecture_files()), known_names=known_names)
 
 
@@ -59,7 +67,7 @@ def require_architecture(
 
 def embedding_dim_of(name: str) -> int | None:
     """Returns the dimension of a model's embeddings; None if only loading it shows."""
-    if name == "mini":
+    if name in MINI_NAMES:
         return MINI_EMBEDDING_DIM
     is_folder = Path(name).is_dir()
     path = Path(name) / CONFIG_NAME if is_folder else _architecture_files().get(name)

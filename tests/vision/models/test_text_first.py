@@ -25,11 +25,13 @@ SENTENCES = [
 pytestmark = pytest.mark.model
 
 
-def text_only(mini, **options):
-    return load_text_first(ModelSpec("mini"), fingerprint=mini.fingerprint, **options)
+def text_only(model, **options):
+    return load_text_first(model.spec, fingerprint=model.fingerprint, **options)
 
 
-def test_text_tower_is_the_models_own(mini):
+@pytest.mark.parametrize("name", ["mini", "mini_fast"])
+def test_text_tower_is_the_models_own(request, name):
+    mini = request.getfixturevalue(name)
     model = text_only(mini)
     assert isinstance(model.clip, text_first._TextFirst)
     assert (model.fingerprint, model.preprocessing) == (mini.fingerprint, mini.preprocessing)
@@ -42,7 +44,8 @@ def test_text_tower_is_the_models_own(mini):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_image_tower_comes_when_it_is_used(mini, monkeypatch):
+def test_image_tower_comes_when_it_is_used(mini_fast, monkeypatch):
+    mini = mini_fast
     loaded = []
     monkeypatch.setattr(text_first, "load_model", lambda spec: loaded.append(spec) or mini)
     model = text_only(mini)
@@ -50,16 +53,18 @@ def test_image_tower_comes_when_it_is_used(mini, monkeypatch):
     assert model.clip.text.config.pad_token_id == 0 and not loaded
     assert model.clip.visual is mini.clip.visual
     assert model.clip.text.pooler is mini.clip.text.pooler
-    assert loaded == [ModelSpec("mini")]
+    assert loaded == [mini.spec]
 
 
-def test_other_models_are_loaded_whole(mini, monkeypatch, tmp_path):
+def test_other_models_are_loaded_whole(mini_fast, monkeypatch, tmp_path):
+    mini = mini_fast
     monkeypatch.setattr(text_first, "load_model", lambda spec, *, known_names: (spec, known_names))
     other = ModelSpec("ViT-B-32", pretrained="openai")
     assert load_text_first(other, fingerprint="f", known_names=["a"]) == (other, ["a"])
-    assert load_text_first(ModelSpec("mini"), fingerprint="of another") == (ModelSpec("mini"), ())
+    spec = ModelSpec("mini_fast")
+    assert load_text_first(spec, fingerprint="of another") == (spec, ())
 
-    shutil.copytree(mini_folder(), tmp_path / "other")
+    shutil.copytree(mini_folder("mini_fast"), tmp_path / "other")
     path = tmp_path / "other" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "relu"}))
     spec = ModelSpec(str(tmp_path / "other"))
@@ -74,7 +79,7 @@ def test_what_is_no_model_is_named(tmp_path):
 def test_nothing_that_takes_seconds_is_imported():
     program = (
         "import sys; from reelseek.vision.models import text_first as t; "
-        "model = t._load_text(t.ModelSpec('mini'), t.mini_folder()); "
+        "model = t._load_text(t.ModelSpec('mini_fast'), t.mini_folder('mini_fast')); "
         "model.clip.encode_text(model.tokenize(['a dog'])); "
         "print({'open_clip', 'torchvision', 'transformers', 'sklearn', 'timm'} & {*sys.modules})"
     )

@@ -1,0 +1,110 @@
+"""Milliseconds a query costs in each text tower: PyTorch in float32, and OpenVINO.
+
+    python benchmarks/query_encoding.py [models=mini,mini_fast,clip_vit_b32] [rounds=20]
+
+One core, sentences of 8 to 20 tokens, alone and 16 at once, tokenizing included. What is measured
+is processor time, which other programs on the machine change less than the time on the clock; the
+ways of encoding take turns. Weights are random where they would have to be fetched: speed is that
+of the architecture, and so is, roughly, the cosine to PyTorch's embeddings.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.options import parse_options  # noqa: E402
+from reelseek.configs.command_line import load_model_config  # noqa: E402
+from reelseek.text import TextEncoder, Tokenizer  # noqa: E402
+from reelseek.vision import DualEncoder, Preprocessing, load_model  # noqa: E402
+from reelseek.vision.models.names import MINI_NAMES  # noqa: E402
+from reelseek.vision.models.openvino_text import compile_text_tower  # noqa: E402
+
+QUERIES = (
+    "a dog catches a frisbee in the park",
+    "two women dance on a stage while people cheer",
+    "a red car drives along the coast at sunset, seen from above",
+    "a man explains how to repair a bicycle",
+    "somebody pours coffee into a cup",
+    "a rocket starts and leaves a trail of smoke",
+    "children play football on a meadow in front of a school",
+    "a cat sleeps",
+)
+Encode = Callable[[list[str]], torch.Tensor]
+
+
+def load(name: str) -> DualEncoder:
+    """A preset, with random weights unless it needs no hub."""
+    spec = load_model_config(name).spec()
+    if name in MINI_NAMES:
+        return load_model(spec)
+    import open_clip
+
+    torch.manual_seed(0)
+    clip = open_clip.create_model(spec.name, pretrained_text=False).eval()
+    tokenize = open_clip.get_tokenizer(spec.name)
+    return DualEncoder(
+        spec=spec,
+        clip=clip,
+        tokenize=tokenize,
+        context_length=clip.context_length,
+        embedding_dim=0,
+        preprocessing=Preprocessing.from_open_clip(clip.visual.preprocess_cfg),
+    )
+
+
+def encoders_of(model: DualEncoder) -> dict[str, Encode]:
+    """The ways to encode sentences with a model, by name."""
+    tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
+    towers = {"torch float32": None}
+    for in_8_bits in (False, True):
+        tower = compile_text_tower(model, in_8_bits=in_8_bits)
+        if tower is not None:
+            towers["OpenVINO 8 bits" if in_8_bits else "OpenVINO float32"] = tower
+    return {
+        name: TextEncoder(model.clip, tokenizer, encode_text=tower).encode
+        for name, tower in towers.items()
+    }
+
+
+def processor_ms(encode: Encode, queries: list[str]) -> float:
+    """Milliseconds of processor time for a query."""
+    started = time.process_time()
+    encode(queries)
+    return (time.process_time() - started) * 1000 / len(queries)
+
+
+def main() -> None:
+    options = parse_options(__doc__, models="mini,mini_fast,clip_vit_b32", rounds="20")
+    torch.set_num_threads(1)
+    for name in options["models"].split(","):
+        encoders = encoders_of(load(name))
+        expected = encoders["torch float32"](list(QUERIES))
+        batch = list(QUERIES) * 2
+        times: dict[str, tuple[list[float], list[float]]] = {key: ([], []) for key in encoders}
+        for encode in encoders.values():  # kernels are chosen
+            for query in (*([each] for each in QUERIES), batch):
+                encode(query)
+        for i in range(int(options["rounds"])):
+            for key, encode in encoders.items():
+                times[key][0].append(processor_ms(encode, [QUERIES[i % len(QUERIES)]]))
+                times[key][1].append(processor_ms(encode, batch))
+        for key, encode in encoders.items():
+            cosine = F.cosine_similarity(encode(list(QUERIES)), expected)
+            alone, together = (statistics.median(each) for each in times[key])
+            print(
+                f"{name:<13} {key:<17} {alone:6.1f} ms a query alone ({min(times[key][0]):.1f}-"
+                f"{max(times[key][0]):.1f}), {together:6.1f} of 16 at once, cosine "
+                f"{float(cosine.min()):.5f} at least"
+            )
+
+
+if __name__ == "__main__":
+    main()
