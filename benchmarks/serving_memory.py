@@ -2,9 +2,9 @@
 
     python benchmarks/serving_memory.py [videos=20000] [segments=50] [queries=200] [folder=]
 
-Indexes random segments, starts the service with one worker and then with two, asks each some
-queries, and reads from `/proc/PID/smaps` (Linux) how much of every process is its own, how much it
-shares, and how much of either is files of the index.
+Indexes random segments around 2,000 centres, starts the service with one worker and then with two,
+asks each some queries, and reads from `/proc/PID/smaps` (Linux) how much of every process is its
+own, how much it shares, and how much of either is files of the index.
 """
 
 import asyncio
@@ -47,11 +47,13 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
         asdict(config), model.fingerprint, model.embedding_dim, {}, {"kind": "windows"}
     )
     rng = np.random.default_rng(0)
+    centres = rng.standard_normal((2000, model.embedding_dim), dtype=np.float32)
     titles = sentences(2000, seed=1)
     starts = 4.0 * np.arange(num_segments)
     with IndexWriter(folder / "index", settings) as writer:
         for number in range(num_videos):
-            rows = rng.normal(size=(1 + num_segments, model.embedding_dim)).astype(np.float32)
+            rows = centres[rng.integers(len(centres), size=1 + num_segments)]
+            rows = rows + 1.5 * rng.standard_normal(rows.shape, dtype=np.float32)
             video = NewVideo(
                 key=f"{number}.mp4",
                 path=f"/videos/{number}.mp4",
