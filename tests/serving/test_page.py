@@ -385,25 +385,39 @@ def test_data_is_text(open_page):
     assert page.locator("img[src='x']").count() == 0
 
 
+# What users do
+
+
+def keep_events(sent: list[dict], *, keeps: bool = True) -> Callable:
+    """Serves the page as of a service that keeps events, and collects what it sends."""
+
+    def turn_on(route) -> None:
+        content = page_files(keeps_events=keeps)["index.html"].content
+        route.fulfill(body=content, content_type="text/html")
+
+    def keep(route) -> None:
+        body = route.request.post_data_buffer
+        parse_events(body, now_seconds=time.time())
+        sent.extend(json.loads(body)["events"])
+        route.fulfill(json={"accepted": 1, "duplicates": 0})
+
+    def before(page) -> None:
+        page.route(re.compile(r"/\?q="), turn_on)
+        page.route("**/api/events", keep)
+
+    return before
+
+
+def send_events(page) -> None:
+    """Has the page send what it has gathered, as when it is left."""
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    page.wait_for_timeout(100)
+
+
 def test_events_are_sent_only_where_they_are_kept(open_page):
     def run(keeps: bool) -> list[dict]:
-        sent = []
-
-        def turn_on(route) -> None:
-            content = page_files(keeps_events=keeps)["index.html"].content
-            route.fulfill(body=content, content_type="text/html")
-
-        def keep(route) -> None:
-            body = route.request.post_data_buffer
-            parse_events(body, now_seconds=time.time())
-            sent.extend(json.loads(body)["events"])
-            route.fulfill(json={"accepted": 1, "duplicates": 0})
-
-        def before(page) -> None:
-            page.route(re.compile(r"/\?q="), turn_on)
-            page.route("**/api/events", keep)
-
-        page = open_page("/?q=green&level=moment", before=before)
+        sent: list[dict] = []
+        page = open_page("/?q=green&level=moment", before=keep_events(sent, keeps=keeps))
         page.locator(".card").first.wait_for()
         page.wait_for_timeout(1200 if keeps else 0)
         open_film(page)
@@ -411,8 +425,11 @@ def test_events_are_sent_only_where_they_are_kept(open_page):
         page.wait_for_function(
             f"document.querySelector('#player video').currentTime > {seconds_shown}"
         )
-        page.evaluate("dispatchEvent(new Event('pagehide'))")
-        page.wait_for_timeout(100)
+        if not keeps:
+            assert page.get_by_role("button", name="Like", exact=True).count() == 0
+            page.keyboard.press("l")
+            page.keyboard.press("n")
+        send_events(page)
         return sent
 
     assert run(keeps=False) == []
@@ -428,6 +445,64 @@ def test_events_are_sent_only_where_they_are_kept(open_page):
     assert sorted(seen) == list(range(1, len(seen) + 1))
     (play,) = [event for event in sent if event["kind"] == "play"]
     assert play["watched_seconds"] > 0.5
+
+
+def test_likes_are_sent_and_shown_wherever_the_video_is(open_page):
+    sent: list[dict] = []
+    page = open_page("/?q=green&level=moment", before=keep_events(sent))
+    titles(page)
+    films = page.locator(".card").filter(has_text="Three colours")
+    hearts = films.get_by_role("button", name="Like Three colours", exact=True)
+    assert hearts.count() >= 2  # one for each moment that was found
+    films.first.get_by_role("link", name="Three colours").focus()
+    page.keyboard.press("l")
+    assert {heart.get_attribute("aria-pressed") for heart in hearts.all()} == {"true"}
+    open_film(page)
+    heart = page.get_by_role("dialog").get_by_role("button", name="Like", exact=True)
+    heart.wait_for()
+    assert heart.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("l")
+    page.get_by_text("No longer liked.").wait_for()
+    assert heart.get_attribute("aria-pressed") == "false"
+    heart.click()
+    page.keyboard.press("Escape")
+    assert {heart.get_attribute("aria-pressed") for heart in hearts.all()} == {"true"}
+    send_events(page)
+    liked = [event for event in sent if event["kind"] == "like"]
+    assert [event["liked"] for event in liked] == [True, False, True]
+    assert len({event["video"] for event in liked}) == 1
+    assert (liked[1]["start_seconds"], liked[1]["end_seconds"]) == FILM_SECONDS["green"]
+    page.reload()
+    titles(page)
+    assert {heart.get_attribute("aria-pressed") for heart in hearts.all()} == {"true"}
+
+
+def test_what_is_left_soon_is_skipped(open_page):
+    def set_clock(milliseconds: int) -> None:
+        page.evaluate(f"performance.now = () => {milliseconds}")
+
+    sent: list[dict] = []
+    page = open_page("/?q=green&level=moment", before=keep_events(sent))
+    titles(page)
+    set_clock(0)
+    open_film(page)
+    colour_shown(page)
+    set_clock(2900)
+    page.keyboard.press("n")  # leaves green for blue, too soon
+    page.wait_for_url("**t=16**")
+    set_clock(6000)
+    page.keyboard.press("p")  # blue was shown for long enough
+    page.wait_for_url("**t=8**")
+    page.get_by_role("slider", name="Position").press("End")
+    page.keyboard.press("n")  # green again, whose end was seen
+    page.wait_for_url("**t=16**")
+    page.keyboard.press("l")
+    page.keyboard.press("Escape")  # blue again, which was liked
+    page.get_by_role("dialog").wait_for(state="hidden")
+    send_events(page)
+    (skip,) = [event for event in sent if event["kind"] == "skip"]
+    assert (skip["start_seconds"], skip["end_seconds"]) == FILM_SECONDS["green"]
+    assert skip["position"] >= 1 and skip["surface"] == "search" and skip["request_id"]
 
 
 # For everybody
