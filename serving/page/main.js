@@ -212,10 +212,9 @@ function showPlayer() {
 
 const listener = {
   onmove: ({ hit, startSeconds }) => {
-    const isOther = hit.id !== state.video;
     state = { ...state, video: hit.id, seconds: startSeconds };
     history.replaceState(history.state, "", writeAddress(state));
-    if (isOther) showPlayer();
+    if (hit.id !== player.videoId) showPlayer();
   },
   onclose: () => {
     if (!state.video) return; // the address said so

@@ -32,13 +32,18 @@ export class Player {
     this._likes = likes;
     this._visit = new Visit(listener.onevent);
     this._moments = [];
-    this._moment = null;
+    [this._moment, this._record] = [null, null];
     this._opened = 0; // counts, so that late answers are recognised
     this._build();
   }
 
   get isOpen() {
     return this.dialog.open;
+  }
+
+  /** The id of the video that has been loaded. */
+  get videoId() {
+    return this._record?.id;
   }
 
   /**
@@ -97,6 +102,9 @@ export class Player {
       this._playback.play();
       this._describeMoment();
       this._say("");
+    } else {
+      // Known before its video has loaded, so that one can go on from there.
+      [this._moment, this._record] = [moment, null];
     }
     this._listener.onmove(moment);
     return undefined;
