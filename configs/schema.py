@@ -457,7 +457,7 @@ class ServeConfig(Options, command="serve"):
     """`reelseek serve`: searches an index over HTTP."""
 
     videos: list[str] = path_option(
-        "folders or lists of videos to index, watch and search; or the folder of an index", []
+        "folders, globs or lists of videos to index, watch and search; or an index's folder", []
     )
     index: str | None = path_option(
         "the folder of the index; default: for videos, one among the user's data", None

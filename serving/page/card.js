@@ -17,9 +17,10 @@ const MAX_COPIES_NAMED = 3;
  * @param {object} options.state what was searched for, see `address.js`
  * @param {string} options.asked the words to mark
  * @param {(hit: object, seconds: number) => void} options.onopen
- * @param {(like: string) => void} options.onlike
+ * @param {(like: string) => void} options.onsimilar more like this is asked for
+ * @param {Likes} options.likes
  */
-export function createCard(hit, { state, asked, onopen, onlike }) {
+export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
   const moment = bestMoment(hit, state.level);
   const name = videoName(hit);
   const address = writeAddress({ ...state, video: hit.id, seconds: moment.startSeconds });
@@ -47,8 +48,16 @@ export function createCard(hit, { state, asked, onopen, onlike }) {
     element("div", { class: "line" }, title, probabilityOf(hit)),
     reasonsOf(hit, asked),
     factsOf(hit),
-    similarButton(hit, moment, state.level, onlike),
+    element(
+      "div",
+      { class: "card-actions" },
+      likes.button(hit, { class: "on-cover", "aria-label": `Like ${name}`, title: "Like (l)" }),
+      similarButton(hit, moment, state.level, onsimilar),
+    ),
   );
+  card.addEventListener("keydown", (event) => {
+    if (event.key === "l" && !event.ctrlKey && !event.metaKey && !event.altKey) likes.toggle(hit);
+  });
   if (hit.duration_seconds > 0) addPreview(card, figure, moment);
   return card;
 }
@@ -119,13 +128,13 @@ function dateOrigin(hit) {
   return hit.date_source ? `by its ${hit.date_source}` : "";
 }
 
-function similarButton(hit, moment, level, onlike) {
+function similarButton(hit, moment, level, onsimilar) {
   const like =
     level === "moment" ? likeOf(hit.id, moment.startSeconds, moment.endSeconds) : likeOf(hit.id);
   const label = `More like this ${level}`;
   return element(
     "button",
-    { class: "similar", type: "button", "aria-label": `${label}: ${videoName(hit)}`, title: label, onclick: () => onlike(like) },
+    { class: "on-cover", type: "button", "aria-label": `${label}: ${videoName(hit)}`, title: label, onclick: () => onsimilar(like) },
     icon("similar"),
   );
 }

@@ -9,6 +9,7 @@ import { Events } from "./events.js";
 import { addFilters } from "./filters.js";
 import { plural } from "./format.js";
 import { Greeting } from "./greeting.js";
+import { Likes } from "./likes.js";
 import { allMoments } from "./moments.js";
 import { keepSearch } from "./past.js";
 import { addPictures } from "./pictures.js";
@@ -23,6 +24,7 @@ const MAX_FILES = 4;
 const find = (id) => document.getElementById(id);
 const input = find("q");
 const events = new Events();
+const likes = new Likes(events);
 const greeting = new Greeting(find("library"), find("status-link"));
 const searching = new Searching((isBusy) => {
   find("busy").hidden = !isBusy;
@@ -145,7 +147,7 @@ function addHits(found, asked) {
       events.addOfHit("click", one);
       go({ video: one.id, seconds });
     };
-    const card = createCard(hit, { state: asked, asked: query, onopen, onlike: addLike });
+    const card = createCard(hit, { state: asked, asked: query, onopen, onsimilar: addSimilar, likes });
     events.watchCard(card, hit);
     return card;
   });
@@ -192,7 +194,7 @@ async function takeBack(meaning) {
   return notice("These words cannot be taken literally: say it in other words.");
 }
 
-function addLike(like) {
+function addSimilar(like) {
   goSearch({ like: state.like.includes(like) ? state.like : [...state.like, like] });
   scrollTo({ top: 0 });
 }
@@ -208,25 +210,25 @@ function showPlayer() {
   });
 }
 
-const player = new Player(find("player"), {
+const listener = {
   onmove: ({ hit, startSeconds }) => {
-    const isOther = hit.id !== state.video;
     state = { ...state, video: hit.id, seconds: startSeconds };
     history.replaceState(history.state, "", writeAddress(state));
-    if (isOther) showPlayer();
+    if (hit.id !== player.videoId) showPlayer();
   },
   onclose: () => {
     if (!state.video) return; // the address said so
     if (history.state?.opened) history.back();
     else go({ video: "", seconds: null });
   },
-  onlike: addLike,
+  onsimilar: addSimilar,
   onopen: (id, seconds) => {
     events.add("click", { video: id, surface: "related" });
     go({ video: id, seconds }, { replaces: true });
   },
   onevent: (kind, hit, fields) => events.addOfHit(kind, hit, fields),
-});
+};
+const player = new Player(find("player"), listener, likes);
 
 const suggestions = addSuggestions(
   { input, popup: find("suggestions"), list: find("options"), forget: find("forget") },
