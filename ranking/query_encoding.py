@@ -81,6 +81,7 @@ class QueryEncoder:
     def __init__(self, model: "DualEncoder", *, device: str = "auto") -> None:
         from reelseek.text import TextEncoder, Tokenizer
         from reelseek.vision import choose_device
+        from reelseek.vision.models.openvino_text import compile_text_tower
 
         self._model = model
         self._device = choose_device(device)
@@ -93,6 +94,7 @@ class QueryEncoder:
             self._tokenizer,
             scripts=model.spec.scripts,
             device=self._device,
+            encode_text=compile_text_tower(model) if self._device.type == "cpu" else None,
         )
 
     @property

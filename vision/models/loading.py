@@ -20,6 +20,7 @@ from reelseek.vision.models.names import (
     require_model_folder,
 )
 from reelseek.vision.models.preprocessing import Preprocessing
+from reelseek.vision.models.sentence_tower import register_mpnet
 
 
 def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncoder:
@@ -35,6 +36,7 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
     """
     import open_clip
 
+    register_mpnet()
     folder = None
     if spec.name == "mini":
         folder = mini_folder()

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -95,10 +96,21 @@ def _import_openvino() -> Any:
 
 
 def _read_or_convert(
-    openvino: Any, core: Any, tower: nn.Module, example: torch.Tensor, cache_key: str
+    openvino: Any,
+    core: Any,
+    tower: nn.Module,
+    example: torch.Tensor,
+    cache_key: str,
+    *,
+    finish: Callable[[Any], Any] = lambda model: model,
 ) -> Any:
+    """Returns OpenVINO's form of a tower, from the cache if it is there.
+
+    Args:
+        finish: Changes a converted model before it is kept.
+    """
     if not cache_key:
-        return _convert(openvino, tower, example)
+        return finish(_convert(openvino, tower, example))
     versions = f"{cache_key} {openvino.__version__} {torch.__version__}"
     name = hashlib.sha256(versions.encode()).hexdigest()[:32]
     folder = default_cache_folder() / "openvino" / name
@@ -107,7 +119,7 @@ def _read_or_convert(
             return core.read_model(folder / "tower.xml")
         except RuntimeError:
             shutil.rmtree(folder, ignore_errors=True)
-    model = _convert(openvino, tower, example)
+    model = finish(_convert(openvino, tower, example))
     try:
         _keep(openvino, model, folder)
     except (OSError, RuntimeError) as error:  # OpenVINO raises a RuntimeError if the disk is full

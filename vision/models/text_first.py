@@ -1,8 +1,7 @@
 """A model's name -> the model with its text tower at once, and the rest when it is first used.
 
 A search by words needs no image tower, and open_clip, torchvision and transformers take several
-seconds to import. The text tower of `mini`, and of what was trained from it, is a BERT that PyTorch
-has the layers of.
+seconds to import. The text tower of `mini`, and of what was trained from it, is a `SentenceTower`.
 """
 
 import html
@@ -26,10 +25,7 @@ from reelseek.vision.models.folder import WEIGHTS_NAME, read_extras
 from reelseek.vision.models.loading import load_model
 from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.preprocessing import Preprocessing
-
-# What a folder's configuration says of a text tower that is known here; `_KNOWN_BERT` of its BERT.
-_KNOWN_TOWER = {"hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"}
-_KNOWN_BERT = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+from reelseek.vision.models.sentence_tower import SentenceTower, is_supported
 
 
 def load_text_first(
@@ -53,18 +49,22 @@ def load_text_first(
 
 
 def _load_text(spec: ModelSpec, folder: Path) -> DualEncoder | None:
-    """The model; None where its text tower is not a BERT with a mean and a projection."""
+    """Returns the model; None if `SentenceTower` does not compute its text tower."""
     described = _read_json(folder / "open_clip_config.json")
     model_cfg, preprocess_cfg = described["model_cfg"], described["preprocess_cfg"]
-    text_cfg, bert_cfg = model_cfg["text_cfg"], _read_json(folder / "config.json")
-    if not (_KNOWN_TOWER.items() <= text_cfg.items() and _KNOWN_BERT.items() <= bert_cfg.items()):
+    text_cfg, network_cfg = model_cfg["text_cfg"], _read_json(folder / "config.json")
+    if not is_supported(network_cfg, pooler=text_cfg["hf_pooler_type"]):
         return None
 
     from safetensors.torch import load_file
 
     weights = load_file(folder / WEIGHTS_NAME)
-    tower = BertTower(bert_cfg, weights).eval()
-    tokenize = BertTokenizer(folder / "tokenizer.json", context_length=text_cfg["context_length"])
+    tower = SentenceTower(network_cfg, weights).eval()
+    tokenize = SentenceTokenizer(
+        folder / "tokenizer.json",
+        context_length=text_cfg["context_length"],
+        padding=network_cfg["pad_token_id"],
+    )
     size = model_cfg["vision_cfg"]["image_size"]
     preprocessing = Preprocessing.from_open_clip({"size": size, "fill_color": 0, **preprocess_cfg})
     pooling, scripts = read_extras(folder, embedding_dim=model_cfg["embed_dim"])
@@ -85,104 +85,26 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-class BertTower(nn.Module):
-    """A BERT, the mean of its last layer over the tokens, and a projection.
-
-    Source: Devlin et al. 2019, "BERT", section 3; post-norm layers as of Vaswani et al. 2017.
-
-    Args:
-        config: transformers' description of it.
-        weights: of a whole open_clip `CustomTextCLIP`, by name.
-    """
-
-    def __init__(self, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self._padding = config["pad_token_id"]
-        width, epsilon = config["hidden_size"], config["layer_norm_eps"]
-        bert = "text.transformer."
-        self._words = weights[f"{bert}embeddings.word_embeddings.weight"]
-        # Every sentence is of the first type, so that its embedding is one with the positions'.
-        types = weights[f"{bert}embeddings.token_type_embeddings.weight"]
-        self._positions = weights[f"{bert}embeddings.position_embeddings.weight"] + types[0]
-        self._projection = weights["text.proj.weight"]
-        with torch.device("meta"):  # the weights take the place of the parameters
-            self._norm = nn.LayerNorm(width, eps=epsilon)
-            self._layers = nn.ModuleList(
-                nn.TransformerEncoderLayer(
-                    width,
-                    config["num_attention_heads"],
-                    config["intermediate_size"],
-                    dropout=0.0,
-                    activation="gelu",
-                    layer_norm_eps=epsilon,
-                    batch_first=True,
-                )
-                for _ in range(config["num_hidden_layers"])
-            )
-        self._norm.load_state_dict(_part(weights, f"{bert}embeddings.LayerNorm"), assign=True)
-        for number, layer in enumerate(self._layers):
-            layer.load_state_dict(
-                _layer_weights(weights, f"{bert}encoder.layer.{number}."), assign=True
-            )
-        self.requires_grad_(False)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """`(B, L)` int64 to `(B, D)`."""
-        is_word = tokens != self._padding
-        hidden = self._norm(self._words[tokens] + self._positions[: tokens.shape[1]])
-        for layer in self._layers:
-            hidden = layer(hidden, src_key_padding_mask=~is_word)
-        weight = is_word[..., None].to(hidden.dtype)
-        mean = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
-        return mean @ self._projection.T
-
-    def _apply(self, function: Callable, recurse: bool = True) -> "BertTower":
-        for name in ("_words", "_positions", "_projection"):
-            setattr(self, name, function(getattr(self, name)))
-        super()._apply(function, recurse)
-        return self
-
-
-def _part(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    return {kind: weights[f"{name}.{kind}"] for kind in ("weight", "bias")}
-
-
-def _layer_weights(weights: dict[str, torch.Tensor], layer: str) -> dict[str, torch.Tensor]:
-    """The weights of one of BERT's layers by PyTorch's names."""
-    named = {}
-    for kind in ("weight", "bias"):
-        projections = [f"{layer}attention.self.{name}.{kind}" for name in ("query", "key", "value")]
-        named[f"self_attn.in_proj_{kind}"] = torch.cat([weights[name] for name in projections])
-        for ours, theirs in (
-            ("self_attn.out_proj", "attention.output.dense"),
-            ("norm1", "attention.output.LayerNorm"),
-            ("linear1", "intermediate.dense"),
-            ("linear2", "output.dense"),
-            ("norm2", "output.LayerNorm"),
-        ):
-            named[f"{ours}.{kind}"] = weights[f"{layer}{theirs}.{kind}"]
-    return named
-
-
-class BertTokenizer:
+class SentenceTokenizer:
     """What open_clip's tokenizer of such a model gives, without transformers.
 
     Args:
         path: of `tokenizer.json`.
         context_length: tokens a sentence may have.
+        padding: the token that pads.
     """
 
-    def __init__(self, path: Path, *, context_length: int) -> None:
+    def __init__(self, path: Path, *, context_length: int, padding: int) -> None:
         from tokenizers import Tokenizer
 
-        self.context_length = context_length
+        self.context_length, self._padding = context_length, padding
         self._tokenizer = Tokenizer.from_file(str(path))
 
     def __call__(self, sentences: Sequence[str], context_length: int | None = None) -> torch.Tensor:
         """`(B, context_length)` int64, padded; longer sentences are cut."""
         length = context_length or self.context_length
         self._tokenizer.enable_truncation(length)
-        self._tokenizer.enable_padding(length=length)
+        self._tokenizer.enable_padding(length=length, pad_id=self._padding)
         encoded = self._tokenizer.encode_batch([_clean(sentence) for sentence in sentences])
         return torch.tensor([each.ids for each in encoded], dtype=torch.int64)
 
@@ -211,19 +133,19 @@ class _TextFirst:
     """Stands in for an open_clip model; whatever but its text embeddings is taken from the whole
     one, which is loaded then."""
 
-    def __init__(self, tower: BertTower, whole: _Once) -> None:
-        self._tower, self._device = tower, torch.device("cpu")
+    def __init__(self, tower: SentenceTower, whole: _Once) -> None:
+        self.sentence_tower, self._device = tower, torch.device("cpu")
         self._whole = _Once(lambda: whole().to(self._device))
         # Its configuration is asked for with each sentence.
-        self.text = _TextTower(self._whole, SimpleNamespace(pad_token_id=tower._padding))
+        self.text = _TextTower(self._whole, SimpleNamespace(pad_token_id=tower.padding))
 
     def to(self, device: torch.device | str) -> "_TextFirst":
         self._device = torch.device(device)
-        self._tower.to(self._device)
+        self.sentence_tower.to(self._device)
         return self
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._tower(tokens)
+        return self.sentence_tower(tokens)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole(), name)

@@ -1,0 +1,144 @@
+"""Compiles a text tower with OpenVINO: the path of queries on a CPU.
+
+A query is a batch of one short sentence, for which reading the weights takes as long as computing
+with them. Where the processor has 8-bit instructions, the weights of the linear layers are
+therefore stored in 8 bits. Sentences are padded to the longest of their batch. The converted model
+is kept in the user's cache folder beside the image towers (`openvino_tower`).
+"""
+
+import logging
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from reelseek.vision.models.dual_encoder import DualEncoder
+from reelseek.vision.models.openvino_tower import _core, _import_openvino, _read_or_convert
+from reelseek.vision.models.traceable_text import traceable_text_tower
+
+logger = logging.getLogger(__name__)
+
+# A tower whose embeddings differ more from PyTorch's in float32 is not used.
+MIN_COSINE = 0.999
+_PROBES = ("a dog", "two people dance on a stage while the crowd cheers, seen from far above")
+_EXAMPLE_LENGTH = 11  # of the tokens a tower is traced with
+_LENGTH_STEP = 8  # OpenVINO prepares its kernels anew for each length
+_MIN_COMPRESSED = 10_000  # elements; smaller weights are not worth it
+
+
+class OpenVinoTextTower:
+    """A compiled text tower. Threads may share it; they take turns.
+
+    Args:
+        compiled: OpenVINO's compiled model, tokens `(B, L)` int64 to features `(B, D)`.
+        padding: Token that pads.
+        length: Number of tokens that the tower insists on; None if any will do.
+    """
+
+    def __init__(self, compiled: Any, *, padding: int, length: int | None) -> None:
+        self._request = compiled.create_infer_request()
+        self._padding, self._length = padding, length
+        self._lock = threading.Lock()
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Maps tokens `(B, context_length)` int64, padded, to features `(B, D)` float32."""
+        if self._length is None:
+            # Up to the last token that is no padding: CLIP's padding is a token of words too.
+            is_word = (tokens != self._padding).any(dim=0)
+            longest = int(is_word.nonzero().max()) + 1 if is_word.any() else 1
+            rounded = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+            tokens = tokens[:, :rounded]
+        with self._lock:
+            outputs = self._request.infer({0: tokens.contiguous().numpy()}, share_inputs=True)
+            return torch.from_numpy(outputs[0].copy())
+
+
+def compile_text_tower(model: DualEncoder) -> OpenVinoTextTower | None:
+    """Returns a model's text tower, compiled for this processor and its number of threads.
+
+    The first call with a model converts it, which takes seconds, and says so. Returns None where
+    OpenVINO is not installed or cannot compute this tower: PyTorch runs it then.
+    """
+    try:
+        openvino = _import_openvino()
+        core = _core()
+        return _compile(openvino, core, model)
+    except ImportError:
+        return None
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        logger.info("OpenVINO cannot compile this text tower, PyTorch runs it: %s", reason)
+        return None
+
+
+def _compile(openvino: Any, core: Any, model: DualEncoder) -> OpenVinoTextTower | None:
+    tower = traceable_text_tower(model.clip)
+    if tower is None:
+        return None
+    in_8_bits = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    length = None if tower.any_length else model.context_length
+    tokens = model.tokenize(list(_PROBES), context_length=model.context_length)
+
+    def compiled(converted: Any) -> OpenVinoTextTower:
+        converted.reshape([-1, -1 if length is None else length])
+        options = {
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": "bf16" if in_8_bits else "f32",
+        }
+        request = core.compile_model(converted, "CPU", options)
+        return OpenVinoTextTower(request, padding=tower.padding, length=length)
+
+    def finish(converted: Any) -> Any:
+        if in_8_bits:
+            compress_weights(openvino, converted)
+        with torch.inference_mode():
+            expected = tower(tokens)
+        cosine = float(F.cosine_similarity(compiled(converted)(tokens), expected).min())
+        if not cosine >= MIN_COSINE:
+            raise RuntimeError(f"its embeddings are only {cosine:.4f} like PyTorch's")
+        return converted
+
+    key = f"text {model.fingerprint} {'u8' if in_8_bits else 'f32'}" if model.fingerprint else ""
+    example = tokens[:, :_EXAMPLE_LENGTH] if length is None else tokens
+    return compiled(_read_or_convert(openvino, core, tower, example, key, finish=finish))
+
+
+def compress_weights(openvino: Any, converted: Any) -> None:
+    """Stores the weights of the linear layers in 8 bits, with a scale and a zero for each output.
+
+    Changes the model in place. OpenVINO computes with such weights as they are where the processor
+    can, and expands them elsewhere.
+    """
+    opset = openvino.opset13
+    for node in converted.get_ordered_ops():
+        if node.get_type_name() != "Constant":
+            continue
+        inputs = [each for output in node.outputs() for each in output.get_target_inputs()]
+        weight = node.data
+        is_linear = {(each.get_node().get_type_name(), each.get_index()) for each in inputs}
+        if weight.ndim != 2 or weight.size < _MIN_COMPRESSED or is_linear != {("MatMul", 1)}:
+            continue
+        has_outputs_first = inputs[0].get_node().get_attributes()["transpose_b"]
+        codes, zero, scale = _quantize(weight.astype(np.float32), axis=int(has_outputs_first))
+        codes, zero = (opset.convert(opset.constant(each), np.float32) for each in (codes, zero))
+        expanded = opset.multiply(opset.subtract(codes, zero), opset.constant(scale))
+        node.output(0).replace(expanded.output(0))
+
+
+def _quantize(weight: np.ndarray, *, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns codes and zeros (uint8) and scales (float32): `weight ~ scale * (code - zero)`.
+
+    Args:
+        weight: A matrix.
+        axis: The axis along which values share a scale.
+    """
+    low = np.minimum(weight.min(axis=axis, keepdims=True), 0)
+    high = np.maximum(weight.max(axis=axis, keepdims=True), 0)
+    scale = np.where(high > low, high - low, 1).astype(np.float32) / 255
+    zero = np.rint(-low / scale)
+    codes = np.clip(np.rint(weight / scale) + zero, 0, 255)
+    return codes.astype(np.uint8), zero.astype(np.uint8), scale
