@@ -31,18 +31,19 @@ from reelseek.training.trainer import NonFiniteLossError, Trainer
 from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling
 
 WIDTH, EMBEDDING_DIM, CONTEXT_LENGTH, VOCABULARY = 16, 12, 8, 32
-NUM_VIDEOS, BATCH_SIZE = 20, 10  # and twice as many captions: 4 batches an epoch
+NUM_VIDEOS, BATCH_SIZE = 20, 10  # and twice as many captions
+STEPS_EACH, NUM_STEPS = 4, 8  # an epoch, and a run
 ALONE = Processes(0, 1, torch.device("cpu"))
 
-# Of training over several processes: 20 steps each. A process has 5 pairs of a batch, which chunks
-# of 2 do not divide.
+# Of training over several processes, as many steps each. A process has 5 pairs of a batch, which
+# chunks of 2 do not divide.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     f"{loss}, {trains}, chunks of {chunk_size}, accumulating {accumulate_steps}": {
         "loss": loss,
         "trains": trains,
         "chunk_size": chunk_size,
         "accumulate_steps": accumulate_steps,
-        "epochs": 5 * accumulate_steps,
+        "epochs": NUM_STEPS // STEPS_EACH * accumulate_steps,
     }
     for loss in ("infonce", "sigmoid")
     for trains, chunk_size, accumulate_steps in (
