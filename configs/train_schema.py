@@ -239,5 +239,15 @@ class TrainConfig(Options, command="train", recipes="experiment"):
             )
         if self.objective.loss is not Loss.infonce:
             raise ValueError("objective.loss=sigmoid: must be infonce with task=text")
-        if self.loop.compile:
-            raise ValueError("loop.compile=true: must be false with task=text")
+        of_videos = {
+            "data.videos": self.data.videos,
+            "data.captions": self.data.captions,
+            "data.weights": self.data.weights,
+            "pooling.kind": self.pooling.kind,
+            "loop.flip": self.loop.flip,
+            "loop.compile": self.loop.compile,
+        }
+        if given := [name for name, value in of_videos.items() if value]:
+            raise ValueError(
+                f"{', '.join(given)}: for captioned videos only; leave out with task=text"
+            )

@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 import mmap
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class _File:
     Attributes:
         content: its bytes, mapped.
         starts: `(n,)` int64: where the line of each entry starts.
-        parts: `(n,)` int32: which of its line's entries it is.
+        parts: `(n,)` int: which of its line's entries it is.
     """
 
     content: Any  # mmap, or bytes where the file is empty
@@ -102,8 +103,7 @@ def _open(option: str, path: Path, are_pairs: bool, max_failed_fraction: float) 
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{option}={path}: cannot be read ({reason.lower()})") from error
 
-    starts: list[int] = []
-    parts: list[int] = []
+    starts, parts = array("q"), array("i")  # a list has four times the size
     failed: list[str] = []
     num_lines = 0
     for number, (start, line) in enumerate(_lines(content), 1):
@@ -113,12 +113,12 @@ def _open(option: str, path: Path, are_pairs: bool, max_failed_fraction: float) 
             failed.append(f"line {number} ({error})")
             entries = []
         num_lines += bool(line.strip())
-        starts += [start] * len(entries)
-        parts += range(len(entries))
+        starts.extend([start] * len(entries))
+        parts.extend(range(len(entries)))
     _report(f"{option}={path}", failed, num_lines, max_failed_fraction)
     if not starts:
         raise ValueError(f"{option}={path}: holds no {'pair of texts' if are_pairs else 'text'}")
-    return _File(content, np.array(starts, np.int64), np.array(parts, np.int32), parse)
+    return _File(content, np.frombuffer(starts, np.int64), np.frombuffer(parts, np.intc), parse)
 
 
 def _lines(content: Any) -> Iterator[tuple[int, bytes]]:

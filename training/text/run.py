@@ -1,7 +1,7 @@
 """A configuration, a model and texts -> a model with a trained text tower in a folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def train(
         ValueError: the model has no mask token, or its tokenizer takes in no words, and the options
             ask for them; or as of `training.run.train`.
     """
-    run = _TextRun(config, model, lists, processes)
+    run = TextRun(config, model, lists, processes)
     finished = run_trainer(
         config,
         model,
@@ -97,13 +97,19 @@ def make_text_network(
 
 
 @dataclass
-class _TextRun:
-    """Makes the parts of a run."""
+class TextRun:
+    """Makes the parts of a run.
+
+    Attributes:
+        model: where training starts; its modules are changed in place.
+        network: the one that trains, once there is a trainer.
+    """
 
     config: TrainConfig
     model: DualEncoder
     lists: TextLists
     processes: Processes
+    network: TextNetwork = field(init=False)
 
     def make_trainer(self, checkpoints: Checkpoints, options: dict[str, Any]) -> Trainer:
         config, processes, lists = self.config, self.processes, self.lists

@@ -189,7 +189,7 @@ def test_towers_of_clip_learn_by_contrast_alone(folder, tmp_path):
         (["trainable.text=frozen"], ["trainable.text=frozen", "heads, blocks, lora or all"]),
         (["trainable.image=heads"], ["trainable.image=heads", "must be frozen"]),
         (["objective.loss=sigmoid"], ["objective.loss=sigmoid"]),
-        (["loop.compile=true"], ["loop.compile=true"]),
+        (["loop.compile=true", "data.weights.a=2"], ["data.weights, loop.compile: for captioned"]),
         (["text.dropout=1"], ["text.dropout=1"]),
         (["task=video"], ["pairs needs task=text"]),
     ],

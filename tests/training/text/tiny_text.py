@@ -16,7 +16,7 @@ from reelseek.configs.train_schema import TrainConfig
 from reelseek.training.checkpoints import Checkpoints
 from reelseek.training.processes import Processes, join_processes
 from reelseek.training.text.lists import TextLists, read_text_lists
-from reelseek.training.text.run import _TextRun
+from reelseek.training.text.run import TextRun
 from reelseek.training.trainer import Trainer
 from reelseek.vision import DualEncoder, ModelSpec, load_model
 from tests.training import tiny_run
@@ -132,7 +132,7 @@ class Run:
     def trainer(self) -> Trainer:
         """Begins, or goes on from the checkpoint."""
         checkpoints = Checkpoints(self.folder)
-        run = _TextRun(self.config, load(self._model), self.lists, self._processes)
+        run = TextRun(self.config, load(self._model), self.lists, self._processes)
         trainer = run.make_trainer(checkpoints, {"data": {}})
         if (state := checkpoints.read_last()) is not None:
             trainer.restore(state)
