@@ -9,6 +9,11 @@ from reelseek.configs.options import Options, Range, option, path_option
 from reelseek.configs.schema import DEVICE, PRECISION, DecodingConfig, ModelConfig, SamplingConfig
 
 
+class Task(Enum):
+    video = "video"
+    text = "text"
+
+
 class Loss(Enum):
     infonce = "infonce"
     sigmoid = "sigmoid"
@@ -131,8 +136,34 @@ class LoopConfig(Options, section="loop"):
 
 
 @dataclass
+class TextConfig(Options, section="text"):
+    mlm_weight: float = option(
+        "of masked-language modelling, against 1 for the contrastive loss; 0 for none", Range(0)
+    )
+    mask_fraction: float = option("share of a text's tokens to guess", Range(above=0, below=1))
+    dropout: float = option(
+        "of the text tower: a text and itself under other dropout are a pair", Range(0, below=1)
+    )
+    hashtags: bool = option("a text without its #hashtags and one of them are a pair as well")
+    new_tokens: int = option(
+        "words of data.train and pairs, the most frequent that the tokenizer lacks, to add to it",
+        Range(0),
+    )
+    anchor_weight: float = option(
+        "of staying near the embeddings of the start, against 1 for the contrastive loss", Range(0)
+    )
+
+
+@dataclass
 class TrainConfig(Options, command="train", recipes="experiment"):
-    data: DataConfig = option("captioned videos")
+    task: Task = option(
+        "what to learn from: captioned videos, or texts for the text tower alone", group="task"
+    )
+    data: DataConfig = option("captioned videos, or texts")
+    pairs: list[str] = path_option(
+        "task=text: pairs of texts, such as a query and a title: FILE or [FILE,FILE]", []
+    )
+    val_pairs: list[str] = path_option("task=text: pairs to evaluate on", [])
     model: ModelConfig = option(
         "preset, open_clip name or folder, where training starts", group="model"
     )
@@ -143,6 +174,7 @@ class TrainConfig(Options, command="train", recipes="experiment"):
     objective: ObjectiveConfig = option("what is minimised")
     optimizer: OptimizerConfig = option("how")
     loop: LoopConfig = option("how long")
+    text: TextConfig = option("task=text: what is learned from texts")
     eval_only: bool = option("evaluate the model on data.val and stop")
     num_bootstrap: int = option("resamples for the metrics' 95 % intervals; 0 for none", Range(0))
     output: str | None = path_option(
@@ -153,6 +185,12 @@ class TrainConfig(Options, command="train", recipes="experiment"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.task is Task.text:
+            self._check_text()
+            return
+        for name in ("pairs", "val_pairs"):
+            if getattr(self, name):
+                raise ValueError(f"{name} needs task=text; add it, or leave {name} out")
         if self.eval_only:
             if not self.data.val:
                 raise ValueError("data.val is missing: name a .jsonl with `video` and `captions`")
@@ -174,4 +212,42 @@ class TrainConfig(Options, command="train", recipes="experiment"):
             raise ValueError(
                 "trainable.image=frozen, trainable.text=frozen and pooling.kind=mean leave nothing "
                 "to train; choose heads, blocks, lora or all, or another pooling"
+            )
+
+    def _check_text(self) -> None:
+        """Checks what `task=text` needs."""
+        if self.eval_only:
+            if not (self.data.val or self.val_pairs):
+                raise ValueError("data.val is missing: name a file of texts, or val_pairs=FILE")
+            return
+        if not (self.data.train or self.pairs):
+            raise ValueError(
+                "data.train is missing: name a file with a text a line, or pairs=FILE, or add "
+                "eval_only=true to evaluate a model"
+            )
+        if self.output is None:
+            raise ValueError("output is missing: name a folder for the trained model")
+        if self.trainable.text is TrainMode.frozen:
+            raise ValueError(
+                "trainable.text=frozen leaves nothing to train with task=text; choose heads, "
+                "blocks, lora or all"
+            )
+        if self.trainable.image is not TrainMode.frozen:
+            raise ValueError(
+                f"trainable.image={self.trainable.image.value}: must be frozen with task=text, "
+                "which has no images"
+            )
+        if self.objective.loss is not Loss.infonce:
+            raise ValueError("objective.loss=sigmoid: must be infonce with task=text")
+        of_videos = {
+            "data.videos": self.data.videos,
+            "data.captions": self.data.captions,
+            "data.weights": self.data.weights,
+            "pooling.kind": self.pooling.kind,
+            "loop.flip": self.loop.flip,
+            "loop.compile": self.loop.compile,
+        }
+        if given := [name for name, value in of_videos.items() if value]:
+            raise ValueError(
+                f"{', '.join(given)}: for captioned videos only; leave out with task=text"
             )

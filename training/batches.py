@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,9 +18,35 @@ from torch.utils.data import Dataset
 
 from reelseek.training.frame_cache import CachedVideo
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Rows:
+    """Base of the batches, dataclasses of tensors whose first dimension is that of the pairs."""
+
+    def __len__(self) -> int:
+        return len(self._tensors()[0])
+
+    @property
+    def ids(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers of each pair's halves, `(B,)` int64 each; equal halves have equal numbers."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> "Self":
+        return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+
+    def chunks(self, size: int) -> "list[Self]":
+        """Splits the batch into parts of `size` pairs; the last may be smaller."""
+        parts = zip(*(tensor.split(size) for tensor in self._tensors()), strict=True)
+        return [type(self)(*part) for part in parts]
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Rows):
     """Pairs of a video and a caption.
 
     Attributes:
@@ -40,19 +67,24 @@ class Batch:
     def ids(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.video_ids, self.caption_ids
 
-    def __len__(self) -> int:
-        return len(self.video_ids)
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+class Pairs(Protocol):
+    """What a run learns from."""
 
-    def chunks(self, size: int) -> "list[Batch]":
-        """Splits the batch into parts of `size` pairs; the last may be smaller."""
-        parts = zip(*(tensor.split(size) for tensor in self._tensors()), strict=True)
-        return [Batch(*part) for part in parts]
+    def __len__(self) -> int: ...
 
-    def _tensors(self) -> list[torch.Tensor]:
-        return [getattr(self, field.name) for field in fields(self)]
+    def __getitem__(self, index: tuple[int, int]) -> Any:
+        """Returns a pair as it is in an epoch."""
+
+    def collate(self, pairs: Sequence[Any]) -> Rows:
+        """Makes a batch."""
+
+    def describe_broken(self, ids: Sequence[int]) -> str:
+        """Returns the likely cause of a loss that is not finite.
+
+        Args:
+            ids: the first halves of the batch's pairs, as `Rows.ids` numbers them.
+        """
 
 
 class CaptionedPairs(Dataset):
@@ -109,6 +141,20 @@ class CaptionedPairs(Dataset):
             frames = frames[..., ::-1]
         return torch.from_numpy(np.array(frames)), self._text[caption], video, caption
 
+    def collate(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Batch:
+        return collate(pairs)
+
+    def describe_broken(self, ids: Sequence[int]) -> str:
+        """Names the videos whose frames are not finite, else all of the batch."""
+        videos = [self.videos[number] for number in sorted(set(ids))]
+        broken = [video for video in videos if not np.isfinite(video.frames).all()]
+        names = [video.key for video in broken or videos]
+        cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
+        return (
+            f"{cause}: {len(names)} videos of the batch: "
+            f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        )
+
 
 def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Batch:
     frames, text, videos, captions = zip(*pairs, strict=True)
@@ -132,6 +178,7 @@ class EpochBatches:
         batch_size: pairs of the global batch, over all processes.
         seed: of the order.
         rank, world_size: each process takes an equal, consecutive part of each global batch.
+        of: what a pair is, for errors.
 
     Raises:
         ValueError: too few pairs to fill a batch, or a batch that the processes do not divide.
@@ -146,6 +193,7 @@ class EpochBatches:
         weights: np.ndarray | None = None,
         rank: int = 0,
         world_size: int = 1,
+        of: str = "a video and a caption",
     ) -> None:
         if batch_size % world_size:
             raise ValueError(
@@ -155,8 +203,8 @@ class EpochBatches:
         self._num_seen = int(self._weights.sum() + 1e-6)
         if self._num_seen < batch_size:
             raise ValueError(
-                f"loop.batch_size={batch_size}: there are only {self._num_seen} pairs of a "
-                "video and a caption in an epoch; make it smaller"
+                f"loop.batch_size={batch_size}: there are only {self._num_seen} pairs of "
+                f"{of} in an epoch; make it smaller"
             )
         self._batch_size = batch_size
         self._seed = seed
@@ -186,19 +234,23 @@ class EpochBatches:
 
 
 def load_batches(
-    dataset: CaptionedPairs, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
-) -> Iterator[Batch]:
+    dataset: Pairs, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
+) -> Iterator[Any]:
     """Yields the batches of these indices, in their order; threads read ahead.
 
     A batch is little more than copies of memory-mapped rows, so threads suffice; and processes
     crash that are forked beside the threads of an inference engine.
     """
+
+    def make(part: list[tuple[int, int]]) -> Rows:
+        return dataset.collate([dataset[index] for index in part])
+
     ahead = max(1, num_workers)
     # One core each: PyTorch's own threads would compete with those of the training step.
     with ThreadPoolExecutor(ahead, "batches", torch.set_num_threads, (1,)) as executor:
-        coming: deque[Future[Batch]] = deque()
+        coming: deque[Future[Rows]] = deque()
         for part in indices:
-            coming.append(executor.submit(lambda part: collate([dataset[p] for p in part]), part))
+            coming.append(executor.submit(make, part))
             if len(coming) > ahead:
                 yield coming.popleft().result()
         while coming:

@@ -198,7 +198,10 @@ class Network(nn.Module):
         """`(B, F)` float features or `(B, L)` int64 tokens to `(B, D)`."""
         if text.is_floating_point():
             return self.text(text, are_features=True)
-        return self.text(strip_padding(text, self._model.clip), are_features=False)
+        return self.text(self._stripped(text), are_features=False)
+
+    def _stripped(self, tokens: torch.Tensor) -> torch.Tensor:
+        return strip_padding(tokens, self._model.clip)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,18 +62,41 @@ def train(
         ValueError: too many videos are broken, the output holds another run, a checkpoint cannot
             be saved, or the loss is not finite.
     """
+    run = _Run(config, model, lists, processes, stop)
+    return run_trainer(
+        config, model, run.make_trainer, processes=processes, stop=stop, on_accepted=on_accepted
+    )
+
+
+def run_trainer(
+    config: TrainConfig,
+    model: DualEncoder,
+    make_trainer: Callable[[Checkpoints, dict[str, Any]], Trainer | None],
+    *,
+    processes: Processes,
+    stop: StopRequest,
+    on_accepted: Callable[[], None] = lambda: None,
+    data_options: Mapping[str, Any] | None = None,
+) -> bool:
+    """Trains with what `make_trainer` makes of the checkpoints and the run's options.
+
+    Args:
+        data_options: more about the data that a run and its continuation must share.
+
+    Otherwise as of `train`.
+    """
     output = Path(str(config.output))
     checkpoints = Checkpoints(output / "checkpoints")
     state = checkpoints.read_last()
     options = plain_options(config)
     options["model"]["fingerprint"] = model.fingerprint
+    options["data"] |= data_options or {}
     if state is not None:
         require_same_run(options, state.options, output)
     if processes.is_main_process:
         on_accepted()
 
-    run = _Run(config, model, lists, processes, stop)
-    trainer = run.make_trainer(checkpoints, options)
+    trainer = make_trainer(checkpoints, options)
     if trainer is None:
         return False
     if state is not None:
@@ -151,7 +174,7 @@ class _Run:
                 world_size=world_size,
             ),
             num_workers=config.data.workers,
-            precision=_training_precision(config, processes.device),
+            precision=training_precision(config, processes.device),
             processes=processes,
             checkpoints=checkpoints,
             options=options,
@@ -225,7 +248,7 @@ def _require_videos(option: str, names: list[str], collection: CaptionedCollecti
         raise ValueError(f"{option}={names}: none of its videos can be decoded")
 
 
-def _training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+def training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
     """bf16 by autocast where that is fast: on a GPU. On a processor it casts the weights anew in
     each step, and is many times slower than fp32, so `auto` does not choose it there."""
     if config.precision == "auto" and device.type == "cpu":
