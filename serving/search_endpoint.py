@@ -39,22 +39,24 @@ Work = Callable[[Searcher, SearchRequest], Answer]
 
 
 class SearchEndpoint:
-    """Answers the searches of one event loop; each search runs in a thread when its turn comes."""
+    """Answers the searches of one event loop; each search runs in a thread when its turn comes.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        work: searches, and writes the answer.
+    """
+
+    def __init__(self, services: Services, work: Work) -> None:
         self._services = services
+        self._work = work
         threads = services.config.threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
         self._answers: BoundedCache[Answer] = BoundedCache(int(services.config.cache_mb * 2**20))
         self._in_hand: dict[Any, asyncio.Future[Answer]] = {}
 
-    async def answer(
-        self, asked: SearchRequest, work: Work, *, deadline: float | None
-    ) -> tuple[Answer, bool]:
+    async def answer(self, asked: SearchRequest, *, deadline: float | None) -> tuple[Answer, bool]:
         """Returns the answer, and whether it was kept from before.
 
         Args:
-            work: searches, and writes the answer.
             deadline: on the clock of `time.monotonic`.
 
         Raises:
@@ -69,7 +71,7 @@ class SearchEndpoint:
             return known, True
         running = self._in_hand.get(key)
         if running is None:  # nobody else waits for the same answer
-            running = asyncio.ensure_future(self._work_out(lambda: work(searcher, asked), deadline))
+            running = asyncio.ensure_future(self._work_out(searcher, asked, deadline))
             if deadline is None:  # or it might end for others who have more time
                 self._in_hand[key] = running
             running.add_done_callback(lambda done: self._keep(key, done))
@@ -103,10 +105,13 @@ class SearchEndpoint:
             self._services.look_now.set()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _work_out(self, work: Callable[[], Answer], deadline: float | None) -> Answer:
+    async def _work_out(
+        self, searcher: Searcher, asked: SearchRequest, deadline: float | None
+    ) -> Answer:
         # A search that has begun is not given up: it holds its turn, and its answer is kept.
         async with self._services.admission.enter(deadline=deadline):
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, self._work, searcher, asked)
 
     def _keep(self, key: Any, done: "asyncio.Future[Answer]") -> None:
         if self._in_hand.get(key) is done:
