@@ -39,10 +39,15 @@ _State = tuple[int, int]  # generation and revision of an index
 
 
 class SearchEndpoint:
-    """Answers the searches of one event loop; each search runs in a thread when its turn comes."""
+    """Answers the searches of one event loop; each search runs in a thread when its turn comes.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        work: searches, and writes the answer.
+    """
+
+    def __init__(self, services: Services, work: Work) -> None:
         self._services = services
+        self._work = work
         threads = services.config.threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
         # By request, with the state of the index that they are of.
@@ -51,13 +56,10 @@ class SearchEndpoint:
         )
         self._in_hand: dict[Hashable, tuple[_State, asyncio.Future[Answer]]] = {}
 
-    async def answer(
-        self, asked: SearchRequest, work: Work, *, deadline: float | None
-    ) -> tuple[Answer, bool]:
+    async def answer(self, asked: SearchRequest, *, deadline: float | None) -> tuple[Answer, bool]:
         """Returns the answer, and whether it was kept from before.
 
         Args:
-            work: searches, and writes the answer.
             deadline: on the clock of `time.monotonic`.
 
         Raises:
@@ -79,7 +81,7 @@ class SearchEndpoint:
         if in_hand is not None and in_hand[0] == state:
             running = in_hand[1]
         else:  # nobody else waits for the same answer
-            running = asyncio.ensure_future(self._work_out(lambda: work(searcher, asked), deadline))
+            running = asyncio.ensure_future(self._work_out(searcher, asked, deadline))
             if deadline is None:  # or it might end for others who have more time
                 self._in_hand[key] = state, running
             running.add_done_callback(lambda done: self._keep(key, state, done))
@@ -113,10 +115,13 @@ class SearchEndpoint:
             self._services.look_now.set()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _work_out(self, work: Callable[[], Answer], deadline: float | None) -> Answer:
+    async def _work_out(
+        self, searcher: Searcher, asked: SearchRequest, deadline: float | None
+    ) -> Answer:
         # A search that has begun is not given up: it holds its turn, and its answer is kept.
         async with self._services.admission.enter(deadline=deadline):
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, self._work, searcher, asked)
 
     def _keep(self, key: Hashable, state: "_State", done: "asyncio.Future[Answer]") -> None:
         if self._in_hand.get(key) == (state, done):

@@ -10,6 +10,7 @@ import { createStrip } from "./strip.js";
 
 const MAX_REASONS = 3;
 const MAX_COPIES_NAMED = 3;
+const SEEN = "seen in the picture";
 
 /**
  * Creates the card.
@@ -41,7 +42,7 @@ export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
       createStrip({
         durationSeconds: hit.duration_seconds,
         strip: hit.strip ?? { spans: [[moment.startSeconds, moment.endSeconds]], probabilities: [1] },
-        seconds: moment.startSeconds,
+        ...{ seconds: moment.startSeconds, moment },
         label: `Where ${name} matches`,
         onpick: (seconds) => onopen(hit, seconds),
       }),
@@ -95,14 +96,14 @@ export function probabilityOf({ confidence }) {
 /** Why it is a hit, in words. */
 export function reasonsOf(hit, asked) {
   const reasons = hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean);
-  if (!reasons.length) reasons.push("seen");
+  if (!reasons.length) reasons.push(SEEN);
   const items = reasons.slice(0, MAX_REASONS).map((reason) => element("li", {}, reason));
   return element("ul", { class: "reasons", "aria-label": "Why" }, ...items);
 }
 
 function reasonOf({ source, rank, detail = "" }, asked) {
   const text = detail.split(/\s+/).join(" ").trim();
-  if (source === "visual") return rank == null ? null : "seen";
+  if (source === "visual") return rank == null ? null : SEEN;
   if (source === "lexical") return text ? marked(text, asked) : "in its words";
   if (source === "temporal_order") return text ? `in this order: ${text}` : "in this order";
   if (source === "without") return text ? `shows what was left out: ${text}` : null;

@@ -33,7 +33,8 @@ export class Details {
   }
 
   show(record, hit, asked) {
-    const facts = [record.date && day(record.date), hit.video].filter(Boolean);
+    const file = hit.video === videoName(hit) ? "" : hit.video; // which then says nothing new
+    const facts = [record.date && day(record.date), file].filter(Boolean);
     this._node.scrollTop = 0;
     this._node.replaceChildren(
       element("h2", { id: "player-title" }, videoName(hit)),

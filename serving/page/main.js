@@ -20,6 +20,7 @@ import { addSuggestions } from "./suggestions.js";
 
 const MAX_REWRITINGS = 6;
 const MAX_FILES = 4;
+const READY_PERIOD_MS = 1000; // between two attempts while the service gets ready
 
 const find = (id) => document.getElementById(id);
 const input = find("q");
@@ -38,6 +39,7 @@ let answer = null;
 let shownSearch = null; // the address of the search whose hits are shown
 const filesOfEntry = new Map(); // of the history, so that "back" finds them again
 let lastEntry = 0;
+let readyTimer = 0;
 
 /** Changes what the address says, and shows that. */
 function go(changes, { replaces = false, newFiles = files } = {}) {
@@ -103,8 +105,16 @@ async function searchFor(asked) {
   } catch (error) {
     shownSearch = null;
     showHits(null, asked);
-    notice(error.message);
+    if (error.code === "not_ready") waitUntilReady();
+    else notice(error.message);
   }
+}
+
+/** The service has just been started: the same search is sent again until it answers. */
+function waitUntilReady() {
+  notice("Getting ready: the model is being loaded, or the first videos are being indexed.", "note waiting");
+  clearTimeout(readyTimer);
+  readyTimer = setTimeout(() => shownSearch ?? show(), READY_PERIOD_MS);
 }
 
 function tellOfLostPicture() {

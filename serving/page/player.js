@@ -119,7 +119,8 @@ export class Player {
     });
     this._video.addEventListener("click", () => this._playback.toggle());
     this._video.addEventListener("pause", () => this._reportWatched());
-    this._playButton = iconButton("play", "Play (space)", () => this._playback.toggle());
+    // The focus begins at it, as a dialog would give it to the video.
+    this._playButton = iconButton("play", "Play (space)", () => this._playback.toggle(), { autofocus: true });
     this._soundButton = iconButton("sound", "Mute (m)", () => this._toggleSound());
     this._time = element("span", { class: "position" });
     this._message = element("p", { class: "message", role: "status" });

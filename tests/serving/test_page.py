@@ -491,6 +491,25 @@ def test_a_busy_server_is_asked_once_more(open_page):
     open_page.complaints.clear()  # of the 503
 
 
+@pytest.mark.parametrize("path", ["/", "/?q=green"], ids=["start", "search"])
+def test_page_waits_until_the_service_is_ready(open_page, path):
+    is_ready = False
+
+    def not_ready(route) -> None:
+        if is_ready:
+            route.continue_()
+            return
+        error = {"code": "not_ready", "message": "nothing can be searched yet"}
+        route.fulfill(status=503, headers={"Retry-After": "0.1"}, json={"error": error})
+
+    page = open_page(path, before=lambda page: page.route(re.compile("/api/s"), not_ready))
+    page.get_by_text("Getting ready").wait_for()
+    is_ready = True
+    page.get_by_text("5 videos to search").or_(page.locator(".card")).first.wait_for()
+    page.get_by_text("Getting ready").wait_for(state="hidden")
+    open_page.complaints.clear()  # of the 503
+
+
 def test_data_is_text(open_page):
     page = open_page("/?q=a green wall")
     page.get_by_text("A green wall <img src=x onerror=alert(1)>").first.wait_for()
@@ -717,13 +736,12 @@ def test_the_token_is_asked_for_in_the_style_of_the_page(open_page, tmp_path):
     with serve_locked(tmp_path, "a token of the test") as locked:
         page = open_page("/page/icon.svg", at=locked, viewport={"width": 390, "height": 844})
         assert urlsplit(page.url).path == "/login"
-        assert_accessible(page)  # in colours that only the style knows
         widths = page.evaluate("[document.body.scrollWidth, document.body.clientWidth]")
         assert widths[0] <= widths[1]
         page.keyboard.type("wrong")  # the field has the focus
         page.keyboard.press("Enter")
         page.get_by_role("alert").get_by_text("the token is wrong").wait_for()
-        assert_accessible(page)
+        assert_accessible(page)  # in colours that only the style knows
         page.keyboard.type("a token of the test")
         page.keyboard.press("Enter")
         page.wait_for_url("**/page/icon.svg")

@@ -29,13 +29,13 @@ from reelseek.vision.models.sentence_tower import SentenceTower, is_supported
 
 
 def load_text_first(
-    spec: ModelSpec, *, fingerprint: str, known_names: Sequence[str] = ()
+    spec: ModelSpec, *, fingerprint: str | None, known_names: Sequence[str] = ()
 ) -> DualEncoder:
     """Loads a model, of which only the text tower is there at first where that can be.
 
     Args:
         fingerprint: of the model that is expected; another is loaded whole, as is one whose text
-            tower is of another kind.
+            tower is of another kind. None where any will do.
         known_names: as of `load_model`, as are the errors raised.
     """
     folder = mini_folder() if spec.name == "mini" else Path(spec.name)
@@ -43,7 +43,7 @@ def load_text_first(
         model = _load_text(spec, folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         model = None  # no such folder, or a damaged one: `load_model` says what is wrong with it
-    if model is not None and model.fingerprint == fingerprint:
+    if model is not None and fingerprint in (None, model.fingerprint):
         return model
     return load_model(spec, known_names=known_names)
 
