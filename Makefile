@@ -14,7 +14,8 @@ demo: $(INSTALLED) ## index sample videos, ask questions with known answers, wri
 
 # Tests of one file stay in one process, which makes what they share once; long files come first.
 test: $(INSTALLED) ## the test suite: no network, on all cores
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	.ci/in-memory $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 \
+	  --dist loadfile --no-loadscope-reorder
 
 test-pythons: ## the test suite on each Python from 3.10 on that is found, one after the other
 	@set -e; for python in $$(.ci/pythons); do \
