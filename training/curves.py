@@ -84,8 +84,8 @@ def draw_curves(history: list[Record], path: Path) -> None:
         ("1 / temperature", ["train/logit_scale"]),
     ]
     figure = Figure(figsize=(10, 6.5), layout="constrained")
-    places = figure.subplots(2, -(-len(panels) // 2), squeeze=False).flat
-    for axes in list(places)[len(panels) :]:
+    places = list(figure.subplots(2, -(-len(panels) // 2), squeeze=False).flat)
+    for axes in places[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, names) in zip(places, panels, strict=False):
         for name in names:

@@ -227,6 +227,9 @@ def test_every_yaml_becomes_objects(file):
         for config_name in ("index", "train"):
             config = config_object(config_name, f"decoding={name}")
             assert isinstance(config.decoding, schema.DecodingConfig)
+    elif group == "task":
+        config = config_object("train", f"task={name}", "eval_only=false", *TRAINING)
+        assert config.task is train_schema.Task[name]
     elif group == "experiment":
         config = config_object("train", f"experiment={name}", "eval_only=false", *TRAINING)
         assert isinstance(config, train_schema.TrainConfig)
