@@ -29,7 +29,7 @@ class _Device:
 
 
 DEVICE = _Device()
-PRECISION = OneOf(("auto", "fp32", "bf16"))
+PRECISION = OneOf(("auto", "int8", "bf16", "fp32"))
 _NICENESS = Range(0, 19)
 _GRAY_LEVELS = Range(0, 255)
 
@@ -253,6 +253,8 @@ class IndexConfig(Options, command="index"):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.videos), "videos", self.videos, "a path or [PATH,PATH]")
+        if self.precision == "int8" and self.device not in ("auto", "cpu"):
+            raise ValueError(f"precision=int8 needs device=cpu, not device={self.device}")
 
 
 @dataclass

@@ -5,8 +5,10 @@ from enum import Enum
 from math import inf
 from typing import Any
 
-from reelseek.configs.options import Options, Range, option, path_option
-from reelseek.configs.schema import DEVICE, PRECISION, DecodingConfig, ModelConfig, SamplingConfig
+from reelseek.configs.options import OneOf, Options, Range, option, path_option
+from reelseek.configs.schema import DEVICE, DecodingConfig, ModelConfig, SamplingConfig
+
+_PRECISION = OneOf(("auto", "fp32", "bf16"))  # 8 bits have no gradients
 
 
 class Task(Enum):
@@ -181,7 +183,7 @@ class TrainConfig(Options, command="train", recipes="experiment"):
         "folder of the trained model, its metrics and checkpoints", None
     )
     device: str = option("where the model runs", DEVICE)
-    precision: str = option("of the model's numbers", PRECISION)
+    precision: str = option("of the model's numbers", _PRECISION)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -115,7 +115,7 @@ def test_auto_is_cuda_where_there_is_one(monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp16", "", "BF16"])
 def test_unknown_precision_is_refused_with_those_known(precision):
-    with pytest.raises(ValueError, match=f"precision={precision}: .*auto, fp32, bf16"):
+    with pytest.raises(ValueError, match=f"precision={precision}: .*auto, int8, bf16, fp32"):
         choose_precision(precision, CPU)
 
 
