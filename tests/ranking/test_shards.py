@@ -111,7 +111,7 @@ def searched(retriever, request, **arguments):
 
 
 # Each collection is divided into these numbers of shards.
-@pytest.mark.parametrize(("seed", "counts"), enumerate([(1, 7), (2, 6), (3, 5), (4,)]))
+@pytest.mark.parametrize(("seed", "counts"), [(0, (1, 7)), (1, (2, 6)), (2, (3, 5)), (3, (4,))])
 def test_shards_answer_as_one_index_does(tmp_path, seed, counts):
     rng = np.random.default_rng(seed)
     videos, texts = make_collection(rng, num=int(rng.integers(30, 120)))
