@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import reelseek.vision.models.openvino_tower as openvino_tower
 import reelseek.vision.models.quantization as quantization
-from reelseek.vision import FrameEncoder
+from reelseek.vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
 from reelseek.vision.models.calibration_frames import draw_frames
 from reelseek.vision.models.openvino_tower import OpenVinoTower, compile_model
 from reelseek.vision.models.quantization import quantize_dense_layers
@@ -107,6 +107,21 @@ def test_tower_is_quantised_once_and_read_by_the_next(
         # The tower was checked meanwhile: these come from 8 bits.
         assert not torch.allclose(encoder.encode(pixels[:4]), reference[:4], atol=1e-4)
     assert len(conversions) == len(list(cache.iterdir())) == 2  # int8, and what it is checked by
+
+
+@pytest.mark.model
+@pytest.mark.shared
+def test_8_bits_of_mini_agree_with_fp32_on_real_frames(openvino, mini, shared_data):  # noqa: F811
+    videos = sorted((shared_data / "captioned" / "msrvtt_1ka").glob("*.mp4"))[:40:2]
+    settings = FrameSettings(UniformSampler(4), mini.preprocessing)
+    pixels = torch.cat([next(iter_frames(video, settings)).pixels for video in videos])
+    reference = FrameEncoder(mini, device="cpu", precision="fp32").encode(pixels)
+    encoder = FrameEncoder(mini, device="cpu", compiled=True)
+    encoder.encode(pixels)
+    assert encoder.precision == "int8"
+    cosines = F.cosine_similarity(encoder.encode(pixels), reference)
+    assert 0.995 <= float(cosines.mean()) < 0.9999  # 8 bits, not the exact tower
+    assert float(cosines.quantile(0.05)) >= 0.985
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage" * 100])

@@ -1,6 +1,6 @@
 """Encoding and training of ViT-B/32 on a GPU: the same as on the processor, and how fast.
 
-    python benchmarks/cuda.py [pairs=128] [frames=12] [encoded=2048] [compared=64] [rounds=8]
+    python benchmarks/gpu.py [pairs=128] [frames=12] [encoded=2048] [compared=64] [rounds=8]
                               [device=cuda]
 
 Weights, frames and captions are random. Compares embeddings and a training step of all layers with
