@@ -7,9 +7,10 @@ would have seen, with any number of loading threads, and several processes share
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -53,6 +54,26 @@ class Batch:
 
     def _tensors(self) -> list[torch.Tensor]:
         return [getattr(self, field.name) for field in fields(self)]
+
+
+class PairSource(Protocol):
+    """Pairs of videos and captions that batches are made of."""
+
+    def load(
+        self, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
+    ) -> Generator[Batch, None, None]:
+        """Yields the batches of these indices, in their order, reading ahead."""
+        ...
+
+    def step_metrics(self) -> dict[str, float]:
+        """Returns figures of the batches of the step just made. Called in all processes together,
+        after each step."""
+        ...
+
+    def suspects(self, video_ids: Iterable[int]) -> tuple[list[str], bool]:
+        """Returns the names of those videos whose frames are not finite, and True; without any,
+        all names, and False."""
+        ...
 
 
 class CaptionedPairs(Dataset):
@@ -109,6 +130,19 @@ class CaptionedPairs(Dataset):
             frames = frames[..., ::-1]
         return torch.from_numpy(np.array(frames)), self._text[caption], video, caption
 
+    def load(
+        self, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
+    ) -> Generator[Batch, None, None]:
+        return load_batches(self, indices, num_workers=num_workers)
+
+    def step_metrics(self) -> dict[str, float]:
+        return {}
+
+    def suspects(self, video_ids: Iterable[int]) -> tuple[list[str], bool]:
+        videos = [self.videos[number] for number in sorted(set(video_ids))]
+        broken = [video for video in videos if not np.isfinite(video.frames).all()]
+        return [video.key for video in broken or videos], bool(broken)
+
 
 def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Batch:
     frames, text, videos, captions = zip(*pairs, strict=True)
@@ -119,6 +153,14 @@ def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Bat
         video_ids=torch.tensor(videos),
         caption_ids=torch.tensor(captions),
     )
+
+
+class BatchOrder(Protocol):
+    """The batches of each epoch as pairs of indices, the same in each run with the same seed."""
+
+    def __len__(self) -> int: ...
+
+    def of_epoch(self, epoch: int, *, first: int = 0) -> Iterator[list[tuple[int, int]]]: ...
 
 
 class EpochBatches:
@@ -187,7 +229,7 @@ class EpochBatches:
 
 def load_batches(
     dataset: CaptionedPairs, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields the batches of these indices, in their order; threads read ahead.
 
     A batch is little more than copies of memory-mapped rows, so threads suffice; and processes

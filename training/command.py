@@ -38,14 +38,18 @@ def main(config: TrainConfig) -> None:
             output.mkdir(parents=True, exist_ok=True)
             write_atomically(output / "config.yaml", command_line.to_yaml(config).encode())
 
+    metrics: dict[str, Any] = {}
     if config.eval_only:
         save_config()
     else:
-        if not train(config, lists, save_config):
+        figures = train(config, lists, save_config)
+        if figures is None:
             return
+        if config.data.stream:
+            metrics["training"] = figures
         # Evaluates the folder as it was written, the way any model is evaluated.
         config.model = command_line.load_model_config(str(output))
-    metrics: dict[str, Any] = evaluate(config, lists) if config.data.val else {}
+    metrics |= evaluate(config, lists) if config.data.val else {}
     if output is not None:
         from reelseek.text import strict_json
 
@@ -63,6 +67,7 @@ def check(config: TrainConfig) -> "RunLists":
     """
     from reelseek.training import checks
     from reelseek.training.lists import cache_folder, read_run_lists
+    from reelseek.training.shards.collection import find_all_shards
     from reelseek.vision import check_model_name
 
     check_model_name(config.model.name, known_names=command_line.preset_names("model"))
@@ -73,8 +78,12 @@ def check(config: TrainConfig) -> "RunLists":
     if not config.eval_only:
         checks.check_options(config, world_size=int(os.environ.get("WORLD_SIZE", 1)))
     lists = read_run_lists(config.data)
-    check_lists = checks.check_evaluated if config.eval_only else checks.check_lists
-    check_lists(config, lists)
+    if not (config.eval_only or config.data.stream):
+        checks.check_lists(config, lists)
+    elif config.data.val:
+        checks.check_evaluated(config, lists)
+    if config.data.stream and not config.eval_only:
+        find_all_shards(config.data.train)
     return lists
 
 
@@ -93,25 +102,49 @@ def _check_other_run(config: TrainConfig, output: Path) -> None:
         checks.require_same_run(checks.plain_options(config), theirs, output)
 
 
-def train(config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]) -> bool:
-    """Trains; returns whether this process evaluates the result."""
+def train(
+    config: TrainConfig, lists: "RunLists", save_config: Callable[[], None]
+) -> dict[str, Any] | None:
+    """Trains; returns figures of the run, or None in processes that do not evaluate the result."""
     from reelseek.indexing.shutdown import stop_on_signals
+    from reelseek.training.lists import cache_folder
     from reelseek.training.processes import join_processes
     from reelseek.training.run import train as run
+    from reelseek.training.shards.collection import read_collection
     from reelseek.vision import load_model, start_decode_server
 
     with join_processes(config.device) as processes, stop_on_signals() as stop:
-        if processes.is_main_process:
+        if processes.is_main_process or config.data.stream:
             start_decode_server()  # it loads its libraries while the model is loaded here
-        model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
-        finished = run(
-            config, model, lists, processes=processes, stop=stop, on_accepted=save_config
+        shards = None
+        if config.data.stream:
+            shards = processes.broadcast_from_rank0(
+                lambda: read_collection(
+                    config.data.train,
+                    cache_folder=cache_folder(config.data) / "shard-tables",
+                    max_failed_fraction=config.data.max_failed_fraction,
+                    stop=stop,
+                )
+            )
+        model = load_model(
+            config.model.spec(),
+            known_names=command_line.preset_names("model"),
+            new_weights_seed=config.loop.seed if config.trainable.from_scratch else None,
         )
-        if not finished:
+        figures = run(
+            config,
+            model,
+            lists,
+            processes=processes,
+            stop=stop,
+            on_accepted=save_config,
+            shards=shards,
+        )
+        if figures is None:
             if processes.is_main_process:
                 print("stopped; the same command goes on", file=sys.stderr)
             sys.exit(128 + (stop.signal_number or signal.SIGTERM))
-        return processes.is_main_process
+        return figures if processes.is_main_process else None
 
 
 def evaluate(config: TrainConfig, lists: "RunLists") -> dict:

@@ -4,18 +4,17 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from reelseek.configs.train_schema import LoopConfig, OptimizerConfig
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training import grad_cache
-from reelseek.training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
+from reelseek.training.batches import Batch, BatchOrder, PairSource, step_seed
 from reelseek.training.checkpoints import Checkpoints, RunState
 from reelseek.training.curves import EventLog, Record, best_record, mean_recall
 from reelseek.training.network import Network
@@ -57,8 +56,8 @@ class Trainer:
         *,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        dataset: CaptionedPairs,
-        batches: EpochBatches,
+        dataset: PairSource,
+        batches: BatchOrder,
         loop: LoopConfig,
         optimizer_config: OptimizerConfig,
         processes: Processes,
@@ -114,11 +113,22 @@ class Trainer:
         """
         if self._validate_if_due(log, progress):
             self._save()
-        loaded = load_batches(self._dataset, self._indices(), num_workers=self._num_workers)
+        loaded = self._dataset.load(self._indices(), num_workers=self._num_workers)
+        with closing(loaded):
+            return self._run(loaded, stop=stop, log=log, progress=progress)
+
+    def _run(
+        self,
+        loaded: Generator[Batch, None, None],
+        *,
+        stop: StopRequest,
+        log: EventLog,
+        progress: StepProgress,
+    ) -> bool:
         while self.state.step < self.num_steps:
             with progress.waiting():
                 batches = [next(loaded) for _ in range(self._loop.accumulate_steps)]
-            record = self._step(batches)
+            record = self._step(batches) | self._dataset.step_metrics()
             self.state.history.append(record)
             log.add(record)
             progress.step(record)
@@ -226,11 +236,9 @@ class Trainer:
         ids = batch.video_ids
         if self._processes.world_size > 1:
             ids = gather_ids(ids.to(self._processes.device))
-        videos = [self._dataset.videos[number] for number in sorted(set(ids.tolist()))]
-        broken = [video for video in videos if not np.isfinite(video.frames).all()]
-        names = [video.key for video in broken or videos]
+        names, are_broken = self._dataset.suspects(ids.tolist())
         epoch, batch_index = divmod(self.state.step, self.steps_per_epoch)
-        cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
+        cause = "frames that are not finite" if are_broken else "lower optimizer.lr, or look at"
         return (
             f"the {quantity} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
             f"{batch_index + 1} in it): {cause}: {len(names)} videos of the batch: "

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,10 +49,12 @@ class TwoProcesses:
     Attributes:
         reports: of each process.
         weights: of each process, at the end of each configuration.
+        folder: with what they wrote.
     """
 
     reports: list[dict[str, Any]]
     weights: list[dict[str, dict[str, torch.Tensor]]]
+    folder: Path
 
 
 @pytest.fixture(scope="session")
@@ -65,4 +68,5 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
     return TwoProcesses(
         [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(2)],
         [torch.load(folder / f"weights-{rank}.pt") for rank in range(2)],
+        folder,
     )
