@@ -157,6 +157,8 @@ def load_sample(request: SampleRequest, settings: SampleSettings, scratch: Path)
             frames.pixels
             for frames in iter_frames(path, frame_settings, decoders=settings.decoders)
         ]
+    except VideoDecodeError as error:
+        raise VideoDecodeError(str(error).replace(str(path), location.name)) from error
     finally:
         path.unlink(missing_ok=True)
     return LoadedSample(torch.cat(chunks), caption)
