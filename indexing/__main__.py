@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import IndexConfig, ModelConfig, sampling_from_dict
+from reelseek.configs.schema import IndexConfig, ModelConfig, Progress, sampling_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,19 +132,24 @@ def _update(
 ) -> "tuple[IndexSummary, int | None]":
     """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
     from reelseek.indexing.indexer import update_index
+    from reelseek.indexing.model_advice import first_advice
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
-    from reelseek.vision import FrameEncoder, load_model, start_decode_server
+    from reelseek.vision import (
+        FrameEncoder,
+        choose_device,
+        default_cache_folder,
+        load_model,
+        start_decode_server,
+    )
 
     start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
-    if is_new and model.spec.name == "mini":
-        print(
-            "model=mini is the small built-in model; with a network, model=clip_vit_b32 or "
-            "model=pe_core_b16 answers better",
-            file=sys.stderr,
-        )
+    if is_new and config.model is None and config.progress is Progress.bar:
+        has_gpu = choose_device(config.device).type == "cuda"
+        if advice := first_advice(default_cache_folder(), has_gpu=has_gpu):
+            print(advice, file=sys.stderr)
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
     settings = IndexSettings(
         model=asdict(model_config),
