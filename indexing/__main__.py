@@ -135,6 +135,7 @@ def _update(
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
+    from reelseek.vision.models.openvino_text import compile_text_tower
 
     start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
@@ -146,6 +147,8 @@ def _update(
             file=sys.stderr,
         )
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
+    if is_new and encoder.device.type == "cpu":
+        compile_text_tower(model)  # kept for the first search
     settings = IndexSettings(
         model=asdict(model_config),
         fingerprint=model.fingerprint,
