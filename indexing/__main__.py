@@ -132,25 +132,19 @@ def _update(
 ) -> "tuple[IndexSummary, int | None]":
     """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
     from reelseek.indexing.indexer import update_index
-    from reelseek.indexing.model_advice import first_advice
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
-    from reelseek.vision import (
-        FrameEncoder,
-        choose_device,
-        default_cache_folder,
-        load_model,
-        start_decode_server,
-    )
+    from reelseek.vision import FrameEncoder, load_model, start_decode_server
+    from reelseek.vision.models.openvino_text import compile_text_tower
 
     start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and config.model is None and config.progress is Progress.bar:
-        has_gpu = choose_device(config.device).type == "cuda"
-        if advice := first_advice(default_cache_folder(), has_gpu=has_gpu):
-            print(advice, file=sys.stderr)
+        _advise_model(config)
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
+    if is_new and encoder.device.type == "cpu":
+        compile_text_tower(model)  # kept for the first search
     settings = IndexSettings(
         model=asdict(model_config),
         fingerprint=model.fingerprint,
@@ -181,6 +175,16 @@ def _update(
             sentences=lambda: _sentences(model, encoder.device),
         )
     return summary, stop.signal_number
+
+
+def _advise_model(config: IndexConfig) -> None:
+    """Says once to a user of the built-in model which other one answers better."""
+    from reelseek.indexing.model_advice import first_advice
+    from reelseek.vision import choose_device, default_cache_folder
+
+    has_gpu = choose_device(config.device).type == "cuda"
+    if advice := first_advice(default_cache_folder(), has_gpu=has_gpu):
+        print(advice, file=sys.stderr)
 
 
 def _read_sources(config: IndexConfig) -> "list[Source]":

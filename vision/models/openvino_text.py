@@ -15,7 +15,12 @@ import torch
 from torch.nn import functional as F
 
 from reelseek.vision.models.dual_encoder import DualEncoder
-from reelseek.vision.models.openvino_tower import _core, _import_openvino, _read_or_convert
+from reelseek.vision.models.openvino_tower import (
+    _core,
+    _folder_of,
+    _import_openvino,
+    _read_or_convert,
+)
 from reelseek.vision.models.traceable_text import traceable_text_tower
 
 logger = logging.getLogger(__name__)
@@ -55,16 +60,25 @@ class OpenVinoTextTower:
             return torch.from_numpy(outputs[0].copy())
 
 
-def compile_text_tower(model: DualEncoder) -> OpenVinoTextTower | None:
-    """Returns a model's text tower, compiled for this processor and its number of threads.
+def compile_text_tower(
+    model: DualEncoder, *, in_8_bits: bool | None = None
+) -> OpenVinoTextTower | None:
+    """Returns a model's text tower, compiled for this processor and PyTorch's number of threads.
 
-    The first call with a model converts it, which takes seconds, and says so. Returns None where
-    OpenVINO is not installed or cannot compute this tower: PyTorch runs it then.
+    The first call with a model converts it, which takes seconds, and logs a warning. Returns None
+    where OpenVINO is not installed or cannot compute this tower: PyTorch runs it then.
+
+    Args:
+        model: Supplies the tower and the tokenizer.
+        in_8_bits: Whether to store the weights in 8 bits and compute with the rest in bfloat16;
+            None to do so where the processor has such instructions. Elsewhere it is not faster.
     """
     try:
         openvino = _import_openvino()
         core = _core()
-        return _compile(openvino, core, model)
+        if in_8_bits is None:
+            in_8_bits = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return _compile(openvino, core, model, in_8_bits=in_8_bits)
     except ImportError:
         return None
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
@@ -73,11 +87,12 @@ def compile_text_tower(model: DualEncoder) -> OpenVinoTextTower | None:
         return None
 
 
-def _compile(openvino: Any, core: Any, model: DualEncoder) -> OpenVinoTextTower | None:
+def _compile(
+    openvino: Any, core: Any, model: DualEncoder, *, in_8_bits: bool
+) -> OpenVinoTextTower | None:
     tower = traceable_text_tower(model.clip)
     if tower is None:
         return None
-    in_8_bits = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     length = None if tower.any_length else model.context_length
     tokens = model.tokenize(list(_PROBES), context_length=model.context_length)
 
@@ -103,6 +118,11 @@ def _compile(openvino: Any, core: Any, model: DualEncoder) -> OpenVinoTextTower 
         return converted
 
     key = f"text {model.fingerprint} {'u8' if in_8_bits else 'f32'}" if model.fingerprint else ""
+    if key and not _folder_of(openvino, key).is_dir():
+        logger.warning(
+            "preparing the text tower of model=%s for this processor (once, some seconds)",
+            model.spec.name,
+        )
     example = tokens[:, :_EXAMPLE_LENGTH] if length is None else tokens
     return compiled(_read_or_convert(openvino, core, tower, example, key, finish=finish))
 

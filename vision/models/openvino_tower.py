@@ -148,9 +148,7 @@ def _read_or_convert(
     """
     if not cache_key:
         return finish(_convert(openvino, tower, example))
-    versions = f"{cache_key} {openvino.__version__} {torch.__version__}"
-    name = hashlib.sha256(versions.encode()).hexdigest()[:32]
-    folder = default_cache_folder() / "openvino" / name
+    folder = _folder_of(openvino, cache_key)
     if folder.is_dir():
         try:
             return core.read_model(folder / "tower.xml")
@@ -162,6 +160,12 @@ def _read_or_convert(
     except (OSError, RuntimeError) as error:  # OpenVINO raises a RuntimeError if the disk is full
         logger.warning("%s: cannot keep the converted model (%s)", folder.parent, error)
     return model
+
+
+def _folder_of(openvino: Any, cache_key: str) -> Path:
+    versions = f"{cache_key} {openvino.__version__} {torch.__version__}"
+    name = hashlib.sha256(versions.encode()).hexdigest()[:32]
+    return default_cache_folder() / "openvino" / name
 
 
 def _convert(openvino: Any, tower: nn.Module, example: torch.Tensor) -> Any:

@@ -150,11 +150,11 @@ class _Layer(nn.Module):
         self._num_heads, self._epsilon = num_heads, epsilon
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        heads = [
+        query, key, value = (
             self._linear(name, hidden).unflatten(-1, (self._num_heads, -1)).transpose(1, 2)
             for name in ("query", "key", "value")
-        ]
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=mask)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         attended = attended.transpose(1, 2).flatten(2)
         hidden = self._norm("norm1", hidden + self._linear("out", attended))
         inner = F.gelu(self._linear("linear1", hidden))

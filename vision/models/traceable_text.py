@@ -43,6 +43,8 @@ class TransformerTower(nn.Module):
             by earlier ones, and the pooled token must be found by what it is.
     """
 
+    _mask: torch.Tensor | None
+
     def __init__(self, clip: Any) -> None:
         super().__init__()
         # CLIP has the parts of its text tower as its own attributes, partly under other names.
@@ -93,9 +95,9 @@ class TransformerTower(nn.Module):
 def _attend(attention: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Computes `nn.MultiheadAttention` of `(B, L, width)` with itself."""
     projected = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
-    heads = [
+    query, key, value = (
         part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for part in projected.chunk(3, dim=-1)
-    ]
-    attended = F.scaled_dot_product_attention(*heads, attn_mask=mask)
+    )
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return attention.out_proj(attended.transpose(1, 2).flatten(2))

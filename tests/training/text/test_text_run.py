@@ -57,7 +57,11 @@ def test_loss_falls_and_only_the_text_tower_changes(folder):
 
 
 @pytest.mark.parametrize(
-    ("stop_after", "changes"), [(2, ()), (5, ("loop.chunk_size=5", "text.anchor_weight=1"))]
+    ("stop_after", "changes"),
+    [
+        (7, ()),  # in the second epoch
+        (2, ("loop.epochs=1", "loop.chunk_size=5", "text.anchor_weight=1")),
+    ],
 )
 def test_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder, tmp_path, stop_after, changes):
     whole = Run(folder, str(tmp_path / "whole"), *changes).trainer()
@@ -75,8 +79,9 @@ def test_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder, tmp_path, st
 
 def test_chunks_do_not_change_a_step(folder, tmp_path):
     """Though the tower drops features: each text has masks of its own."""
-    whole = Run(folder, str(tmp_path / "a"), "text.anchor_weight=1").trainer()
-    chunks = Run(folder, str(tmp_path / "b"), "text.anchor_weight=1", "loop.chunk_size=3").trainer()
+    changes = ("loop.epochs=1", "text.anchor_weight=1")
+    whole = Run(folder, str(tmp_path / "a"), *changes).trainer()
+    chunks = Run(folder, str(tmp_path / "b"), *changes, "loop.chunk_size=3").trainer()
     assert tiny_run.run(whole)
     assert tiny_run.run(chunks)
     assert tiny_run.losses_of(chunks) == pytest.approx(tiny_run.losses_of(whole), abs=1e-4)
@@ -109,7 +114,7 @@ def test_two_processes_are_as_one(folder, monkeypatch):
 
 def test_command_writes_a_model_folder_whose_images_are_as_before(folder, tmp_path):
     output = tmp_path / "out"
-    done = train_here(folder, output, "loop.epochs=6")
+    done = train_here(folder, output, "loop.epochs=4")
     metrics = done.metrics
     assert json.loads((output / "metrics.json").read_text()) == metrics
     for part in ("before", "after"):
@@ -123,7 +128,7 @@ def test_command_writes_a_model_folder_whose_images_are_as_before(folder, tmp_pa
     assert torch.equal(model.clip.logit_scale, start.clip.logit_scale)
 
     # The same command does nothing more, and an evaluation says the same of the folder.
-    assert train_here(folder, output, "loop.epochs=6").metrics == metrics
+    assert train_here(folder, output, "loop.epochs=4").metrics == metrics
     evaluated = train_here(
         folder, tmp_path / "none", "eval_only=true", f"model={output}", "output=MISSING"
     )
@@ -173,7 +178,7 @@ def test_towers_of_clip_learn_by_contrast_alone(folder, tmp_path):
         tmp_path / "out",
         f"model={tmp_path / 'clip'}",
         "text.mlm_weight=0",
-        "loop.epochs=8",
+        "loop.epochs=5",
         *("optimizer.trunk_lr=1e-3", "optimizer.text_lr=1e-3"),
     )
     assert done.metrics["before"].keys() == {"halves", "hashtags", "pairs", "score"}

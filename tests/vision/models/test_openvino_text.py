@@ -53,12 +53,13 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("in_8_bits", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_features_are_pytorchs_for_any_number_and_length(tmp_path, colour_model, kind):
+def test_features_are_pytorchs_for_any_number_and_length(tmp_path, colour_model, kind, in_8_bits):
     clip = KINDS[kind](tmp_path)
     model = as_model(colour_model, clip)
-    tower = compile_text_tower(model)
+    tower = compile_text_tower(model, in_8_bits=in_8_bits)
     for lengths in ([2], [3, 16, 7], [5] * 40):
         given = tokens(lengths, padding=int(model.tokenize([""])[0, -1]))
         cosine = F.cosine_similarity(tower(given), clip.encode_text(given))
@@ -103,9 +104,13 @@ def test_weights_of_8_bits_take_a_quarter(colour_model, clip, openvino, tmp_path
     assert sum("uint8_t" in each or "u8" in each for each in types()) == 12
 
 
-def test_model_is_converted_once(colour_model, clip, conversions, cache):  # noqa: F811
+def test_model_is_converted_once(colour_model, clip, conversions, cache, caplog):  # noqa: F811
     model = as_model(colour_model, clip, fingerprint="abc")
-    first, second = compile_text_tower(model), compile_text_tower(model)
+    first = compile_text_tower(model)
+    assert "preparing the text tower of model=colours" in caplog.text
+    caplog.clear()
+    second = compile_text_tower(model)
+    assert caplog.text == ""
     assert len(conversions) == 1 and len(list(cache.iterdir())) == 1
     given = tokens([4, 8], padding=0)
     # What is kept has half the digits.
