@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
 
 if TYPE_CHECKING:
-    from reelseek.vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
+    from reelseek.vision import (
+        DecodePool,
+        FrameSettings,
+        ModelSpec,
+        Preprocessing,
+        Sampler,
+        WorkerLimits,
+    )
 
 
 class _Device:
@@ -161,17 +168,29 @@ class DecodingConfig(Options, section="decoding"):
 
     def pool(self, settings: "FrameSettings") -> "DecodePool":
         """Returns workers that decode videos to these frames."""
-        from reelseek.vision import DECODERS, DecodePool, WorkerLimits
+        from reelseek.vision import DecodePool
 
         return DecodePool(
             settings,
             num_workers=self.workers,
-            decoders=sorted(DECODERS, key=lambda name: name != self.decoder.value),
-            limits=WorkerLimits(
-                timeout_seconds=self.timeout_seconds,
-                memory_bytes=int(self.memory_gb * (1 << 30)),
-                max_videos_per_worker=self.max_videos_per_worker,
-            ),
+            decoders=self.decoders(),
+            limits=self.limits(),
+        )
+
+    def decoders(self) -> tuple[str, ...]:
+        """Returns the decoders in the order to try them."""
+        from reelseek.vision import DECODERS
+
+        return tuple(sorted(DECODERS, key=lambda name: name != self.decoder.value))
+
+    def limits(self) -> "WorkerLimits":
+        """Returns the limits of each process that decodes."""
+        from reelseek.vision import WorkerLimits
+
+        return WorkerLimits(
+            timeout_seconds=self.timeout_seconds,
+            memory_bytes=int(self.memory_gb * (1 << 30)),
+            max_videos_per_worker=self.max_videos_per_worker,
         )
 
 

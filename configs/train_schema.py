@@ -58,7 +58,17 @@ class DataConfig(Options, section="data"):
     max_failed_fraction: float = option(
         "share of videos that may be missing or broken", Range(0, 1)
     )
-    workers: int = option("threads that read batches ahead; 0 is 1", Range(0))
+    workers: int = option("batches that are read ahead, each by a thread; 0 is 1", Range(0))
+    stream: bool = option(
+        "decode the WebDataset shards of data.train beside training, in decoding.workers "
+        "processes, without caching their frames"
+    )
+    shards_per_group: int = option("with stream: shards whose samples are mixed", Range(1))
+    min_crop_area: float = option(
+        "with stream: random crops of at least this share of a frame's area; 0 for the model's own "
+        "crop",
+        Range(0, 1),
+    )
 
 
 @dataclass
@@ -67,6 +77,7 @@ class TrainableConfig(Options, section="trainable"):
     text: TrainMode = option("in the text tower")
     num_blocks: int = option("for blocks: the last n of a tower", Range(1))
     lora_rank: int = option("for lora: rank of the adapters", Range(1))
+    from_scratch: bool = option("begin with new weights; needs image=all and text=all")
 
 
 @dataclass
@@ -205,6 +216,12 @@ class TrainConfig(Options, command="train", recipes="experiment"):
         if self.output is None:
             raise ValueError("output is missing: name a folder for the trained model")
         image, text = self.trainable.image, self.trainable.text
+        self._check_streaming()
+        if self.trainable.from_scratch and not image is text is TrainMode.all:
+            raise ValueError(
+                "trainable.from_scratch=true begins with new weights in both towers; add "
+                "trainable.image=all trainable.text=all"
+            )
         if self.loop.flip and image in (TrainMode.frozen, TrainMode.heads):
             raise ValueError(
                 "loop.flip=true mirrors pixels, and where the image trunk is frozen its features "
@@ -245,6 +262,9 @@ class TrainConfig(Options, command="train", recipes="experiment"):
             "data.videos": self.data.videos,
             "data.captions": self.data.captions,
             "data.weights": self.data.weights,
+            "data.stream": self.data.stream,
+            "data.min_crop_area": self.data.min_crop_area,
+            "trainable.from_scratch": self.trainable.from_scratch,
             "pooling.kind": self.pooling.kind,
             "loop.flip": self.loop.flip,
             "loop.compile": self.loop.compile,
@@ -253,3 +273,20 @@ class TrainConfig(Options, command="train", recipes="experiment"):
             raise ValueError(
                 f"{', '.join(given)}: for captioned videos only; leave out with task=text"
             )
+
+    def _check_streaming(self) -> None:
+        """Refuses options of lists with data.stream, and its own options without it."""
+        data = self.data
+        if not data.stream:
+            if data.min_crop_area:
+                raise ValueError(
+                    f"data.min_crop_area={data.min_crop_area}: crops frames anew in each epoch, "
+                    "and without data.stream=true they are cached; add data.stream=true"
+                )
+            return
+        for name in ("videos", "captions", "weights"):
+            if getattr(data, name) and not (data.val and name != "weights"):
+                raise ValueError(
+                    f"data.{name}: has no meaning with data.stream=true, whose shards bring "
+                    f"everything themselves; leave it out"
+                )

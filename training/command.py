@@ -4,7 +4,7 @@ of a dual encoder on captioned videos, and its evaluation."""
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reelseek.configs import command_line
 from reelseek.configs.train_schema import Task, TrainConfig
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reelseek.indexing.shutdown import StopRequest
     from reelseek.training.lists import RunLists
     from reelseek.training.processes import Processes
-    from reelseek.vision import DualEncoder
+    from reelseek.training.shards.collection import ShardCollection
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +37,20 @@ def main(config: TrainConfig) -> None:
         text_command.main(config)
         return
     lists = check(config)
+    metrics: dict[str, Any] = {}
     if config.eval_only:
         launch.save_config(config)
     else:
-        if not train(config, lists):
+        figures = train(config, lists)
+        if figures is None:
             return
+        if config.data.stream:
+            metrics["training"] = figures
         # Evaluates the folder as it was written, the way any model is evaluated.
         config.model = command_line.load_model_config(str(config.output))
-    launch.report(config, evaluate(config, lists) if config.data.val else {})
+    if config.data.val:
+        metrics |= evaluate(config, lists)
+    launch.report(config, metrics)
 
 
 def check(config: TrainConfig) -> "RunLists":
@@ -55,31 +61,59 @@ def check(config: TrainConfig) -> "RunLists":
     """
     from reelseek.training import checks
     from reelseek.training.lists import cache_folder, read_run_lists
+    from reelseek.training.shards.collection import find_all_shards
 
     launch.check_names(config)
     checks.check_folder("data.cache", cache_folder(config.data))
     if not config.eval_only:
         checks.check_options(config, world_size=int(os.environ.get("WORLD_SIZE", 1)))
     lists = read_run_lists(config.data)
-    check_lists = checks.check_evaluated if config.eval_only else checks.check_lists
-    check_lists(config, lists)
+    if not (config.eval_only or config.data.stream):
+        checks.check_lists(config, lists)
+    elif config.data.val:
+        checks.check_evaluated(config, lists)
+    if config.data.stream and not config.eval_only:
+        find_all_shards(config.data.train)
     return lists
 
 
-def train(config: TrainConfig, lists: "RunLists") -> bool:
-    """Trains; returns whether this process evaluates the result."""
-    save_config = functools.partial(launch.save_config, config)
+def train(config: TrainConfig, lists: "RunLists") -> dict[str, Any] | None:
+    """Trains; returns figures of the run, or None in processes that do not evaluate the result."""
     from reelseek.training.run import train as run
     from reelseek.vision import start_decode_server
 
-    def prepare(processes: "Processes") -> None:
-        if processes.is_main_process:
+    def begin(processes: "Processes", stop: "StopRequest") -> launch.RunModel:
+        if processes.is_main_process or config.data.stream:
             start_decode_server()  # it loads its libraries while the model is loaded here
+        shards = _read_shards(config, processes, stop) if config.data.stream else None
+        return lambda model: run(
+            config,
+            model,
+            lists,
+            processes=processes,
+            stop=stop,
+            on_accepted=functools.partial(launch.save_config, config),
+            shards=shards,
+        )
 
-    def run_with(model: "DualEncoder", processes: "Processes", stop: "StopRequest") -> bool:
-        return run(config, model, lists, processes=processes, stop=stop, on_accepted=save_config)
+    return launch.run_processes(config, begin)
 
-    return launch.run_processes(config, run_with, prepare=prepare)
+
+def _read_shards(
+    config: TrainConfig, processes: "Processes", stop: "StopRequest"
+) -> "ShardCollection":
+    """Reads where the samples of `data.train` lie, in the first process, for all of them."""
+    from reelseek.training.lists import cache_folder
+    from reelseek.training.shards.collection import read_collection
+
+    return processes.broadcast_from_rank0(
+        lambda: read_collection(
+            config.data.train,
+            cache_folder=cache_folder(config.data) / "shard-tables",
+            max_failed_fraction=config.data.max_failed_fraction,
+            stop=stop,
+        )
+    )
 
 
 def evaluate(config: TrainConfig, lists: "RunLists") -> dict:

@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reelseek.configs import command_line
 from reelseek.configs.train_schema import TrainConfig
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from reelseek.indexing.shutdown import StopRequest
     from reelseek.training.processes import Processes
     from reelseek.vision import DualEncoder
+
+# Trains a model; returns figures of the run, or None where it was stopped.
+RunModel: TypeAlias = "Callable[[DualEncoder], dict[str, Any] | None]"
 
 
 def check_names(config: TrainConfig) -> None:
@@ -40,32 +43,34 @@ def save_config(config: TrainConfig) -> None:
 
 
 def run_processes(
-    config: TrainConfig,
-    run: "Callable[[DualEncoder, Processes, StopRequest], bool]",
-    *,
-    prepare: "Callable[[Processes], None]" = lambda processes: None,
-) -> bool:
-    """Joins the run's processes, loads the model and runs; ends the process where it was stopped.
+    config: TrainConfig, begin: "Callable[[Processes, StopRequest], RunModel]"
+) -> dict[str, Any] | None:
+    """Joins the run's processes, loads the model and trains it; ends the process where it was
+    stopped.
 
     Args:
-        run: trains the model; returns False where it was stopped.
-        prepare: called before the model is loaded.
+        begin: prepares what takes no model; returns how a model is trained.
 
     Returns:
-        Whether this process evaluates the result.
+        Figures of the run; None in processes that do not evaluate the result.
     """
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.training.processes import join_processes
     from reelseek.vision import load_model
 
     with join_processes(config.device) as processes, stop_on_signals() as stop:
-        prepare(processes)
-        model = load_model(config.model.spec(), known_names=command_line.preset_names("model"))
-        if not run(model, processes, stop):
+        run = begin(processes, stop)
+        model = load_model(
+            config.model.spec(),
+            known_names=command_line.preset_names("model"),
+            new_weights_seed=config.loop.seed if config.trainable.from_scratch else None,
+        )
+        figures = run(model)
+        if figures is None:
             if processes.is_main_process:
                 print("stopped; the same command goes on", file=sys.stderr)
             sys.exit(128 + (stop.signal_number or signal.SIGTERM))
-        return processes.is_main_process
+        return figures if processes.is_main_process else None
 
 
 def report(config: TrainConfig, metrics: dict[str, Any]) -> None:

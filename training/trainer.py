@@ -4,8 +4,8 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,12 +14,13 @@ from torch import nn
 from reelseek.configs.train_schema import LoopConfig, OptimizerConfig
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training import grad_cache
-from reelseek.training.batches import EpochBatches, Pairs, Rows, load_batches, step_seed
+from reelseek.training.batches import BatchSource, Rows, step_seed
 from reelseek.training.checkpoints import Checkpoints, RunState
 from reelseek.training.curves import EventLog, Record, best_record, is_validation, score_of
 from reelseek.training.network import Network
 from reelseek.training.objective import Objective, gather_ids
 from reelseek.training.optimizer import set_learning_rates
+from reelseek.training.order import BatchOrder
 from reelseek.training.processes import Processes
 from reelseek.training.progress import StepProgress
 from reelseek.training.validation import Measure, as_record
@@ -38,11 +39,11 @@ class Trainer:
         network: on its device; changed in place.
         objective: the loss.
         optimizer: of the network's parameters.
-        dataset: the pairs.
+        source: of the batches.
         batches: their order.
         loop: how long, and in which steps.
         optimizer_config: the warm-up, the clipping and the interpolation of the weights.
-        num_workers: threads that read batches ahead.
+        num_workers: batches that are made ahead.
         precision: of the forward pass.
         processes: of the run.
         checkpoints: where the state is kept.
@@ -56,8 +57,8 @@ class Trainer:
         *,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        dataset: Pairs,
-        batches: EpochBatches,
+        source: BatchSource,
+        batches: BatchOrder,
         loop: LoopConfig,
         optimizer_config: OptimizerConfig,
         processes: Processes,
@@ -74,7 +75,7 @@ class Trainer:
             self._wrapped = nn.parallel.DistributedDataParallel(self._wrapped)
         self._objective = objective
         self._optimizer = optimizer
-        self._dataset = dataset
+        self._source = source
         self._batches = batches
         self._loop = loop
         self._optimizer_config = optimizer_config
@@ -113,11 +114,22 @@ class Trainer:
         """
         if self._validate_if_due(log, progress):
             self._save()
-        loaded = load_batches(self._dataset, self._indices(), num_workers=self._num_workers)
+        loaded = self._source.load(self._indices(), num_workers=self._num_workers)
+        with closing(loaded):
+            return self._run(loaded, stop=stop, log=log, progress=progress)
+
+    def _run(
+        self,
+        loaded: Generator[Rows, None, None],
+        *,
+        stop: StopRequest,
+        log: EventLog,
+        progress: StepProgress,
+    ) -> bool:
         while self.state.step < self.num_steps:
             with progress.waiting():
                 batches = [next(loaded) for _ in range(self._loop.accumulate_steps)]
-            record = self._step(batches)
+            record = self._step(batches) | self._source.step_metrics()
             self.state.history.append(record)
             log.add(record)
             progress.step(record)
@@ -228,7 +240,7 @@ class Trainer:
         epoch, batch_index = divmod(self.state.step, self.steps_per_epoch)
         return (
             f"the {quantity} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
-            f"{batch_index + 1} in it): {self._dataset.describe_broken(ids.tolist())}"
+            f"{batch_index + 1} in it): {self._source.describe_broken(ids.tolist())}"
         )
 
     def _validate_if_due(self, log: EventLog, progress: StepProgress) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +23,12 @@ class TwoProcesses:
     Attributes:
         reports: of each process.
         weights: of each process, at the end of each configuration.
+        folder: with what they wrote.
     """
 
     reports: list[dict[str, Any]]
     weights: list[dict[str, dict[str, torch.Tensor]]]
+    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
     return TwoProcesses(
         [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(2)],
         [torch.load(folder / f"weights-{rank}.pt") for rank in range(2)],
+        folder,
     )
 
 
@@ -129,3 +133,37 @@ def test_broken_video_of_one_process_stops_both(two_processes):
 
 def test_first_process_names_the_broken_video_of_another(two_processes):
     assert all("video-3.mp4" in report["non-finite"][1] for report in two_processes.reports)
+
+
+# Training on shards.
+
+
+def test_two_processes_train_on_shards_as_one_does(two_processes, tmp_path):
+    alone = tiny_run.train_on_shards(tmp_path / "shards", tiny_run.ALONE)
+    first, second = (report["streamed"] for report in two_processes.reports)
+    skipped = [record["data/num_skipped"] for record in alone.state.history]
+    assert len(skipped) == 2 * (9 * 8 // tiny_run.BATCH_SIZE)
+    assert sum(skipped) >= 2
+    for history in (first, second):
+        assert [record["data/num_skipped"] for record in history] == skipped
+        torch.testing.assert_close(
+            [record["train/loss"] for record in history],
+            [record["train/loss"] for record in alone.state.history],
+            atol=1e-5,
+            rtol=1e-5,
+        )
+    weights = [each["streamed"] for each in two_processes.weights]
+    for name, expected in alone.finished_weights().items():
+        assert torch.equal(weights[0][name], weights[1][name])
+        torch.testing.assert_close(weights[0][name], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_both_processes_name_what_was_skipped_once(two_processes):
+    """The first process writes what both of them met."""
+    report = two_processes.folder / "shards" / "skipped.tsv"
+    names = [line.split("\t")[0] for line in report.read_text().splitlines()]
+    assert [name.rpartition("/")[2] for name in sorted(names)] == [
+        "0001.tar, '0002.png'",
+        "0004.tar",
+        "0006.tar, '0007.png'",
+    ]

@@ -4,8 +4,9 @@ import math
 import pytest
 import torch
 
-from reelseek.training.batches import EpochBatches, collate
+from reelseek.training.batches import collate
 from reelseek.training.checkpoints import Checkpoints
+from reelseek.training.order import EpochBatches
 from reelseek.training.trainer import NonFiniteLossError
 from tests.training import tiny_run
 from tests.training.tiny_run import NUM_STEPS, STEPS_EACH, losses_of, make_trainer, resume, run
@@ -108,7 +109,7 @@ def test_accumulated_step_has_the_mean_of_the_gradients(tmp_path):
     positions = other._batches.of_epoch(0)
     expected_loss = 0.0
     for position in positions:
-        pairs = [other._dataset[number] for number in position]
+        pairs = [other._source[number] for number in position]
         batch = collate(pairs)
         loss = other._objective(*other.network(batch), batch.ids) / 4
         loss.backward()

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from reelseek.training.batches import Rows, step_seed
+from reelseek.training.batches import Rows, StoredPairs, step_seed
 from reelseek.training.text.files import Entries
 from reelseek.training.text.hashtags import split_hashtags
 from reelseek.training.text.lists import tagged_numbers
@@ -57,7 +56,7 @@ class TextPair:
     seed: int
 
 
-class TextPairs(Dataset):
+class TextPairs(StoredPairs):
     """Each text with itself (SimCSE, Gao et al. 2021, section 3), each text that has hashtags with
     one of them, drawn anew in each epoch, and the pairs of the user.
 

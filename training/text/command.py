@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from reelseek.indexing.shutdown import StopRequest
     from reelseek.training.processes import Processes
     from reelseek.training.text.lists import TextLists
-    from reelseek.vision import DualEncoder
 
 
 def main(config: TrainConfig) -> None:
@@ -23,7 +22,7 @@ def main(config: TrainConfig) -> None:
         launch.save_config(config)
         launch.report(config, evaluate(config, lists))
         return
-    if not train(config, lists):
+    if train(config, lists) is None:
         return
     metrics: dict[str, Any] = {}
     if lists.has_held_out:
@@ -49,16 +48,21 @@ def check(config: TrainConfig) -> "TextLists":
     return read_text_lists(config)
 
 
-def train(config: TrainConfig, lists: "TextLists") -> bool:
-    """Trains; returns whether this process evaluates the result."""
+def train(config: TrainConfig, lists: "TextLists") -> dict[str, Any] | None:
+    """Trains; returns figures of the run, or None in processes that do not evaluate the result."""
     from reelseek.training.text.run import train as run
 
-    save_config = functools.partial(launch.save_config, config)
+    def begin(processes: "Processes", stop: "StopRequest") -> launch.RunModel:
+        return lambda model: run(
+            config,
+            model,
+            lists,
+            processes=processes,
+            stop=stop,
+            on_accepted=functools.partial(launch.save_config, config),
+        )
 
-    def run_with(model: "DualEncoder", processes: "Processes", stop: "StopRequest") -> bool:
-        return run(config, model, lists, processes=processes, stop=stop, on_accepted=save_config)
-
-    return launch.run_processes(config, run_with)
+    return launch.run_processes(config, begin)
 
 
 def evaluate(config: TrainConfig, lists: "TextLists") -> dict[str, Any]:

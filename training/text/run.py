@@ -10,11 +10,11 @@ import torch
 from reelseek.configs.train_schema import TrainConfig
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.store.atomic import publish_file
-from reelseek.training.batches import EpochBatches
 from reelseek.training.checkpoints import Checkpoints
 from reelseek.training.network import tower_plans
 from reelseek.training.objective import make_objective
 from reelseek.training.optimizer import make_optimizer
+from reelseek.training.order import EpochBatches
 from reelseek.training.processes import Processes
 from reelseek.training.run import run_trainer, training_precision
 from reelseek.training.text.batches import TextPairs
@@ -38,7 +38,7 @@ def train(
     processes: Processes,
     stop: StopRequest,
     on_accepted: Callable[[], None] = lambda: None,
-) -> bool:
+) -> dict[str, Any] | None:
     """Trains the text tower and writes the model into `config.output`; see `training.run.train`.
 
     Raises:
@@ -46,7 +46,7 @@ def train(
             ask for them; or as of `training.run.train`.
     """
     run = TextRun(config, model, lists, processes)
-    finished = run_trainer(
+    figures = run_trainer(
         config,
         model,
         run.make_trainer,
@@ -55,9 +55,9 @@ def train(
         on_accepted=on_accepted,
         data_options={"num_pairs": lists.num_pairs(hashtags=config.text.hashtags)},
     )
-    if finished and processes.is_main_process and run.network.mlm is not None:
+    if figures is not None and processes.is_main_process and run.network.mlm is not None:
         _save_head(run.network.mlm, Path(str(config.output)))
-    return finished
+    return figures
 
 
 def evaluate(config: TrainConfig, lists: TextLists, model: DualEncoder) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class TextRun:
         self.network = make_text_network(
             config, model, mlm_weight=config.text.mlm_weight, world_size=world_size
         ).to(processes.device)
-        dataset = TextPairs(
+        pairs = TextPairs(
             lists.train,
             lists.pairs,
             tokens=TextTokens(model, max_tokens=config.data.max_tokens),
@@ -143,9 +143,9 @@ class TextRun:
             optimizer_config=config.optimizer,
             objective=make_objective(config.objective, rank=rank, world_size=world_size),
             optimizer=make_optimizer(self.network, config.optimizer),
-            dataset=dataset,
+            source=pairs,
             batches=EpochBatches(
-                len(dataset),
+                len(pairs),
                 batch_size=config.loop.batch_size,
                 seed=config.loop.seed,
                 rank=rank,

@@ -23,12 +23,15 @@ from reelseek.vision.models.preprocessing import Preprocessing
 from reelseek.vision.models.sentence_tower import register_mpnet
 
 
-def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncoder:
+def load_model(
+    spec: ModelSpec, *, known_names: Sequence[str] = (), new_weights_seed: int | None = None
+) -> DualEncoder:
     """Loads both towers in float32.
 
     Args:
         spec: The model.
         known_names: More names (presets) to suggest when the name is unknown.
+        new_weights_seed: Draws new weights, to train from scratch, and loads none.
 
     Raises:
         ModelUnavailableError: There is no such model (the message suggests near names), the
@@ -43,15 +46,24 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
     elif Path(spec.name).is_dir():
         require_model_folder(spec.name)
         folder = Path(spec.name)
+    elif new_weights_seed is not None:
+        require_architecture(spec.name, open_clip.list_models(), known_names=known_names)
     elif not spec.name.startswith("hf-hub:"):
         spec = _with_weights(spec, known_names)
     open_clip_name = spec.name if folder is None else _local_name(folder)
 
     try:
         overrides = {} if folder is None else _overrides(folder)
-        clip = open_clip.create_model(
-            open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
-        ).eval()
+        if new_weights_seed is None:
+            clip = open_clip.create_model(
+                open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
+            ).eval()
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(new_weights_seed)
+                clip = open_clip.create_model(
+                    open_clip_name, load_weights=False, pretrained_text=False, **overrides
+                ).eval()
         tokenizer = open_clip.get_tokenizer(open_clip_name)
         embedding_dim = _embedding_dim(clip, tokenizer)
         pooling, scripts = read_extras(folder, embedding_dim=embedding_dim)

@@ -195,6 +195,10 @@ def test_towers_of_clip_learn_by_contrast_alone(folder, tmp_path):
         (["trainable.image=heads"], ["trainable.image=heads", "must be frozen"]),
         (["objective.loss=sigmoid"], ["objective.loss=sigmoid"]),
         (["loop.compile=true", "data.weights.a=2"], ["data.weights, loop.compile: for captioned"]),
+        (
+            ["data.stream=true", "trainable.from_scratch=true"],
+            ["data.stream, trainable.from_scratch: for captioned"],
+        ),
         (["text.dropout=1"], ["text.dropout=1"]),
         (["task=video"], ["pairs needs task=text"]),
     ],
