@@ -53,7 +53,7 @@ from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
 
 SEGMENT_SECONDS = 4.0
-NUM_CONNECTIONS = 8  # as many as a worker runs and lets wait: none is turned away
+NUM_CONNECTIONS = 6  # as many as a worker runs and lets wait: none is turned away
 _PARTS = (
     "a small,an old,a young,a tired,a happy,a wet,a brown,a white,a loud,a slow".split(","),
     "dog,cat,man,woman,child,horse,bird,car,train,boat,cook,dancer,singer,farmer".split(","),
