@@ -71,7 +71,7 @@ class FrameEncoder:
         precision: `fp32` (the reference), `bf16` (uses a bf16 copy of the weights; autocast would
             cast them for each batch, 14 times slower on a ViT-B/32), `int8` (the compiled tower's
             dense layers in 8 bits, if it passes a check on the first frames) or `auto` (int8 for
-            a compiled tower on an x86 processor, else as `choose_precision`).
+            a compiled tower that gains from it on an x86 processor, else as `choose_precision`).
         compiled: Compile the tower with OpenVINO if it is installed, on a CPU and unless the
             precision is fp32. Pays off for many frames: compiling takes seconds.
         quantized: Let `auto` choose int8. The first frames are encoded exactly, so that two runs
@@ -125,7 +125,8 @@ class FrameEncoder:
         self.engine = "torch"
         if is_cpu and compiled and precision != "fp32":
             is_automatic = precision == "auto" and quantized and trunk is None
-            int8 = precision == "int8" or (is_automatic and _computes_int8())
+            is_faster = _is_faster_in_int8(model.clip.visual, self.dtype)
+            int8 = precision == "int8" or (is_automatic and is_faster)
             tower = self._compile(model, trunk, int8=int8)
             if tower is not None:
                 self._tower: Callable[[torch.Tensor], torch.Tensor] = tower
@@ -213,8 +214,22 @@ class FrameEncoder:
 
 
 def _computes_int8() -> bool:
-    """Whether 8 bits are faster on this processor than floating point, as on every x86."""
+    """Whether this processor is one that 8 bits are implemented for."""
     return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _is_faster_in_int8(tower: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether a tower gains from 8 bits here.
+
+    Args:
+        dtype: Of the layers that are not quantised. Beside bf16, a network with depthwise
+            convolutions gains nothing (`mini`: 126 frames/s against 128, on AMX), a transformer a
+            half (ViT-B/32: 77 against 50). Beside float32, both gain.
+    """
+    is_depthwise = any(
+        isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in tower.modules()
+    )
+    return _computes_int8() and not (dtype is torch.bfloat16 and is_depthwise)
 
 
 def _check_int8(device: torch.device, *, compiled: bool) -> None:

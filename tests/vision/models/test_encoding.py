@@ -15,6 +15,7 @@ from reelseek.vision import (
     make_pooling,
     mean_pool,
 )
+from reelseek.vision.models.encoding import _is_faster_in_int8
 from tests.conftest import COLOURS
 from tests.vision.conftest import TINY_CFG
 
@@ -214,3 +215,20 @@ def test_stretch_is_pooled_as_the_model_pools(colour_model, num_frames):
 def test_stretch_is_pooled_by_the_mean_where_nothing_was_trained(colour_encoder):
     frames = F.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     torch.testing.assert_close(colour_encoder.pool(frames), mean_pool(frames))
+
+
+@pytest.mark.parametrize(
+    "groups, dtype, is_faster",
+    [
+        (4, torch.float32, True),
+        (4, torch.bfloat16, False),
+        (1, torch.float32, True),
+        (1, torch.bfloat16, True),
+    ],
+)
+def test_auto_is_int8_for_what_gains_from_it(monkeypatch, groups, dtype, is_faster):
+    tower = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=groups), torch.nn.Linear(4, 4))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert _is_faster_in_int8(tower, dtype) == is_faster
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not _is_faster_in_int8(tower, dtype)
