@@ -37,7 +37,9 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
     from reelseek.configs.command_line import load_model_config
     from reelseek.indexing import IndexSettings
     from reelseek.indexing.__main__ import _sentences
+    from reelseek.indexing.store.manifest import FaissOptions
     from reelseek.indexing.store.videos import FileSignature, NewVideo
+    from reelseek.indexing.vectors.tuning import num_lists
     from reelseek.indexing.writer import IndexWriter
     from reelseek.vision import load_model
 
@@ -64,7 +66,9 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
                 spans=np.stack([starts, starts + 4.0], axis=1),
             )
             writer.add(video, rows / np.linalg.norm(rows, axis=1, keepdims=True))
-        writer.publish(sentences=lambda: _sentences(model, torch.device("cpu")))
+        lists = num_lists(num_videos * num_segments)
+        kind = FaissOptions(kind=f"IVF{lists},SQ8")  # trying others too takes many minutes
+        writer.publish(kind, sentences=lambda: _sentences(model, torch.device("cpu")))
 
 
 def memory(pid: int, folder: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Sentences of several callers in one batch, and the embeddings that a worker keeps."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,8 +32,10 @@ class FakeEncoder:
         self.batches: list[list[str]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.has_begun = threading.Event()
 
     def sentences(self, texts):
+        self.has_begun.set()
         self.may_go_on.wait()
         self.batches.append(list(texts))
         if "bad" in texts:
@@ -45,9 +48,12 @@ def test_what_waits_is_one_batch():
     batcher = Batcher(encoder.sentences)
     encoder.may_go_on.clear()
     with ThreadPoolExecutor(40) as threads:
-        futures = [threads.submit(batcher, [f"query {n}", f"and {n}"]) for n in range(40)]
-        while batcher._waiting.qsize() < 39:
-            pass
+        futures = [threads.submit(batcher, ["query 0", "and 0"])]
+        assert encoder.has_begun.wait(10)  # with the first alone
+        futures += [threads.submit(batcher, [f"query {n}", f"and {n}"]) for n in range(1, 40)]
+        deadline = time.monotonic() + 10
+        while batcher._waiting.qsize() < 39 and time.monotonic() < deadline:
+            time.sleep(0.01)
         encoder.may_go_on.set()
         for n, future in enumerate(futures):
             expected = np.stack([embedding(f"query {n}"), embedding(f"and {n}")])
