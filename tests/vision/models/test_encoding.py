@@ -182,10 +182,11 @@ def test_trunk_gives_features_that_are_not_normalised(
 def test_compiled_trunk_is_not_taken_for_the_compiled_tower(colour_model, monkeypatch):
     compiled = []  # in place of OpenVINO, which takes seconds
 
-    def keep(tower, example, *, dtype, num_streams, cache_key):
-        compiled.append((cache_key, tower))
+    def keep(tower, example, *, dtype, num_streams, cache_key, int8=False):
+        compiled.append((cache_key, int8))
         return tower
 
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(reelseek.vision.models.openvino_tower, "OpenVinoTower", keep)
     model = tiny_model(colour_model, tiny_clip)
     pixels = noisy_pictures(5, (32, 32))
@@ -194,7 +195,10 @@ def test_compiled_trunk_is_not_taken_for_the_compiled_tower(colour_model, monkey
         assert encoder.engine == "openvino"
         plain = FrameEncoder(model, device="cpu", precision="fp32", trunk=trunk)
         torch.testing.assert_close(encoder.encode(pixels), plain.encode(pixels))
-    assert compiled[0][0] == model.fingerprint != compiled[1][0]
+    exact, quantized, trunks = compiled
+    assert (exact, quantized) == ((model.fingerprint, False), (model.fingerprint, True))
+    assert trunks[0] != model.fingerprint
+    assert not trunks[1]  # `auto` takes no 8 bits for what is trained on
 
 
 @pytest.mark.parametrize("num_frames", [1, 6, 20])
