@@ -157,6 +157,7 @@ def _read_or_convert(
     model = finish(_convert(openvino, tower, example))
     try:
         _keep(openvino, model, folder)
+        return core.read_model(folder / "tower.xml")  # as later runs do: it is rounded
     except (OSError, RuntimeError) as error:  # OpenVINO raises a RuntimeError if the disk is full
         logger.warning("%s: cannot keep the converted model (%s)", folder.parent, error)
     return model
