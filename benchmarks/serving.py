@@ -195,7 +195,7 @@ def throughput(ports: dict[str, int], *, seconds: float, rounds: int) -> dict[st
                 targets = (
                     [search_target(query) for query in itertools.islice(fresh, min(count, 600))]
                     if kind == "new"
-                    else zipf_targets(count, seed=number)
+                    else zipf_targets(count, seed=100 + number)  # none of the new ones
                 )
                 outcome = asyncio.run(closed_loop(port, targets, num_connections=NUM_CONNECTIONS))
                 served = len(outcome.milliseconds.get(200, []))
