@@ -69,7 +69,7 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
     server.run(sockets=[listener])
 
 
-def leave_out_of_collections() -> None:
+def _freeze_long_lived_objects() -> None:
     """Keeps the garbage collector away from what exists now, which lives as long as the process.
 
     A full collection goes through some 400,000 objects of dictionaries and libraries, which takes
@@ -105,7 +105,7 @@ def _follow(services: Services, was_ready: Path) -> None:
             encoder.connect(timeout_seconds=_ENCODER_SECONDS)
             searcher = Searcher.open(services.config.index, encoder=encoder, refresh="manual")
             searcher.warm_up()
-            leave_out_of_collections()
+            _freeze_long_lived_objects()
             services.set_searcher(searcher)
             was_ready.touch()
         except (ValueError, Unavailable) as error:

@@ -94,11 +94,15 @@ class OpenVinoTower:
             self._requests.put(request)
 
 
-def compile_model(model: Any, *, precision: str, num_streams: int = 1) -> Any:
-    """Compiles an `openvino.Model` for as many parallel calls, each on one core.
+def compile_model(
+    model: Any, *, precision: str, num_streams: int = 1, num_threads: int | None = None
+) -> Any:
+    """Compiles an `openvino.Model`.
 
     Args:
         precision: Of layers that are not quantised, `f32` or `bf16`.
+        num_streams: Number of parallel calls.
+        num_threads: Of all calls together; default: one for each.
     """
     return _core().compile_model(
         model,
@@ -106,7 +110,7 @@ def compile_model(model: Any, *, precision: str, num_streams: int = 1) -> Any:
         {
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": num_streams,
-            "INFERENCE_NUM_THREADS": num_streams,
+            "INFERENCE_NUM_THREADS": num_streams if num_threads is None else num_threads,
             "ENABLE_CPU_PINNING": False,  # the decoders want the cores too
         },
     )
