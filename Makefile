@@ -14,7 +14,8 @@ demo: $(INSTALLED) ## index sample videos, ask questions with known answers, wri
 
 # Tests of one file stay in one process, which makes what they share once; long files come first.
 test: $(INSTALLED) ## the test suite: no network, on all cores
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	.ci/in-memory $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 \
+	  --dist loadfile --no-loadscope-reorder
 
 test-pythons: ## the test suite on each Python from 3.10 on that is found, one after the other
 	@set -e; for python in $$(.ci/pythons); do \
@@ -41,10 +42,11 @@ clean:
 
 # The lock serves as a constraint: it fixes version and hash of whatever pyproject.toml asks for.
 # Bytecode is compiled now, so that the first command need not.
-$(INSTALLED): pyproject.toml requirements.lock
+$(INSTALLED): pyproject.toml requirements.lock requirements-mini.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock \
 	  --compile-bytecode --group dev --editable '.[demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,serve,shots,speech,train]'
+	$(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps --requirement requirements-mini.txt
 	touch $@

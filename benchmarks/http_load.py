@@ -37,6 +37,10 @@ class Outcome:
         return float(np.percentile(times, percent))
 
 
+class Unanswered(ConnectionError):
+    """The connection was closed before the first byte of an answer."""
+
+
 class Connection:
     """One connection that is kept alive."""
 
@@ -47,17 +51,31 @@ class Connection:
     async def get(self, target: str) -> tuple[int, bytes]:
         """Returns the status and the body.
 
+        As HTTP clients do, asks again where a connection that was kept turns out to be closed
+        before the first byte of an answer (RFC 9112, section 9.3.1).
+
         Raises:
             OSError, EOFError: the connection broke.
         """
-        if self._streams is not None and self._streams[0].at_eof():
-            self.close()  # it was idle for too long
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(*self._address)
-        reader, writer = self._streams
+        if self._streams is not None:
+            try:
+                return await self._ask(*self._streams, target)
+            except Unanswered:
+                pass
+        self._streams = await asyncio.open_connection(*self._address)
+        return await self._ask(*self._streams, target)
+
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str
+    ) -> tuple[int, bytes]:
         try:
             writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                if getattr(error, "partial", b""):
+                    raise
+                raise Unanswered("closed before the first byte of an answer") from error
             lines = head.decode().lower().split("\r\n")
             lengths = [line[15:] for line in lines if line.startswith("content-length:")]
             body = await reader.readexactly(int(lengths[0]))

@@ -22,13 +22,13 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.options import parse_options  # noqa: E402
 from reelseek.configs.command_line import load_model_config, preset_names  # noqa: E402
 from reelseek.vision import DualEncoder, FrameEncoder, Preprocessing, load_model  # noqa: E402
-from reelseek.vision.models.names import MINI_NAMES  # noqa: E402
+from reelseek.vision.models.names import MINI_FOLDERS  # noqa: E402
 
 
 def random_model(name: str) -> DualEncoder:
     """A preset's architecture; its text tower is left out of what is timed."""
     spec = load_model_config(name).spec()
-    if name in MINI_NAMES:
+    if name in MINI_FOLDERS:
         return load_model(spec)
     clip = open_clip.create_model(spec.name, pretrained_text=False).eval()
     return DualEncoder(

@@ -24,8 +24,11 @@ from benchmarks.options import parse_options  # noqa: E402
 from reelseek.configs.command_line import load_model_config  # noqa: E402
 from reelseek.text import TextEncoder, Tokenizer  # noqa: E402
 from reelseek.vision import DualEncoder, Preprocessing, load_model  # noqa: E402
-from reelseek.vision.models.names import MINI_NAMES  # noqa: E402
-from reelseek.vision.models.openvino_text import compile_text_tower  # noqa: E402
+from reelseek.vision.models.names import MINI_FOLDERS  # noqa: E402
+from reelseek.vision.models.openvino_text import (  # noqa: E402
+    OpenVinoTextTower,
+    compile_text_tower,
+)
 
 QUERIES = (
     "a dog catches a frisbee in the park",
@@ -43,7 +46,7 @@ Encode = Callable[[list[str]], torch.Tensor]
 def load(name: str) -> DualEncoder:
     """A preset, with random weights unless it needs no hub."""
     spec = load_model_config(name).spec()
-    if name in MINI_NAMES:
+    if name in MINI_FOLDERS:
         return load_model(spec)
     import open_clip
 
@@ -63,7 +66,7 @@ def load(name: str) -> DualEncoder:
 def encoders_of(model: DualEncoder) -> dict[str, Encode]:
     """The ways to encode sentences with a model, by name."""
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
-    towers = {"torch float32": None}
+    towers: dict[str, OpenVinoTextTower | None] = {"torch float32": None}
     for in_8_bits in (False, True):
         tower = compile_text_tower(model, in_8_bits=in_8_bits)
         if tower is not None:

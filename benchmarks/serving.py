@@ -53,7 +53,7 @@ from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
 
 SEGMENT_SECONDS = 4.0
-NUM_CONNECTIONS = 8  # as many as a worker runs and lets wait: none is turned away
+NUM_CONNECTIONS = 6  # as many as a worker runs and lets wait: none is turned away
 _PARTS = (
     "a small,an old,a young,a tired,a happy,a wet,a brown,a white,a loud,a slow".split(","),
     "dog,cat,man,woman,child,horse,bird,car,train,boat,cook,dancer,singer,farmer".split(","),
@@ -195,7 +195,7 @@ def throughput(ports: dict[str, int], *, seconds: float, rounds: int) -> dict[st
                 targets = (
                     [search_target(query) for query in itertools.islice(fresh, min(count, 600))]
                     if kind == "new"
-                    else zipf_targets(count, seed=number)
+                    else zipf_targets(count, seed=100 + number)  # none of the new ones
                 )
                 outcome = asyncio.run(closed_loop(port, targets, num_connections=NUM_CONNECTIONS))
                 served = len(outcome.milliseconds.get(200, []))

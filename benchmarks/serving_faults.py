@@ -205,6 +205,8 @@ class Bench:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+        except OSError:  # no answer within a minute
+            return 0, b""
 
     def on_answer(self, answer: dict[str, Any], started: float) -> None:
         for hit in answer["hits"]:
@@ -246,7 +248,8 @@ def publish_generations(bench: Bench) -> None:
 
 
 def delete_videos(bench: Bench) -> None:
-    _, body = bench.ask("GET", search_target(sentences(1, seed=5)[0], k=DELETED))
+    status, body = bench.ask("GET", search_target(sentences(1, seed=5)[0], k=DELETED))
+    assert status == 200, body
     ids = [hit["id"] for hit in json.loads(body)["hits"]]
     statuses: dict[int, int] = {}
     for id in ids:
@@ -283,9 +286,11 @@ def fill_disk(bench: Bench) -> None:
             if status == 200:
                 acknowledged.add(name)
             if number % 5 == 0:
-                _, body = bench.ask("GET", search_target("a dog", k=1))
-                id = json.loads(body)["hits"][0]["id"]
-                status, _ = bench.ask("GET", f"/api/videos/{id}/thumbnail?at={number % 90 / 9:.1f}")
+                status, body = bench.ask("GET", search_target("a dog", k=1))
+                if status == 200:
+                    id = json.loads(body)["hits"][0]["id"]
+                    target = f"/api/videos/{id}/thumbnail?at={number % 90 / 9:.1f}"
+                    status, _ = bench.ask("GET", target)
                 pictures[status] = pictures.get(status, 0) + 1
     filler.unlink()
     log = EventLog(bench.disk / "events")
@@ -311,8 +316,8 @@ def hang_decoders(bench: Bench) -> None:
 
 
 def _ask_for_thumbnail(bench: Bench, statuses: dict[int, int]) -> None:
-    _, body = bench.ask("GET", search_target("a bird", k=5))
-    for hit in json.loads(body)["hits"]:
+    status, body = bench.ask("GET", search_target("a bird", k=5))
+    for hit in json.loads(body)["hits"] if status == 200 else ():
         second = time.time() % 10
         status, _ = bench.ask("GET", f"/api/videos/{hit['id']}/thumbnail?at={second:.3f}")
         statuses[status] = statuses.get(status, 0) + 1

@@ -27,13 +27,14 @@ from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from reelseek.configs.train_schema import LoopConfig, OptimizerConfig  # noqa: E402
 from reelseek.indexing import StopRequest, VideoItem, collect_videos  # noqa: E402
-from reelseek.training.batches import CaptionedPairs, EpochBatches  # noqa: E402
+from reelseek.training.batches import CaptionedPairs  # noqa: E402
 from reelseek.training.checkpoints import Checkpoints  # noqa: E402
 from reelseek.training.curves import EventLog  # noqa: E402
 from reelseek.training.frame_cache import FrameCache  # noqa: E402
 from reelseek.training.network import Network, TowerPlan  # noqa: E402
 from reelseek.training.objective import MultiPositiveClipLoss  # noqa: E402
 from reelseek.training.optimizer import make_optimizer  # noqa: E402
+from reelseek.training.order import EpochBatches  # noqa: E402
 from reelseek.training.processes import Processes  # noqa: E402
 from reelseek.training.progress import StepProgress  # noqa: E402
 from reelseek.training.texts import TextFeatures  # noqa: E402
@@ -109,7 +110,7 @@ def make_trainer(
         network,
         objective=MultiPositiveClipLoss(),
         optimizer=make_optimizer(network, OPTIMIZER),
-        dataset=dataset,
+        source=dataset,
         batches=EpochBatches(len(dataset), batch_size=batch_size, seed=0),
         loop=LoopConfig(
             epochs=epochs,

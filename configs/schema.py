@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
 
 if TYPE_CHECKING:
-    from reelseek.vision import DecodePool, FrameSettings, ModelSpec, Preprocessing, Sampler
+    from reelseek.vision import (
+        DecodePool,
+        FrameSettings,
+        ModelSpec,
+        Preprocessing,
+        Sampler,
+        WorkerLimits,
+    )
 
 
 class _Device:
@@ -29,7 +36,7 @@ class _Device:
 
 
 DEVICE = _Device()
-PRECISION = OneOf(("auto", "fp32", "bf16"))
+PRECISION = OneOf(("auto", "int8", "bf16", "fp32"))
 _NICENESS = Range(0, 19)
 _GRAY_LEVELS = Range(0, 255)
 
@@ -161,17 +168,29 @@ class DecodingConfig(Options, section="decoding"):
 
     def pool(self, settings: "FrameSettings") -> "DecodePool":
         """Returns workers that decode videos to these frames."""
-        from reelseek.vision import DECODERS, DecodePool, WorkerLimits
+        from reelseek.vision import DecodePool
 
         return DecodePool(
             settings,
             num_workers=self.workers,
-            decoders=sorted(DECODERS, key=lambda name: name != self.decoder.value),
-            limits=WorkerLimits(
-                timeout_seconds=self.timeout_seconds,
-                memory_bytes=int(self.memory_gb * (1 << 30)),
-                max_videos_per_worker=self.max_videos_per_worker,
-            ),
+            decoders=self.decoders(),
+            limits=self.limits(),
+        )
+
+    def decoders(self) -> tuple[str, ...]:
+        """Returns the decoders in the order to try them."""
+        from reelseek.vision import DECODERS
+
+        return tuple(sorted(DECODERS, key=lambda name: name != self.decoder.value))
+
+    def limits(self) -> "WorkerLimits":
+        """Returns the limits of each process that decodes."""
+        from reelseek.vision import WorkerLimits
+
+        return WorkerLimits(
+            timeout_seconds=self.timeout_seconds,
+            memory_bytes=int(self.memory_gb * (1 << 30)),
+            max_videos_per_worker=self.max_videos_per_worker,
         )
 
 
@@ -253,6 +272,8 @@ class IndexConfig(Options, command="index"):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.videos), "videos", self.videos, "a path or [PATH,PATH]")
+        if self.precision == "int8" and self.device not in ("auto", "cpu"):
+            raise ValueError(f"precision=int8 needs device=cpu, not device={self.device}")
 
 
 @dataclass
@@ -457,7 +478,7 @@ class ServeConfig(Options, command="serve"):
     """`reelseek serve`: searches an index over HTTP."""
 
     videos: list[str] = path_option(
-        "folders or lists of videos to index, watch and search; or the folder of an index", []
+        "folders, globs or lists of videos to index, watch and search; or an index's folder", []
     )
     index: str | None = path_option(
         "the folder of the index; default: for videos, one among the user's data", None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import IndexConfig, ModelConfig, sampling_from_dict
+from reelseek.configs.schema import IndexConfig, ModelConfig, Progress, sampling_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,12 +140,8 @@ def _update(
     start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
-    if is_new and model.spec.name == "mini":
-        print(
-            "model=mini is the small built-in model; with a network, model=clip_vit_b32 or "
-            "model=pe_core_b16 answers better",
-            file=sys.stderr,
-        )
+    if is_new and config.model is None and config.progress is Progress.bar:
+        _advise_model(config)
     encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
     if is_new and encoder.device.type == "cpu":
         compile_text_tower(model)  # kept for the first search
@@ -179,6 +175,16 @@ def _update(
             sentences=lambda: _sentences(model, encoder.device),
         )
     return summary, stop.signal_number
+
+
+def _advise_model(config: IndexConfig) -> None:
+    """Says once to a user of the built-in model which other one answers better."""
+    from reelseek.indexing.model_advice import first_advice
+    from reelseek.vision import choose_device, default_cache_folder
+
+    has_gpu = choose_device(config.device).type == "cuda"
+    if advice := first_advice(default_cache_folder(), has_gpu=has_gpu):
+        print(advice, file=sys.stderr)
 
 
 def _read_sources(config: IndexConfig) -> "list[Source]":

@@ -65,6 +65,8 @@ class IndexReader:
                 f"index={folder}: nothing in it can be searched yet; run reelseek index again"
             )
         self._catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
+        # Of its own: an event loop that asks would wait for searches that use the other.
+        self._counting = Catalogue(folder / CATALOGUE_NAME, read_only=True)
 
     @property
     def folder(self) -> Path:
@@ -78,7 +80,7 @@ class IndexReader:
     @property
     def revision(self) -> int:
         """The catalogue's count of changes so far, deletions included; takes some microseconds."""
-        return self._catalogue.counter("revision")
+        return self._counting.counter("revision")
 
     @contextmanager
     def one_generation(self) -> Iterator[None]:
@@ -258,6 +260,7 @@ class IndexReader:
 
     def close(self) -> None:
         self._catalogue.close()
+        self._counting.close()
 
     def _matches(
         self, snapshot: Snapshot, request: GatherRequest, only: np.ndarray | None

@@ -33,6 +33,21 @@ def load_query_encoder(
     return QueryEncoder(load_index_model(Path(index), settings, config), device=device)
 
 
+def load_future_encoder(model: ModelConfig, *, device: str = "auto") -> QueryEncoder:
+    """Loads the model that an index will be built with.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    from reelseek.configs.command_line import preset_names
+    from reelseek.ranking.query_encoding import QueryEncoder
+    from reelseek.vision.models.text_first import load_text_first
+
+    known_names = preset_names("model")
+    loaded = load_text_first(model.spec(), fingerprint=None, known_names=known_names)
+    return QueryEncoder(loaded, device=device)
+
+
 def load_index_model(
     folder: Path, settings: IndexSettings, model_config: ModelConfig | None
 ) -> DualEncoder:

@@ -301,26 +301,25 @@ class _Scoring:
 
     def _fused(self, visual: list[Match], texts: Sequence[ScoredText]) -> list[Match]:
         """Both rankings in one. A moment that a frame and a text speak for is one match."""
-        shown = {match.dedup_key: match for match in visual}
+        visual_keys = [match.dedup_key for match in visual]
+        shown = dict(zip(visual_keys, visual, strict=True))
         found = self._penalized(self._matches_of(texts, shown))
         found.sort(key=_shows_excluded)
+        keys = [match.dedup_key for match in found]
         fused = fuse_reciprocal_ranks(
-            {
-                VISUAL: [match.dedup_key for match in visual],
-                LEXICAL: [match.dedup_key for match in found],
-            },
+            {VISUAL: visual_keys, LEXICAL: keys},
             weights=_WEIGHTS if self._scorer.weights is None else self._scorer.weights,
             scores={
                 LEXICAL: [0.0 if _shows_excluded(each) else _text_score(each) for each in found]
             },
         )
         evidence: dict[Any, list[Evidence]] = {}
-        for match in (*visual, *found):
-            known = evidence.setdefault(match.dedup_key, [])
+        for key, match in zip((*visual_keys, *keys), (*visual, *found), strict=True):
+            known = evidence.setdefault(key, [])
             sources = {each.source for each in known}
             known += [each for each in match.evidence if each.source not in sources]
         # A text that was read or heard tells the second better than the frames do.
-        by_key: dict[Any, Match] = shown | {match.dedup_key: match for match in reversed(found)}
+        by_key: dict[Any, Match] = shown | dict(zip(reversed(keys), reversed(found), strict=True))
         return self._sure_first(
             [
                 by_key[key]._replace(score=each.score, evidence=tuple(evidence[key]))
@@ -335,20 +334,15 @@ class _Scoring:
         Args:
             shown: keys of the matches that frames gave.
         """
-        of_video: dict[str, list[Match]] = {}
         of_query = self._scores(self._request.query_embedding) if texts else {}
-        for text in texts:
-            if text.match.id not in of_video:
-                video = self._candidates.videos[text.match.id]
-                scores = of_query[video.id]
-                of_video[video.id] = (
-                    [whole_match(video, scores)]
-                    if self._level == "video"
-                    else sorted(
-                        moment_matches(video, scores),
-                        key=lambda match: (-match.score, match.start_seconds),
-                    )
-                )
+        ids = dict.fromkeys(text.match.id for text in texts)
+        scored = [(self._candidates.videos[id], of_query[id]) for id in ids]
+        if self._level == "video":
+            found = [[whole_match(video, scores)] for video, scores in scored]
+        else:
+            is_timed = any(text.match.start_seconds is not None for text in texts)
+            found = moment_matches(scored, only_best=not is_timed)
+        of_video = dict(zip(ids, found, strict=True))
         matches = []
         for rank, text in enumerate(texts, start=1):
             detail = f"{text.match.source}: {text.match.text}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -155,6 +156,12 @@ def _is_called(match: TextMatch, query_words: Sequence[str]) -> bool:
     return has_number and words_of([called.replace("_", " ")]) == list(query_words)
 
 
+@lru_cache(maxsize=10_000)
+def _words_of_snippet(text: str) -> tuple[str, ...]:
+    """Kept, since searches meet the same texts again."""
+    return tuple(words_of([text]))
+
+
 def _weighted_words(
     query_words: Sequence[str], statistics: CollectionStatistics
 ) -> list[tuple[list[str], float]]:
@@ -178,7 +185,7 @@ def _measured(
     weighted = _weighted_words(query_words, statistics)
     total = sum(weight for _, weight in weighted)
     all_stems = {stem for parts, _ in weighted for stem in parts}
-    words_of_texts = [words_of([text.match.text]) for text in texts]
+    words_of_texts = [_words_of_snippet(text.match.text) for text in texts]
     different = list(dict.fromkeys(word for words in words_of_texts for word in words))
     # At once: texts share many.
     stems_of = stems_by_word(different)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from reelseek.indexing.candidates import CandidateVideo
 from reelseek.indexing.store.dates import date_of
 from reelseek.ranking.evidence import Evidence
 from reelseek.ranking.hits import SearchHit
-from reelseek.ranking.moments import merge_moments
+from reelseek.ranking.moments import merge_moments_in_videos
 
 # Videos to gather for each moment: a moment's score is drawn towards its video's mean, so the best
 # moments are not just those of the best segments.
@@ -114,16 +115,13 @@ def _best_moments(
     if not chosen:
         return []
     segments = np.sort(np.concatenate([scores[1:] for _, scores in chosen]))
+    best = [float(scores[1:].max()) for _, scores in chosen]
     num_segments = len(segments) if sees_all else _SEGMENTS_PER_MOMENT * num
     while True:
         has_all = num_segments >= len(segments)
         min_score = -math.inf if has_all else float(segments[-num_segments])
-        matches = [
-            match
-            for video, scores in chosen
-            if scores[1:].max() >= min_score
-            for match in moment_matches(video, scores, min_score=min_score)
-        ]
+        reaching = [pair for pair, score in zip(chosen, best, strict=True) if score >= min_score]
+        matches = list(chain.from_iterable(moment_matches(reaching, min_score=min_score)))
         if has_all or len(matches) >= num:
             return matches
         num_segments *= 4  # a long video that matches evenly is many segments and one moment
@@ -137,14 +135,36 @@ def whole_match(video: CandidateVideo, scores: np.ndarray) -> Match:
 
 
 def moment_matches(
-    video: CandidateVideo, scores: np.ndarray, *, min_score: float = -math.inf
-) -> list[Match]:
-    """All moments of a video, best first."""
-    middles = _middles(video.spans).tolist()
-    return [
-        Match(video, score, start, end, middles[best])
-        for start, end, score, best in merge_moments(scores[1:], video.spans, min_score=min_score)
-    ]
+    videos: Sequence[tuple[CandidateVideo, np.ndarray]],
+    *,
+    min_score: float = -math.inf,
+    only_best: bool = False,
+) -> list[list[Match]]:
+    """The moments of each video, best first, the earlier of those that score the same.
+
+    Args:
+        videos: with their scores.
+        min_score, only_best: as of `merge_moments_in_videos`.
+    """
+    if not videos:
+        return []
+    merged = merge_moments_in_videos(
+        np.concatenate([scores[1:] for _, scores in videos]),
+        np.concatenate([video.spans for video, _ in videos]),
+        counts=[len(video.spans) for video, _ in videos],
+        min_score=min_score,
+        only_best=only_best,
+    )
+    found = []
+    for (video, _), moments in zip(videos, merged, strict=True):
+        middles = [sum(video.spans[moment.best_segment].tolist()) / 2 for moment in moments]
+        found.append(
+            [
+                Match(video, moment.score, moment.start_seconds, moment.end_seconds, middle)
+                for moment, middle in zip(moments, middles, strict=True)
+            ]
+        )
+    return found
 
 
 def embedding_at(match: Match, level: str) -> np.ndarray:

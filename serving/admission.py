@@ -36,6 +36,20 @@ class Admission:
     def expected_wait_seconds(self) -> float:
         return (self.num_waiting + 1) * self._mean_seconds / self._num_running
 
+    def check(self) -> None:
+        """Raises an ApiError, 503, where a search that came now would be turned away."""
+        if not self._free.locked():
+            return
+        wait_seconds = self.expected_wait_seconds()
+        if self.num_waiting >= self._max_waiting or wait_seconds > self._max_wait_seconds:
+            self.num_shed += 1
+            raise ApiError(
+                503,
+                "overloaded",
+                "too many searches at once; try again",
+                retry_after_seconds=max(1.0, wait_seconds),
+            )
+
     @asynccontextmanager
     async def enter(self, *, deadline: float | None = None) -> AsyncIterator[None]:
         """Waits for a turn, and holds it.
@@ -46,16 +60,7 @@ class Admission:
         Raises:
             ApiError: 503 where too many wait; 504 where the deadline passes first.
         """
-        if self._free.locked():
-            wait_seconds = self.expected_wait_seconds()
-            if self.num_waiting >= self._max_waiting or wait_seconds > self._max_wait_seconds:
-                self.num_shed += 1
-                raise ApiError(
-                    503,
-                    "overloaded",
-                    "too many searches at once; try again",
-                    retry_after_seconds=max(1.0, wait_seconds),
-                )
+        self.check()
         await self._wait(deadline)
         started = time.monotonic()
         try:

@@ -40,7 +40,7 @@ def create_app(services: Services) -> FastAPI:
     )
     for route in (page, suggest, media, events, health):
         app.include_router(route.router(services))
-    endpoint = SearchEndpoint(services)
+    endpoint = SearchEndpoint(services, search.search_answer)
     for route in (search, videos):
         app.include_router(route.router(services, endpoint))
     may_write = require_write_token(services)

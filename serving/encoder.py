@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_SENTENCES = 32
 _LOOK_SECONDS = 0.5
+_WARM_UP = ["a dog on a beach"]
 
 
 class Batcher:
@@ -99,25 +100,60 @@ def _bytes(embeddings: np.ndarray) -> bytes:
     return np.ascontiguousarray(embeddings, dtype=np.float32).tobytes()
 
 
+def load_encoder(config: ServeConfig) -> "QueryEncoder":
+    """Returns the encoder of the index once that has a manifest, warmed up.
+
+    Where the first videos are being indexed, the model that they are indexed with is loaded
+    meanwhile; if the manifest then names another, that is loaded.
+    """
+    from reelseek.indexing.store.manifest import Manifest
+    from reelseek.ranking.index_model import load_query_encoder
+
+    assert config.index is not None
+    index = Path(config.index)
+    early = None if Manifest.exists(index) else _load_early(config)
+    while not Manifest.exists(index):
+        time.sleep(_LOOK_SECONDS)
+    if early is not None and early.fingerprint == Manifest.read(index).settings.fingerprint:
+        return early
+    model = None if config.model is None else asdict(config.model)
+    encoder = load_query_encoder(index, model, device=config.device)
+    encoder.sentences(_WARM_UP)
+    return encoder
+
+
+def _load_early(config: ServeConfig) -> "QueryEncoder | None":
+    """Returns the encoder that a first run of the indexer will use; None if it cannot be loaded,
+    which that run will say."""
+    from reelseek.configs.composition import compose, load_model_config
+    from reelseek.configs.schema import IndexConfig
+    from reelseek.ranking.index_model import load_future_encoder
+    from reelseek.serving.library.library import model_options
+
+    named = [] if config.model is None else model_options(config.model)
+    options = [f"index={config.index}", "videos=.", *named, *config.index_options]
+    try:
+        chosen = compose(IndexConfig, options).model or load_model_config("mini")
+        encoder = load_future_encoder(chosen, device=config.device)
+        encoder.sentences(_WARM_UP)
+    except (ValueError, OSError) as error:
+        logger.info("no model is loaded yet", extra={"fields": {"reason": str(error)}})
+        return None
+    return encoder
+
+
 def main(config: ServeConfig, socket: str) -> None:
     """Runs the process until it is killed."""
     import torch
 
-    from reelseek.indexing.store.manifest import Manifest
-    from reelseek.ranking.index_model import load_query_encoder
     from reelseek.serving.telemetry import log_as_json
     from reelseek.serving.upload_files import UploadLimits
     from reelseek.serving.uploads import UploadDecoder
 
     log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
-    assert config.index is not None
-    while not Manifest.exists(Path(config.index)):  # the indexer has just begun
-        time.sleep(_LOOK_SECONDS)
-    model = None if config.model is None else asdict(config.model)
     torch.set_num_threads(1)  # the workers use the other cores
-    encoder = load_query_encoder(config.index, model, device=config.device)
-    encoder.sentences(["a dog on a beach"])
+    encoder = load_encoder(config)
     decoder = UploadDecoder(encoder.frame_settings, limits=UploadLimits.from_config(config))
     server = Server(Path(socket), handlers(encoder, decoder))
     threading.Thread(target=decoder.warm_up, name="warm up", daemon=True).start()

@@ -1,6 +1,9 @@
 """Lets requests in by token or session; `/login` turns a token into a session for browsers."""
 
+from functools import cache
 from html import escape
+from importlib.resources import files
+from string import Template
 from urllib.parse import parse_qs, quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,19 +16,8 @@ from reelseek.serving.tokens import Access, Tokens, bearer_token
 
 _MAX_NEXT_LETTERS = 4000
 _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>reelseek: sign in</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"></head>
-<body><main><h1>reelseek</h1>
-<form method="post" action="/login">
-<p><label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<input type="hidden" name="next" value="{next}">
-<button>Sign in</button></p>
-<p role="alert">{message}</p>
-</form></main></body></html>
-"""
+# Beside the health of the service, only what the form needs to look like the page.
+_PUBLIC_PATHS = HEALTH_PATHS | {"/page/style.css", "/page/login.css"}
 # A browser that follows another site's link sends no SameSite=Strict cookie; our own link gets it.
 _AGAIN = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>reelseek</title>
@@ -42,7 +34,6 @@ class TokenCheck:
     Args:
         tokens: The tokens of this service.
         failures: Counts wrong tokens; a client beyond it is refused without a look at its token.
-        public_paths: Paths that anybody may read, such as the style of the page.
     """
 
     def __init__(
@@ -51,12 +42,10 @@ class TokenCheck:
         *,
         tokens: Tokens,
         failures: TokenBuckets,
-        public_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._tokens = tokens
         self._failures = failures
-        self._public_paths = public_paths | HEALTH_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -71,7 +60,7 @@ class TokenCheck:
         except ApiError as error:
             await refuse(send, error, headers=_CHALLENGE if error.status == 401 else ())
             return
-        if access is Access.none and path not in self._public_paths:
+        if access is Access.none and path not in _PUBLIC_PATHS:
             await self._ask(scope, send)
             return
         scope.setdefault("state", {})["access"] = access
@@ -152,7 +141,12 @@ def _local(target: str) -> str:
 
 
 def _form(target: str, *, message: str = "") -> str:
-    return _PAGE.format(next=escape(_local(target)), message=escape(message))
+    return _template().substitute(next=escape(_local(target)), message=escape(message))
+
+
+@cache
+def _template() -> Template:
+    return Template(files("reelseek.serving.page").joinpath("login.html").read_text("utf-8"))
 
 
 def _fields(encoded: bytes) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The body of `POST /api/search` -> a search request; its files are decoded and encoded here."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
 from fastapi import Request
+from msgspec.structs import replace
 
 from reelseek.serving.channel import RemoteError, Unavailable
 from reelseek.serving.errors import ApiError

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving import telemetry
@@ -36,43 +35,56 @@ class Answer:
 
 
 Work = Callable[[Searcher, SearchRequest], Answer]
+_State = tuple[int, int]  # generation and revision of an index
 
 
 class SearchEndpoint:
-    """Answers the searches of one event loop; each search runs in a thread when its turn comes."""
+    """Answers the searches of one event loop; each search runs in a thread when its turn comes.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        work: searches, and writes the answer.
+    """
+
+    def __init__(self, services: Services, work: Work) -> None:
         self._services = services
+        self._work = work
         threads = services.config.threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._answers: BoundedCache[Answer] = BoundedCache(int(services.config.cache_mb * 2**20))
-        self._in_hand: dict[Any, asyncio.Future[Answer]] = {}
+        # By request, with the state of the index that they are of.
+        self._answers: BoundedCache[tuple[_State, Answer]] = BoundedCache(
+            int(services.config.cache_mb * 2**20)
+        )
+        self._in_hand: dict[Hashable, tuple[_State, asyncio.Future[Answer]]] = {}
 
-    async def answer(
-        self, asked: SearchRequest, work: Work, *, deadline: float | None
-    ) -> tuple[Answer, bool]:
+    async def answer(self, asked: SearchRequest, *, deadline: float | None) -> tuple[Answer, bool]:
         """Returns the answer, and whether it was kept from before.
 
         Args:
-            work: searches, and writes the answer.
             deadline: on the clock of `time.monotonic`.
 
         Raises:
             ApiError: the request is wrong, too many searches wait, or the deadline passes.
         """
         searcher = self._services.searcher
+        key = asked.key
+        kept, in_hand = self._answers.get(key), self._in_hand.get(key)
+        if kept is None and in_hand is None:
+            # Turned away before the catalogue is read: its lock and Python's would have to be won
+            # from the searches that run.
+            self._services.admission.check()
         # Read before the search, so that what is deleted meanwhile is not kept as if it were there.
-        key = (searcher.generation, searcher.revision, asked.key)
-        known = self._answers.get(key)
-        telemetry.CACHE.labels("answers", "miss" if known is None else "hit").inc()
-        if known is not None:
-            return known, True
-        running = self._in_hand.get(key)
-        if running is None:  # nobody else waits for the same answer
-            running = asyncio.ensure_future(self._work_out(lambda: work(searcher, asked), deadline))
+        state = searcher.generation, searcher.revision
+        is_known = kept is not None and kept[0] == state
+        telemetry.CACHE.labels("answers", "hit" if is_known else "miss").inc()
+        if kept is not None and is_known:
+            return kept[1], True
+        if in_hand is not None and in_hand[0] == state:
+            running = in_hand[1]
+        else:  # nobody else waits for the same answer
+            running = asyncio.ensure_future(self._work_out(searcher, asked, deadline))
             if deadline is None:  # or it might end for others who have more time
-                self._in_hand[key] = running
-            running.add_done_callback(lambda done: self._keep(key, done))
+                self._in_hand[key] = state, running
+            running.add_done_callback(lambda done: self._keep(key, state, done))
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         done, _ = await asyncio.wait([running], timeout=left)
         if not done:
@@ -103,14 +115,17 @@ class SearchEndpoint:
             self._services.look_now.set()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _work_out(self, work: Callable[[], Answer], deadline: float | None) -> Answer:
+    async def _work_out(
+        self, searcher: Searcher, asked: SearchRequest, deadline: float | None
+    ) -> Answer:
         # A search that has begun is not given up: it holds its turn, and its answer is kept.
         async with self._services.admission.enter(deadline=deadline):
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, self._work, searcher, asked)
 
-    def _keep(self, key: Any, done: "asyncio.Future[Answer]") -> None:
-        if self._in_hand.get(key) is done:
+    def _keep(self, key: Hashable, state: "_State", done: "asyncio.Future[Answer]") -> None:
+        if self._in_hand.get(key) == (state, done):
             del self._in_hand[key]
         if not done.cancelled() and done.exception() is None:
             answer = done.result()
-            self._answers.put(key, answer, size_bytes=len(answer.body))
+            self._answers.put(key, (state, answer), size_bytes=len(answer.body))

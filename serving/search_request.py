@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import msgspec
@@ -51,8 +50,21 @@ EXAMPLE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class SearchRequest:
+class SearchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a parameter, a field of a form and of JSON, and a SearchRequest call the same."""
+
+    k: int = 10
+    level: Level = "video"
+    where: str | None = None
+    min_confidence: float = 0.0
+    sources: str | None = None
+    analyze: bool = True
+    explain: bool = True
+    strip: bool = False
+    cursor: str | None = None
+
+
+class SearchRequest(SearchOptions, frozen=True, kw_only=True):
     """All that an answer depends on, beside the state of the index.
 
     Attributes:
@@ -66,15 +78,6 @@ class SearchRequest:
     similar: tuple[Similar, ...] = ()
     uploads: tuple[bytes, ...] = ()
     weights: tuple[float, ...] = ()
-    k: int = 10
-    level: Level = "video"
-    where: str | None = None
-    min_confidence: float = 0.0
-    sources: str | None = None
-    analyze: bool = True
-    explain: bool = True
-    strip: bool = False
-    cursor: str | None = None
 
     def __post_init__(self) -> None:
         if not (self.text.strip() or self.similar or self.uploads):
@@ -88,7 +91,7 @@ class SearchRequest:
 
     @property
     def key(self) -> Hashable:
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return msgspec.structs.astuple(self)
 
     @property
     def chosen_sources(self) -> list[str] | None:
@@ -130,19 +133,10 @@ class JsonPart(msgspec.Struct, forbid_unknown_fields=True):
     weight: float = 1.0
 
 
-class JsonQuery(msgspec.Struct, forbid_unknown_fields=True):
+class JsonQuery(SearchOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a POST."""
 
     parts: list[JsonPart]
-    k: int = 10
-    level: Level = "video"
-    where: str | None = None
-    min_confidence: float = 0.0
-    sources: str | None = None
-    analyze: bool = True
-    explain: bool = True
-    strip: bool = False
-    cursor: str | None = None
     timeout_ms: int | None = None
 
     @staticmethod
@@ -201,11 +195,7 @@ def from_json(body: bytes) -> tuple[SearchRequest, int | None]:
     )
 
 
-# What a form, JSON and a SearchRequest call the same.
-_PLAIN = (
-    *("k", "level", "where", "min_confidence", "sources"),
-    *("analyze", "explain", "strip", "cursor"),
-)
+_PLAIN = SearchOptions.__struct_fields__
 
 
 def _similar(part: JsonPart) -> Similar:

@@ -59,7 +59,6 @@ class SecuritySettings:
         session_seconds: Life of a browser's session.
         max_url_bytes: Length of path and query.
         bodies: Limits of bodies.
-        public_paths: Paths that anybody may read, such as the style of the page.
     """
 
     host: str = "127.0.0.1"
@@ -72,7 +71,6 @@ class SecuritySettings:
     session_seconds: float = 7 * 86400.0
     max_url_bytes: int = 8 << 10
     bodies: BodyLimits = field(default_factory=BodyLimits)
-    public_paths: frozenset[str] = frozenset()
 
     @classmethod
     def from_config(cls, config: "ServeConfig") -> "SecuritySettings":
@@ -142,7 +140,7 @@ class Security:
         )
         # 10 at once and one in 10 seconds: a million guesses take months.
         failures = TokenBuckets(0.1, 10)
-        app = TokenCheck(app, tokens=tokens, failures=failures, public_paths=settings.public_paths)
+        app = TokenCheck(app, tokens=tokens, failures=failures)
         app = BodyLimit(app, limits=settings.bodies)
         if settings.requests_per_second:
             app = RateLimit(app, buckets=TokenBuckets(settings.requests_per_second, settings.burst))

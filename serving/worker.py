@@ -1,5 +1,6 @@
 """An HTTP worker: one process of several that answer on the same socket."""
 
+import gc
 import logging
 import os
 import signal
@@ -68,6 +69,16 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
     server.run(sockets=[listener])
 
 
+def _freeze_long_lived_objects() -> None:
+    """Keeps the garbage collector away from what exists now, which lives as long as the process.
+
+    A full collection goes through some 400,000 objects of dictionaries and libraries, which takes
+    almost half a second in which no thread of the process runs.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _event_log(config: ServeConfig) -> EventLog | None:
     if config.events is None:
         return None
@@ -94,6 +105,7 @@ def _follow(services: Services, was_ready: Path) -> None:
             encoder.connect(timeout_seconds=_ENCODER_SECONDS)
             searcher = Searcher.open(services.config.index, encoder=encoder, refresh="manual")
             searcher.warm_up()
+            _freeze_long_lived_objects()
             services.set_searcher(searcher)
             was_ready.touch()
         except (ValueError, Unavailable) as error:

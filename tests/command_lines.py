@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+from reelseek import cli
 from reelseek.configs import command_line, schema, train_schema
 from reelseek.configs.options import Options
 
@@ -47,6 +49,18 @@ def run_in_this_process(program: ModuleType, name: str, *arguments: object) -> D
     Args:
         name: of the program's configuration.
     """
+    return _run_here(
+        lambda: command_line.run(program.main, SCHEMAS[name], usage=program.USAGE), name, arguments
+    )
+
+
+def run_reelseek_here(*arguments: object, **environment: str) -> Done:
+    """The same as `python -m reelseek ARGUMENTS`."""
+    with mock.patch.dict(os.environ, environment):
+        return _run_here(cli.main, "reelseek", arguments)
+
+
+def _run_here(main: Callable[[], None], name: str, arguments: Sequence[object]) -> Done:
     stdout, stderr = io.StringIO(), io.StringIO()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -60,7 +74,7 @@ def run_in_this_process(program: ModuleType, name: str, *arguments: object) -> D
             redirect_stderr(stderr),
         ):
             os.environ.pop("REELSEEK_TRACEBACK", None)
-            command_line.run(program.main, SCHEMAS[name], usage=program.USAGE)
+            main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:

@@ -100,7 +100,8 @@ def test_search(say, index, tmp_path, arguments, line):
             ["model=ViT-B-23"],
             "model=ViT-B-23 is unknown and no such folder exists",
         ),
-        (["precision=fp15"], "precision=fp15: must be one of auto, fp32, bf16"),
+        (["precision=fp15"], "precision=fp15: must be one of auto, int8, bf16, fp32"),
+        (["precision=int8", "device=cuda"], "precision=int8 needs device=cpu, not device=cuda"),
         (["videos=TMP/none"], "videos=TMP/none: no such file or folder"),
         (["index=TMP"], "index=TMP: the folder holds other files"),
         (["index=TMP/a.mp4"], "index=TMP/a.mp4: TMP/a.mp4 is not a folder"),
@@ -217,7 +218,9 @@ def test_questions_are_checked_before_the_index_is_opened(monkeypatch):
         reelseek.search(5, index="none")
 
 
-def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index, tmp_path):
+def test_advice_comes_once_when_an_index_is_made_with_the_default_model(
+    monkeypatch, capsys, index, tmp_path
+):
     def no_encoder(*_, **__):
         raise ValueError("that is far enough")
 
@@ -229,14 +232,24 @@ def test_hint_about_mini_comes_when_an_index_is_made(monkeypatch, capsys, index,
     monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
     (tmp_path / "a.mp4").write_bytes(b"a")
     main = import_module("reelseek.indexing.__main__").main
-    for folder, is_hinted in ((tmp_path / "new", True), (index, False)):
-        given = [f"videos={tmp_path}/a.mp4", f"index={folder}"]
+    monkeypatch.setenv("REELSEEK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CI", raising=False)
+    new = tmp_path / "new"
+    for folder, others, is_advised in (
+        (new, ["model=mini"], False),
+        (new, ["progress=json"], False),
+        (index, [], False),
+        (new, [], True),
+        (new, [], False),
+    ):
+        given = [f"videos={tmp_path}/a.mp4", f"index={folder}", *others]
         monkeypatch.setattr(sys, "argv", ["indexing", *given])
         with pytest.raises(SystemExit):
             command_line.run(main, IndexConfig, usage="")
-        errors = capsys.readouterr().err
-        assert "that is far enough" in errors
-        assert ("model=mini is the small" in errors) == is_hinted
+        printed = capsys.readouterr()
+        assert "that is far enough" in printed.err
+        assert ("model=siglip2_b32" in printed.err) == is_advised
+        assert printed.out == ""
 
 
 def test_place_that_is_not_there_is_named_beside_others(index, tmp_path):

@@ -13,7 +13,7 @@ from reelseek.configs.arguments import prepare_arguments
 from reelseek.configs.options import find_option
 from reelseek.configs.schema import IndexConfig
 from reelseek.flags import as_item, command_flags
-from tests.command_lines import assert_user_error
+from tests.command_lines import assert_user_error, run_reelseek_here
 
 
 @pytest.fixture
@@ -128,9 +128,6 @@ def test_default_index_is_among_the_users_data(monkeypatch):
     assert cli.default_index() == Path("/elsewhere")
 
 
-# Processes.
-
-
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -149,7 +146,19 @@ def test_default_index_is_among_the_users_data(monkeypatch):
     ],
 )
 def test_mistake_is_one_line(arguments, parts):
-    assert_user_error(reelseek(*arguments, REELSEEK_INDEX="/nowhere"), *parts)
+    assert_user_error(run_reelseek_here(*arguments, REELSEEK_INDEX="/nowhere"), *parts)
+
+
+def test_help_groups_the_commands_and_the_options():
+    commands = run_reelseek_here("--help", COLUMNS="100").stdout
+    assert all(name in commands for name in cli.COMMANDS)
+    options = run_reelseek_here("index", "--help", COLUMNS="100").stdout
+    for part in ("--retry-failed", "Options of decoding", "--decoding.workers", "default: scenes"):
+        assert part in options
+    assert max(map(len, options.splitlines())) <= 100
+
+
+# Processes.
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["search", "--help"]])
@@ -166,15 +175,6 @@ def test_help_and_version_import_no_heavy_library(arguments):
     assert "reelseek.cli" in imported
     heavy = {"torch", "faiss", "open_clip", "transformers", "av", "decord", "numpy", "psutil"}
     assert imported.isdisjoint(heavy)
-
-
-def test_help_groups_the_commands_and_the_options():
-    commands = reelseek("--help").stdout
-    assert all(name in commands for name in cli.COMMANDS)
-    options = reelseek("index", "--help").stdout
-    for part in ("--retry-failed", "Options of decoding", "--decoding.workers", "default: scenes"):
-        assert part in options
-    assert max(map(len, options.splitlines())) <= 100
 
 
 def test_version_is_the_one_that_is_installed():

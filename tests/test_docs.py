@@ -41,6 +41,8 @@ NOT_RUN = {
     # Installing PyTorch without CUDA was not tried: its index was out of reach.
     "pip install": "make installs",
     "reelseek serve": "it does not end; tests/serving/test_service.py runs it",
+    "python train.py data.stream=true": "tests/training/shards runs it, on shards made there",
+    "python train.py task=text": "tests/training/text runs it, on texts made there",
     "torchrun": "tests/test_train.py runs two processes; this one names eight GPUs",
 }
 NAMES = ("red", "green", "blue", "red and blue", "green and red")
@@ -214,7 +216,7 @@ def test_commands_of_a_document_run(document, reader, monkeypatch, capsys):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_options_of_what_is_not_run_exist(document):
     for command in commands(document):
-        if not command.startswith("torchrun"):
+        if not command.startswith(("torchrun", "python train.py")):
             continue
         words = program_of(command)
         arguments = [word for word in words[words.index("train.py") + 1 :] if word != "..."]

@@ -105,11 +105,11 @@ def assert_same_run(output, whole_output):
 
 
 def test_run_that_is_stopped_and_started_again_trains_a_model(
-    collection, whole_run, start, tmp_path
+    collection, whole_run, start, tmp_path, monkeypatch
 ):
     output = tmp_path / "output"
-    arguments = ["train.py", *collection.arguments(output, "data.cache=MISSING")]
-    process = start(*arguments)
+    arguments = collection.arguments(output, "data.cache=MISSING")
+    process = start("train.py", *arguments)
     deadline = time.monotonic() + 120
     while not (output / "checkpoints" / "last.pt").is_file():
         assert process.poll() is None, process.communicate()
@@ -123,13 +123,12 @@ def test_run_that_is_stopped_and_started_again_trains_a_model(
     num_steps = last_state(output).step
     assert 1 <= num_steps < NUM_STEPS
 
-    process = start(*arguments)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    assert f"going on after step {num_steps} of {NUM_STEPS}" in stderr
-    assert "caching frames" not in stderr
+    monkeypatch.setenv("REELSEEK_CACHE", str(tmp_path / "cache"))
+    done = run_here(*arguments)
+    metrics = done.metrics
+    assert f"going on after step {num_steps} of {NUM_STEPS}" in done.stderr
+    assert "caching frames" not in done.stderr
     assert_same_run(output, whole_run[0])
-    metrics = json.loads(stdout.splitlines()[-1])
     assert {"t2v", "v2t", "num_queries", "num_gallery", "rescored", "sources"} <= metrics.keys()
     assert metrics["rescored"].keys() == {"dual_softmax", "querybank_norm"}
     assert metrics["rescored"]["querybank_norm"]["num_bank"] == 16

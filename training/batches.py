@@ -1,15 +1,15 @@
-"""Cached videos and captions -> batches of pairs, the same for every run with the same seed.
+"""Indices of pairs -> batches, the same for every run with the same seed.
 
-The contents of a batch depend on the seed, the epoch and the batch's index in it, never on the
-batches before: a run that was stopped inside an epoch continues with exactly the batches that it
-would have seen, with any number of loading threads, and several processes share one global batch.
+What a pair is in an epoch depends on the seed, the epoch and its number, never on what was loaded
+before it or by how many threads.
 """
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,9 +17,35 @@ from torch.utils.data import Dataset
 
 from reelseek.training.frame_cache import CachedVideo
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Rows:
+    """Base of the batches, dataclasses of tensors whose first dimension is that of the pairs."""
+
+    def __len__(self) -> int:
+        return len(self._tensors()[0])
+
+    @property
+    def ids(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers of each pair's halves, `(B,)` int64 each; equal halves have equal numbers."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> "Self":
+        return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+
+    def chunks(self, size: int) -> "list[Self]":
+        """Splits the batch into parts of `size` pairs; the last may be smaller."""
+        parts = zip(*(tensor.split(size) for tensor in self._tensors()), strict=True)
+        return [type(self)(*part) for part in parts]
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Rows):
     """Pairs of a video and a caption.
 
     Attributes:
@@ -40,22 +66,74 @@ class Batch:
     def ids(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.video_ids, self.caption_ids
 
-    def __len__(self) -> int:
-        return len(self.video_ids)
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+class BatchSource(Protocol):
+    """What a run learns from."""
 
-    def chunks(self, size: int) -> "list[Batch]":
-        """Splits the batch into parts of `size` pairs; the last may be smaller."""
-        parts = zip(*(tensor.split(size) for tensor in self._tensors()), strict=True)
-        return [Batch(*part) for part in parts]
+    def load(
+        self, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
+    ) -> Generator[Rows, None, None]:
+        """Yields a batch for each list of `(epoch, pair)` indices, in their order.
 
-    def _tensors(self) -> list[torch.Tensor]:
-        return [getattr(self, field.name) for field in fields(self)]
+        Args:
+            indices: of each batch.
+            num_workers: batches that are made ahead; 0 is 1.
+        """
+        ...
+
+    def step_metrics(self) -> dict[str, float]:
+        """Returns figures of the batches of the step just made. Called in all processes together,
+        after each step."""
+        ...
+
+    def describe_broken(self, ids: Sequence[int]) -> str:
+        """Returns the likely cause of a loss that is not finite.
+
+        Args:
+            ids: the first halves of the batch's pairs, as `Rows.ids` numbers them.
+        """
+        ...
 
 
-class CaptionedPairs(Dataset):
+class StoredPairs(Dataset):
+    """Base of the sources whose pairs are at hand: threads make batches of them."""
+
+    def __getitem__(self, index: tuple[int, int]) -> Any:
+        """Returns a pair as it is in an epoch."""
+        raise NotImplementedError
+
+    def collate(self, pairs: Sequence[Any]) -> Rows:
+        """Makes a batch."""
+        raise NotImplementedError
+
+    def load(
+        self, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
+    ) -> Generator[Rows, None, None]:
+        """Yields the batches of these indices, in their order; threads read ahead.
+
+        A batch is little more than copies of memory-mapped rows, so threads suffice; and processes
+        crash that are forked beside the threads of an inference engine.
+        """
+
+        def make(part: list[tuple[int, int]]) -> Rows:
+            return self.collate([self[index] for index in part])
+
+        ahead = max(1, num_workers)
+        # One core each: PyTorch's own threads would compete with those of the training step.
+        with ThreadPoolExecutor(ahead, "batches", torch.set_num_threads, (1,)) as executor:
+            coming: deque[Future[Rows]] = deque()
+            for part in indices:
+                coming.append(executor.submit(make, part))
+                if len(coming) > ahead:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def step_metrics(self) -> dict[str, float]:
+        return {}
+
+
+class CaptionedPairs(StoredPairs):
     """Every caption of every video, as pairs.
 
     Args:
@@ -109,6 +187,15 @@ class CaptionedPairs(Dataset):
             frames = frames[..., ::-1]
         return torch.from_numpy(np.array(frames)), self._text[caption], video, caption
 
+    def collate(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Batch:
+        return collate(pairs)
+
+    def describe_broken(self, ids: Sequence[int]) -> str:
+        """Names the videos whose frames are not finite, else all of the batch."""
+        videos = [self.videos[number] for number in sorted(set(ids))]
+        broken = [video for video in videos if not np.isfinite(video.frames).all()]
+        return describe_videos([video.key for video in broken or videos], are_broken=bool(broken))
+
 
 def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Batch:
     frames, text, videos, captions = zip(*pairs, strict=True)
@@ -121,88 +208,18 @@ def collate(pairs: Sequence[tuple[torch.Tensor, torch.Tensor, int, int]]) -> Bat
     )
 
 
-class EpochBatches:
-    """The order of the pairs in each epoch, cut into batches.
-
-    Pairs that do not fill the last batch are left out; another epoch's order has them.
+def describe_videos(names: Sequence[str], *, are_broken: bool) -> str:
+    """Returns the likely cause of a loss that is not finite, with the first few videos.
 
     Args:
-        num_pairs: of the dataset.
-        weights: `(num_pairs,)` how often each pair is seen in an epoch, on average; default: once.
-        batch_size: pairs of the global batch, over all processes.
-        seed: of the order.
-        rank, world_size: each process takes an equal, consecutive part of each global batch.
-
-    Raises:
-        ValueError: too few pairs to fill a batch, or a batch that the processes do not divide.
+        names: of the broken videos, or without any of all in the batch.
+        are_broken: whether their frames are known to be not finite.
     """
-
-    def __init__(
-        self,
-        num_pairs: int,
-        *,
-        batch_size: int,
-        seed: int,
-        weights: np.ndarray | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if batch_size % world_size:
-            raise ValueError(
-                f"loop.batch_size={batch_size}: must be a multiple of the {world_size} processes"
-            )
-        self._weights = np.ones(num_pairs) if weights is None else weights
-        self._num_seen = int(self._weights.sum() + 1e-6)
-        if self._num_seen < batch_size:
-            raise ValueError(
-                f"loop.batch_size={batch_size}: there are only {self._num_seen} pairs of a "
-                "video and a caption in an epoch; make it smaller"
-            )
-        self._batch_size = batch_size
-        self._seed = seed
-        self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-
-    def __len__(self) -> int:
-        """Returns the number of batches an epoch."""
-        return self._num_seen // self._batch_size
-
-    def of_epoch(self, epoch: int, *, first: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """Yields this process's `(epoch, pair)` indices for each batch, from batch `first` on."""
-        order = self._order(np.random.default_rng([self._seed, epoch])).tolist()
-        for batch in range(first, len(self)):
-            start = batch * self._batch_size
-            whole = order[start : start + self._batch_size]
-            yield [(epoch, number) for number in whole[self._part]]
-
-    def _order(self, random: np.random.Generator) -> np.ndarray:
-        """Returns the epoch's pairs, each as often as its weight, rounded up or down by systematic
-        resampling (Kitagawa 1996, appendix): so all epochs have the same number of pairs."""
-        shuffled = random.permutation(len(self._weights))
-        # Each pair covers an interval as long as its weight; it appears once for each whole number
-        # within the interval.
-        ends = np.floor(self._weights[shuffled].cumsum() + 1e-6).astype(int)
-        counts = np.diff(ends, prepend=0)
-        return random.permutation(np.repeat(shuffled, counts))
-
-
-def load_batches(
-    dataset: CaptionedPairs, indices: Iterator[list[tuple[int, int]]], *, num_workers: int
-) -> Iterator[Batch]:
-    """Yields the batches of these indices, in their order; threads read ahead.
-
-    A batch is little more than copies of memory-mapped rows, so threads suffice; and processes
-    crash that are forked beside the threads of an inference engine.
-    """
-    ahead = max(1, num_workers)
-    # One core each: PyTorch's own threads would compete with those of the training step.
-    with ThreadPoolExecutor(ahead, "batches", torch.set_num_threads, (1,)) as executor:
-        coming: deque[Future[Batch]] = deque()
-        for part in indices:
-            coming.append(executor.submit(lambda part: collate([dataset[p] for p in part]), part))
-            if len(coming) > ahead:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+    cause = "frames that are not finite" if are_broken else "lower optimizer.lr, or look at"
+    return (
+        f"{cause}: {len(names)} videos of the batch: "
+        f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+    )
 
 
 def step_seed(*numbers: int) -> int:

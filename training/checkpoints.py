@@ -51,6 +51,11 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether there is a state to continue from."""
+        return (self._folder / _LAST).is_file()
+
     def save_last(self, state: RunState) -> None:
         self._save(_LAST, vars(state))
 

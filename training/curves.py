@@ -13,14 +13,20 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
+def is_validation(record: Record) -> bool:
+    return any(name.startswith("val/") for name in record)
+
+
 def best_record(history: Sequence[Record]) -> Record | None:
-    """Returns the validation with the highest mean of text-to-video R@1, R@5 and R@10, which
-    depends less on chance than R@1 alone; the first of equal ones, None without any."""
-    evaluated = [record for record in history if "val/t2v/R@1" in record]
-    return max(evaluated, key=mean_recall, default=None)
+    """Returns the validation with the highest score; the first of equal ones, None without any."""
+    return max(filter(is_validation, history), key=score_of, default=None)
 
 
-def mean_recall(record: Record) -> float:
+def score_of(record: Record) -> float:
+    """Returns a validation's own score, or the mean of text-to-video R@1, R@5 and R@10, which
+    depends less on chance than R@1 alone."""
+    if "val/score" in record:
+        return record["val/score"]
     return sum(record[f"val/t2v/R@{k}"] for k in (1, 5, 10)) / 3
 
 
@@ -74,12 +80,14 @@ def draw_curves(history: list[Record], path: Path) -> None:
 
     panels = [
         ("loss", ["train/loss"]),
-        ("validation, t2v, %", ["val/t2v/R@1", "val/t2v/R@5", "val/t2v/R@10"]),
-        ("validation, v2t, %", ["val/v2t/R@1", "val/v2t/R@5", "val/v2t/R@10"]),
+        *_validation_panels(history),
         ("1 / temperature", ["train/logit_scale"]),
     ]
     figure = Figure(figsize=(10, 6.5), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+    places = list(figure.subplots(2, -(-len(panels) // 2), squeeze=False).flat)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, names) in zip(places, panels, strict=False):
         for name in names:
             points = [(record["step"], record[name]) for record in history if name in record]
             if points:
@@ -96,3 +104,16 @@ def draw_curves(history: list[Record], path: Path) -> None:
         if len(names) > 1 and axes.lines:
             axes.legend(fontsize=8)
     publish_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+
+
+def _validation_panels(history: list[Record]) -> list[tuple[str, list[str]]]:
+    """Returns a panel for each group of recalls, or for the losses of a group without any."""
+    groups: dict[str, dict[str, None]] = {}
+    for name in (name for record in history for name in record if name.count("/") == 2):
+        groups.setdefault(name.split("/")[1], {}).setdefault(name)
+    panels = []
+    for group, names in (groups or {"t2v": {}, "v2t": {}}).items():
+        recalls = [name for name in names if "R@" in name]
+        losses = [name for name in names if name.endswith("/loss")]
+        panels.append((f"validation, {group}{', %' if recalls else ''}", recalls or losses))
+    return panels

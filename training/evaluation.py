@@ -102,6 +102,7 @@ class Evaluator:
             device=self._config.device,
             precision=self._config.precision,
             compiled=True,
+            quantized=False,
         )
         return lambda pixels: encoder.encode(torch.from_numpy(np.array(pixels)))
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reelseek.training.batches import Batch
+from reelseek.training.batches import Rows
 from reelseek.training.objective import Objective
 
 Seeder = Callable[[int], None]
@@ -20,7 +20,7 @@ Seeder = Callable[[int], None]
 
 def backward(
     network: nn.Module,
-    batch: Batch,
+    batch: Rows,
     objective: Objective,
     *,
     chunk_size: int = 0,
@@ -31,7 +31,8 @@ def backward(
     """Adds a batch's gradients to those of the parameters.
 
     Args:
-        network: `Network`, or that within DistributedDataParallel.
+        network: `Network`, or that within DistributedDataParallel. A fifth output, if any, is a
+            further loss, a mean over the batch's rows; without gradients it is not asked for.
         batch: this process's part of the global batch.
         objective: the loss.
         chunk_size: pairs that are held in memory with their graph; 0 for all.
@@ -46,7 +47,7 @@ def backward(
         seed_chunk(0)
         with autocast():
             outputs = network(batch)
-        loss = objective(*outputs, batch.ids)
+        loss = objective(*outputs[:4], batch.ids) + sum(outputs[4:])
         (scale * loss).backward()
         return loss.detach()
 
@@ -68,20 +69,19 @@ def backward(
         seed_chunk(number)
         is_last = number == len(chunks) - 1
         with nullcontext() if is_last else no_sync(network):
-            _surrogate(network, chunk, chunk_gradients, autocast=autocast).backward()
+            with autocast():
+                outputs = network(chunk)
+            own_loss = sum(outputs[4:]) * (len(chunk) / len(batch))
+            (_surrogate(outputs, chunk_gradients) + scale * own_loss).backward()
+        loss = (loss + own_loss).detach()
     return loss.detach()
 
 
 def _surrogate(
-    network: nn.Module,
-    chunk: Batch,
-    gradients: tuple[torch.Tensor, torch.Tensor],
-    *,
-    autocast: Callable[[], AbstractContextManager],
+    outputs: tuple[torch.Tensor, ...], gradients: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
     """Returns a scalar with the gradients that the loss has through a chunk's embeddings."""
-    with autocast():
-        video, text, logit_scale, logit_bias = network(chunk)
+    video, text, logit_scale, logit_bias, *_ = outputs
     surrogate = (video * gradients[0]).sum() + (text * gradients[1]).sum()
     # Adds 0, but every parameter must take part for the processes to exchange gradients.
     surrogate = surrogate + 0.0 * logit_scale.sum()

@@ -56,7 +56,7 @@ class RunLists:
 
 
 def read_run_lists(data: DataConfig) -> RunLists:
-    """Reads `data.train` and `data.val`.
+    """Reads `data.train` and `data.val`; with `data.stream`, `data.train` is no list.
 
     Raises:
         ValueError: see `read_lists`.
@@ -68,7 +68,7 @@ def read_run_lists(data: DataConfig) -> RunLists:
             captions=data.captions,
             cache_folder=cache_folder(data) / "shards",
         )
-        for names in (data.train, data.val)
+        for names in ([] if data.stream else data.train, data.val)
     )
     return RunLists(train, val)
 

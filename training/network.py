@@ -198,7 +198,10 @@ class Network(nn.Module):
         """`(B, F)` float features or `(B, L)` int64 tokens to `(B, D)`."""
         if text.is_floating_point():
             return self.text(text, are_features=True)
-        return self.text(strip_padding(text, self._model.clip), are_features=False)
+        return self.text(self._stripped(text), are_features=False)
+
+    def _stripped(self, tokens: torch.Tensor) -> torch.Tensor:
+        return strip_padding(tokens, self._model.clip)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
@@ -245,3 +248,17 @@ class Network(nn.Module):
 
     def _weights(self) -> list[nn.Parameter]:
         return [*self.image.parameters(), *self.text.parameters(), *self.pooling.parameters()]
+
+
+def require_no_batch_norm(network: nn.Module, *, model_name: str) -> None:
+    """Refuses to train from new weights what needs the batch statistics of its pretraining.
+
+    Raises:
+        ValueError: a module keeps running statistics, which training does not change.
+    """
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        raise ValueError(
+            f"trainable.from_scratch=true: model={model_name} has batch normalisation, whose "
+            "statistics are kept as pretraining left them; choose a model without it, such as "
+            "ViT-B-32"
+        )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from reelseek.indexing.progress import progress_bar
 from reelseek.training.checkpoints import RunState
-from reelseek.training.curves import Record, best_record
+from reelseek.training.curves import Record, best_record, is_validation
 
 
 class StepProgress:
@@ -49,12 +49,8 @@ class StepProgress:
         self._bar.update()
 
     def evaluated(self, record: Record) -> None:
-        recalls = "  ".join(
-            f"{side} R@1/5/10 {_recalls(record, side)} MdR {record[f'val/{side}/MdR']:g}"
-            for side in ("t2v", "v2t")
-        )
         if not self._bar.disable:
-            line = f"step {record['step']:>6}  {recalls}"
+            line = f"step {record['step']:>6}  {_validation_line(record)}"
             if sys.stderr.isatty():
                 self._bar.write(line, file=self._bar.fp)
             else:
@@ -71,13 +67,29 @@ def summary(state: RunState, num_steps: int, wait_fraction: float) -> str:
     if losses:
         lines.append(f"loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
     if best := best_record(state.history):
-        first = next(record for record in state.history if "val/t2v/R@1" in record)
+        first = next(filter(is_validation, state.history))
         for name, record in (("at first", first), ("best", best)):
-            lines.append(
-                f"validation {name} (step {record['step']}): t2v R@1/5/10 {_recalls(record, 't2v')}"
-            )
+            lines.append(f"validation {name} (step {record['step']}): {_shortest(record)}")
     return "\n".join(lines)
 
 
-def _recalls(record: Record, side: str) -> str:
-    return "/".join(f"{record[f'val/{side}/R@{k}']:.1f}" for k in (1, 5, 10))
+def _shortest(record: Record) -> str:
+    return _group_line(record, "t2v") if "val/t2v/R@1" in record else _validation_line(record)
+
+
+def _validation_line(record: Record) -> str:
+    groups = dict.fromkeys(name.split("/")[1] for name in record if name.count("/") == 2)
+    return "  ".join(_group_line(record, group) for group in groups)
+
+
+def _group_line(record: Record, group: str) -> str:
+    """Returns recalls in one piece, then what else a person looks at."""
+    recalls = [k for k in (1, 5, 10) if f"val/{group}/R@{k}" in record]
+    parts = [group]
+    if recalls:
+        values = "/".join(f"{record[f'val/{group}/R@{k}']:.1f}" for k in recalls)
+        parts.append(f"R@{'/'.join(map(str, recalls))} {values}")
+    for name in ("MdR", "MRR", "loss", "perplexity"):
+        if (value := record.get(f"val/{group}/{name}")) is not None:
+            parts.append(f"{name} {value:.4g}")
+    return " ".join(parts)

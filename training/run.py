@@ -3,7 +3,7 @@
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from reelseek.configs.train_schema import Loss, TrainConfig
 from reelseek.indexing.shutdown import StopRequest
-from reelseek.training.batches import CaptionedPairs, EpochBatches
+from reelseek.training.batches import BatchSource, CaptionedPairs
 from reelseek.training.checkpoints import Checkpoints, RunState
 from reelseek.training.checks import plain_options, require_same_run
 from reelseek.training.curves import EventLog, draw_curves
@@ -21,11 +21,14 @@ from reelseek.training.data import CaptionedCollection, assemble
 from reelseek.training.frame_cache import CacheContents, CachedVideo
 from reelseek.training.frames import CachedFrames
 from reelseek.training.lists import RunLists, cache_folder, check_failed, warn_of_overlap
-from reelseek.training.network import Network, tower_plans
+from reelseek.training.network import Network, require_no_batch_norm, tower_plans
 from reelseek.training.objective import make_objective
 from reelseek.training.optimizer import make_optimizer
+from reelseek.training.order import BatchOrder, EpochBatches
 from reelseek.training.processes import Processes
 from reelseek.training.progress import StepProgress, summary
+from reelseek.training.shards.collection import ShardCollection
+from reelseek.training.shards.streaming import stream_pairs
 from reelseek.training.texts import TextFeatures, tokenize
 from reelseek.training.trainer import Trainer
 from reelseek.training.validation import Validation
@@ -44,7 +47,8 @@ def train(
     processes: Processes,
     stop: StopRequest,
     on_accepted: Callable[[], None] = lambda: None,
-) -> bool:
+    shards: ShardCollection | None = None,
+) -> dict[str, Any] | None:
     """Trains the model and writes it into `config.output`, or continues the run that is there.
 
     Args:
@@ -54,34 +58,59 @@ def train(
         processes: of the run.
         stop: ends the run after the current step.
         on_accepted: called once it is clear that the output holds no other run.
+        shards: to train on in place of a list, decoded beside training.
 
     Returns:
-        False where `stop` ended it; all that is needed to continue is saved.
+        Figures of the run itself; None where `stop` ended it, and all that is needed to continue is
+        saved.
 
     Raises:
         ValueError: too many videos are broken, the output holds another run, a checkpoint cannot
             be saved, or the loss is not finite.
+    """
+    run = _Run(config, model, lists, processes, stop, shards)
+    return run_trainer(
+        config, model, run.make_trainer, processes=processes, stop=stop, on_accepted=on_accepted
+    )
+
+
+def run_trainer(
+    config: TrainConfig,
+    model: DualEncoder,
+    make_trainer: Callable[[Checkpoints, dict[str, Any]], Trainer | None],
+    *,
+    processes: Processes,
+    stop: StopRequest,
+    on_accepted: Callable[[], None] = lambda: None,
+    data_options: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """Trains with what `make_trainer` makes of the checkpoints and the run's options.
+
+    Args:
+        data_options: more about the data that a run and its continuation must share.
+
+    Otherwise as of `train`.
     """
     output = Path(str(config.output))
     checkpoints = Checkpoints(output / "checkpoints")
     state = checkpoints.read_last()
     options = plain_options(config)
     options["model"]["fingerprint"] = model.fingerprint
+    options["data"] |= data_options or {}
     if state is not None:
         require_same_run(options, state.options, output)
     if processes.is_main_process:
         on_accepted()
 
-    run = _Run(config, model, lists, processes, stop)
-    trainer = run.make_trainer(checkpoints, options)
+    trainer = make_trainer(checkpoints, options)
     if trainer is None:
-        return False
+        return None
     if state is not None:
         _restore(trainer, state, output)
-    finished = _train_and_draw(trainer, output, processes=processes, stop=stop)
-    if finished and processes.is_main_process:
+    figures = _train_and_draw(trainer, output, processes=processes, stop=stop)
+    if figures is not None and processes.is_main_process:
         _save_best(trainer, checkpoints, output)
-    return finished
+    return figures
 
 
 def make_network(config: TrainConfig, model: DualEncoder) -> Network:
@@ -113,12 +142,15 @@ class _Run:
     lists: RunLists
     processes: Processes
     stop: StopRequest
+    shards: ShardCollection | None = None
 
     def make_trainer(self, checkpoints: Checkpoints, options: dict[str, Any]) -> Trainer | None:
         """Decodes and encodes all that the run needs; None where it was stopped meanwhile."""
         config, processes = self.config, self.processes
         torch.manual_seed(config.loop.seed)  # of a pooling's new weights
         network = make_network(config, self.model)
+        if config.trainable.from_scratch:
+            require_no_batch_norm(network, model_name=config.model.name)
         cached = self._cache_frames(network)
         network.to(processes.device)
         if processes.any(bool(self.stop)):
@@ -132,26 +164,29 @@ class _Run:
         for tower in (network.image, network.text):
             if config.loop.compile and tower.plan.trunk_trains:
                 tower.trunk.compile()
-        dataset = self._dataset(cached, prepare_texts)
         rank, world_size = processes.rank, processes.world_size
-        weights = [config.data.weights.get(source, 1.0) for source in dataset.sources]
+        source: BatchSource
+        batches: BatchOrder
+        if self.shards is None:
+            source, batches = self._cached_pairs(cached, prepare_texts)
+        else:
+            source, batches = stream_pairs(
+                config,
+                self.model,
+                self.shards,
+                processes=processes,
+                is_continued=checkpoints.can_continue,
+            )
         return Trainer(
             network,
             loop=config.loop,
             optimizer_config=config.optimizer,
             objective=make_objective(config.objective, rank=rank, world_size=world_size),
             optimizer=make_optimizer(network, config.optimizer),
-            dataset=dataset,
-            batches=EpochBatches(
-                len(dataset),
-                weights=np.array(weights),
-                batch_size=config.loop.batch_size,
-                seed=config.loop.seed,
-                rank=rank,
-                world_size=world_size,
-            ),
+            source=source,
+            batches=batches,
             num_workers=config.data.workers,
-            precision=_training_precision(config, processes.device),
+            precision=training_precision(config, processes.device),
             processes=processes,
             checkpoints=checkpoints,
             options=options,
@@ -162,6 +197,8 @@ class _Run:
         """Returns the frames of all videos that can be decoded, by key: features where the image
         trunk is frozen, else pixels. The first process makes those that the cache lacks."""
         config, lists = self.config, self.lists
+        if not lists.items:  # shards, and nothing to validate with
+            return {}
         trunk = None if network.image.plan.trunk_trains else network.image.trunk
         frames = CachedFrames(config, self.model, trunk)
 
@@ -195,12 +232,14 @@ class _Run:
         self.processes.broadcast_from_rank0(fill)
         return features
 
-    def _dataset(self, cached: dict[str, CachedVideo], texts: PrepareTexts) -> CaptionedPairs:
+    def _cached_pairs(
+        self, cached: dict[str, CachedVideo], texts: PrepareTexts
+    ) -> tuple[CaptionedPairs, EpochBatches]:
         loop, data = self.config.loop, self.config.data
         collection = assemble(self.lists.train.items, cached)
         _require_videos("data.train", data.train, collection)
         sentences = sorted({sentence for own in collection.captions for sentence in own})
-        return CaptionedPairs(
+        pairs = CaptionedPairs(
             collection.videos,
             collection.captions,
             collection.sources,
@@ -210,6 +249,15 @@ class _Run:
             flip=loop.flip,
             seed=loop.seed,
         )
+        batches = EpochBatches(
+            len(pairs),
+            weights=np.array([data.weights.get(source, 1.0) for source in pairs.sources]),
+            batch_size=loop.batch_size,
+            seed=loop.seed,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+        )
+        return pairs, batches
 
     def _validation(self, cached: dict[str, CachedVideo], texts: PrepareTexts) -> Validation | None:
         if not self.lists.val.items or not self.processes.is_main_process:
@@ -225,7 +273,7 @@ def _require_videos(option: str, names: list[str], collection: CaptionedCollecti
         raise ValueError(f"{option}={names}: none of its videos can be decoded")
 
 
-def _training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+def training_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
     """bf16 by autocast where that is fast: on a GPU. On a processor it casts the weights anew in
     each step, and is many times slower than fp32, so `auto` does not choose it there."""
     if config.precision == "auto" and device.type == "cpu":
@@ -245,8 +293,8 @@ def _restore(trainer: Trainer, state: RunState, output: Path) -> None:
 
 def _train_and_draw(
     trainer: Trainer, output: Path, *, processes: Processes, stop: StopRequest
-) -> bool:
-    """Runs to the end or to a stop, and draws the curves."""
+) -> dict[str, Any] | None:
+    """Runs to the end, draws the curves and returns figures of the run; None where it stopped."""
     step = trainer.state.step
     if step and processes.is_main_process:
         logger.warning("going on after step %d of %d", step, trainer.num_steps)
@@ -267,7 +315,9 @@ def _train_and_draw(
         except ImportError:
             logger.warning("no curves are drawn: pip install 'reelseek[train]'")
         print(summary(trainer.state, trainer.num_steps, progress.wait_fraction), file=sys.stderr)
-    return finished
+    skipped = sum(record.get("data/num_skipped", 0) for record in trainer.state.history)
+    figures = {"data_wait_fraction": progress.wait_fraction, "num_skipped_samples": skipped}
+    return figures if finished else None
 
 
 def _save_best(trainer: Trainer, checkpoints: Checkpoints, output: Path) -> None:

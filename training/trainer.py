@@ -4,26 +4,26 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from reelseek.configs.train_schema import LoopConfig, OptimizerConfig
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.training import grad_cache
-from reelseek.training.batches import Batch, CaptionedPairs, EpochBatches, load_batches, step_seed
+from reelseek.training.batches import BatchSource, Rows, step_seed
 from reelseek.training.checkpoints import Checkpoints, RunState
-from reelseek.training.curves import EventLog, Record, best_record, mean_recall
+from reelseek.training.curves import EventLog, Record, best_record, is_validation, score_of
 from reelseek.training.network import Network
 from reelseek.training.objective import Objective, gather_ids
 from reelseek.training.optimizer import set_learning_rates
+from reelseek.training.order import BatchOrder
 from reelseek.training.processes import Processes
 from reelseek.training.progress import StepProgress
-from reelseek.training.validation import Validation, as_record
+from reelseek.training.validation import Measure, as_record
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ class Trainer:
         network: on its device; changed in place.
         objective: the loss.
         optimizer: of the network's parameters.
-        dataset: the pairs.
+        source: of the batches.
         batches: their order.
         loop: how long, and in which steps.
         optimizer_config: the warm-up, the clipping and the interpolation of the weights.
-        num_workers: threads that read batches ahead.
+        num_workers: batches that are made ahead.
         precision: of the forward pass.
         processes: of the run.
         checkpoints: where the state is kept.
@@ -57,8 +57,8 @@ class Trainer:
         *,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        dataset: CaptionedPairs,
-        batches: EpochBatches,
+        source: BatchSource,
+        batches: BatchOrder,
         loop: LoopConfig,
         optimizer_config: OptimizerConfig,
         processes: Processes,
@@ -66,7 +66,7 @@ class Trainer:
         options: dict[str, Any],
         num_workers: int = 0,
         precision: torch.dtype = torch.float32,
-        validation: Validation | None = None,
+        validation: Measure | None = None,
     ) -> None:
         self.network = network
         self._start = {name: part.clone() for name, part in network.trained_state().items()}
@@ -75,7 +75,7 @@ class Trainer:
             self._wrapped = nn.parallel.DistributedDataParallel(self._wrapped)
         self._objective = objective
         self._optimizer = optimizer
-        self._dataset = dataset
+        self._source = source
         self._batches = batches
         self._loop = loop
         self._optimizer_config = optimizer_config
@@ -114,11 +114,22 @@ class Trainer:
         """
         if self._validate_if_due(log, progress):
             self._save()
-        loaded = load_batches(self._dataset, self._indices(), num_workers=self._num_workers)
+        loaded = self._source.load(self._indices(), num_workers=self._num_workers)
+        with closing(loaded):
+            return self._run(loaded, stop=stop, log=log, progress=progress)
+
+    def _run(
+        self,
+        loaded: Generator[Rows, None, None],
+        *,
+        stop: StopRequest,
+        log: EventLog,
+        progress: StepProgress,
+    ) -> bool:
         while self.state.step < self.num_steps:
             with progress.waiting():
                 batches = [next(loaded) for _ in range(self._loop.accumulate_steps)]
-            record = self._step(batches)
+            record = self._step(batches) | self._source.step_metrics()
             self.state.history.append(record)
             log.add(record)
             progress.step(record)
@@ -161,7 +172,7 @@ class Trainer:
             batches = self._batches.of_epoch(later, first=first)
             yield from itertools.islice(batches, self.steps_per_epoch * each - first)
 
-    def _step(self, batches: list[Batch]) -> Record:
+    def _step(self, batches: list[Rows]) -> Record:
         """Makes one optimizer step; changes nothing where a loss is not finite."""
         config = self._optimizer_config
         fraction = set_learning_rates(
@@ -190,7 +201,7 @@ class Trainer:
             "train/lr_share": fraction,
         }
 
-    def _backward(self, batches: list[Batch], number: int) -> float:
+    def _backward(self, batches: list[Rows], number: int) -> float:
         """Adds the gradients of one of a step's batches; returns its part of the loss."""
         step, rank = self.state.step, self._processes.rank
 
@@ -218,23 +229,18 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self._processes.device.type, dtype=self._precision)
 
-    def _describe(self, batch: Batch, value: float, *, quantity: str = "loss") -> str:
-        """Describes the error, with the videos whose frames are not finite, else all of the batch.
+    def _describe(self, batch: Rows, value: float, *, quantity: str = "loss") -> str:
+        """Describes the error, with its likely cause.
 
         The loss is the same in all processes, so all of them come here together.
         """
-        ids = batch.video_ids
+        ids = batch.ids[0]
         if self._processes.world_size > 1:
             ids = gather_ids(ids.to(self._processes.device))
-        videos = [self._dataset.videos[number] for number in sorted(set(ids.tolist()))]
-        broken = [video for video in videos if not np.isfinite(video.frames).all()]
-        names = [video.key for video in broken or videos]
         epoch, batch_index = divmod(self.state.step, self.steps_per_epoch)
-        cause = "frames that are not finite" if broken else "lower optimizer.lr, or look at"
         return (
             f"the {quantity} is {value} at step {self.state.step + 1} (epoch {epoch + 1}, step "
-            f"{batch_index + 1} in it): {cause}: {len(names)} videos of the batch: "
-            f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            f"{batch_index + 1} in it): {self._source.describe_broken(ids.tolist())}"
         )
 
     def _validate_if_due(self, log: EventLog, progress: StepProgress) -> bool:
@@ -244,13 +250,13 @@ class Trainer:
             return False
         epoch, inside = divmod(self.state.step, self.steps_per_epoch)
         is_due = epoch % self._loop.eval_every == 0 or self.state.step == self.num_steps
-        is_done = self.state.history and "val/t2v/R@1" in self.state.history[-1]
+        is_done = self.state.history and is_validation(self.state.history[-1])
         if inside or not is_due or is_done:
             return False
         self._validate(self._validation, log, progress)
         return True
 
-    def _validate(self, validation: Validation, log: EventLog, progress: StepProgress) -> None:
+    def _validate(self, validation: Measure, log: EventLog, progress: StepProgress) -> None:
         """Measures the weights of the finished model; keeps them where they are the best."""
         finished = self.finished_weights()
         with _swapped(self.network, finished):
@@ -259,7 +265,7 @@ class Trainer:
         self.state.history.append(record)
         log.add(record)
         progress.evaluated(record)
-        score = mean_recall(record)
+        score = score_of(record)
         if self.state.best_score is None or score > self.state.best_score:
             self.state.best_score = score
             self._checkpoints.save_best({name: part.cpu() for name, part in finished.items()})

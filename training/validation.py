@@ -1,6 +1,6 @@
 """A network and a captioned collection -> retrieval metrics, during training."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,13 @@ from reelseek.training.data import CaptionedCollection
 from reelseek.training.network import Network
 
 _BATCH_FRAMES = 512
+
+
+class Measure(Protocol):
+    """A validation set that measures a network."""
+
+    def measure(self, network: Any) -> dict[str, Any]:
+        """Returns metrics as `as_record` takes them."""
 
 
 class Validation:
@@ -68,8 +75,12 @@ class Validation:
 
 
 def as_record(metrics: dict[str, Any], *, step: int) -> dict[str, float]:
-    """Returns the metrics as a record of the history, with names that TensorBoard groups."""
+    """Returns the metrics, of which each group is a dictionary and `score` may be a number, as a
+    record of the history, with names that TensorBoard groups."""
     record: dict[str, float] = {"step": step}
-    for side in ("t2v", "v2t"):
-        record |= {f"val/{side}/{name}": value for name, value in metrics[side].items()}
+    for group, values in metrics.items():
+        if isinstance(values, dict):
+            record |= {f"val/{group}/{name}": value for name, value in values.items()}
+    if "score" in metrics:
+        record["val/score"] = metrics["score"]
     return record

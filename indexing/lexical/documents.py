@@ -61,13 +61,18 @@ def is_installed() -> bool:
 
 def texts_of(record: VideoRecord) -> dict[str, list[str]]:
     """What is said about a video, by field; its name is that of the file and the folders."""
-    name = record.key.removesuffix(PurePosixPath(record.key).suffix)
     return {
         "title": _strings(record.metadata.get("title")),
         "captions": _strings(record.metadata.get("captions")),
         "tags": _strings(record.metadata.get("tags")),
-        "name": [_NO_WORD.sub(" ", plain(name))],
+        "name": [_spaced_name(record.key)],
     }
+
+
+@lru_cache(maxsize=10_000)
+def _spaced_name(key: str) -> str:
+    name = key.removesuffix(PurePosixPath(key).suffix)
+    return _NO_WORD.sub(" ", plain(name))
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
@@ -192,7 +197,7 @@ def _found_strings(value: object) -> Iterator[str]:
 
 def plain(text: str) -> str:
     """Without halves of characters, as they stand for bytes of names that are no UTF-8."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 @cache

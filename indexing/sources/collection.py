@@ -161,10 +161,15 @@ def _from_file(path: Path) -> list[VideoItem]:
     return [VideoItem(path.name, Path(os.path.abspath(path)))]
 
 
-def _from_glob(pattern: str) -> Source:
+def glob_root(pattern: str) -> Path:
+    """Returns the fixed part of a glob: the folder that all it matches lies below."""
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
+    return Path(*parts[:fixed])
+
+
+def _from_glob(pattern: str) -> Source:
+    root = glob_root(pattern)
     suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
     found = [
         Path(match)

@@ -120,7 +120,12 @@ class Shard:
         self.index = _read_index(faiss_path)
         if self.index.ntotal != info.count or self.index.d != embedding_dim:
             raise ValueError(_damaged(faiss_path))
-        self._ivf = _ivf_of(self.index)
+        videos = np.ascontiguousarray(self.table["video"])
+        # Where each video's rows begin, and the last one's end. NumPy would copy the table's column
+        # each time that a video is looked up in it.
+        starts = np.flatnonzero(np.diff(videos, prepend=videos[:1] - 1))
+        self._videos = videos[starts]
+        self._first_rows = np.append(starts, len(videos))
 
     def tuned(self, info: ShardInfo) -> "Shard":
         """The same files, searched with other values."""
@@ -168,8 +173,9 @@ class Shard:
 
     def of_videos(self, video_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the first position of each video, and the one after its last."""
-        videos = self.table["video"]
-        return np.searchsorted(videos, video_ids), np.searchsorted(videos, video_ids, side="right")
+        first = np.searchsorted(self._videos, video_ids)
+        after = np.searchsorted(self._videos, video_ids, side="right")
+        return self._first_rows[first], self._first_rows[after]
 
 
 def search_parameters(

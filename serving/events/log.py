@@ -97,6 +97,7 @@ class EventLog:
         """Returns the next events in the order of their positions.
 
         A reader that keeps the last position with its state misses no event, and sees none twice.
+        A `Deletion` says that a user's earlier events are gone, and must be forgotten.
 
         Args:
             after: the position of the last event it has seen; 0 to begin with the oldest.
@@ -107,7 +108,11 @@ class EventLog:
         return [from_row(row) for row in self._opened().rows(after=after, limit=limit)]
 
     def bounds(self) -> tuple[int, int]:
-        """Returns the position before the oldest event, and that of the last one ever stored."""
+        """Returns the position of the last event that was dropped as too old or too many, and that
+        of the last one ever stored; 0 where there is none.
+
+        A reader whose position is before the first has missed events.
+        """
         return self._opened().bounds()
 
     def delete_user(self, user: str) -> int:
@@ -121,7 +126,7 @@ class EventLog:
         """
         store = EventStore(self._folder)
         try:
-            return store.delete_user(user)
+            return store.delete_user(user, now_seconds=self._clock())
         finally:
             store.close()
 

@@ -1,9 +1,11 @@
 """The JSON of a request -> typed events, or the reason why it is refused.
 
-`docs/events.md` says what each field means. A change of meaning needs a new `SCHEMA_VERSION`; a new
-optional field does too, so that a reader knows who could have sent it.
+`docs/events.md` says what each field means, also of `Deletion`, which no client sends. A change of
+meaning needs a new `SCHEMA_VERSION`; a new optional field does too, so that a reader knows who
+could have sent it.
 """
 
+import hashlib
 import re
 from typing import Annotated, TypeAlias
 
@@ -117,6 +119,25 @@ class Like(VideoEvent, frozen=True, kw_only=True):
     """The user likes a video, or with `liked` false no longer does."""
 
     liked: bool = True
+
+
+class Deletion(Event, frozen=True, kw_only=True):
+    """All earlier events of a pseudonym were deleted; the log adds it, no client sends it.
+
+    Attributes:
+        pseudonym_sha256: hexadecimal SHA-256 of the pseudonym, which itself is no longer kept.
+    """
+
+    pseudonym_sha256: str
+
+    def is_of(self, pseudonym: str | None) -> bool:
+        """Whether the events of this user or session were deleted."""
+        return pseudonym is not None and self.pseudonym_sha256 == sha256_of(pseudonym)
+
+
+def sha256_of(pseudonym: str) -> str:
+    """What is kept of a pseudonym whose events were deleted."""
+    return hashlib.sha256(pseudonym.encode()).hexdigest()
 
 
 AnyEvent: TypeAlias = Search | Impression | Click | Play | Skip | Like

@@ -18,7 +18,7 @@ from pathlib import Path
 from reelseek.indexing.store.atomic import make_folder
 from reelseek.indexing.store.database import Database
 from reelseek.serving.events.residue import file_contains
-from reelseek.serving.events.rows import COLUMNS, SCHEMA, Row
+from reelseek.serving.events.rows import COLUMNS, SCHEMA, Row, deletion_row
 
 FILE_NAME, LOCK_NAME = "events.sqlite", "events.lock"
 _FORMAT = 1  # of the file, in `user_version`
@@ -63,15 +63,15 @@ class EventReader(_EventFile):
         return self._query(sql, (after, limit))
 
     def bounds(self) -> tuple[int, int]:
-        """Returns the position before the first event, and the last that was given."""
+        """Returns the last position that retention has dropped, and the last that was given; 0
+        where there is none."""
         # sqlite_sequence also knows of a last event that has been deleted since.
         sql = (
-            "SELECT (SELECT min(log_position) - 1 FROM events), "
+            "SELECT (SELECT value FROM counters WHERE name = 'dropped_position'), "
             "(SELECT seq FROM sqlite_sequence WHERE name = 'events')"
         )
-        ((first, last),) = self._query(sql)
-        last = last or 0
-        return (last if first is None else first), last
+        ((dropped, last),) = self._query(sql)
+        return dropped or 0, last or 0
 
 
 class EventStore(_EventFile):
@@ -118,8 +118,9 @@ class EventStore(_EventFile):
                 num_new.append(self._connection.total_changes - before)
         return num_new
 
-    def delete_user(self, user: str) -> int:
-        """Deletes the events that have this pseudonym, as user or as session, from all files.
+    def delete_user(self, user: str, *, now_seconds: float) -> int:
+        """Deletes the events that have this pseudonym, as user or as session, from all files, and
+        appends a `Deletion`, also where there are none: readers may know of older ones.
 
         SQLite overwrites what it deletes. Copies are left in the write-ahead log, which is emptied,
         and can be left where rows had moved to another page before: then the file is written anew.
@@ -143,6 +144,7 @@ class EventStore(_EventFile):
                 f"DELETE FROM events WHERE {_OF_USER} AND log_position > ?2", (user, last)
             )
             num_deleted = self._connection.total_changes - before
+            self._connection.execute(_INSERT, deletion_row(user, now_seconds))
             if num_deleted:
                 sql = "INSERT INTO unwiped DEFAULT VALUES"
                 deletion = self._connection.execute(sql).lastrowid
@@ -180,6 +182,8 @@ class EventStore(_EventFile):
             with self._turn(), self._transaction():
                 last = oldest[num - 1][0]
                 self._connection.execute("DELETE FROM events WHERE log_position <= ?", (last,))
+                sql = "INSERT OR REPLACE INTO counters VALUES ('dropped_position', ?)"
+                self._connection.execute(sql, (last,))
         return num
 
     @contextmanager

@@ -15,6 +15,7 @@ from reelseek.serving.library.index_run import IndexRun
 from reelseek.serving.library.jobs import Jobs, Run
 from reelseek.serving.library.metadata import checked_changes
 from reelseek.serving.library.roots import AddableRoots
+from reelseek.serving.library.target import is_glob, source_folder
 from reelseek.serving.library.watching import Watcher
 
 MAX_VIDEOS = 200  # of one request
@@ -42,7 +43,11 @@ class Library:
         assert config.index is not None
         self._index = Path(config.index)
         self._videos = [os.path.abspath(name) for name in config.videos]
-        roots = config.roots or [name for name in self._videos if not Path(name).is_file()]
+        roots = config.roots or [
+            source_folder(name) if is_glob(name) else name
+            for name in self._videos
+            if not Path(name).is_file()
+        ]
         self._roots = AddableRoots(roots)
         self._model = config.model
         self._options = config.index_options
@@ -64,7 +69,7 @@ class Library:
         """Returns the state of the indexer, and the names of what is watched; no paths."""
         state = self._jobs.state()
         state["reason"] = without_paths(state["reason"], self._names)
-        return {"indexing": state, "watching": [Path(name).name for name in self._videos]}
+        return {"indexing": state, "watching": [_shown(name) for name in self._videos]}
 
     def delete(self, request: dict[str, Any]) -> dict[str, Any]:
         """Deletes videos.
@@ -160,6 +165,13 @@ def _texts(values: Any, name: str) -> list[str]:
     if not all(isinstance(value, str) for value in values):
         raise InvalidRequest(f"{name}: must be text")
     return list(dict.fromkeys(values))
+
+
+def _shown(name: str) -> str:
+    """What is watched, without the path of the server that leads there."""
+    if not is_glob(name):
+        return Path(name).name
+    return os.path.relpath(name, Path(source_folder(name)).parent)
 
 
 def _names(folders: Sequence[Path]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 _FORM = re.compile(r"(\d{1,18})\.(\d{1,18})", re.ASCII)
 
@@ -37,10 +36,3 @@ class StateToken:
         if match is None:
             raise ValueError(f"{text[:40]!r} is no token that a write returned")
         return cls(int(match[1]), int(match[2]))
-
-
-def is_searchable(index: Path) -> bool:
-    """Whether anything has been published in an index, which a first run does after a while."""
-    from reelseek.indexing.store.manifest import Manifest
-
-    return Manifest.exists(index) and Manifest.read(index).num_videos > 0

@@ -1,4 +1,4 @@
-"""Folders and lists of videos -> a call whenever files in them are new, whole, changed or gone.
+"""Folders, globs and lists -> a call whenever files of them are new, whole, changed or gone.
 
 The system tells that something has changed, and a walk finds out: the walk alone is what counts, so
 that nothing is missed where the system does not tell, as on network drives.
@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.sources.killable import map_killably
+from reelseek.serving.library.target import is_glob, source_folder
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Watcher:
     """Watches in threads of its own; calls for the first time when it knows what is there.
 
     Args:
-        videos: absolute paths of folders, files and lists, which need not exist yet.
+        videos: absolute paths of folders, files and lists, which need not exist yet, and globs.
         on_change: called when files that are whole have come, changed or gone.
         images: whether the photos of folders count.
         rescan_seconds: after which all is walked again though nothing was told.
@@ -56,9 +57,17 @@ class Watcher:
         self._stopped = threading.Event()
         self._known: Files = {}
         self._threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
+        # One for each folder, though a shell may have named a thousand files of it. Of files and
+        # lists the folder is watched: editors replace the file itself.
+        listened = {
+            (source_folder(name), False)
+            if os.path.isfile(name)
+            else (source_folder(name) if is_glob(name) else name, True)
+            for name in videos
+        }
         self._threads += [
-            threading.Thread(target=self._listen, args=(name,), name="listen", daemon=True)
-            for name in self._videos
+            threading.Thread(target=self._listen, args=each, name="listen", daemon=True)
+            for each in sorted(listened)
         ]
         for thread in self._threads:
             thread.start()
@@ -122,26 +131,25 @@ class Watcher:
         answers = map_killably(self._scan, self._videos, timeout_seconds=_TIMEOUT_SECONDS)
         for name, answer in zip(self._videos, answers, strict=True):
             if isinstance(answer, Exception):
-                answer = {p: v for p, v in before.items() if Path(p).is_relative_to(name)}
+                folder = source_folder(name) if is_glob(name) else name
+                answer = {p: v for p, v in before.items() if Path(p).is_relative_to(folder)}
             found |= answer
         return found
 
-    def _listen(self, name: str) -> None:
+    def _listen(self, folder: str, recursive: bool) -> None:
         """Waits for the system to tell of changes; polls where it does not."""
         while not self._stopped.is_set():
-            if os.path.exists(name) and not _is_remote(name):
+            if os.path.exists(folder) and not _is_remote(folder):
                 try:
-                    self._listen_to_system(name)
+                    self._listen_to_system(folder, recursive=recursive)
                 except Exception as error:  # too many folders for the system, or it is gone
                     logger.warning("watched by looking every %d s: %s", _POLL_SECONDS, error)
             self._stopped.wait(_POLL_SECONDS)
             self._told.set()
 
-    def _listen_to_system(self, name: str) -> None:
+    def _listen_to_system(self, folder: str, *, recursive: bool) -> None:
         from watchfiles import watch
 
-        # The folder of a list: editors replace the file itself.
-        folder = name if os.path.isdir(name) else os.path.dirname(name)
         is_first = True
         for changes in watch(
             folder,
@@ -149,7 +157,7 @@ class Watcher:
             stop_event=self._stopped,
             step=100,
             debounce=1000,
-            recursive=folder == name,
+            recursive=recursive,
             ignore_permission_denied=True,
             raise_interrupt=False,
             rust_timeout=500,

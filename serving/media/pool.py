@@ -37,7 +37,7 @@ class PoolLimits:
 
     num_workers: int = 2
     max_waiting: int = 64
-    max_wait_seconds: float = 30.0
+    max_wait_seconds: float = 10.0
     memory_bytes: int = 2 << 30
     max_cuts: int = 200
 

@@ -52,6 +52,10 @@ def main(config: ServeConfig, socket: str) -> None:
     cutter = MediaCutter(
         MediaCache(cache_folder(config), max_bytes=int(config.media_cache_gb * 2**30)),
         CutPool(PoolLimits(num_workers=num_workers)),
-        CutPool(PoolLimits(num_workers=num_workers // 2, max_waiting=_MAX_CLIPS_WAITING)),
+        CutPool(
+            PoolLimits(
+                num_workers=num_workers // 2, max_waiting=_MAX_CLIPS_WAITING, max_wait_seconds=30.0
+            )
+        ),
     )
     Server(Path(socket), handlers(cutter)).serve_forever()

@@ -10,6 +10,7 @@ import { createStrip } from "./strip.js";
 
 const MAX_REASONS = 3;
 const MAX_COPIES_NAMED = 3;
+const SEEN = "seen in the picture";
 
 /**
  * Creates the card.
@@ -17,9 +18,10 @@ const MAX_COPIES_NAMED = 3;
  * @param {object} options.state what was searched for, see `address.js`
  * @param {string} options.asked the words to mark
  * @param {(hit: object, seconds: number) => void} options.onopen
- * @param {(like: string) => void} options.onlike
+ * @param {(like: string) => void} options.onsimilar more like this is asked for
+ * @param {Likes} options.likes
  */
-export function createCard(hit, { state, asked, onopen, onlike }) {
+export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
   const moment = bestMoment(hit, state.level);
   const name = videoName(hit);
   const address = writeAddress({ ...state, video: hit.id, seconds: moment.startSeconds });
@@ -40,15 +42,23 @@ export function createCard(hit, { state, asked, onopen, onlike }) {
       createStrip({
         durationSeconds: hit.duration_seconds,
         strip: hit.strip ?? { spans: [[moment.startSeconds, moment.endSeconds]], probabilities: [1] },
-        seconds: moment.startSeconds,
+        ...{ seconds: moment.startSeconds, moment },
         label: `Where ${name} matches`,
         onpick: (seconds) => onopen(hit, seconds),
       }),
     element("div", { class: "line" }, title, probabilityOf(hit)),
     reasonsOf(hit, asked),
     factsOf(hit),
-    similarButton(hit, moment, state.level, onlike),
+    element(
+      "div",
+      { class: "card-actions" },
+      likes.button(hit, { class: "on-cover", "aria-label": `Like ${name}`, title: "Like (l)" }),
+      similarButton(hit, moment, state.level, onsimilar),
+    ),
   );
+  card.addEventListener("keydown", (event) => {
+    if (event.key === "l" && !event.ctrlKey && !event.metaKey && !event.altKey) likes.toggle(hit);
+  });
   if (hit.duration_seconds > 0) addPreview(card, figure, moment);
   return card;
 }
@@ -86,14 +96,14 @@ export function probabilityOf({ confidence }) {
 /** Why it is a hit, in words. */
 export function reasonsOf(hit, asked) {
   const reasons = hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean);
-  if (!reasons.length) reasons.push("seen");
+  if (!reasons.length) reasons.push(SEEN);
   const items = reasons.slice(0, MAX_REASONS).map((reason) => element("li", {}, reason));
   return element("ul", { class: "reasons", "aria-label": "Why" }, ...items);
 }
 
 function reasonOf({ source, rank, detail = "" }, asked) {
   const text = detail.split(/\s+/).join(" ").trim();
-  if (source === "visual") return rank == null ? null : "seen";
+  if (source === "visual") return rank == null ? null : SEEN;
   if (source === "lexical") return text ? marked(text, asked) : "in its words";
   if (source === "temporal_order") return text ? `in this order: ${text}` : "in this order";
   if (source === "without") return text ? `shows what was left out: ${text}` : null;
@@ -119,13 +129,13 @@ function dateOrigin(hit) {
   return hit.date_source ? `by its ${hit.date_source}` : "";
 }
 
-function similarButton(hit, moment, level, onlike) {
+function similarButton(hit, moment, level, onsimilar) {
   const like =
     level === "moment" ? likeOf(hit.id, moment.startSeconds, moment.endSeconds) : likeOf(hit.id);
   const label = `More like this ${level}`;
   return element(
     "button",
-    { class: "similar", type: "button", "aria-label": `${label}: ${videoName(hit)}`, title: label, onclick: () => onlike(like) },
+    { class: "on-cover", type: "button", "aria-label": `${label}: ${videoName(hit)}`, title: label, onclick: () => onsimilar(like) },
     icon("similar"),
   );
 }

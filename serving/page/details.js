@@ -13,8 +13,9 @@ export class Details {
    * @param {HTMLElement} node
    * @param {object} listener
    * @param {() => void} listener.oncopy
-   * @param {(like: string) => void} listener.onlike
+   * @param {(like: string) => void} listener.onsimilar more like this is asked for
    * @param {(id: string, seconds: number) => void} listener.onopen a related video was chosen
+   * @param {(hit: object) => HTMLElement | null} listener.heart a button to like it
    */
   constructor(node, listener) {
     this._node = node;
@@ -32,7 +33,8 @@ export class Details {
   }
 
   show(record, hit, asked) {
-    const facts = [record.date && day(record.date), hit.video].filter(Boolean);
+    const file = hit.video === videoName(hit) ? "" : hit.video; // which then says nothing new
+    const facts = [record.date && day(record.date), file].filter(Boolean);
     this._node.scrollTop = 0;
     this._node.replaceChildren(
       element("h2", { id: "player-title" }, videoName(hit)),
@@ -48,7 +50,7 @@ export class Details {
     const isTimed = endSeconds > 0; // a picture has no seconds
     const match = probabilityOf({ confidence: probability ?? hit.confidence });
     this._spanText.replaceChildren(isTimed ? span(startSeconds, endSeconds) : "", match ?? "");
-    const like = (value) => () => this._listener.onlike(value);
+    const similar = (value) => () => this._listener.onsimilar(value);
     const actions = [action("link", "Copy link to this moment", this._listener.oncopy)];
     if (isTimed) {
       const name = `${videoName(hit)} ${clock(startSeconds).replaceAll(":", ".")}.mp4`;
@@ -57,11 +59,12 @@ export class Details {
       const moment = likeOf(hit.id, startSeconds, endSeconds);
       actions.push(
         element("a", { class: "action", href, download: name }, icon("download"), "Download this clip"),
-        action("similar", "More like this moment", like(moment)),
+        action("similar", "More like this moment", similar(moment)),
       );
     }
-    actions.push(action("similar", "More like this video", like(likeOf(hit.id))));
-    this._actions.replaceChildren(...actions);
+    actions.push(action("similar", "More like this video", similar(likeOf(hit.id))));
+    const heart = this._listener.heart(hit);
+    this._actions.replaceChildren(...(heart ? [heart] : []), ...actions);
   }
 
   /** @param {object} state what was searched for, which the addresses of related videos keep */

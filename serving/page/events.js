@@ -13,7 +13,7 @@ export function keepsEvents() {
 
 export class Events {
   constructor(isOn = keepsEvents()) {
-    this._isOn = isOn;
+    this.isOn = isOn;
     this._waiting = [];
     this._timer = 0;
     this._requestId = undefined;
@@ -43,7 +43,7 @@ export class Events {
 
   /** Reports a hit once its card has been seen. */
   watchCard(card, hit) {
-    if (!this._isOn) return;
+    if (!this.isOn) return;
     card.reportSeen = () => this.addOfHit("impression", hit);
     this._observer.observe(card);
   }
@@ -57,7 +57,7 @@ export class Events {
   }
 
   add(kind, fields) {
-    if (!this._isOn) return;
+    if (!this.isOn) return;
     this._waiting.push({
       ...{ kind, event_id: randomId(), time_seconds: Date.now() / 1000 },
       ...{ session: this._session, request_id: this._requestId, ...fields },

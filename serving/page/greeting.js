@@ -1,9 +1,10 @@
 // What the library holds and what is being indexed, on the page before a search.
 
-import { status } from "./api.js";
+import { ApiError, status } from "./api.js";
 import { plural, timeLeft } from "./format.js";
 
 const PERIOD_MS = 5000;
+const READY_PERIOD_MS = 1000; // between two attempts while the service gets ready
 
 export class Greeting {
   /**
@@ -18,8 +19,13 @@ export class Greeting {
 
   async refresh() {
     clearTimeout(this._timer);
-    const found = await status().catch(() => null);
-    if (!found) return;
+    const found = await status().catch((error) => error);
+    if (found instanceof ApiError) {
+      if (found.code !== "not_ready") return;
+      this._text.textContent = "Getting ready …";
+      this._timer = setTimeout(() => this.refresh(), READY_PERIOD_MS);
+      return;
+    }
     const { indexing, videos } = found;
     const isRunning = indexing?.state === "running";
     const left = indexing?.seconds_left == null ? "" : `, ${timeLeft(indexing.seconds_left)} left`;

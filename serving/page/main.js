@@ -9,6 +9,7 @@ import { Events } from "./events.js";
 import { addFilters } from "./filters.js";
 import { plural } from "./format.js";
 import { Greeting } from "./greeting.js";
+import { Likes } from "./likes.js";
 import { allMoments } from "./moments.js";
 import { keepSearch } from "./past.js";
 import { addPictures } from "./pictures.js";
@@ -19,10 +20,12 @@ import { addSuggestions } from "./suggestions.js";
 
 const MAX_REWRITINGS = 6;
 const MAX_FILES = 4;
+const READY_PERIOD_MS = 1000; // between two attempts while the service gets ready
 
 const find = (id) => document.getElementById(id);
 const input = find("q");
 const events = new Events();
+const likes = new Likes(events);
 const greeting = new Greeting(find("library"), find("status-link"));
 const searching = new Searching((isBusy) => {
   find("busy").hidden = !isBusy;
@@ -36,6 +39,7 @@ let answer = null;
 let shownSearch = null; // the address of the search whose hits are shown
 const filesOfEntry = new Map(); // of the history, so that "back" finds them again
 let lastEntry = 0;
+let readyTimer = 0;
 
 /** Changes what the address says, and shows that. */
 function go(changes, { replaces = false, newFiles = files } = {}) {
@@ -101,8 +105,16 @@ async function searchFor(asked) {
   } catch (error) {
     shownSearch = null;
     showHits(null, asked);
-    notice(error.message);
+    if (error.code === "not_ready") waitUntilReady();
+    else notice(error.message);
   }
+}
+
+/** The service has just been started: the same search is sent again until it answers. */
+function waitUntilReady() {
+  notice("Getting ready: the model is being loaded, or the first videos are being indexed.", "note waiting");
+  clearTimeout(readyTimer);
+  readyTimer = setTimeout(() => shownSearch ?? show(), READY_PERIOD_MS);
 }
 
 function tellOfLostPicture() {
@@ -145,7 +157,7 @@ function addHits(found, asked) {
       events.addOfHit("click", one);
       go({ video: one.id, seconds });
     };
-    const card = createCard(hit, { state: asked, asked: query, onopen, onlike: addLike });
+    const card = createCard(hit, { state: asked, asked: query, onopen, onsimilar: addSimilar, likes });
     events.watchCard(card, hit);
     return card;
   });
@@ -192,7 +204,7 @@ async function takeBack(meaning) {
   return notice("These words cannot be taken literally: say it in other words.");
 }
 
-function addLike(like) {
+function addSimilar(like) {
   goSearch({ like: state.like.includes(like) ? state.like : [...state.like, like] });
   scrollTo({ top: 0 });
 }
@@ -208,25 +220,25 @@ function showPlayer() {
   });
 }
 
-const player = new Player(find("player"), {
+const listener = {
   onmove: ({ hit, startSeconds }) => {
-    const isOther = hit.id !== state.video;
     state = { ...state, video: hit.id, seconds: startSeconds };
     history.replaceState(history.state, "", writeAddress(state));
-    if (isOther) showPlayer();
+    if (hit.id !== player.videoId) showPlayer();
   },
   onclose: () => {
     if (!state.video) return; // the address said so
     if (history.state?.opened) history.back();
     else go({ video: "", seconds: null });
   },
-  onlike: addLike,
+  onsimilar: addSimilar,
   onopen: (id, seconds) => {
     events.add("click", { video: id, surface: "related" });
     go({ video: id, seconds }, { replaces: true });
   },
   onevent: (kind, hit, fields) => events.addOfHit(kind, hit, fields),
-});
+};
+const player = new Player(find("player"), listener, likes);
 
 const suggestions = addSuggestions(
   { input, popup: find("suggestions"), list: find("options"), forget: find("forget") },

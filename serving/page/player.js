@@ -8,7 +8,8 @@ import { element, iconButton, setIcon } from "./dom.js";
 import { clock } from "./format.js";
 import { momentAt, neighbour } from "./moments.js";
 import { Playback } from "./playback.js";
-import { createStrip } from "./strip.js";
+import { Timeline } from "./timeline.js";
+import { Visit } from "./visit.js";
 
 const ARROW_SECONDS = 5;
 const SHORT_SECONDS = 10; // of a clip where no moment is known
@@ -20,21 +21,29 @@ export class Player {
    * @param {object} listener
    * @param {(moment: object) => void} listener.onmove another moment is shown
    * @param {() => void} listener.onclose
-   * @param {(like: string) => void} listener.onlike
+   * @param {(like: string) => void} listener.onsimilar more like this is asked for
    * @param {(id: string, seconds: number) => void} listener.onopen a related video was chosen
    * @param {(kind: string, hit: object, fields: object) => void} listener.onevent
+   * @param {Likes} likes
    */
-  constructor(dialog, listener) {
+  constructor(dialog, listener, likes) {
     this.dialog = dialog;
     this._listener = listener;
+    this._likes = likes;
+    this._visit = new Visit(listener.onevent);
     this._moments = [];
-    this._moment = null;
+    [this._moment, this._record] = [null, null];
     this._opened = 0; // counts, so that late answers are recognised
     this._build();
   }
 
   get isOpen() {
     return this.dialog.open;
+  }
+
+  /** The id of the video that has been loaded. */
+  get videoId() {
+    return this._record?.id;
   }
 
   /**
@@ -47,7 +56,7 @@ export class Player {
    */
   async open(id, seconds, { moments, hit, asked, state }) {
     const opened = (this._opened += 1);
-    this._reportWatched();
+    this._leave();
     [this._moments, this._state, this._asked] = [moments, state, asked];
     this._say("");
     if (!this.isOpen) this.dialog.showModal();
@@ -69,6 +78,7 @@ export class Player {
     const end = Math.min(record.duration_seconds, start + SHORT_SECONDS);
     this._moment = found ?? { hit: shown, startSeconds: start, endSeconds: end, probability: null };
     this._record = record;
+    this._visit.enter(this._moment, { isLiked: this._likes.has(id) });
     this._describe(record, hit ? this._moment.hit : shown, ownMoments, start);
     this._load(record, start);
     this._details.showRelated(this._moment, this._state);
@@ -84,12 +94,17 @@ export class Player {
     const moment = neighbour(this._moments, this._moment, step);
     if (!moment) return this._say(step > 0 ? "This is the last moment." : "This is the first moment.");
     if (moment.hit.id === this._record?.id) {
+      this._leave();
+      this._visit.enter(moment, { isLiked: this._likes.has(moment.hit.id) });
       if (moment.hit !== this._moment.hit) this._details.show(this._record, moment.hit, this._asked);
       this._moment = moment;
       this._playback.seek(moment.startSeconds);
       this._playback.play();
       this._describeMoment();
       this._say("");
+    } else {
+      // Known before its video has loaded, so that one can go on from there.
+      [this._moment, this._record] = [moment, null];
     }
     this._listener.onmove(moment);
     return undefined;
@@ -104,11 +119,12 @@ export class Player {
     });
     this._video.addEventListener("click", () => this._playback.toggle());
     this._video.addEventListener("pause", () => this._reportWatched());
-    this._playButton = iconButton("play", "Play (space)", () => this._playback.toggle());
+    // The focus begins at it, as a dialog would give it to the video.
+    this._playButton = iconButton("play", "Play (space)", () => this._playback.toggle(), { autofocus: true });
     this._soundButton = iconButton("sound", "Mute (m)", () => this._toggleSound());
     this._time = element("span", { class: "position" });
     this._message = element("p", { class: "message", role: "status" });
-    this._timeline = element("div", { class: "timeline" });
+    this._timeline = new Timeline((seconds) => this._playback.seek(seconds));
     this._controls = element(
       "div",
       { class: "controls" },
@@ -120,11 +136,16 @@ export class Player {
       iconButton("fullscreen", "Full screen (f)", () => this._toggleFullscreen()),
     );
     this._screen = element("div", { class: "screen" }, this._video, this._image);
-    this._stage = element("div", { class: "stage" }, this._screen, this._timeline, this._controls);
+    this._stage = element("div", { class: "stage" }, this._screen, this._timeline.node, this._controls);
     const aside = element("div", { class: "aside" });
     this._details = new Details(aside, {
       oncopy: () => this._copyLink(),
-      onlike: this._listener.onlike,
+      onsimilar: (like) => {
+        this._visit.want();
+        this._listener.onsimilar(like);
+      },
+      heart: (hit) =>
+        this._likes.button(hit, { class: "action", title: "Like (l)", onclick: () => this._toggleLike() }, "Like"),
       onopen: this._listener.onopen,
     });
     const closeButton = iconButton("close", "Close (Escape)", () => this.close(), { class: "quiet close" });
@@ -151,31 +172,21 @@ export class Player {
   }
 
   _describe(record, hit, moments, seconds) {
-    this._strip = createStrip({
-      durationSeconds: record.duration_seconds,
-      strip: hit.strip ?? stripOf(moments),
-      seconds,
-      label: "Position in the video",
-      onpick: (value) => this._playback.seek(value),
-      follows: true,
-    });
-    this._marks = moments.map((moment) => markOf(moment, record.duration_seconds));
-    this._timeline.replaceChildren(this._strip, ...this._marks);
+    const durationSeconds = record.duration_seconds;
+    this._timeline.show({ durationSeconds, moments, strip: hit.strip ?? undefined, seconds });
     this._details.show(record, hit, this._asked);
     this._describeMoment();
   }
 
   _describeMoment() {
-    for (const mark of this._marks) {
-      mark.classList.toggle("current", mark.startSeconds === this._moment.startSeconds);
-    }
+    this._timeline.showMoment(this._moment);
     this._details.showMoment(this._moment);
   }
 
   _showTime() {
-    if (!this._record || !this._strip) return;
+    if (!this._record) return;
     const seconds = this._playback.seconds;
-    this._strip.showSeconds(seconds);
+    this._timeline.showSeconds(seconds);
     this._time.textContent = `${clock(seconds)} / ${clock(this._record.duration_seconds)}`;
     const [name, label] = this._video.paused ? ["play", "Play (space)"] : ["pause", "Pause (space)"];
     setIcon(this._playButton, name, label);
@@ -185,6 +196,14 @@ export class Player {
     this._video.muted = !this._video.muted;
     const [name, label] = this._video.muted ? ["muted", "Unmute (m)"] : ["sound", "Mute (m)"];
     setIcon(this._soundButton, name, label);
+  }
+
+  _toggleLike() {
+    if (!this._moment) return;
+    const { hit, startSeconds, endSeconds } = this._moment;
+    this._visit.want();
+    const liked = this._likes.toggle(hit, { start_seconds: startSeconds, end_seconds: endSeconds });
+    if (liked !== null) this._say(liked ? "Liked." : "No longer liked.");
   }
 
   _toggleFullscreen() {
@@ -199,6 +218,7 @@ export class Player {
       n: () => this.go(1),
       p: () => this.go(-1),
       f: () => this._toggleFullscreen(),
+      l: () => this._toggleLike(),
       m: () => this._toggleSound(),
       ArrowLeft: () => this._playback.seek(this._playback.seconds - ARROW_SECONDS),
       ArrowRight: () => this._playback.seek(this._playback.seconds + ARROW_SECONDS),
@@ -225,36 +245,22 @@ export class Player {
   }
 
   _reportWatched() {
-    const seconds = this._playback.watchedSeconds;
-    if (!this._moment || seconds < 0.5) return;
-    const { hit, startSeconds, endSeconds } = this._moment;
-    const moment = { start_seconds: startSeconds, end_seconds: endSeconds };
-    this._listener.onevent("play", hit, { ...moment, watched_seconds: seconds });
+    if (this._visit.watched(this._playback.watchedSeconds)) this._playback.forgetWatched();
+  }
+
+  /** The user goes on to something else. */
+  _leave() {
+    this._reportWatched();
+    this._visit.leave(this._playback.seconds);
     this._playback.forgetWatched();
   }
 
   _onClosed() {
     if (this.isOpen) return; // the event comes late: it was opened again meanwhile
     this._opened += 1;
-    this._reportWatched();
+    this._leave();
     this._playback.close();
     this._moment = null;
     this._listener.onclose();
   }
-}
-
-/** A line below the strip, where a moment is. */
-function markOf({ startSeconds, endSeconds }, durationSeconds) {
-  const mark = element("i", { class: "mark" });
-  mark.style.setProperty("--from", String(startSeconds / durationSeconds));
-  mark.style.setProperty("--to", String(endSeconds / durationSeconds));
-  return Object.assign(mark, { startSeconds });
-}
-
-/** A strip of moments only, where the answer had none for this video. */
-function stripOf(moments) {
-  return {
-    spans: moments.map((moment) => [moment.startSeconds, moment.endSeconds]),
-    probabilities: moments.map((moment) => moment.probability ?? 1),
-  };
 }

@@ -15,13 +15,14 @@ const STEP_SECONDS = 5;
  * @param {number} options.durationSeconds
  * @param {{spans: number[][], probabilities: number[]}} options.strip
  * @param {number} options.seconds where the mark stands at first
+ * @param {object | null} options.moment that is underlined, unless it is the whole video
  * @param {string} options.label for screen readers
  * @param {(seconds: number) => void} options.onpick a second was clicked, or chosen with Enter
  * @param {boolean} options.follows arrow keys pick at once, as in a player; otherwise they go from
  *   part to part, and Enter picks
  * @returns {HTMLElement & {showSeconds: (seconds: number) => void}}
  */
-export function createStrip({ durationSeconds, strip, seconds, label, onpick, follows = false }) {
+export function createStrip({ durationSeconds, strip, seconds, label, onpick, moment = null, follows = false }) {
   const parts = partsOf(strip);
   let current = seconds;
   const cursor = element("i", { class: "cursor" });
@@ -38,6 +39,7 @@ export function createStrip({ durationSeconds, strip, seconds, label, onpick, fo
       onkeydown: pickByKey,
     },
     drawing(parts, durationSeconds),
+    underline(moment, durationSeconds),
     cursor,
   );
 
@@ -81,6 +83,14 @@ export function createStrip({ durationSeconds, strip, seconds, label, onpick, fo
 
   node.showSeconds(seconds);
   return node;
+}
+
+function underline(moment, durationSeconds) {
+  if (!moment || moment.endSeconds - moment.startSeconds > 0.95 * durationSeconds) return null;
+  const line = element("i", { class: "here" });
+  line.style.setProperty("--from", String(moment.startSeconds / durationSeconds));
+  line.style.setProperty("--to", String(moment.endSeconds / durationSeconds));
+  return line;
 }
 
 /** Bars as one path; they are as high as their probability. */

@@ -38,7 +38,7 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
     async def respond(
         request: Request, asked: SearchRequest, *, deadline: float | None
     ) -> Response:
-        answer, was_kept = await endpoint.answer(asked, search_answer, deadline=deadline)
+        answer, was_kept = await endpoint.answer(asked, deadline=deadline)
         return response(request, answer, was_kept=was_kept)
 
     @routes.get("/search", responses=EXAMPLE, summary="Find videos, or the seconds in them")

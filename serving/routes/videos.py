@@ -15,7 +15,7 @@ from reelseek.serving.answers import with_request_id
 from reelseek.serving.errors import ApiError
 from reelseek.serving.media.client import MediaClient
 from reelseek.serving.media.requests import MediaFile, Probe
-from reelseek.serving.routes.search import response, search_answer
+from reelseek.serving.routes.search import response
 from reelseek.serving.search_endpoint import SearchEndpoint
 from reelseek.serving.search_request import EXAMPLE, MAX_HITS, Level, SearchRequest
 from reelseek.serving.services import Services
@@ -86,7 +86,7 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
             level=level,
             cursor=cursor,
         )
-        answer, was_kept = await endpoint.answer(asked, search_answer, deadline=deadline)
+        answer, was_kept = await endpoint.answer(asked, deadline=deadline)
         return response(request, answer, was_kept=was_kept)
 
     return routes

@@ -1,8 +1,9 @@
 """New indexes whose runs are killed at random moments, by a process that forks them.
 
-    python -m tests.indexing.killed_runs < {"videos": FOLDER, "work": FOLDER, "delays": [SECONDS]}
+    python -m tests.indexing.killed_runs < {"videos": FOLDER, "work": FOLDER, "parts": [0.3, 0.9]}
 
-For each delay a line of JSON: what was wrong, in words, and what was counted and encoded.
+For each part of an unbroken run's time, after which one is killed, a line of JSON: what was wrong,
+in words, and how many videos were counted.
 """
 
 import json
@@ -72,10 +73,13 @@ def main() -> None:
     torch.set_num_threads(2)
     videos, work = task["videos"], Path(task["work"])
     whole = work / "whole"
+    started = time.monotonic()
     log = _run(whole, videos, work / "log")
+    whole_seconds = time.monotonic() - started
     totals = _encoded(log)
     expected = _frames(whole)
-    for delay in task["delays"]:
+    for part in task["parts"]:
+        delay = part * whole_seconds
         index = work / "index"
         shutil.rmtree(index, ignore_errors=True)
         first = _run(index, videos, work / "log", kill_after=delay)

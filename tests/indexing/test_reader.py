@@ -1,4 +1,5 @@
 import sqlite3
+import threading
 from contextlib import closing
 from itertools import pairwise
 
@@ -462,3 +463,13 @@ def test_missing_files_are_named(colour_index, films, monkeypatch, suffix):
     with pytest.raises(ValueError, match=message) as raised:
         IndexReader(colour_index.folder)
     assert "\n" not in str(raised.value)
+
+
+def test_revision_does_not_wait_for_searches_that_read_the_catalogue(tmp_path):
+    random_index(tmp_path, num_videos=3)
+    with closing(IndexReader(tmp_path)) as reader, reader._catalogue.alone():
+        thread = threading.Thread(target=lambda: revisions.append(reader.revision), daemon=True)
+        revisions: list[int] = []
+        thread.start()
+        thread.join(30)
+        assert revisions == [reader.manifest.revision]

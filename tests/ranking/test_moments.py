@@ -1,9 +1,10 @@
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from reelseek.ranking.moments import Moment, merge_moments
+from reelseek.ranking.moments import Moment, merge_moments, merge_moments_in_videos
 from reelseek.vision import segment_spans
 
 
@@ -109,3 +110,27 @@ def test_moments_do_not_overlap_and_answer_for_every_segment(seed):
     for (start, end), score in zip(spans, scores, strict=True):
         touching = [m for m in moments if m.start_seconds < end and start < m.end_seconds]
         assert max(moment.score for moment in touching) >= score - 1e-9
+
+
+def test_moments_of_a_video_do_not_depend_on_the_videos_beside_it():
+    rng = np.random.default_rng(5)
+    counts = rng.integers(1, 40, size=30).tolist()
+    scores = [rng.random(n).astype(np.float32) for n in counts]
+    spans = [adjacent_spans(n) + rng.random() for n in counts]
+    for min_score in (-math.inf, 0.7):
+        together = merge_moments_in_videos(
+            np.concatenate(scores), np.concatenate(spans), counts=counts, min_score=min_score
+        )
+        alone = [
+            merge_moments(*video, min_score=min_score) for video in zip(scores, spans, strict=True)
+        ]
+        assert together == alone
+        best = merge_moments_in_videos(
+            np.concatenate(scores),
+            np.concatenate(spans),
+            counts=counts,
+            min_score=min_score,
+            only_best=True,
+        )
+        assert best == [moments[:1] for moments in alone]
+        assert max(map(len, alone)) > 1

@@ -121,30 +121,47 @@ def serve(index: Path) -> Iterator[str]:
     cutter = MediaCutter(
         MediaCache(index.parent / "cache", max_bytes=1 << 30), CutsHere(), CutsHere()
     )
+    folder = index.parent
+    services = Services(
+        config=compose(ServeConfig, [f"index={index}", f"cache={index.parent / 'cache'}"]),
+        admission=Admission(num_running=1, max_waiting=50, max_wait_seconds=10),
+        encoder=listen(
+            "encoder",
+            folder,
+            {"upload": lambda file: searcher.encoder.encode(Path(file[0])).tobytes()},
+        ),
+        media=listen("media", folder, handlers(cutter)),
+        library=listen(
+            "library", folder, {"status": lambda _: {"indexing": INDEXING, "watching": ["Videos"]}}
+        ),
+        upload_folder=folder,
+    )
+    services.set_searcher(searcher)
+    try:
+        with run(WithPolicy(create_app(services))) as address:
+            yield address
+    finally:
+        searcher.close()
+
+
+@contextmanager
+def serve_locked(folder: Path, token: str) -> Iterator[str]:
+    """Runs a service that needs a token and has nothing to search; yields the address."""
+    services = Services(
+        config=compose(ServeConfig, [f"index={folder}", f"token={token}"]),
+        admission=Admission(num_running=1, max_waiting=1, max_wait_seconds=1),
+        encoder=Client(folder / "none"),
+    )
+    with run(create_app(services)) as address:
+        yield address
+
+
+@contextmanager
+def run(app: ASGIApp) -> Iterator[str]:
+    """Answers on a free port in a thread; yields the address."""
     with socket.socket() as listener:
-        folder = index.parent
-        services = Services(
-            config=compose(ServeConfig, [f"index={index}", f"cache={index.parent / 'cache'}"]),
-            admission=Admission(num_running=1, max_waiting=50, max_wait_seconds=10),
-            encoder=listen(
-                "encoder",
-                folder,
-                {"upload": lambda file: searcher.encoder.encode(Path(file[0])).tobytes()},
-            ),
-            media=listen("media", folder, handlers(cutter)),
-            library=listen(
-                "library",
-                folder,
-                {"status": lambda _: {"indexing": INDEXING, "watching": ["Videos"]}},
-            ),
-            upload_folder=folder,
-        )
-        services.set_searcher(searcher)
-        app = create_app(services)
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(WithPolicy(app), log_config=None, timeout_graceful_shutdown=1)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -155,4 +172,3 @@ def serve(index: Path) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
-            searcher.close()

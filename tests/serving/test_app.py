@@ -159,6 +159,41 @@ def test_the_same_question_at_once_is_worked_out_once(service):
     assert service.searcher.asked == ["a"]
 
 
+def test_what_is_turned_away_reads_no_catalogue(service):
+    class Busy(FakeSearcher):
+        num_read = 0
+
+        @property
+        def revision(self):
+            self.num_read += 1
+            return 1
+
+        @revision.setter
+        def revision(self, value): ...
+
+    searcher = Busy()
+    service.services.set_searcher(searcher)
+
+    async def run():
+        transport = httpx.ASGITransport(service.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            await client.get("/api/search?q=kept")
+            searcher.may_answer.clear()
+            first = asyncio.create_task(client.get("/api/search?q=a"))
+            await asyncio.sleep(0.1)
+            num_read = searcher.num_read
+            turned_away = [await client.get(f"/api/search?q={q}") for q in "bcd"]
+            assert searcher.num_read == num_read
+            kept = await client.get("/api/search?q=kept")
+            searcher.may_answer.set()
+            return turned_away, kept, await first
+
+    turned_away, kept, first = asyncio.run(run())
+    assert [error_of(each) for each in turned_away] == [(503, "overloaded")] * 3
+    assert (kept.status_code, first.status_code) == (200, 200)
+    assert searcher.asked == ["kept", "a"]
+
+
 def test_metrics(service):
     *_, response = ask(service, "/api/search?q=a", "/api/search?q=a", "/metrics")
     assert 'reelseek_requests_total{route="/api/search",status="200"}' in response.text

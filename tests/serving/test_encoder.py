@@ -1,14 +1,19 @@
 """Sentences of several callers in one batch, and the embeddings that a worker keeps."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from reelseek.configs.composition import compose
+from reelseek.configs.schema import ServeConfig
+from reelseek.indexing import Manifest
 from reelseek.serving.channel import Client, RemoteError, Server
-from reelseek.serving.encoder import Batcher, handlers
+from reelseek.serving.encoder import Batcher, handlers, load_encoder
 from reelseek.serving.remote_encoder import RemoteEncoder
+from tests.indexing.small_index import random_index
 
 D = 4
 
@@ -27,8 +32,10 @@ class FakeEncoder:
         self.batches: list[list[str]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.has_begun = threading.Event()
 
     def sentences(self, texts):
+        self.has_begun.set()
         self.may_go_on.wait()
         self.batches.append(list(texts))
         if "bad" in texts:
@@ -41,9 +48,12 @@ def test_what_waits_is_one_batch():
     batcher = Batcher(encoder.sentences)
     encoder.may_go_on.clear()
     with ThreadPoolExecutor(40) as threads:
-        futures = [threads.submit(batcher, [f"query {n}", f"and {n}"]) for n in range(40)]
-        while batcher._waiting.qsize() < 39:
-            pass
+        futures = [threads.submit(batcher, ["query 0", "and 0"])]
+        assert encoder.has_begun.wait(10)  # with the first alone
+        futures += [threads.submit(batcher, [f"query {n}", f"and {n}"]) for n in range(1, 40)]
+        deadline = time.monotonic() + 10
+        while batcher._waiting.qsize() < 39 and time.monotonic() < deadline:
+            time.sleep(0.01)
         encoder.may_go_on.set()
         for n, future in enumerate(futures):
             expected = np.stack([embedding(f"query {n}"), embedding(f"and {n}")])
@@ -70,6 +80,72 @@ def test_embeddings_are_kept(remote):
     assert np.array_equal(client.sentences(["a dog", "a cow"])[0], embedding("a dog"))
     assert encoder.batches[1:] == [["a cow"]]
     assert client.sentences([]).shape == (0, D)
+
+
+class Loading:
+    """Stands in for what loads a model; notes which, and whether there was an index then."""
+
+    def __init__(self, monkeypatch, index, *, early: str) -> None:
+        self._index, self._early = index, early
+        self.loaded: list[tuple[str, str, bool]] = []
+        self.has_tried = threading.Event()
+        name = "reelseek.ranking.index_model"
+        monkeypatch.setattr(f"{name}.load_future_encoder", self._load_future)
+        monkeypatch.setattr(f"{name}.load_query_encoder", self._load_of_index)
+        monkeypatch.setattr("reelseek.serving.encoder._LOOK_SECONDS", 0.01)
+
+    def _load_future(self, model, *, device):
+        try:
+            if not self._early:
+                raise ValueError("model=none: there is no such model")
+            return self._made("early", model.name, self._early)
+        finally:
+            self.has_tried.set()
+
+    def _load_of_index(self, index, model, *, device):
+        return self._made("index", "", Manifest.read(index).settings.fingerprint)
+
+    def _made(self, kind: str, name: str, fingerprint: str) -> FakeEncoder:
+        self.loaded.append((kind, name, Manifest.exists(self._index)))
+        encoder = FakeEncoder()
+        encoder.fingerprint = fingerprint
+        return encoder
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [([], "mini"), (["model=ViT-B-32"], "ViT-B-32")], ids=["default", "named"]
+)
+@pytest.mark.parametrize(
+    ("early", "kinds"),
+    [("same", ["early"]), ("another", ["early", "index"]), ("", ["index"])],
+    ids=["right", "of another model", "cannot be loaded"],
+)
+def test_the_model_is_loaded_while_the_first_videos_are_indexed(
+    tmp_path, monkeypatch, early, kinds, options, name
+):
+    index = tmp_path / "index"
+    random_index(tmp_path / "ready", 2)
+    fingerprint = Manifest.read(tmp_path / "ready").settings.fingerprint
+    loading = Loading(monkeypatch, index, early=fingerprint if early == "same" else early)
+    config = compose(ServeConfig, [f"index={index}", *options])
+    with ThreadPoolExecutor(1) as thread:
+        encoder = thread.submit(load_encoder, config)
+        assert loading.has_tried.wait(10)
+        assert not encoder.done()
+        (tmp_path / "ready").rename(index)
+        found = encoder.result(timeout=10)
+    assert found.fingerprint == fingerprint
+    assert found.batches  # warmed up
+    assert [kind for kind, _, _ in loading.loaded] == kinds
+    if "early" in kinds:
+        assert loading.loaded[0] == ("early", name, False)  # before there was an index
+
+
+def test_the_model_of_an_index_is_loaded_once(tmp_path, monkeypatch):
+    random_index(tmp_path, 2)
+    loading = Loading(monkeypatch, tmp_path, early="another")
+    load_encoder(compose(ServeConfig, [f"index={tmp_path}"]))
+    assert loading.loaded == [("index", "", True)]
 
 
 def test_an_error_reaches_the_caller_alone(remote):

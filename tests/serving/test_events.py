@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reelseek.serving.events.log import Appended, EventLog, EventsUnavailable, check_folder
-from reelseek.serving.events.schema import Impression, Like, Play, Search
+from reelseek.serving.events.schema import Deletion, Impression, Like, Play, Search
 from reelseek.serving.events.store import FILE_NAME, EventStore
 from tests.serving.event_writer import NOW, make_event
 
@@ -34,7 +34,9 @@ def log(folder):
 
 
 def ids(log: EventLog, **options) -> list[str]:
-    return [each.event.event_id for each in log.read(**options)]
+    """Of what users did."""
+    found = [each.event for each in log.read(**options)]
+    return [each.event_id for each in found if not isinstance(each, Deletion)]
 
 
 def files_with(folder: Path, searched: str) -> list[str]:
@@ -99,7 +101,7 @@ def test_positions_are_not_given_again(log, folder):
     log.append([make_event("a"), make_event("b")])
     position = log.read()[-1].log_position
     assert log.delete_user("user-a") == 2
-    assert log.bounds() == (position, position)
+    assert log.bounds() == (0, position + 1)
     log.close()
     log.append([make_event("c")])  # opens the files again
     assert ids(log, after=position) == ["c"]
@@ -171,7 +173,7 @@ def test_a_deleted_user_is_in_no_file(log, folder):
     assert log.delete_user(secret) == 2000
     assert not files_with(folder, secret)
     assert files_with(folder, other)
-    assert len(reader.read(limit=10**4)) == 1001
+    assert len(ids(reader, limit=10**4)) == 1001
     assert log.append([make_event("after")]).accepted == 1
     assert log.delete_user(secret) == 0
     reader.close()
@@ -201,7 +203,7 @@ def test_a_deletion_that_was_cut_off_is_completed(log, folder, monkeypatch):
         patch.setattr(EventStore, "_empty_log", cut_off)
         with pytest.raises(EventsUnavailable):
             log.delete_user(secret)
-    assert log.read() == []
+    assert ids(log) == []
     assert files_with(folder, secret)
     next_log = EventLog(folder)
     next_log.start()
@@ -244,10 +246,60 @@ def test_the_oldest_are_dropped_when_there_are_too_many(folder):
     assert (folder / FILE_NAME).stat().st_size <= 1.05 * size_bytes
 
 
+def test_readers_learn_of_a_deletion(log):
+    log.append([make_event("1", "u"), make_event("2", "v")])
+    log.append([make_event("3", "v", session="u")])
+    position = log.read()[-1].log_position
+    assert log.delete_user("u") == 2
+    log.append([make_event("4", "u")])  # sent after it, and so kept
+    deletion, later = log.read(after=position)
+    assert isinstance(deletion.event, Deletion)
+    known = ["u", "v", "uu", None]
+    assert [each for each in known if deletion.event.is_of(each)] == ["u"]
+    assert "u" not in (deletion.event.user, deletion.event.session)
+    assert later.event.event_id == "4"
+    # Who begins now sees no deleted event, and who was before them has missed nothing.
+    assert ids(log) == ["2", "4"]
+    assert log.bounds() == (0, later.log_position)
+
+
+def test_a_deletion_is_told_of_where_no_event_is_left(log):
+    """What a reader made of events that retention has dropped since must go, too."""
+    log.append([make_event("1", "v")])
+    assert log.delete_user("u") == 0
+    assert log.read()[-1].event.is_of("u")
+
+
+class Follower:
+    """What a reader makes of the log: the user of each event it knows of."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.users: dict[str, str | None] = {}
+
+    def follow(self, log: EventLog) -> None:
+        if self.position < log.bounds()[0]:
+            self.__init__()
+        for logged in log.read(after=self.position, limit=10**6):
+            self.position, event = logged.log_position, logged.event
+            if isinstance(event, Deletion):
+                self.users = {each: u for each, u in self.users.items() if not event.is_of(u)}
+            else:
+                self.users[event.event_id] = event.user
+
+
 def test_a_random_history_is_as_in_a_model(folder):
     draws = random.Random(7)
-    model: list[tuple[str, str]] = []  # id and user, in order
+    follower = Follower()
+    model: list[tuple[str, str]] = []  # id and user, in order; of a deletion an empty id
     positions: dict[str, int] = {}
+
+    def row_of(event) -> tuple[str, str]:
+        if not isinstance(event, Deletion):
+            return event.event_id, event.user
+        (user,) = [f"user-{number}" for number in range(8) if event.is_of(f"user-{number}")]
+        return "", user
+
     logs = [EventLog(folder), EventLog(folder)]
     for step in range(150):
         log = draws.choice(logs)
@@ -257,7 +309,7 @@ def test_a_random_history_is_as_in_a_model(folder):
                 (f"{draws.randrange(step // 2 + 5)}", f"user-{draws.randrange(8)}")
                 for _ in range(draws.choice([0, 1, 2, 30]))
             ]
-            known = dict(model)
+            known = {each: user for each, user in model if each}
             new = {each: user for each, user in reversed(batch) if each not in known}
             new = {each: new[each] for each, _ in batch if each in new}
             events = [make_event(each, user) for each, user in batch]
@@ -268,24 +320,28 @@ def test_a_random_history_is_as_in_a_model(folder):
             after = positions.get(model[before - 1][0], 0) if before and positions else 0
             found = log.read(after=after, limit=draws.choice([1, 5, 1000]))
             expected = model[before if after else 0 :][: len(found)]
-            assert [(each.event.event_id, each.event.user) for each in found] == expected
+            assert [row_of(each.event) for each in found] == expected
+            follower.follow(log)
+            assert follower.users == {each: user for each, user in model if each}
         elif kind == "delete":
             user = f"user-{draws.randrange(8)}"
-            kept = [each for each in model if each[1] != user]
+            kept = [each for each in model if each[1] != user or not each[0]]
             assert log.delete_user(user) == len(model) - len(kept)
             assert not files_with(folder, user)
-            model = kept
+            model = [*kept, ("", user)]
         elif kind == "drop":
             store = EventStore(folder)
             num = draws.randrange(1, 10)
             dropped = store.drop_oldest(before_seconds=math.inf, max_bytes=math.inf, limit=num)
             store.close()
             assert dropped == min(num, len(model))
+            for each, _ in model[:num]:
+                follower.users.pop(each, None)  # it may keep what is only too old
             model = model[num:]
         else:
             log.close()
         everything = draws.choice(logs).read(limit=10**6)
-        assert [(each.event.event_id, each.event.user) for each in everything] == model
+        assert [row_of(each.event) for each in everything] == model
         for each in everything:
             # The event keeps its position; if it was deleted and came again, it has a later one.
             last = positions.get(each.event.event_id, 0)

@@ -13,6 +13,7 @@ from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
 from reelseek.serving.events.log import EventLog, EventsUnavailable
+from reelseek.serving.events.schema import Deletion
 from reelseek.serving.events.store import EventStore
 from reelseek.serving.services import Services
 from tests.serving.event_writer import NOW
@@ -59,7 +60,9 @@ def post(client: TestClient, *events: dict):
 
 
 def ids(log: EventLog) -> list[str]:
-    return [each.event.event_id for each in log.read()]
+    """Of what users did."""
+    found = [each.event for each in log.read()]
+    return [each.event_id for each in found if not isinstance(each, Deletion)]
 
 
 def test_events_are_stored_once(client, log):
@@ -105,6 +108,7 @@ def test_a_user_is_deleted(client, log):
     assert (answer.status_code, answer.json()) == (200, {"deleted": 2})
     assert delete(client, "nobody").json() == {"deleted": 0}
     assert ids(log) == ["a"]
+    assert [each.event.is_of("\u00fc & co") for each in log.read()[1:]] == [True, False]
     for user in ("", "x" * 129):
         assert delete(client, user).status_code == 422
 
@@ -123,7 +127,7 @@ def test_events_are_off_by_default(tmp_path):
 
 
 def test_what_cannot_be_stored_is_refused(client, log, monkeypatch, tmp_path):
-    def fail(*_):
+    def fail(*_, **__):
         raise EventsUnavailable(f"[Errno 28] No space left on device: '{tmp_path}'")
 
     with monkeypatch.context() as patch:

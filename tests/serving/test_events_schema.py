@@ -61,6 +61,7 @@ def test_kinds():
         ("kind", "hover"),
         ("kind", 3),
         ("kind", "Click"),
+        ("kind", "deletion"),  # which the log alone adds
         ("event_id", ""),
         ("event_id", "x" * 129),
         ("event_id", "line\n"),

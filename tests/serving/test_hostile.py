@@ -22,8 +22,8 @@ from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
 from reelseek.serving.events.log import EventLog
 from reelseek.serving.services import Services
-from reelseek.vision import FrameSettings, IntervalSampler
-from tests.conftest import COLOURS, InProcessPool
+from reelseek.vision import FrameEncoder, FrameSettings, IntervalSampler
+from tests.conftest import COLOURS, InProcessPool, make_colour_model, write_colours
 
 TOKEN = "a-token-of-the-writer"
 TRAVERSALS = [
@@ -55,12 +55,15 @@ SECRET = "nobody outside reads this"
 EXPECTED = {"not_ready", "overloaded", "deadline_exceeded", "unavailable", "uploads_busy", "busy"}
 
 
-@pytest.fixture
-def service(colour_encoder, colour_model, write_video, tmp_path) -> Iterator[SimpleNamespace]:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory) -> Iterator[SimpleNamespace]:
     """A real searcher over two videos beside a file that is not in the index."""
+    tmp_path = tmp_path_factory.mktemp("hostile")
     folder = tmp_path / "root-of-videos"
+    colour_model = make_colour_model()
+    colour_encoder = FrameEncoder(colour_model, device="cpu", precision="fp32")
     for name in ("red", "green"):
-        write_video(f"films/{name}.mp4", [COLOURS[name]] * 10, fps=2, folder=folder)
+        write_colours(folder / "films" / f"{name}.mp4", [COLOURS[name]] * 10, fps=2)
     (folder / "secret.txt").write_text(SECRET)
     index_settings = IndexSettings(
         model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
@@ -89,8 +92,9 @@ def service(colour_encoder, colour_model, write_video, tmp_path) -> Iterator[Sim
         services.set_searcher(searcher)
         app = create_app(services)
         client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
-        video_id = client.get("/api/search", params={"q": "red"}).json()["hits"][0]["id"]
-        yield SimpleNamespace(app=app, client=client, folder=tmp_path, video_id=video_id)
+        with client:  # in one event loop, or each request would start a thread
+            video_id = client.get("/api/search", params={"q": "red"}).json()["hits"][0]["id"]
+            yield SimpleNamespace(app=app, client=client, folder=tmp_path, video_id=video_id)
 
 
 def check(response: Any, folder: Path, asked: str) -> None:

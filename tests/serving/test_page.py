@@ -1,22 +1,25 @@
 """The page in a real browser, on an index of colours: what one does, sees and hears of it."""
 
 # ruff: noqa: RUF001  # spans have en dashes, and queries commas of Chinese
+import io
 import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from PIL import Image
 
 from reelseek.serving.events.schema import parse_events
 from reelseek.serving.routes.page import page_files
 from reelseek.text import QueryAnalyzer, Vocabulary
 from tests.conftest import COLOURS
-from tests.serving.page_server import make_index, serve
+from tests.serving.page_server import make_index, serve, serve_locked
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -51,9 +54,11 @@ def browser() -> Iterator["playwright.Browser"]:
 def open_page(browser, address) -> Iterator[Callable[..., "playwright.Page"]]:
     """Opens an address of the service in a context of its own. In the end nothing may have been
     complained of, or asked of another host."""
-    contexts, complaints, requested = [], [], []
+    contexts, complaints, requested, addresses = [], [], [], set()
 
-    def open_page(path: str = "/", *, before: Callable = lambda page: None, **options):
+    def open_page(
+        path: str = "/", *, before: Callable = lambda page: None, at: str = address, **options
+    ):
         context = browser.new_context(
             viewport={"width": 1200, "height": 800} | options.pop("viewport", {}), **options
         )
@@ -66,7 +71,8 @@ def open_page(browser, address) -> Iterator[Callable[..., "playwright.Page"]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requested.append(request.url))
         before(page)
-        page.goto(address + path)
+        addresses.add(at)
+        page.goto(at + path)
         return page
 
     open_page.complaints = complaints
@@ -75,7 +81,7 @@ def open_page(browser, address) -> Iterator[Callable[..., "playwright.Page"]]:
     for context in contexts:
         context.close()
     assert complaints == []
-    assert all(url.startswith(address) for url in requested), requested
+    assert all(url.startswith(tuple(addresses)) for url in requested), requested
 
 
 def asked(page) -> dict[str, list[str]]:
@@ -219,6 +225,63 @@ def test_after_the_last_moment_of_a_video_comes_the_next_hit(open_page):
     assert seconds(page) < 8
 
 
+def test_moments_are_gone_through_to_either_end_and_back(open_page):
+    page = open_page("/?q=green&level=moment")
+    titles(page)
+    page.locator(".card h2 a").first.click()
+    colour_shown(page)
+
+    def walk(key: str, end: str) -> list[tuple[str, float]]:
+        places = [place()]
+        page.keyboard.press(key)  # faster than any video loads
+        while not page.get_by_text(end).is_visible():
+            places.append(place())
+            page.keyboard.press(key)
+        return places
+
+    def place() -> tuple[str, float]:
+        return asked(page)["v"][0], float(asked(page)["t"][0])
+
+    walk("p", "This is the first moment.")
+    forward = walk("n", "This is the last moment.")
+    assert walk("p", "This is the first moment.") == forward[::-1]
+    assert len(forward) == page.locator(".card").count()
+    videos = [video for video, _ in forward]
+    assert len(set(videos)) == 5
+    changes = sum(one != other for one, other in pairwise(videos))
+    assert changes == 4  # all moments of a video follow each other
+    assert all(one < other for one, other in pairwise(forward) if one[0] == other[0])
+
+
+def test_full_screen_and_back(open_page):
+    page = open_page("/?q=green&level=moment")
+    open_film(page)
+    shown = "document.fullscreenElement?.className"
+    page.get_by_role("button", name="Full screen (f)").click()
+    page.wait_for_function(f"{shown} === 'stage'")
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement === null")
+    assert page.get_by_role("dialog").is_visible()
+
+
+def test_a_link_is_copied_that_opens_the_moment(open_page):
+    page = open_page("/?q=green&level=moment", permissions=["clipboard-read", "clipboard-write"])
+    open_film(page)
+    page.keyboard.press("n")
+    page.wait_for_url("**t=16**")
+    page.get_by_role("button", name="Copy link to this moment").click()
+    page.get_by_text("The link is copied.").wait_for()
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+    page.get_by_role("button", name="Copy link to this moment").click()
+    page.get_by_text("copy the address instead").wait_for()
+    page.keyboard.press("Escape")
+    page.goto(link)
+    page.get_by_role("dialog", name="Three colours").wait_for()
+    pause(page)
+    assert colour_shown(page) == "blue"
+
+
 def test_reload_and_back_show_the_same(open_page):
     page = open_page("/?q=blue&level=moment")
     before = titles(page)
@@ -296,11 +359,39 @@ def test_pointer_plays_the_moment_without_sound(open_page, motion):
         preview.wait_for(state="detached")
 
 
+def test_more_is_shown_to_the_end(open_page):
+    def shorten(route) -> None:
+        route.continue_(url=route.request.url.replace("k=24", "k=3"))
+
+    page = open_page("/?q=green&level=moment")
+    expected = page.locator(".card h2").all_text_contents() if titles(page) else []
+    page.route("**/api/search?*", shorten)
+    page.reload()
+    titles(page)
+    assert page.get_by_role("status").first.inner_text() == "First 3 moments"
+    more = page.get_by_role("button", name="Show more")
+    for num_shown in range(3, len(expected), 3):
+        assert page.locator(".card").count() == num_shown
+        more.click()
+        page.locator(".card").nth(num_shown).wait_for()
+        number = page.evaluate(
+            "[...document.querySelectorAll('.card')]"
+            ".indexOf(document.activeElement.closest('.card'))"
+        )
+        assert number == num_shown  # the keyboard goes on at the first new one
+    if more.is_visible():  # a last page that is full may be followed by an empty one
+        more.click()
+        more.wait_for(state="hidden")
+    assert page.locator(".card h2").all_text_contents() == expected
+    assert page.get_by_role("status").first.inner_text() == f"{len(expected)} moments"
+
+
 # Pictures
 
 
-def drop_picture(page, colour: str) -> None:
-    transfer = page.evaluate_handle(
+def make_transfer(page, colour: str) -> "playwright.JSHandle":
+    """What holds a picture of one colour while it is dropped or pasted."""
+    return page.evaluate_handle(
         """async (colour) => {
           const canvas = new OffscreenCanvas(64, 48);
           const context = canvas.getContext('2d');
@@ -313,6 +404,10 @@ def drop_picture(page, colour: str) -> None:
         }""",
         colour,
     )
+
+
+def drop_picture(page, colour: str) -> None:
+    transfer = make_transfer(page, colour)
     page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
     page.locator("#drop").wait_for()
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
@@ -335,6 +430,24 @@ def test_picture_dropped(open_page):
     page.reload()
     page.get_by_text("cannot be shared").wait_for()
     assert page.locator(".card").count() == 0
+
+
+def test_picture_pasted_beside_one_that_is_chosen(open_page):
+    page = open_page()
+    paste = "clipboardData => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData}))"
+    page.evaluate(paste, make_transfer(page, "rgb(30, 30, 220)"))
+    wait_for_first(page, "A blue sky")
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), COLOURS["red"]).save(picture, "PNG")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Search by a picture").click()
+    file = {"name": "door.png", "mimeType": "image/png", "buffer": picture.getvalue()}
+    chooser.value.set_files(file)
+    page.wait_for_url("**/?pictures=2")
+    page.get_by_role("button", name="Take off: the picture sky.png").click()
+    page.wait_for_url("**/?pictures=1")
+    wait_for_first(page, "A red door")
+    assert page.locator(".chip").inner_text() == "like door.png"
 
 
 # What is said
@@ -378,6 +491,25 @@ def test_a_busy_server_is_asked_once_more(open_page):
     open_page.complaints.clear()  # of the 503
 
 
+@pytest.mark.parametrize("path", ["/", "/?q=green"], ids=["start", "search"])
+def test_page_waits_until_the_service_is_ready(open_page, path):
+    is_ready = False
+
+    def not_ready(route) -> None:
+        if is_ready:
+            route.continue_()
+            return
+        error = {"code": "not_ready", "message": "nothing can be searched yet"}
+        route.fulfill(status=503, headers={"Retry-After": "0.1"}, json={"error": error})
+
+    page = open_page(path, before=lambda page: page.route(re.compile("/api/s"), not_ready))
+    page.get_by_text("Getting ready").wait_for()
+    is_ready = True
+    page.get_by_text("5 videos to search").or_(page.locator(".card")).first.wait_for()
+    page.get_by_text("Getting ready").wait_for(state="hidden")
+    open_page.complaints.clear()  # of the 503
+
+
 def test_data_is_text(open_page):
     page = open_page("/?q=a green wall")
     page.get_by_text("A green wall <img src=x onerror=alert(1)>").first.wait_for()
@@ -385,25 +517,39 @@ def test_data_is_text(open_page):
     assert page.locator("img[src='x']").count() == 0
 
 
+# What users do
+
+
+def keep_events(sent: list[dict], *, keeps: bool = True) -> Callable:
+    """Serves the page as of a service that keeps events, and collects what it sends."""
+
+    def turn_on(route) -> None:
+        content = page_files(keeps_events=keeps)["index.html"].content
+        route.fulfill(body=content, content_type="text/html")
+
+    def keep(route) -> None:
+        body = route.request.post_data_buffer
+        parse_events(body, now_seconds=time.time())
+        sent.extend(json.loads(body)["events"])
+        route.fulfill(json={"accepted": 1, "duplicates": 0})
+
+    def before(page) -> None:
+        page.route(re.compile(r"/\?q="), turn_on)
+        page.route("**/api/events", keep)
+
+    return before
+
+
+def send_events(page) -> None:
+    """Has the page send what it has gathered, as when it is left."""
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    page.wait_for_timeout(100)
+
+
 def test_events_are_sent_only_where_they_are_kept(open_page):
     def run(keeps: bool) -> list[dict]:
-        sent = []
-
-        def turn_on(route) -> None:
-            content = page_files(keeps_events=keeps)["index.html"].content
-            route.fulfill(body=content, content_type="text/html")
-
-        def keep(route) -> None:
-            body = route.request.post_data_buffer
-            parse_events(body, now_seconds=time.time())
-            sent.extend(json.loads(body)["events"])
-            route.fulfill(json={"accepted": 1, "duplicates": 0})
-
-        def before(page) -> None:
-            page.route(re.compile(r"/\?q="), turn_on)
-            page.route("**/api/events", keep)
-
-        page = open_page("/?q=green&level=moment", before=before)
+        sent: list[dict] = []
+        page = open_page("/?q=green&level=moment", before=keep_events(sent, keeps=keeps))
         page.locator(".card").first.wait_for()
         page.wait_for_timeout(1200 if keeps else 0)
         open_film(page)
@@ -411,8 +557,11 @@ def test_events_are_sent_only_where_they_are_kept(open_page):
         page.wait_for_function(
             f"document.querySelector('#player video').currentTime > {seconds_shown}"
         )
-        page.evaluate("dispatchEvent(new Event('pagehide'))")
-        page.wait_for_timeout(100)
+        if not keeps:
+            assert page.get_by_role("button", name="Like", exact=True).count() == 0
+            page.keyboard.press("l")
+            page.keyboard.press("n")
+        send_events(page)
         return sent
 
     assert run(keeps=False) == []
@@ -428,6 +577,64 @@ def test_events_are_sent_only_where_they_are_kept(open_page):
     assert sorted(seen) == list(range(1, len(seen) + 1))
     (play,) = [event for event in sent if event["kind"] == "play"]
     assert play["watched_seconds"] > 0.5
+
+
+def test_likes_are_sent_and_shown_wherever_the_video_is(open_page):
+    sent: list[dict] = []
+    page = open_page("/?q=green&level=moment", before=keep_events(sent))
+    titles(page)
+    films = page.locator(".card").filter(has_text="Three colours")
+    hearts = films.get_by_role("button", name="Like Three colours", exact=True)
+    assert hearts.count() >= 2  # one for each moment that was found
+    films.first.get_by_role("link", name="Three colours").focus()
+    page.keyboard.press("l")
+    assert {heart.get_attribute("aria-pressed") for heart in hearts.all()} == {"true"}
+    open_film(page)
+    heart = page.get_by_role("dialog").get_by_role("button", name="Like", exact=True)
+    heart.wait_for()
+    assert heart.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("l")
+    page.get_by_text("No longer liked.").wait_for()
+    assert heart.get_attribute("aria-pressed") == "false"
+    heart.click()
+    page.keyboard.press("Escape")
+    assert {heart.get_attribute("aria-pressed") for heart in hearts.all()} == {"true"}
+    send_events(page)
+    liked = [event for event in sent if event["kind"] == "like"]
+    assert [event["liked"] for event in liked] == [True, False, True]
+    assert len({event["video"] for event in liked}) == 1
+    assert (liked[1]["start_seconds"], liked[1]["end_seconds"]) == FILM_SECONDS["green"]
+    page.reload()
+    titles(page)
+    assert {heart.get_attribute("aria-pressed") for heart in hearts.all()} == {"true"}
+
+
+def test_what_is_left_soon_is_skipped(open_page):
+    def set_clock(milliseconds: int) -> None:
+        page.evaluate(f"performance.now = () => {milliseconds}")
+
+    sent: list[dict] = []
+    page = open_page("/?q=green&level=moment", before=keep_events(sent))
+    titles(page)
+    set_clock(0)
+    open_film(page)
+    colour_shown(page)
+    set_clock(2900)
+    page.keyboard.press("n")  # leaves green for blue, too soon
+    page.wait_for_url("**t=16**")
+    set_clock(6000)
+    page.keyboard.press("p")  # blue was shown for long enough
+    page.wait_for_url("**t=8**")
+    page.get_by_role("slider", name="Position").press("End")
+    page.keyboard.press("n")  # green again, whose end was seen
+    page.wait_for_url("**t=16**")
+    page.keyboard.press("l")
+    page.keyboard.press("Escape")  # blue again, which was liked
+    page.get_by_role("dialog").wait_for(state="hidden")
+    send_events(page)
+    (skip,) = [event for event in sent if event["kind"] == "skip"]
+    assert (skip["start_seconds"], skip["end_seconds"]) == FILM_SECONDS["green"]
+    assert skip["position"] >= 1 and skip["surface"] == "search" and skip["request_id"]
 
 
 # For everybody
@@ -523,6 +730,28 @@ def test_status(open_page):
     count = len(open_page.requested)
     page.wait_for_timeout(2300)
     assert len(open_page.requested) == count + 1
+
+
+def test_the_token_is_asked_for_in_the_style_of_the_page(open_page, tmp_path):
+    with serve_locked(tmp_path, "a token of the test") as locked:
+        page = open_page("/page/icon.svg", at=locked, viewport={"width": 390, "height": 844})
+        assert urlsplit(page.url).path == "/login"
+        widths = page.evaluate("[document.body.scrollWidth, document.body.clientWidth]")
+        assert widths[0] <= widths[1]
+        page.keyboard.type("wrong")  # the field has the focus
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").get_by_text("the token is wrong").wait_for()
+        assert_accessible(page)  # in colours that only the style knows
+        page.keyboard.type("a token of the test")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/page/icon.svg")
+        files = [f"/page/{name}" for name in page_files(keeps_events=False)]
+        paths = [*files, "/", "/status", "/api/status", "/metrics", "/openapi.json"]
+        public = {path for path in paths if httpx.get(locked + path).is_success}
+        assert public == {"/page/style.css", "/page/login.css"}
+    page.context.close()
+    assert not [one for one in open_page.complaints if "Policy" in one]
+    open_page.complaints.clear()  # of the 401, which browsers log by themselves
 
 
 # Taking back what words were taken to mean

@@ -1,9 +1,6 @@
-"""A tiny model and collection, and what two processes have made of them."""
+"""A tiny model and collection."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +8,6 @@ import torch
 from reelseek.training.frame_cache import CachedVideo
 from reelseek.training.network import Network
 from reelseek.vision import DualEncoder
-from tests.command_lines import run_program
 from tests.training import tiny_run
 
 
@@ -39,30 +35,3 @@ def network() -> Network:
 @pytest.fixture
 def videos() -> list[CachedVideo]:
     return tiny_run.make_videos()
-
-
-@dataclass(frozen=True)
-class TwoProcesses:
-    """What `tests.training.tiny_run` did as two processes of `torchrun`.
-
-    Attributes:
-        reports: of each process.
-        weights: of each process, at the end of each configuration.
-    """
-
-    reports: list[dict[str, Any]]
-    weights: list[dict[str, dict[str, torch.Tensor]]]
-
-
-@pytest.fixture(scope="session")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
-    folder = tmp_path_factory.mktemp("torchrun")
-    done = run_program(
-        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2),
-        *("-m", "tests.training.tiny_run", folder),
-    )
-    assert done.returncode == 0, done.stderr
-    return TwoProcesses(
-        [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(2)],
-        [torch.load(folder / f"weights-{rank}.pt") for rank in range(2)],
-    )

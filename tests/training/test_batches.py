@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from reelseek.training.batches import CaptionedPairs, EpochBatches, collate, load_batches, step_seed
+from reelseek.training.batches import CaptionedPairs, collate, step_seed
 from reelseek.training.frame_cache import CachedVideo
+from reelseek.training.order import EpochBatches
 from tests.training import tiny_run
 
 
@@ -234,7 +235,7 @@ def test_cached_frames_are_not_changed():
 def test_loading_workers_change_nothing():
     pairs = make_pairs(frames_per_video=2)
     by_workers = [
-        list(load_batches(pairs, iter(epoch_of(1, num_pairs=len(pairs))), num_workers=num_workers))
+        list(pairs.load(iter(epoch_of(1, num_pairs=len(pairs))), num_workers=num_workers))
         for num_workers in (0, 2)
     ]
     assert len(by_workers[0]) == 10

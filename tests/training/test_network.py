@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from reelseek.configs.train_schema import TrainableConfig, TrainMode
 from reelseek.training.batches import Batch
-from reelseek.training.network import Network, TowerPlan, tower_plans
+from reelseek.training.network import Network, TowerPlan, require_no_batch_norm, tower_plans
 from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling, model_fingerprint
 from tests.training.test_towers import EMBED_DIM, sentences, small_clip
 
@@ -434,3 +434,10 @@ def test_mini_trains_and_is_a_model_again(mini):
         expected = network.as_model().clip.encode_text(tokens, normalize=True)
         assert not torch.allclose(outputs, mini.clip.encode_text(tokens, normalize=True), atol=1e-2)
     torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-5)
+
+
+def test_batch_norm_is_refused_where_training_begins_with_new_weights(network):
+    require_no_batch_norm(network, model_name="tiny")
+    network.image.trunk.norm = torch.nn.BatchNorm2d(3)
+    with pytest.raises(ValueError, match=r"from_scratch=true: model=tiny has batch normal"):
+        require_no_batch_norm(network, model_name="tiny")

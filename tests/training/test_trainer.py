@@ -4,15 +4,14 @@ import math
 import pytest
 import torch
 
-from reelseek.training.batches import EpochBatches, collate
+from reelseek.training.batches import collate
 from reelseek.training.checkpoints import Checkpoints
+from reelseek.training.order import EpochBatches
 from reelseek.training.trainer import NonFiniteLossError
 from tests.training import tiny_run
-from tests.training.tiny_run import losses_of, make_trainer, resume, run
+from tests.training.tiny_run import NUM_STEPS, STEPS_EACH, losses_of, make_trainer, resume, run
 
 pytestmark = pytest.mark.long
-
-STEPS_EACH, NUM_STEPS = 4, 8  # of the tiny collection: steps an epoch, and of two epochs
 
 
 class Scripted:
@@ -110,7 +109,7 @@ def test_accumulated_step_has_the_mean_of_the_gradients(tmp_path):
     positions = other._batches.of_epoch(0)
     expected_loss = 0.0
     for position in positions:
-        pairs = [other._dataset[number] for number in position]
+        pairs = [other._source[number] for number in position]
         batch = collate(pairs)
         loss = other._objective(*other.network(batch), batch.ids) / 4
         loss.backward()
@@ -384,50 +383,3 @@ def test_full_disk_ends_the_run_and_it_goes_on_from_the_checkpoint_of_before(tmp
     assert resumed.state.step == STEPS_EACH
     run(resumed)
     assert losses_of(resumed) == losses_of(whole)
-
-
-@pytest.fixture(scope="module")
-def one_process(tmp_path_factory):
-    """Losses and weights of every configuration in this process alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tiny_run.train_all(tmp_path_factory.mktemp("alone"), tiny_run.ALONE)
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("name", tiny_run.CONFIGURATIONS)
-def test_two_processes_are_one_with_the_same_batch(two_processes, one_process, name):
-    losses, weights = one_process
-    for rank in range(2):
-        found = two_processes.reports[rank]["losses"][name]
-        assert len(found) == 20
-        assert found == pytest.approx(losses[name], abs=1e-5, rel=0)
-        assert two_processes.weights[rank][name].keys() == weights[name].keys()
-        for part, tensor in two_processes.weights[rank][name].items():
-            torch.testing.assert_close(tensor, weights[name][part], atol=1e-5, rtol=0, msg=part)
-
-
-def test_stop_that_one_process_hears_of_stops_both_and_both_go_on(two_processes):
-    first, second = two_processes.reports
-    assert first["stopped at"] == second["stopped at"] == 3
-    name = "losses of a resumed run"
-    assert len(first[name]) == NUM_STEPS
-    assert first[name] == second[name]
-
-
-def test_run_resumed_by_two_processes_is_that_of_one(two_processes, tmp_path):
-    alone = make_trainer(tmp_path)
-    run(alone)
-    found = two_processes.reports[0]["losses of a resumed run"]
-    assert found == pytest.approx(losses_of(alone), abs=1e-5, rel=0)
-
-
-def test_broken_video_of_one_process_stops_both(two_processes):
-    steps, messages = zip(*(report["non-finite"] for report in two_processes.reports), strict=True)
-    assert steps[0] == steps[1]
-    assert all("the loss is nan" in message for message in messages)
-    assert any("video-3.mp4" in message for message in messages)
-
-
-def test_first_process_names_the_broken_video_of_another(two_processes):
-    assert all("video-3.mp4" in report["non-finite"][1] for report in two_processes.reports)

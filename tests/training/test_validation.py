@@ -4,7 +4,7 @@ import torch
 
 import reelseek.training.validation
 from reelseek.ranking.metrics import retrieval_metrics
-from reelseek.training.curves import mean_recall
+from reelseek.training.curves import score_of
 from reelseek.training.data import CaptionedCollection
 from reelseek.training.validation import Validation, as_record
 from tests.training import tiny_run
@@ -83,7 +83,7 @@ def test_model_that_finds_all_has_100_percent():
         )
         texts = wanted @ torch.linalg.pinv(network.text.head.weight)
     metrics = Validation(collection, texts, device=torch.device("cpu")).measure(network)
-    assert mean_recall(as_record(metrics, step=1)) == 100.0
+    assert score_of(as_record(metrics, step=1)) == 100.0
     swapped = Validation(collection, texts.flip(0), device=torch.device("cpu")).measure(network)
     assert swapped["t2v"]["R@1"] == 0.0
 
@@ -103,7 +103,7 @@ def test_network_is_left_as_it_was_and_can_train_on():
 def test_mean_recall_is_of_text_to_video():
     side = {"R@1": 10.0, "R@5": 30.0, "R@10": 50.0, "MdR": 7.0, "MnR": 9.0}
     metrics = {"t2v": side, "v2t": dict.fromkeys(side, 0.0)}
-    assert mean_recall(as_record(metrics, step=1)) == 30.0
+    assert score_of(as_record(metrics, step=1)) == 30.0
 
 
 def test_record_has_the_step_and_each_metric_of_both_sides():

@@ -16,33 +16,49 @@ import torch
 
 from reelseek.configs.train_schema import LoopConfig, OptimizerConfig
 from reelseek.indexing.shutdown import StopRequest
-from reelseek.training.batches import CaptionedPairs, EpochBatches
+from reelseek.training.batches import BatchSource, CaptionedPairs
 from reelseek.training.checkpoints import Checkpoints
 from reelseek.training.curves import EventLog
 from reelseek.training.frame_cache import CachedVideo
 from reelseek.training.network import Network, TowerPlan
 from reelseek.training.objective import MultiPositiveClipLoss, MultiPositiveSigLipLoss
 from reelseek.training.optimizer import make_optimizer
+from reelseek.training.order import BatchOrder, EpochBatches
 from reelseek.training.processes import Processes, join_processes
 from reelseek.training.progress import StepProgress
+from reelseek.training.shards.collection import ShardCollection, read_collection
+from reelseek.training.shards.order import ShardOrder
+from reelseek.training.shards.pairs import LoadPlan, ShardPairs
+from reelseek.training.shards.skipped import SkippedSamples
+from reelseek.training.shards.worker import SampleSettings
 from reelseek.training.texts import compute_features
 from reelseek.training.texts import tokenize as tokenize_for
 from reelseek.training.trainer import NonFiniteLossError, Trainer
-from reelseek.vision import DualEncoder, ModelSpec, Preprocessing, make_pooling
+from reelseek.vision import (
+    DualEncoder,
+    ModelSpec,
+    Preprocessing,
+    UniformSampler,
+    WorkerLimits,
+    make_pooling,
+)
+from tests.training.shards.generated import write_shards
 
 WIDTH, EMBEDDING_DIM, CONTEXT_LENGTH, VOCABULARY = 16, 12, 8, 32
-NUM_VIDEOS, BATCH_SIZE = 20, 10  # and twice as many captions: 4 batches an epoch
+NUM_VIDEOS, BATCH_SIZE = 20, 10  # and twice as many captions
+STEPS_EACH, NUM_STEPS = 4, 8  # an epoch, and a run
+BROKEN_SAMPLES = [(1, 2), (6, 7)]  # of the shards that are written
 ALONE = Processes(0, 1, torch.device("cpu"))
 
-# Of training over several processes: 20 steps each. A process has 5 pairs of a batch, which chunks
-# of 2 do not divide.
+# Of training over several processes, as many steps each. A process has 5 pairs of a batch, which
+# chunks of 2 do not divide.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     f"{loss}, {trains}, chunks of {chunk_size}, accumulating {accumulate_steps}": {
         "loss": loss,
         "trains": trains,
         "chunk_size": chunk_size,
         "accumulate_steps": accumulate_steps,
-        "epochs": 5 * accumulate_steps,
+        "epochs": NUM_STEPS // STEPS_EACH * accumulate_steps,
     }
     for loss in ("infonce", "sigmoid")
     for trains, chunk_size, accumulate_steps in (
@@ -181,10 +197,11 @@ def make_trainer(
     objective: Callable[..., torch.Tensor] | None = None,
     validation: Any = None,
     num_workers: int = 0,
+    pairs: tuple[BatchSource, BatchOrder] | None = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer whose checkpoints are in the folder; `settings` are those of the
-    loop and of the optimizer."""
+    loop and of the optimizer. `pairs` takes the place of the videos."""
     model = make_model()
     network = make_network(
         model,
@@ -212,8 +229,10 @@ def make_trainer(
         network,
         objective=objective or make_loss(rank=rank, world_size=world_size),  # type: ignore[arg-type]
         optimizer=make_optimizer(network, optimizer_config),
-        dataset=dataset,
-        batches=EpochBatches(
+        source=pairs[0] if pairs else dataset,
+        batches=pairs[1]
+        if pairs
+        else EpochBatches(
             len(dataset), batch_size=batch_size, seed=0, rank=rank, world_size=world_size
         ),
         loop=make_loop_config(**settings),
@@ -305,6 +324,52 @@ def train_all(
     return losses, weights
 
 
+def train_on_shards(folder: Path, processes: Processes) -> Trainer:
+    """Trains for two epochs of ten shards, of which one is broken, and two samples of others."""
+
+    def write() -> ShardCollection:
+        write_shards(folder, num_shards=10, broken=BROKEN_SAMPLES)
+        (folder / "0004.tar").write_bytes(b"no tar")
+        return read_collection(
+            [str(folder)],
+            cache_folder=folder / "tables",
+            max_failed_fraction=0.5,
+            stop=StopRequest(),
+        )
+
+    shards = processes.broadcast_from_rank0(write)
+    order = ShardOrder(
+        shards.sizes,
+        batch_size=BATCH_SIZE,
+        seed=0,
+        shards_per_group=3,
+        rank=processes.rank,
+        world_size=processes.world_size,
+    )
+    model = make_model()
+    pairs = ShardPairs(
+        shards,
+        order,
+        LoadPlan(
+            SampleSettings(
+                UniformSampler(2), model.preprocessing, ("pyav",), min_crop_area=0.5, flip=True
+            ),
+            num_workers=1,
+            limits=WorkerLimits(),
+            seed=0,
+        ),
+        skipped=SkippedSamples(
+            folder / "skipped.tsv", shards.broken, max_failed_fraction=0.5, processes=processes
+        ),
+        tokenize=lambda captions: tokenize_for(captions, model),
+    )
+    trainer = make_trainer(
+        folder / "run", processes=processes, trains="all", pairs=(pairs, order), epochs=2
+    )
+    assert run(trainer)
+    return trainer
+
+
 def with_broken_video(number: int, value: float = float("nan")) -> list[CachedVideo]:
     """The videos, of which one has features that are no numbers."""
     videos = make_videos()
@@ -346,6 +411,9 @@ def main(folder: Path) -> None:
             run(broken)
         except NonFiniteLossError as error:
             report["non-finite"] = [broken.state.step, str(error)]
+        streamed = train_on_shards(folder / "shards", processes)
+        report["streamed"] = streamed.state.history
+        weights["streamed"] = streamed.finished_weights()
     torch.save(weights, folder / f"weights-{rank}.pt")
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
 

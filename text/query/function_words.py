@@ -98,9 +98,11 @@ def _languages_by_script(words: Sequence[str]) -> Callable[[str], tuple[str, ...
 
 
 def _is_function_word(word: str, languages_of: Callable[[str], tuple[str, ...]]) -> bool:
-    if _has_no_meaning(word):
-        return True
-    languages = languages_of(word)
+    return _has_no_meaning(word) or _is_function_word_in(word, languages_of(word))
+
+
+@lru_cache(maxsize=20_000)
+def _is_function_word_in(word: str, languages: tuple[str, ...]) -> bool:
     # "don't" and "qu'un"; pyvi joins syllables with a dash
     parts = word.removesuffix("n't").replace("_", " ").split("'")
     return all(
@@ -109,6 +111,7 @@ def _is_function_word(word: str, languages_of: Callable[[str], tuple[str, ...]])
     )
 
 
+@lru_cache(maxsize=20_000)
 def _has_no_meaning(word: str) -> bool:
     """Whether a word is a number, a letter or a part of a file's name, in any language."""
     return word in _FILE_WORDS or bool(_NUMBER.fullmatch(word) or _ONE_LETTER.fullmatch(word))

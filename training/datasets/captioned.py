@@ -9,6 +9,7 @@ from reelseek.indexing.sources.captions import unique
 from reelseek.training.datasets import msrvtt, msvd, paragraphs, webdataset
 from reelseek.training.datasets._files import iter_lines, read_json
 from reelseek.training.datasets._video_folder import VideoFolder
+from reelseek.training.shards.names import is_shards
 
 FORMATS = """a .jsonl with `video` and `captions` a line; MSR-VTT's .csv lists or \
 MSRVTT_data.json:SPLIT; a .txt list of video ids, as MSVD's; DiDeMo's *_data.json; ActivityNet \
@@ -64,7 +65,7 @@ def read_captioned(
     if not data:
         raise ValueError(f"data is empty: name {FORMATS}")
     try:
-        if webdataset.is_shards(data):
+        if is_shards(data):
             _refuse(data, videos=videos, captions=captions)
             return webdataset.read_shards(data, cache_folder=cache_folder)
         path, split = Path(data), None

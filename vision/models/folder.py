@@ -15,7 +15,7 @@ import torch
 
 from reelseek.vision.models.dual_encoder import DualEncoder
 from reelseek.vision.models.mini import mini_folder
-from reelseek.vision.models.names import CONFIG_NAME, MINI_NAMES
+from reelseek.vision.models.names import CONFIG_NAME, MINI_FOLDERS
 from reelseek.vision.models.pooling import MeanPooling, Pooling, make_pooling
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -99,21 +99,37 @@ def _write_description(model: DualEncoder, folder: Path, *, final_folder: Path) 
                 if name not in ("size", "mode")
             },
         }
-        transformers_parts = (
-            getattr(getattr(model.clip, "text", None), "config", None),
-            getattr(model.tokenize, "tokenizer", None),
-        )
-        for part in transformers_parts:
-            if part is not None and hasattr(part, "save_pretrained"):
-                part.save_pretrained(folder)
+        _write_transformers_parts(model, folder)
     else:
         ours = {CONFIG_NAME, _EXTRAS_NAME, "metrics.json"}
         config = json.loads((source / CONFIG_NAME).read_text(encoding="utf-8"))
         for path in source.iterdir():
             if path.suffix in (".json", ".txt", ".model") and path.name not in ours:
                 shutil.copyfile(path, folder / path.name)
+        if _has_new_tokens(model, source):
+            _write_transformers_parts(model, folder)
     _name_itself(config["model_cfg"]["text_cfg"], folder, final_folder=final_folder)
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _write_transformers_parts(model: DualEncoder, folder: Path) -> None:
+    """Writes the configuration and the tokenizer of a text tower of transformers."""
+    parts = (
+        getattr(getattr(model.clip, "text", None), "config", None),
+        getattr(model.tokenize, "tokenizer", None),
+    )
+    for part in parts:
+        if part is not None and hasattr(part, "save_pretrained"):
+            part.save_pretrained(folder)
+
+
+def _has_new_tokens(model: DualEncoder, source: Path) -> bool:
+    """Returns whether the text tower has other tokens than when it was loaded."""
+    text_config = getattr(getattr(model.clip, "text", None), "config", None)
+    if text_config is None or not (source / "config.json").is_file():
+        return False
+    loaded = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    return loaded.get("vocab_size") != text_config.vocab_size
 
 
 def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) -> None:
@@ -131,7 +147,7 @@ def _name_itself(text_cfg: dict[str, Any], folder: Path, *, final_folder: Path) 
 
 def _source_folder(model: DualEncoder) -> Path | None:
     """Returns the folder that a model was loaded from; None if it was loaded by name."""
-    if model.spec.name in MINI_NAMES:
+    if model.spec.name in MINI_FOLDERS:
         return mini_folder(model.spec.name)
     folder = Path(model.spec.name)
     return folder if folder.is_dir() else None

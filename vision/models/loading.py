@@ -15,7 +15,7 @@ from reelseek.vision.models.dual_encoder import DualEncoder, ModelSpec, model_fi
 from reelseek.vision.models.folder import read_extras
 from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.names import (
-    MINI_NAMES,
+    MINI_FOLDERS,
     ModelUnavailableError,
     require_architecture,
     require_model_folder,
@@ -24,12 +24,15 @@ from reelseek.vision.models.preprocessing import Preprocessing
 from reelseek.vision.models.sentence_tower import register_mpnet
 
 
-def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncoder:
+def load_model(
+    spec: ModelSpec, *, known_names: Sequence[str] = (), new_weights_seed: int | None = None
+) -> DualEncoder:
     """Loads both towers in float32.
 
     Args:
         spec: The model.
         known_names: More names (presets) to suggest when the name is unknown.
+        new_weights_seed: Draws new weights, to train from scratch, and loads none.
 
     Raises:
         ModelUnavailableError: There is no such model (the message suggests near names), the
@@ -39,20 +42,29 @@ def load_model(spec: ModelSpec, *, known_names: Sequence[str] = ()) -> DualEncod
 
     register_mpnet()
     folder = None
-    if spec.name in MINI_NAMES:
+    if spec.name in MINI_FOLDERS:
         folder = mini_folder(spec.name)
     elif Path(spec.name).is_dir():
         require_model_folder(spec.name)
         folder = Path(spec.name)
+    elif new_weights_seed is not None:
+        require_architecture(spec.name, open_clip.list_models(), known_names=known_names)
     elif not spec.name.startswith("hf-hub:"):
         spec = _with_weights(spec, known_names)
     open_clip_name = spec.name if folder is None else _local_name(folder)
 
     try:
         overrides = {} if folder is None else _overrides(folder)
-        clip = open_clip.create_model(
-            open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
-        ).eval()
+        if new_weights_seed is None:
+            clip = open_clip.create_model(
+                open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
+            ).eval()
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(new_weights_seed)
+                clip = open_clip.create_model(
+                    open_clip_name, load_weights=False, pretrained_text=False, **overrides
+                ).eval()
         tokenizer = open_clip.get_tokenizer(open_clip_name)
         embedding_dim = _embedding_dim(clip, tokenizer)
         pooling, scripts = read_extras(folder, embedding_dim=embedding_dim)
@@ -113,7 +125,7 @@ def _with_weights(spec: ModelSpec, known_names: Sequence[str]) -> ModelSpec:
 def _why_unavailable(spec: ModelSpec, error: Exception) -> str:
     lines = str(error).splitlines()
     reason = lines[0] if lines else type(error).__name__
-    if spec.name in MINI_NAMES or Path(spec.name).is_dir():
+    if spec.name in MINI_FOLDERS or Path(spec.name).is_dir():
         return f"model={spec.name} cannot be loaded from its folder: {reason}"
     if spec.pretrained is not None and Path(spec.pretrained).is_file():
         return f"model={spec.name} cannot be loaded with weights {spec.pretrained}: {reason}"

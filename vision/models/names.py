@@ -9,8 +9,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from reelseek.vision.models.cache_folder import default_cache_folder
+from reelseek.vision.models.mini_packages import require_weights
+
 CONFIG_NAME = "open_clip_config.json"
-MINI_NAMES = ("mini", "mini_fast")  # the models that `vision.models.mini` assembles
+# The models that `vision.models.mini` assembles, and their folders in the cache. Change the folder
+# with every change of the weights: indexes are made for one version.
+MINI_FOLDERS = {"mini": "mini-v2", "mini_fast": "mini-v1"}
 MINI_EMBEDDING_DIM = 512
 # `mini_fast` was named `mini` up to version 0.2; indexes of that time say so, and this fingerprint.
 _FIRST_MINI = ("mini", "c17a33e69adcd48f0a3c0425ed589733")
@@ -33,11 +38,15 @@ def check_model_name(name: str, *, known_names: Sequence[str] = ()) -> None:
         known_names: More names (presets) to suggest.
 
     Raises:
-        ModelUnavailableError: It is none of them; the message suggests near names.
+        ModelUnavailableError: It is none of them; the message suggests near names. Or it is made of
+            packages that are not installed.
     """
     if Path(name).is_dir():
         require_model_folder(name)
-    elif name not in MINI_NAMES and not name.startswith("hf-hub:"):
+    elif name in MINI_FOLDERS:
+        if not (default_cache_folder() / MINI_FOLDERS[name]).is_dir():
+            require_weights(name)
+    elif not name.startswith("hf-hub:"):
         require_architecture(name, list(_architecture_files()), known_names=known_names)
 
 
@@ -67,7 +76,7 @@ def require_architecture(
 
 def embedding_dim_of(name: str) -> int | None:
     """Returns the dimension of a model's embeddings; None if only loading it shows."""
-    if name in MINI_NAMES:
+    if name in MINI_FOLDERS:
         return MINI_EMBEDDING_DIM
     is_folder = Path(name).is_dir()
     path = Path(name) / CONFIG_NAME if is_folder else _architecture_files().get(name)

@@ -20,6 +20,7 @@ from reelseek.vision.models.openvino_tower import (
     _folder_of,
     _import_openvino,
     _read_or_convert,
+    compile_model,
 )
 from reelseek.vision.models.traceable_text import traceable_text_tower
 
@@ -98,14 +99,12 @@ def _compile(
 
     def compiled(converted: Any) -> OpenVinoTextTower:
         converted.reshape([-1, -1 if length is None else length])
-        options = {
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": "bf16" if in_8_bits else "f32",
-        }
-        request = core.compile_model(converted, "CPU", options)
-        return OpenVinoTextTower(request, padding=tower.padding, length=length)
+        ready = compile_model(
+            converted,
+            precision="bf16" if in_8_bits else "f32",
+            num_threads=torch.get_num_threads(),
+        )
+        return OpenVinoTextTower(ready, padding=tower.padding, length=length)
 
     def finish(converted: Any) -> Any:
         if in_8_bits:

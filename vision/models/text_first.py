@@ -24,27 +24,27 @@ from reelseek.vision.models.dual_encoder import (
 from reelseek.vision.models.folder import WEIGHTS_NAME, read_extras
 from reelseek.vision.models.loading import load_model
 from reelseek.vision.models.mini import mini_folder
-from reelseek.vision.models.names import MINI_NAMES
+from reelseek.vision.models.names import MINI_FOLDERS
 from reelseek.vision.models.preprocessing import Preprocessing
 from reelseek.vision.models.sentence_tower import SentenceTower, is_supported
 
 
 def load_text_first(
-    spec: ModelSpec, *, fingerprint: str, known_names: Sequence[str] = ()
+    spec: ModelSpec, *, fingerprint: str | None, known_names: Sequence[str] = ()
 ) -> DualEncoder:
     """Loads a model, of which only the text tower is there at first where that can be.
 
     Args:
         fingerprint: of the model that is expected; another is loaded whole, as is one whose text
-            tower is of another kind.
+            tower is of another kind. None where any will do.
         known_names: as of `load_model`, as are the errors raised.
     """
-    folder = mini_folder(spec.name) if spec.name in MINI_NAMES else Path(spec.name)
+    folder = mini_folder(spec.name) if spec.name in MINI_FOLDERS else Path(spec.name)
     try:
         model = _load_text(spec, folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         model = None  # no such folder, or a damaged one: `load_model` says what is wrong with it
-    if model is not None and model.fingerprint == fingerprint:
+    if model is not None and fingerprint in (None, model.fingerprint):
         return model
     return load_model(spec, known_names=known_names)
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from reelseek.indexing.store import embeddings
 from reelseek.indexing.store.embeddings import EmbeddingParts, half_to_single
 
 D = 5
@@ -238,3 +239,29 @@ def test_part_is_never_written_over(parts, stored):
     with pytest.raises(AssertionError):
         parts.append(np.zeros((2, D), np.float32), part=30)
     assert parts.num_rows(30) == 12
+
+
+def test_each_row_is_checked_when_it_is_first_read(parts, stored, monkeypatch):
+    checked = []
+
+    def checksums(rows, parts, numbers):
+        checked.extend(zip(parts.tolist(), numbers.tolist(), strict=True))
+        return rows["checksum"]
+
+    monkeypatch.setattr(embeddings, "_checksums", checksums)
+    parts.read(np.array([[1, 3], [30, 2]]))
+    parts.read(np.array([[1, 4], [1, 3], [30, 2]]))
+    assert checked == [(1, 3), (30, 2), (1, 4)]
+
+
+def test_row_that_was_damaged_after_it_was_read_is_noticed_when_opened_again(
+    parts, stored, tmp_path
+):
+    assert len(parts.read(np.array([[1, 6]]))) == 1
+    path = part_path(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the last embedding
+    path.write_bytes(content)
+    again = EmbeddingParts(tmp_path / "embeddings", embedding_dim=D)
+    with pytest.raises(ValueError, match="is damaged at row 6"):
+        again.read(np.array([[1, 6]]))

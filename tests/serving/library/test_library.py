@@ -51,6 +51,31 @@ def test_new_changed_and_removed_files_are_followed(start, videos, colour_index,
     wait_until(lambda: colour_index.search("green")[0].key == "new.mp4")
 
 
+def test_a_glob_is_followed(start, videos, colour_index, write_video):
+    library = start(videos / "**" / "*e*.mp4")
+    wait_until(lambda: keys(colour_index) == ALL and is_idle(library))
+    assert library.status()["watching"] == ["films/**/*e*.mp4"]
+    write_video("sub/tiny.mp4", [COLOURS["red"]] * 15, folder=videos)  # has no e
+    write_video("sub/new.mp4", [COLOURS["red"]] * 15, folder=videos)
+    wait_until(
+        lambda: keys(colour_index) == ["blue.mp4", "red.mp4", "sub/green.mp4", "sub/new.mp4"]
+    )
+    library.delete({"ids": [public_id(colour_index, "red.mp4")]})
+    added = library.add({"videos": ["red.mp4"], "wait_seconds": 30})  # below the fixed folder
+    assert added["videos"][0]["outcome"] == "ok"
+
+
+def test_a_list_is_followed(start, videos, colour_index):
+    listed = videos / "some.txt"
+    listed.write_text("red.mp4\nsub/green.mp4\n")
+    start(listed)
+    wait_until(lambda: keys(colour_index) == ["red.mp4", "sub/green.mp4"])
+    replaced = videos / "new.txt"
+    replaced.write_text("red.mp4\nsub/green.mp4\nblue.mp4\n")
+    os.replace(replaced, listed)
+    wait_until(lambda: keys(colour_index) == ALL)
+
+
 def test_deleted_video_stays_out_until_it_is_added_again(start, videos, colour_index, write_video):
     library = start(videos)
     wait_until(lambda: keys(colour_index) == ALL and is_idle(library))

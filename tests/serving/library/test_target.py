@@ -4,7 +4,8 @@ import pytest
 
 from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
-from reelseek.serving.library.state import StateToken, is_searchable
+from reelseek.flags import as_item
+from reelseek.serving.library.state import StateToken
 from reelseek.serving.library.target import Target, resolve_target
 from tests.indexing.small_index import random_index
 
@@ -30,7 +31,6 @@ def resolve(*arguments):
 def test_folder_with_a_manifest_is_an_index(index):
     assert resolve(f"videos={index}") == Target(index)
     assert resolve(f"index={index}") == Target(index)
-    assert is_searchable(index)
 
 
 def test_videos_get_an_index_outside_their_folder(tmp_path, data_folder):
@@ -42,10 +42,20 @@ def test_videos_get_an_index_outside_their_folder(tmp_path, data_folder):
     assert target.index.name.startswith("My-films-2024-")
     assert not target.index.exists()
     assert list(films.iterdir()) == []
-    assert not is_searchable(target.index)
     (tmp_path / "other" / films.name).mkdir(parents=True)
     assert resolve(f"videos={tmp_path}/other/{films.name}").index != target.index
     assert resolve(f"videos={films}", f"index={tmp_path}/own").index == tmp_path / "own"
+
+
+def test_globs_and_lists_are_videos(tmp_path):
+    films = tmp_path / "films"
+    (films / "[2024]").mkdir(parents=True)
+    (films / "list.txt").write_text("a.mp4\n")
+    # A glob may match nothing yet, and a folder may be called like one.
+    for name in ("*.mp4", "**/clip?.mp4", "[2024]", "list.txt"):
+        target = resolve(f"videos={as_item(str(films / name))}")
+        assert target.videos == (str(films / name),)
+    assert resolve(f"videos={films}/*.mp4").index.name.startswith("films-")
 
 
 def test_order_of_folders_does_not_choose_the_index(tmp_path):
@@ -60,6 +70,7 @@ def test_order_of_folders_does_not_choose_the_index(tmp_path):
     [
         ([], "give a folder of videos"),
         (["videos=/nowhere/at all"], "videos=/nowhere/at all: no such file or folder"),
+        (["videos=/nowhere/*.mp4"], r"videos=/nowhere/\*.mp4: no such file or folder"),
         (["index=/nowhere"], "no such folder"),
         (["videos={index}", "videos={index}/.."], "is an index; give it alone"),
         (["videos={index}", "index={index}"], "is an index; give it alone"),

@@ -15,6 +15,7 @@ def without(without):
     caches = (
         function_words._list,
         function_words._is_listed,
+        function_words._is_function_word_in,
         function_words._latin_language,
         function_words._frequencies,
         function_words._japanese_tagger,
@@ -128,7 +129,12 @@ def test_threads_are_answered_alike():
     pytest.importorskip("fugashi")
     queries = ["彼はその犬と海で遊んでいる", "私の旅の記録", "a cat in the hat", "das Boot"] * 25
     expected = [content(query) for query in queries]
-    for cached in (function_words._is_listed, function_words._latin_language):
+    caches = (
+        function_words._is_listed,
+        function_words._is_function_word_in,
+        function_words._latin_language,
+    )
+    for cached in caches:
         cached.cache_clear()
     start = threading.Barrier(4)
 

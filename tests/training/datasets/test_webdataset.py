@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from reelseek.training.datasets import read_captioned
-from reelseek.training.datasets.webdataset import expand_ranges
+from reelseek.training.shards.names import expand_ranges
 from tests.training.datasets.published import captions_by_key
 
 
@@ -235,7 +235,7 @@ def test_caption_that_cannot_be_used_is_named_and_left_out(tmp_path, read, caplo
 
 
 def test_caption_of_absurd_size_is_refused(tmp_path, read, monkeypatch):
-    monkeypatch.setattr("training.datasets.webdataset._MAX_CAPTION_BYTES", 4)
+    monkeypatch.setattr("reelseek.training.datasets.webdataset.MAX_CAPTION_BYTES", 4)
     with pytest.raises(ValueError, match=r"'a\.txt': has 5 bytes, too many"):
         read(write_shard(tmp_path / "0.tar", sample("a")))
 

@@ -218,3 +218,17 @@ def test_mini_loads_by_name_from_a_cache_that_was_moved(
     monkeypatch.setenv("REELSEEK_CACHE", str(moved_mini_folder.parent))
     assert load_model(ModelSpec("mini")).fingerprint == mini.fingerprint
     assert attempts == []
+
+
+def test_new_weights_are_a_function_of_their_seed(tmp_path):
+    vision = {"image_size": 16, "layers": 1, "width": 16, "patch_size": 8, "head_width": 8}
+    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    config = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / CONFIG_NAME).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    state = torch.random.get_rng_state()
+    spec = ModelSpec(str(tmp_path))
+    first, again, other = (load_model(spec, new_weights_seed=seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with pytest.raises(ModelUnavailableError):  # there are no weights to load
+        load_model(spec)

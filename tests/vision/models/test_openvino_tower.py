@@ -148,7 +148,7 @@ def test_embeddings_of_mini_agree_with_fp32(openvino, mini):
     embeddings = encoder.encode(pixels)
     assert float(F.cosine_similarity(embeddings, reference).min()) >= 0.99
     # The pictures differ by far more than that.
-    assert float((reference @ reference.T).min()) < 0.9
+    assert float((reference @ reference.T).min()) < 0.95
 
 
 # Its cache

@@ -1,0 +1,1 @@
+"""Tar shards -> batches, decoded beside the training loop."""
