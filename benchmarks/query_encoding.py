@@ -67,10 +67,10 @@ def encoders_of(model: DualEncoder) -> dict[str, Encode]:
     """The ways to encode sentences with a model, by name."""
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
     towers: dict[str, OpenVinoTextTower | None] = {"torch float32": None}
-    for in_8_bits in (False, True):
-        tower = compile_text_tower(model, in_8_bits=in_8_bits)
+    for precision in ("f32", "bf16", "u8"):
+        tower = compile_text_tower(model, precision=precision)
         if tower is not None:
-            towers["OpenVINO 8 bits" if in_8_bits else "OpenVINO float32"] = tower
+            towers[f"OpenVINO {precision}"] = tower
     return {
         name: TextEncoder(model.clip, tokenizer, encode_text=tower).encode
         for name, tower in towers.items()

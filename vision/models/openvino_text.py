@@ -1,9 +1,9 @@
 """Compiles a text tower with OpenVINO: the path of queries on a CPU.
 
-A query is a batch of one short sentence, for which reading the weights takes as long as computing
-with them. Where the processor has 8-bit instructions, the weights of the linear layers are
-therefore stored in 8 bits. Sentences are padded to the longest of their batch. The converted model
-is kept in the user's cache folder beside the image towers (`openvino_tower`).
+A query is a batch of one short sentence, for which reading the weights of a large tower takes
+longer than computing with them. Where the processor computes in bfloat16, the weights of such a
+tower are therefore stored in 8 bits. Sentences are padded to the longest of their batch. The
+converted model is kept in the user's cache folder beside the image towers (`openvino_tower`).
 """
 
 import logging
@@ -22,7 +22,8 @@ from reelseek.vision.models.openvino_tower import (
     _read_or_convert,
     compile_model,
 )
-from reelseek.vision.models.traceable_text import traceable_text_tower
+from reelseek.vision.models.sentence_tower import SentenceTower
+from reelseek.vision.models.traceable_text import TransformerTower, traceable_text_tower
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ _PROBES = ("a dog", "two people dance on a stage while the crowd cheers, seen fr
 _EXAMPLE_LENGTH = 11  # of the tokens a tower is traced with
 _LENGTH_STEP = 8  # OpenVINO prepares its kernels anew for each length
 _MIN_COMPRESSED = 10_000  # elements; smaller weights are not worth it
+# Elements of a tower's layers from which reading them takes longest (docs/benchmarks.md): those of
+# MPNet, 85 million, gain by 8 bits, those of ViT-B/32's text tower, 38 million, lose.
+_MIN_LAYERS_IN_8_BITS = 60_000_000
 
 
 class OpenVinoTextTower:
@@ -62,7 +66,7 @@ class OpenVinoTextTower:
 
 
 def compile_text_tower(
-    model: DualEncoder, *, in_8_bits: bool | None = None
+    model: DualEncoder, *, precision: str | None = None
 ) -> OpenVinoTextTower | None:
     """Returns a model's text tower, compiled for this processor and PyTorch's number of threads.
 
@@ -71,15 +75,12 @@ def compile_text_tower(
 
     Args:
         model: Supplies the tower and the tokenizer.
-        in_8_bits: Whether to store the weights in 8 bits and compute with the rest in bfloat16;
-            None to do so where the processor has such instructions. Elsewhere it is not faster.
+        precision: `f32`; `bf16`; or `u8`, which is `bf16` with the weights of linear layers in
+            8 bits. None chooses what is fastest here.
     """
     try:
         openvino = _import_openvino()
-        core = _core()
-        if in_8_bits is None:
-            in_8_bits = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return _compile(openvino, core, model, in_8_bits=in_8_bits)
+        return _compile(openvino, _core(), model, precision=precision)
     except ImportError:
         return None
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
@@ -89,11 +90,14 @@ def compile_text_tower(
 
 
 def _compile(
-    openvino: Any, core: Any, model: DualEncoder, *, in_8_bits: bool
+    openvino: Any, core: Any, model: DualEncoder, *, precision: str | None
 ) -> OpenVinoTextTower | None:
     tower = traceable_text_tower(model.clip)
     if tower is None:
         return None
+    if precision is None:
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        precision = fastest_precision(tower, has_bf16=has_bf16)
     length = None if tower.any_length else model.context_length
     tokens = model.tokenize(list(_PROBES), context_length=model.context_length)
 
@@ -101,13 +105,13 @@ def _compile(
         converted.reshape([-1, -1 if length is None else length])
         ready = compile_model(
             converted,
-            precision="bf16" if in_8_bits else "f32",
+            precision="f32" if precision == "f32" else "bf16",
             num_threads=torch.get_num_threads(),
         )
         return OpenVinoTextTower(ready, padding=tower.padding, length=length)
 
     def finish(converted: Any) -> Any:
-        if in_8_bits:
+        if precision == "u8":
             compress_weights(openvino, converted)
         with torch.inference_mode():
             expected = tower(tokens)
@@ -116,7 +120,7 @@ def _compile(
             raise RuntimeError(f"its embeddings are only {cosine:.4f} like PyTorch's")
         return converted
 
-    key = f"text {model.fingerprint} {'u8' if in_8_bits else 'f32'}" if model.fingerprint else ""
+    key = f"text {model.fingerprint} {precision}" if model.fingerprint else ""
     if key and not _folder_of(openvino, key).is_dir():
         logger.warning(
             "preparing the text tower of model=%s for this processor (once, some seconds)",
@@ -124,6 +128,14 @@ def _compile(
         )
     example = tokens[:, :_EXAMPLE_LENGTH] if length is None else tokens
     return compiled(_read_or_convert(openvino, core, tower, example, key, finish=finish))
+
+
+def fastest_precision(tower: SentenceTower | TransformerTower, *, has_bf16: bool) -> str:
+    """Chooses a precision of `compile_text_tower` by the size of a tower's layers."""
+    if not has_bf16:
+        return "f32"
+    size = sum(each.numel() for each in tower.layers.state_dict().values())
+    return "u8" if size >= _MIN_LAYERS_IN_8_BITS else "bf16"
 
 
 def compress_weights(openvino: Any, converted: Any) -> None:

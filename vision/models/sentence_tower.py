@@ -68,6 +68,7 @@ class SentenceTower(nn.Module):
         weights: The weights of a whole open_clip `CustomTextCLIP`, by name; used, not copied.
 
     Attributes:
+        layers: The layers of attention.
         padding: Token that pads.
         any_length: Whether features are the same with less padding.
     """

@@ -38,6 +38,7 @@ class TransformerTower(nn.Module):
             copied.
 
     Attributes:
+        layers: The layers of attention.
         padding: Token that pads.
         any_length: Whether features are the same with less padding: later tokens must not be seen
             by earlier ones, and the pooled token must be found by what it is.
@@ -54,7 +55,7 @@ class TransformerTower(nn.Module):
         self._end = getattr(tower, "eos_id", None) if end is None else end
         self.padding = int(getattr(tower, "pad_id", 0) or 0)
         self._tokens, self._positions = tower.token_embedding, tower.positional_embedding
-        self._blocks, self._final_norm = tower.transformer.resblocks, tower.ln_final
+        self.layers, self._final_norm = tower.transformer.resblocks, tower.ln_final
         self._projection = tower.text_projection
         self.register_buffer("_mask", tower.attn_mask, persistent=False)
         is_causal = tower.attn_mask is not None
@@ -80,7 +81,7 @@ class TransformerTower(nn.Module):
         length = tokens.shape[1]
         hidden = self._tokens(tokens) + self._positions[:length]
         mask = None if self._mask is None else self._mask[:length, :length]
-        for block in self._blocks:
+        for block in self.layers:
             hidden = hidden + block.ls_1(_attend(block.attn, block.ln_1(hidden), mask))
             hidden = hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
         hidden = self._final_norm(hidden)

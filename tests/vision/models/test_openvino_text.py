@@ -53,13 +53,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("in_8_bits", [False, True])
+@pytest.mark.parametrize("precision", ["f32", "bf16", "u8"])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_features_are_pytorchs_for_any_number_and_length(tmp_path, colour_model, kind, in_8_bits):
+def test_features_are_pytorchs_for_any_number_and_length(tmp_path, colour_model, kind, precision):
     clip = KINDS[kind](tmp_path)
     model = as_model(colour_model, clip)
-    tower = compile_text_tower(model, in_8_bits=in_8_bits)
+    tower = compile_text_tower(model, precision=precision)
     for lengths in ([2], [3, 16, 7], [5] * 40):
         given = tokens(lengths, padding=int(model.tokenize([""])[0, -1]))
         cosine = F.cosine_similarity(tower(given), clip.encode_text(given))
@@ -74,6 +74,17 @@ def test_word_that_looks_like_padding_is_read(colour_model, clip):
     given[0, 9:11] = torch.tensor([7, 99])
     cosine = F.cosine_similarity(tower(given), clip.encode_text(given))
     assert float(cosine) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("num_elements", "has_bf16", "precision"),
+    [(85_000_000, True, "u8"), (38_000_000, True, "bf16"), (85_000_000, False, "f32")],
+)
+def test_only_weights_that_take_long_to_read_are_in_8_bits(num_elements, has_bf16, precision):
+    class Tower(torch.nn.Module):
+        layers = torch.nn.ModuleList([torch.nn.Linear(num_elements, 1, bias=False, device="meta")])
+
+    assert openvino_text.fastest_precision(Tower(), has_bf16=has_bf16) == precision
 
 
 def test_8_bits_are_within_half_a_step():
