@@ -2,10 +2,12 @@
 trained on the other half, and by the model it started from.
 
     python benchmarks/cross_validation.py data=FILE.jsonl [also=FILE.jsonl,FILE.jsonl] [splits=2]
-                                          [experiment=shared_clips] [folder=DIR]
+                                          [experiment=shared_clips] [model=mini] [folder=DIR]
+                                          [num_train=N]
 
 `also` is trained on in every fold. No weights are chosen by what is measured: the last ones count.
-Each split is another division into halves and another seed. Runs are `train.py`'s own.
+Each split is another division into halves and another seed. `num_train` trains on so many lines of
+a half alone. Runs are `train.py`'s own.
 """
 
 import json
@@ -48,10 +50,25 @@ def halves(path: Path, *, split: int, folder: Path) -> list[Path]:
     return paths
 
 
+def first_lines(path: Path, count: int) -> Path:
+    """Writes the first lines of a list as one of its own."""
+    shortened = path.with_name(f"{path.stem}-{count}.jsonl")
+    shortened.write_text("".join(path.read_text().splitlines(keepends=True)[:count]))
+    return shortened
+
+
 def main() -> None:
     options = parse_options(
-        __doc__, data=None, also="", splits="2", experiment="shared_clips", folder=""
+        __doc__,
+        data=None,
+        also="",
+        splits="2",
+        experiment="shared_clips",
+        model="mini",
+        folder="",
+        num_train="",
     )
+    model = f"model={options['model']}"
     also = [name for name in options["also"].split(",") if name]
     rows: dict[str, list[dict]] = {"zero-shot": [], "trained": []}
     with tempfile.TemporaryDirectory() as temporary:
@@ -61,11 +78,14 @@ def main() -> None:
             paths = halves(Path(options["data"]), split=split, folder=folder)
             for number, (trained_on, searched) in enumerate([paths, paths[::-1]]):
                 evaluation = ("eval_only=true", f"data.val={searched}", "num_bootstrap=0")
-                rows["zero-shot"].append(train_py(*evaluation))
+                rows["zero-shot"].append(train_py(model, *evaluation))
+                if options["num_train"]:
+                    trained_on = first_lines(trained_on, int(options["num_train"]))
                 output = folder / f"split{split}-fold{number}"
                 lists = ",".join(f"'{name}'" for name in (*also, str(trained_on)))
                 train_py(
                     f"experiment={options['experiment']}",
+                    model,
                     f"data.train=[{lists}]",
                     f"output={output}",
                     f"loop.seed={split}",

@@ -1,4 +1,5 @@
 from .encoding import TextEncoder as TextEncoder
+from .encoding import masked_padding as masked_padding
 from .encoding import strip_padding as strip_padding
 from .query.analyzer import AnalyzedQuery as AnalyzedQuery
 from .query.analyzer import QueryAnalyzer as QueryAnalyzer

@@ -79,12 +79,17 @@ class TextEncoder:
         return self.encode([query])[0]
 
 
+def masked_padding(clip: Any) -> int | None:
+    """Returns the token that a tower of transformers masks; None for a tower of another kind."""
+    return getattr(getattr(getattr(clip, "text", None), "config", None), "pad_token_id", None)
+
+
 def strip_padding(tokens: torch.Tensor, clip: Any) -> torch.Tensor:
     """Drops columns of padding, for towers of transformers, which mask it.
 
     CLIP's own text tower has a position for every column and needs them all.
     """
-    padding = getattr(getattr(getattr(clip, "text", None), "config", None), "pad_token_id", None)
+    padding = masked_padding(clip)
     if padding is None:
         return tokens
     longest = int((tokens != padding).sum(dim=1).max())

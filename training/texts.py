@@ -11,7 +11,7 @@ from torch import nn
 
 from reelseek.indexing.progress import progress_bar
 from reelseek.indexing.shutdown import StopRequest
-from reelseek.text import strip_padding
+from reelseek.text import masked_padding, strip_padding
 from reelseek.training.row_store import NamedRows, PartWriter, RowStore
 from reelseek.training.towers import trunk_fingerprint
 from reelseek.vision import DualEncoder
@@ -49,7 +49,7 @@ class TextFeatures:
         """
         tokens = tokenize(sentences, self._model, max_tokens)
         with self._store.locked():
-            names = _names(tokens)
+            names = _names(tokens, self._model.clip)
             missing = {name: n for n, name in enumerate(names) if name not in self._store}
             numbers = torch.tensor(list(missing.values()), dtype=torch.int64)
             writer = PartWriter(self._store)
@@ -75,7 +75,7 @@ class TextFeatures:
             ValueError: the cache is damaged.
         """
         self._store.read()
-        names = _names(tokenize(sentences, self._model, max_tokens))
+        names = _names(tokenize(sentences, self._model, max_tokens), self._model.clip)
         return torch.from_numpy(np.concatenate([self._store.rows(name) for name in names]))
 
 
@@ -83,7 +83,8 @@ def compute_features(
     tokens: torch.Tensor, trunk: nn.Module, clip: Any, *, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yields indices into `tokens`, and the trunk's features, `(n, F)` float32 on the CPU."""
-    order = (tokens != 0).sum(dim=1).argsort()  # of about equal length together: less padding
+    # Of about equal length together: less padding.
+    order = (tokens != _padding(clip)).sum(dim=1).argsort()
     for indices in order.split(_BATCH_SENTENCES) if len(order) else ():
         with torch.inference_mode():
             output = trunk(strip_padding(tokens[indices], clip).to(device))
@@ -100,12 +101,20 @@ def tokenize(sentences: Sequence[str], model: DualEncoder, max_tokens: int = 0) 
         for first in range(0, len(sentences), _BATCH_SENTENCES)
     ]
     # Only some towers read less than their whole context.
-    padded = torch.nn.functional.pad(torch.cat(parts), (0, model.context_length - length))
+    padded = torch.nn.functional.pad(
+        torch.cat(parts), (0, model.context_length - length), value=_padding(model.clip)
+    )
     return strip_padding(padded, model.clip)
 
 
-def _names(tokens: torch.Tensor) -> list[str]:
+def _names(tokens: torch.Tensor, clip: Any) -> list[str]:
     """Returns a name for each row of tokens, whatever its padding."""
+    lengths = 1 + (tokens != _padding(clip)).int().cumsum(dim=1).argmax(dim=1)
     return [
-        hashlib.sha256(np.trim_zeros(row, "b").tobytes()).hexdigest()[:32] for row in tokens.numpy()
+        hashlib.sha256(row[:length].tobytes()).hexdigest()[:32]
+        for row, length in zip(tokens.numpy(), lengths.tolist(), strict=True)
     ]
+
+
+def _padding(clip: Any) -> int:
+    return masked_padding(clip) or 0  # open_clip's own towers are padded with 0

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, RobertaConfig
 
 import reelseek.training.texts
 from reelseek.indexing.shutdown import StopRequest
@@ -32,12 +32,17 @@ def make(model, text):
     return Network(model, image=HEADS, text=text, pooling=model.pooling)
 
 
-@pytest.fixture
-def hf_model(tmp_path):
-    """Its text tower is one of transformers, which masks padding, so that it is cut."""
-    clip = hf_clip(tmp_path, BertConfig(**BERT_SIZE), proj="linear")
-    model = small_model()
-    return replace(model, clip=clip)
+@pytest.fixture(params=[BertConfig, RobertaConfig])
+def hf_model(tmp_path, request):
+    """Its text tower is one of transformers, which masks padding (0, or 1), so that it is cut."""
+    clip = hf_clip(tmp_path, request.param(**BERT_SIZE), proj="linear")
+    model, padding = small_model(), clip.text.config.pad_token_id
+
+    def tokenize(sentences, context_length=16):
+        tokens = model.tokenize(sentences, context_length=context_length)
+        return torch.where(tokens == 0, padding, tokens.masked_fill(tokens == padding, 98))
+
+    return replace(model, clip=clip, tokenize=tokenize if padding else model.tokenize)
 
 
 @pytest.mark.parametrize("name", ["vit", "coca", "timm mlp"])
@@ -178,7 +183,7 @@ def test_a_caption_is_cut_where_it_is_too_long(hf_model):
     whole = prepare_texts(SENTENCES, hf_model, network, device=CPU)
     cut = prepare_texts(SENTENCES, hf_model, network, device=CPU, max_tokens=4)
     assert cut.shape[1] == 4 < whole.shape[1]
-    short = (whole[:, 4:] == 0).all(dim=1)
+    short = (whole[:, 4:] == hf_model.clip.text.config.pad_token_id).all(dim=1)
     assert 0 < short.sum() < len(whole)
     assert torch.equal(cut[short], whole[short, :4])
 
