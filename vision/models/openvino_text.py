@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 MIN_COSINE = 0.999
 _PROBES = ("a dog", "two people dance on a stage while the crowd cheers, seen from far above")
 _EXAMPLE_LENGTH = 11  # of the tokens a tower is traced with
-_LENGTH_STEP = 8  # OpenVINO prepares its kernels anew for each length
 _MIN_COMPRESSED = 10_000  # elements; smaller weights are not worth it
 # Elements of a tower's layers from which reading them takes longest (docs/benchmarks.md): those of
 # MPNet, 85 million, gain by 8 bits, those of ViT-B/32's text tower, 38 million, lose.
@@ -58,8 +57,7 @@ class OpenVinoTextTower:
             # Up to the last token that is no padding: CLIP's padding is a token of words too.
             is_word = (tokens != self._padding).any(dim=0)
             longest = int(is_word.nonzero().max()) + 1 if is_word.any() else 1
-            rounded = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
-            tokens = tokens[:, :rounded]
+            tokens = tokens[:, :longest]
         with self._lock:
             outputs = self._request.infer({0: tokens.contiguous().numpy()}, share_inputs=True)
             return torch.from_numpy(outputs[0].copy())
