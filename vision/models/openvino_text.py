@@ -3,7 +3,7 @@
 A query is a batch of one short sentence, for which reading the weights of a large tower takes
 longer than computing with them. Where the processor computes in bfloat16, the weights of such a
 tower are therefore stored in 8 bits. Sentences are padded to the longest of their batch. The
-converted model is kept in the user's cache folder beside the image towers (`openvino_tower`).
+converted model is kept in the user's cache folder beside the image towers (`openvino_models`).
 """
 
 import logging
@@ -15,12 +15,12 @@ import torch
 from torch.nn import functional as F
 
 from reelseek.vision.models.dual_encoder import DualEncoder
-from reelseek.vision.models.openvino_tower import (
-    _core,
-    _folder_of,
-    _import_openvino,
-    _read_or_convert,
+from reelseek.vision.models.openvino_models import (
     compile_model,
+    folder_of,
+    import_openvino,
+    openvino_core,
+    read_or_convert,
 )
 from reelseek.vision.models.sentence_tower import SentenceTower
 from reelseek.vision.models.traceable_text import TransformerTower, traceable_text_tower
@@ -77,8 +77,8 @@ def compile_text_tower(
             8 bits. None chooses what is fastest here.
     """
     try:
-        openvino = _import_openvino()
-        return _compile(openvino, _core(), model, precision=precision)
+        openvino = import_openvino()
+        return _compile(openvino, openvino_core(), model, precision=precision)
     except ImportError:
         return None
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
@@ -119,13 +119,13 @@ def _compile(
         return converted
 
     key = f"text {model.fingerprint} {precision}" if model.fingerprint else ""
-    if key and not _folder_of(openvino, key).is_dir():
+    if key and not folder_of(openvino, key).is_dir():
         logger.warning(
             "preparing the text tower of model=%s for this processor (once, some seconds)",
             model.spec.name,
         )
     example = tokens[:, :_EXAMPLE_LENGTH] if length is None else tokens
-    return compiled(_read_or_convert(openvino, core, tower, example, key, finish=finish))
+    return compiled(read_or_convert(openvino, core, tower, example, key, finish=finish))
 
 
 def fastest_precision(tower: SentenceTower | TransformerTower, *, has_bf16: bool) -> str:

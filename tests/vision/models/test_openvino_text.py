@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reelseek.vision.models import openvino_text, openvino_tower
+from reelseek.vision.models import openvino_models, openvino_text
 from reelseek.vision.models.openvino_text import compile_text_tower
 from tests.vision.models.test_openvino_tower import cache, conversions, openvino  # noqa: F401
 from tests.vision.models.test_traceable_text import of_transformers, small_model, tokens
@@ -100,7 +100,7 @@ def test_8_bits_are_within_half_a_step():
 def test_weights_of_8_bits_take_a_quarter(colour_model, clip, openvino, tmp_path):  # noqa: F811
     clip = of_transformers(tmp_path, "mpnet")
     tower = openvino_text.traceable_text_tower(clip)
-    converted = openvino_tower._convert(openvino, tower, tokens([3, 9], padding=1)[:, :9])
+    converted = openvino_models.convert(openvino, tower, tokens([3, 9], padding=1)[:, :9])
 
     def types():
         nodes = [node for node in converted.get_ordered_ops() if node.get_type_name() == "Constant"]

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import reelseek.vision.models.openvino_tower
+import reelseek.vision.models.openvino_models
 from reelseek.vision import FrameEncoder, Preprocessing
-from reelseek.vision.models.openvino_tower import OpenVinoTower, _import_openvino
+from reelseek.vision.models.openvino_models import import_openvino
+from reelseek.vision.models.openvino_tower import OpenVinoTower
 from tests.vision.conftest import TINY_CFG
 from tests.vision.models.test_encoding import noisy_pictures
 
@@ -25,7 +26,7 @@ SIZE = (32, 32)
 @pytest.fixture(scope="module")
 def openvino():
     try:
-        return _import_openvino()
+        return import_openvino()
     except ImportError:
         pytest.skip("OpenVINO is not installed")
 
@@ -41,13 +42,13 @@ def cache(tmp_path, monkeypatch):
 def conversions(monkeypatch):
     """Grows by each tower that is converted instead of read."""
     converted = []
-    convert = reelseek.vision.models.openvino_tower._convert
+    convert = reelseek.vision.models.openvino_models.convert
 
     def watched(*arguments):
         converted.append(arguments)
         return convert(*arguments)
 
-    monkeypatch.setattr(reelseek.vision.models.openvino_tower, "_convert", watched)
+    monkeypatch.setattr(reelseek.vision.models.openvino_models, "convert", watched)
     return converted
 
 
@@ -240,7 +241,7 @@ print([n for n, m in sys.modules.items() if n.startswith("openvino_telemetry") a
     assert process.stdout.splitlines() == ["[]"], process.stderr
 
 
-def test_importing_the_package_does_not_import_openvino():
+def test_importing_the_package_does_notimport_openvino():
     lines = "import sys, reelseek.vision.models.openvino_tower; print('openvino' in sys.modules)"
     process = subprocess.run(
         [sys.executable, "-c", lines], cwd=PROJECT, capture_output=True, text=True
@@ -265,7 +266,7 @@ def test_what_it_cannot_compile_pytorch_computes_and_says_so(
     def refuse(*_):
         raise RuntimeError("unsupported operation")
 
-    monkeypatch.setattr(reelseek.vision.models.openvino_tower, "_convert", refuse)
+    monkeypatch.setattr(reelseek.vision.models.openvino_models, "convert", refuse)
     encoder = FrameEncoder(tiny_model, device="cpu", precision="bf16", compiled=True)
     assert encoder.engine == "torch"
     assert "PyTorch runs it: unsupported operation" in caplog.text

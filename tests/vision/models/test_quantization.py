@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import reelseek.vision.models.openvino_tower as openvino_tower
+import reelseek.vision.models.openvino_models as openvino_models
 import reelseek.vision.models.quantization as quantization
 from reelseek.vision import FrameEncoder, FrameSettings, UniformSampler, iter_frames
 from reelseek.vision.models.calibration_frames import draw_frames
-from reelseek.vision.models.openvino_tower import OpenVinoTower, compile_model
+from reelseek.vision.models.openvino_models import compile_model
+from reelseek.vision.models.openvino_tower import OpenVinoTower
 from reelseek.vision.models.quantization import quantize_dense_layers
 from tests.vision.models.test_encoding import noisy_pictures
 from tests.vision.models.test_openvino_tower import (  # noqa: F401
@@ -42,8 +43,8 @@ class ThreeKinds(nn.Module):
 
 
 def quantized(frames, *, has_vnni=True):
-    model = openvino_tower._convert(
-        openvino_tower._import_openvino(),
+    model = openvino_models.convert(
+        openvino_models.import_openvino(),
         ThreeKinds().eval(),
         torch.zeros((1, 3, *SIZE), dtype=torch.uint8),
     )
