@@ -44,11 +44,11 @@ SCENES = ["a cat", "a dog", "a beach", "a rocket", "a flower", "people", "a car"
 
 
 @pytest.fixture(scope="module")
-def towers(mini):
-    tokenizer = Tokenizer(mini.tokenize, context_length=mini.context_length)
-    encoder = TextEncoder(mini.clip, tokenizer)
+def towers(mini_fast):
+    tokenizer = Tokenizer(mini_fast.tokenize, context_length=mini_fast.context_length)
+    encoder = TextEncoder(mini_fast.clip, tokenizer)
     return SimpleNamespace(
-        model=mini,
+        model=mini_fast,
         scenes=encoder.encode(SCENES).numpy(),
         sentences=encoder.encode(everyday_queries()[:64]).numpy(),
     )
@@ -57,7 +57,7 @@ def towers(mini):
 def publish(folder: Path, towers: SimpleNamespace, state: int) -> None:
     """Brings an index to a state: the first has 24 videos, each later one three more."""
     settings = IndexSettings(
-        model={"name": "mini", "pretrained": None, "scripts": ["Latin"]},
+        model={"name": "mini_fast", "pretrained": None, "scripts": ["Latin"]},
         fingerprint=towers.model.fingerprint,
         embedding_dim=towers.model.embedding_dim,
         sampling={},

@@ -10,8 +10,8 @@ def simple_tokenizer():
 
 
 @pytest.fixture
-def mini_tokenizer(mini):
-    return Tokenizer(mini.tokenize, context_length=mini.context_length)
+def mini_tokenizer(mini_fast):
+    return Tokenizer(mini_fast.tokenize, context_length=mini_fast.context_length)
 
 
 def words(count):

@@ -329,8 +329,10 @@ def test_trunk_fingerprint_is_that_of_its_weights_and_not_of_the_head():
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(("name", "num_layers"), [("mini", 12), ("mini_fast", 6)])
 @torch.no_grad()
-def test_mini_is_split(mini):
+def test_mini_is_split(request, name, num_layers):
+    mini = request.getfixturevalue(name)
     images = pictures(mini.clip, 1)
     trunk, head = split_image_tower(mini.clip)
     assert torch.equal(head(trunk(images)), mini.clip.encode_image(images))
@@ -338,7 +340,7 @@ def test_mini_is_split(mini):
     tokens = mini.tokenize(["a dog", "two red kites"], context_length=mini.context_length)
     trunk, head = split_text_tower(mini.clip)
     assert torch.equal(head(trunk(tokens)), mini.clip.encode_text(tokens))
-    assert len(trunk_layers(trunk)) == 6 + 2  # MiniLM-L6
+    assert len(trunk_layers(trunk)) == num_layers + 2
     cut = strip_padding(tokens, mini.clip)
     assert cut.shape[1] < tokens.shape[1]
     torch.testing.assert_close(head(trunk(cut)), mini.clip.encode_text(tokens), rtol=0, atol=1e-5)

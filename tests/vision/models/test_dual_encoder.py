@@ -191,32 +191,32 @@ def test_fingerprint_changes_with_the_tokenizer(write_tiny_clip):
 
 
 @pytest.fixture
-def moved_mini_folder(mini, tmp_path):
-    """`mini` in another folder, and none where its configuration says."""
+def moved_mini_folder(mini_fast, tmp_path):
+    """`mini_fast` in another folder, and none where its configuration says."""
 
     def forget(config):
         text_cfg = config["model_cfg"]["text_cfg"]
         text_cfg["hf_model_name"] = text_cfg["hf_tokenizer_name"] = str(tmp_path / "gone")
 
-    folder = tmp_path / mini_folder().name
-    shutil.copytree(mini_folder(), folder)
+    folder = tmp_path / mini_folder("mini_fast").name
+    shutil.copytree(mini_folder("mini_fast"), folder)
     change_config(folder, forget)
     return folder
 
 
 @pytest.mark.model
-def test_mini_loads_from_a_folder_it_was_moved_to(mini, moved_mini_folder, attempts):
+def test_mini_loads_from_a_folder_it_was_moved_to(mini_fast, moved_mini_folder, attempts):
     moved = load_model(ModelSpec(str(moved_mini_folder)))
-    assert moved.fingerprint == mini.fingerprint
+    assert moved.fingerprint == mini_fast.fingerprint
     assert attempts == []
 
 
 @pytest.mark.model
 def test_mini_loads_by_name_from_a_cache_that_was_moved(
-    mini, moved_mini_folder, attempts, monkeypatch
+    mini_fast, moved_mini_folder, attempts, monkeypatch
 ):
     monkeypatch.setenv("REELSEEK_CACHE", str(moved_mini_folder.parent))
-    assert load_model(ModelSpec("mini")).fingerprint == mini.fingerprint
+    assert load_model(ModelSpec("mini_fast")).fingerprint == mini_fast.fingerprint
     assert attempts == []
 
 

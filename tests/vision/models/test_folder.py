@@ -396,22 +396,22 @@ def test_damaged_addition_to_a_folder_is_named_in_one_line(sound_folder, tmp_pat
 
 
 @pytest.mark.model
-def test_mini_is_saved_loaded_and_moved(mini, tmp_path, attempts):
-    model = with_pooling(mini, "attention")
+def test_mini_is_saved_loaded_and_moved(mini_fast, tmp_path, attempts):
+    model = with_pooling(mini_fast, "attention")
     save_model(model, tmp_path / "saved")
     (tmp_path / "saved").rename(tmp_path / "moved")
     loaded = load(tmp_path / "moved")
     assert_same_model(loaded, model)
-    assert loaded.spec.scripts == mini.spec.scripts != ()
+    assert loaded.spec.scripts == mini_fast.spec.scripts != ()
     save_model(with_pooling(loaded, "mean"), tmp_path / "again")
     shutil.rmtree(tmp_path / "moved")
-    assert_same_model(load(tmp_path / "again"), mini)
+    assert_same_model(load(tmp_path / "again"), mini_fast)
     assert attempts == []
 
 
 @pytest.mark.model
-def test_small_model_is_saved_over_mini(mini, load_tiny_folder, tmp_path):
-    save_model(with_pooling(mini, "attention"), tmp_path / "saved")
+def test_small_model_is_saved_over_mini(mini_fast, load_tiny_folder, tmp_path):
+    save_model(with_pooling(mini_fast, "attention"), tmp_path / "saved")
     model = load_tiny_folder()
     save_model(model, tmp_path / "saved")
     assert_same_model(load(tmp_path / "saved"), model)
