@@ -194,6 +194,20 @@ class DecodingConfig(Options, section="decoding"):
         )
 
 
+@dataclass
+class RemoteConfig(Options, section="remote"):
+    """How videos at URLs are fetched."""
+
+    disk_gb: float = option(
+        "GiB of fetched videos that lie on disk at once, in the index's folder", Range(above=0)
+    )
+    parallel: int = option("objects that are read at the same time", Range(1, 256))
+    attempts: int = option("requests for an object at most, before it has failed", Range(1))
+    timeout_seconds: float = option(
+        "without an answer or a byte, after which a request is tried again", Range(above=0)
+    )
+
+
 class Progress(Enum):
     bar = "bar"
     json = "json"
@@ -240,7 +254,9 @@ class IndexFolderConfig(Options, section="index"):
 @dataclass
 class IndexConfig(Options, command="index"):
     videos: list[str] = path_option(
-        "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, or [A,B] of these"
+        "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, a URL, or [A,B] of "
+        "these",
+        takes_urls=True,
     )
     index: IndexFolderConfig = option("the index", stands_for="folder")
     model: ModelConfig | None = option(
@@ -249,6 +265,7 @@ class IndexConfig(Options, command="index"):
     sampling: SamplingConfig = option("which frames are looked at", group="sampling")
     decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
+    remote: RemoteConfig = option("how videos at URLs are fetched")
     images: bool = option("index the photos of folders too, each as a video of one frame")
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
