@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
+from reelseek.text.urls import is_url
 
 if TYPE_CHECKING:
     from reelseek.vision import (
@@ -374,6 +375,21 @@ class ExportConfig(Options, command="export"):
 
 
 @dataclass
+class PublishConfig(Options, command="publish"):
+    index: str = path_option("the folder of the index")
+    to: str = path_option("where to publish it, such as s3://BUCKET/NAME", takes_urls=True)
+    prune: bool = option("delete afterwards what only earlier publications use")
+    attempts: int = option("requests for an object at most, before it has failed", Range(1))
+    timeout_seconds: float = option(
+        "without an answer, after which a request is tried again", Range(above=0)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_url(self.to), "to", self.to, "a URL such as s3://BUCKET/NAME")
+
+
+@dataclass
 class RankerConfig(Options, command="ranker"):
     judgements: str = path_option("a .jsonl of judgements or clicks, see docs/relevance.md")
     index: str = path_option("the folder of the index that they are about")
@@ -409,7 +425,9 @@ _RENAMED_SOURCES = {"picture": "visual", "words": "lexical"}
 
 @dataclass
 class SearchConfig(Options, command="search"):
-    index: str = path_option("the folder of the index")
+    index: str = path_option(
+        "the folder of the index, or the URL where one is published", takes_urls=True
+    )
     query: str | None = option("what the video should show, in words", default=None, is_words=True)
     image: str | None = path_option("an image to search by, instead of words or beside them", None)
     video: str | None = path_option("a video to search by, instead of words or beside them", None)
@@ -429,6 +447,10 @@ class SearchConfig(Options, command="search"):
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
+    index_cache: str | None = path_option(
+        "folder for published indexes; default: in the user's cache folder", None
+    )
+    index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
     json: bool = option("print a JSON list of hits instead of a table; the same as format=json")
     format: Format | None = option(
         "how hits are written: html is a page with pictures, otio and edl are editors' timelines",

@@ -77,7 +77,7 @@ def is_transient(error: Exception) -> bool:
         return False
     if type(error).__name__ in _FOR_GOOD:
         return False
-    status = _status_of(error)
+    status = status_of(error)
     return status is None or status >= 500 or status in _RETRIED_STATUS
 
 
@@ -87,13 +87,13 @@ def reason_of(error: Exception) -> str:
         return "the request timed out"
     if isinstance(error, PermissionError) or type(error).__name__ in _FOR_GOOD:
         return f"access is denied ({_first_line(error)})"
-    status = _status_of(error)
+    status = status_of(error)
     if status is not None:
         return f"the server answered with status {status}"
     return f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
 
 
-def _status_of(error: BaseException | None) -> int | None:
+def status_of(error: BaseException | None) -> int | None:
     """Returns the HTTP status of an error of aiohttp or botocore, or of what it was made from."""
     while error is not None:
         response = getattr(error, "response", None)

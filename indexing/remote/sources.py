@@ -58,10 +58,13 @@ class RemoteSource:
 
     def first(self, *, default_problem: str) -> None:
         """Looks for the first video, so that what is wrong is known before work begins."""
-        items = self.items()
-        item = next(items, None)
+        try:
+            item = next(self._items, None)
+        except RemoteError as error:
+            self.problem = f"cannot be listed ({error})"
+            return
         if item is None:
-            self.problem = self.problem or default_problem
+            self.problem = default_problem
         else:
             self._items = chain([item], self._items)
 

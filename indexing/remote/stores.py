@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.indexing.remote.objects import RemoteObject
-from reelseek.indexing.remote.retrying import CutShortError, ObjectChangedError, Retry
+from reelseek.indexing.remote.retrying import (
+    CutShortError,
+    ObjectChangedError,
+    Retry,
+    status_of,
+)
 from reelseek.text.urls import public_url, scheme_of
 
 _NEEDS = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub", "https": "aiohttp"}
@@ -67,6 +72,20 @@ class Store(ABC):
             self._call("put_file", str(content), path, seconds=seconds)
         else:
             self._call("pipe_file", path, content)
+
+    def replace(self, url: str, content: bytes, before: RemoteObject | None) -> None:
+        """Replaces an object, if it is still the one that was looked at, or is still missing.
+
+        Raises:
+            ObjectChangedError: it is another.
+        """
+        try:
+            now: RemoteObject | None = self.look(RemoteObject(url))
+        except FileNotFoundError:
+            now = None
+        if (now and now.version) != (before and before.version):
+            raise ObjectChangedError
+        self.write(url, content)
 
     def delete(self, url: str) -> None:
         self._call("rm_file", self._fs._strip_protocol(url))
@@ -140,12 +159,25 @@ class S3Store(Store):
         try:
             self._wait(stream(), self._stream_seconds(item, at))
         except OSError as error:
-            response = getattr(error.__cause__, "response", None) or {}
-            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
+            if status_of(error) == 412:
                 raise ObjectChangedError from error
             raise
 
-    def _request(self, name: str, **values: str) -> dict[str, Any]:
+    def replace(self, url: str, content: bytes, before: RemoteObject | None) -> None:
+        bucket, key = _bucket_and_key(url)
+        condition = {"IfNoneMatch": "*"} if before is None else {"IfMatch": before.etag}
+        body: dict[str, Any] = {"Bucket": bucket, "Key": key, "Body": content}
+        try:
+            self._request("put_object", **body, **condition)
+        except OSError as error:
+            if status_of(error) == 501:  # a server without conditions
+                super().replace(url, content, before)
+            elif status_of(error) in (404, 409, 412):
+                raise ObjectChangedError from error
+            else:
+                raise
+
+    def _request(self, name: str, **values: Any) -> dict[str, Any]:
         return self._wait(self._fs._call_s3(name, **values), self._timeout)
 
 
@@ -277,6 +309,20 @@ def open_store(url: str, *, timeout_seconds: float = 60.0) -> Store:
         return S3Store(fs, timeout_seconds)
     kind = WebStore if scheme in ("http", "https") else FsspecStore
     return kind(fs, timeout_seconds)
+
+
+def read_object(store: Store, item: RemoteObject) -> bytes:
+    """Reads a small object whole.
+
+    Raises:
+        ObjectChangedError: it is no longer the one that was looked at.
+    """
+    parts: list[bytes] = []
+    store.read(item, 0, parts.append)
+    data = b"".join(parts)
+    if item.size_bytes is not None and len(data) < item.size_bytes:
+        raise CutShortError("the response was cut short")
+    return data
 
 
 def _bucket_and_key(url: str) -> tuple[str, str]:
