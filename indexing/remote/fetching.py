@@ -211,8 +211,13 @@ class Fetcher:
                 file.write(data)
 
             def request() -> None:
-                store.read(remote, file.tell(), sink)
-                if remote.size_bytes is not None and file.tell() < remote.size_bytes:
+                size = remote.size_bytes
+                if size is None:
+                    file.seek(0)
+                    file.truncate()
+                if size is None or file.tell() < size or not size:
+                    store.read(remote, file.tell(), sink)
+                if size is not None and file.tell() < size:
                     raise CutShortError("the response was cut short")
 
             self._retry.call(request)

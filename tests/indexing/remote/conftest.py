@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.faulty_proxy import FaultyProxy
+from reelseek.indexing import IndexSummary
 from reelseek.indexing.remote.fetching import RemoteOptions, Stores
 from reelseek.indexing.remote.retrying import Retry
 from reelseek.indexing.remote.sources import read_remote_source
@@ -37,7 +38,7 @@ class Bucket:
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=self.name, Key=key)
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
@@ -110,7 +111,7 @@ def index_urls(
     options: RemoteOptions = QUICK,
     images: bool = False,
     **more: Any,
-) -> Any:
+) -> IndexSummary:
     """Runs the indexer on URLs."""
     stores, retry = Stores(options.timeout_seconds), Retry(options.attempts)
     sources = [read_remote_source(url, stores, retry, images=images) for url in urls]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reelseek.indexing.remote.opening import open_published
-from reelseek.indexing.remote.publication import Publication
+from reelseek.indexing.remote.publication import Publication, PublishedFile
 from reelseek.indexing.remote.publisher import publish_index
 from reelseek.indexing.remote.retrying import Retry
 from reelseek.indexing.writer import IndexWriter, only_writer
@@ -49,7 +49,7 @@ def index(colour_index, films):
 def test_published_index_gives_the_same_answers(index, bucket, tmp_path):
     url = f"{bucket.url}/name"
     summary = publish(index.folder, url)
-    assert summary.sent == summary.files > 5
+    assert summary.files >= summary.sent > 5  # two files may have one content
     found = opened(url, tmp_path / "cache")
     assert answers(index, found.folder) == answers(index, index.folder)
     assert not (index.folder / "publishing").exists()
@@ -113,14 +113,14 @@ def test_prune_deletes_only_what_no_publication_uses(index, bucket, films, tmp_p
     url = f"{bucket.url}/name"
     bucket.put("other/files/aa/keep", b"of another publication")
     publish(index.folder, url)
-    first = set(bucket.keys())
+    first = set(bucket.all_keys())
     films[0].unlink()
     index.update(films[0].parent)
     assert publish(index.folder, url).pruned == 0
-    assert first < set(bucket.keys())
+    assert first < set(bucket.all_keys())
     assert publish(index.folder, url, prune=True).pruned > 0
     publication = Publication.from_json(bucket.read("name/published.json"), url)
-    assert set(bucket.keys()) == {
+    assert set(bucket.all_keys()) == {
         *(f"name/{name}" for name in publication.contents()),
         *("name/published.json", "other/files/aa/keep"),
     }
@@ -222,7 +222,7 @@ def test_other_publisher_meanwhile_is_noticed(index, proxied, bucket):
 def test_damaged_content_is_never_opened(index, bucket, tmp_path):
     url = f"{bucket.url}/name"
     publish(index.folder, url)
-    key = next(key for key in bucket.keys() if "/files/" in key)
+    (key, *_) = [key for key in bucket.all_keys() if "/files/" in key]
     data = bytearray(bucket.read(key))
     data[0] ^= 1
     bucket.put(key, bytes(data))
@@ -232,13 +232,9 @@ def test_damaged_content_is_never_opened(index, bucket, tmp_path):
 
 @pytest.mark.parametrize("path", ["../escaped", "/absolute", "a/../../b", "a\\..\\b", "a//b", "."])
 def test_paths_in_a_publication_never_leave_the_cache(path, bucket, tmp_path):
-    good = json.loads(Publication({}).to_json())
-    import hashlib
-
-    values = {"format": good["format"], "files": {path: ["0" * 64, 1]}}
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    values["checksum"] = hashlib.sha256(text.encode()).hexdigest()
-    bucket.put("name/published.json", json.dumps(values).encode())
+    data = Publication({path: PublishedFile("0" * 64, 1)}).to_json()
+    assert path in json.loads(data)["files"]
+    bucket.put("name/published.json", data)
     with pytest.raises(ValueError, match="is not a path below a folder"):
         opened(f"{bucket.url}/name", tmp_path / "cache")
 
