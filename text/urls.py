@@ -6,6 +6,8 @@ holds a user or a password is refused, and a query, which may be a signature, is
 """
 
 import re
+from pathlib import Path
+from urllib.parse import quote
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -50,6 +52,16 @@ def public_url(url: str) -> str:
         rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{scheme.lower()}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def as_link(address: str) -> str:
+    """Returns a video's path or URL as a link of a page or a timeline."""
+    if not is_url(address):
+        return Path(address).as_uri()
+    if scheme_of(address) in _WEB:  # escaped already
+        return quote(address, safe=":/%!$&'()*+,;=@~")
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}{separator}{quote(rest)}"
 
 
 def without_secrets(message: str) -> str:

@@ -1,7 +1,8 @@
 """A bucket on loopback, spoken to in S3's protocol, and one behind a proxy that fails."""
 
 import logging
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from reelseek.indexing import IndexSummary
 from reelseek.indexing.remote.fetching import RemoteOptions, Stores
 from reelseek.indexing.remote.retrying import Retry
 from reelseek.indexing.remote.sources import read_remote_source
-from tests.conftest import COLOURS
+from tests.conftest import COLOURS, write_colours
 from tests.indexing.conftest import ColourIndex
 
 QUICK = RemoteOptions(disk_bytes=64 << 20, parallel=4, attempts=8, timeout_seconds=1.0)
@@ -94,15 +95,21 @@ def proxied(
         yield proxy
 
 
-@pytest.fixture
-def films(write_video: Callable[..., Path], tmp_path: Path) -> list[Path]:
-    """Twelve different films of a few KB."""
+@pytest.fixture(scope="session")
+def made_films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("films")
     red, green, blue = COLOURS.values()
     pairs = [(a, b) for a in (red, green, blue) for b in (red, green, blue)]
     return [
-        write_video(f"{i:02}.mp4", [pairs[i % 9][0]] * (5 + i) + [pairs[i % 9][1]] * 5)
+        write_colours(folder / f"{i:02}.mp4", [pairs[i % 9][0]] * (3 + i) + [pairs[i % 9][1]] * 3)
         for i in range(12)
     ]
+
+
+@pytest.fixture
+def films(made_films: list[Path], tmp_path: Path) -> list[Path]:
+    """Twelve different films of a few KB, this test's own."""
+    return [Path(shutil.copy(film, tmp_path)) for film in made_films]
 
 
 def index_urls(

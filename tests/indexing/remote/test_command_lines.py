@@ -2,12 +2,11 @@
 
 import builtins
 import json
-import subprocess
 import sys
 
 import pytest
 
-from tests.command_lines import PROJECT, assert_user_error, run_reelseek_here
+from tests.command_lines import assert_user_error, run_reelseek_here
 
 SECRET = "s3cr3t-0123456789"
 
@@ -103,16 +102,6 @@ def test_missing_library_is_named_with_what_to_install(url, missing, remedy, tmp
     monkeypatch.setattr("reelseek.indexing.remote.stores.import_module", lambda name: without(name))
     done = run_reelseek_here("index", url, "--index", tmp_path / "i")
     assert_user_error(done, f"{url}: needs {missing}: {remedy}")
-
-
-def test_local_work_loads_nothing_of_the_network(tmp_path):
-    code = (
-        "import sys; import reelseek.indexing.__main__, reelseek.indexing.indexer;"
-        "import reelseek.indexing.remote.collection, reelseek.ranking.searcher;"
-        "print([name for name in ('s3fs', 'aiohttp', 'botocore') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_bucket_that_is_not_there_is_one_line(bucket, tmp_path):
