@@ -1,4 +1,4 @@
-"""Videos in a bucket whose answers fail, are cut or stall: indexed, published and opened from there.
+"""Videos in a bucket whose answers fail, are cut or stall: indexed, published, and searched there.
 
     python benchmarks/remote_faults.py [videos=300] [fraction=0.05] [seed=0] [disk_mb=1]
 
@@ -94,7 +94,7 @@ def main() -> None:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     backend = server.get_host_and_port()
-    faulty = {
+    faulty: dict[str, Any] = {
         "fraction": float(options["fraction"]),
         "slow_seconds": 3 * _TIMEOUT_SECONDS,
         "seed": int(options["seed"]),

@@ -520,8 +520,15 @@ class ServeConfig(Options, command="serve"):
         "folders, globs or lists of videos to index, watch and search; or an index's folder", []
     )
     index: str | None = path_option(
-        "the folder of the index; default: for videos, one among the user's data", None
+        "the folder of the index, or the URL where one is published; default: for videos, one "
+        "among the user's data",
+        None,
+        takes_urls=True,
     )
+    index_cache: str | None = path_option(
+        "folder for published indexes; default: in the user's cache folder", None
+    )
+    index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
     roots: list[str] = path_option(
         "folders below which videos may be added over HTTP; default: those of `videos`", []
     )

@@ -153,8 +153,8 @@ def _fetch(
         to = partial / path
         to.parent.mkdir(parents=True, exist_ok=True)
         os.link(own / file.name, to)
+    write_atomically(partial / MANIFEST_NAME, publication.to_json())  # which writers refuse
     partial.rename(folder)
-    write_atomically(folder.with_name(f"{folder.name}.json"), publication.to_json())
 
 
 def _download(file: PublishedFile, url: str, own: Path, store: Store, retry: Retry) -> None:
@@ -192,7 +192,7 @@ def _is_there(own: Path, file: PublishedFile) -> bool:
 
 
 def _is_complete(folder: Path) -> bool:
-    return folder.is_dir() and folder.with_name(f"{folder.name}.json").is_file()
+    return (folder / MANIFEST_NAME).is_file()
 
 
 def _lock_file(folder: Path) -> Path:
@@ -214,7 +214,6 @@ def _drop_unused(folders: Iterable[Path]) -> None:
         descriptor = os.open(_lock_file(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            folder.with_name(f"{folder.name}.json").unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             _lock_file(folder).unlink(missing_ok=True)
         except BlockingIOError:

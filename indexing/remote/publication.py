@@ -91,6 +91,11 @@ class Publication:
         return {"format": _FORMAT, "files": dict(sorted(files.items()))}
 
 
+def is_published_copy(folder: Path) -> bool:
+    """Whether the folder of an index lies in a cache of published ones, and is only read."""
+    return (folder / MANIFEST_NAME).exists()
+
+
 def describe(path: Path) -> PublishedFile:
     """Reads a file for its checksum."""
     digest, size_bytes = hashlib.sha256(), 0

@@ -59,7 +59,6 @@ def test_url_that_cannot_be_read_is_one_line(url, part, tmp_path):
         ["publish", "s3://b/other", "index=s3://b/n"],
         ["rank", "judgements=j", "output=o", "index=s3://b/n"],
         ["clip", "a dog", "output=o.mp4", "index=s3://b/n"],
-        ["serve", "index=s3://b/n"],
     ],
     ids=lambda words: words[0],
 )

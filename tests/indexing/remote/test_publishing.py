@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from reelseek.configs.composition import compose
+from reelseek.configs.schema import ServeConfig
 from reelseek.indexing.remote.opening import open_published
 from reelseek.indexing.remote.publication import Publication, PublishedFile
 from reelseek.indexing.remote.publisher import publish_index
 from reelseek.indexing.remote.retrying import Retry
-from reelseek.indexing.writer import IndexWriter, only_writer
+from reelseek.indexing.writer import IndexWriter, check_can_be_written, only_writer
+from reelseek.serving import __main__ as serving
+from reelseek.serving.library.errors import InvalidRequest
+from reelseek.serving.library.writes import delete_videos
 
 PROJECT = Path(__file__).parents[3]
 RETRY = Retry(6, sleep=lambda seconds: None)
@@ -55,6 +60,34 @@ def test_published_index_gives_the_same_answers(index, bucket, tmp_path):
     assert not (index.folder / "publishing").exists()
     found.close()
     index.update(*index.folder.parent.glob("00.mp4"))  # the source is still an index
+
+
+def test_copy_of_a_publication_is_not_written(index, bucket, tmp_path):
+    url = f"{bucket.url}/name"
+    publish(index.folder, url)
+    found = opened(url, tmp_path / "cache")
+    with pytest.raises(ValueError, match="is a copy of a published index"):
+        IndexWriter(found.folder)
+    with pytest.raises(ValueError, match="is a copy of a published index"):
+        check_can_be_written(found.folder)
+    with pytest.raises(InvalidRequest, match="only searched"):
+        delete_videos(found.folder, ["any"])
+    found.close()
+
+
+def test_service_opens_a_published_index(index, bucket, tmp_path, monkeypatch):
+    pytest.importorskip("fastapi")
+    url = f"{bucket.url}/name"
+    publish(index.folder, url)
+    served = []
+    monkeypatch.setattr(
+        "reelseek.serving.supervisor.serve",
+        lambda config: served.append(answers(index, config.index)),
+    )
+    monkeypatch.setattr("reelseek.serving.telemetry.log_as_json", lambda: None)
+    given = [f"index={url}", f"index_cache={tmp_path / 'cache'}"]
+    serving.main(compose(ServeConfig, given))
+    assert served == [answers(index, index.folder)]
 
 
 def test_what_is_private_or_unfinished_is_not_published(index, bucket, tmp_path):
