@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from reelseek.indexing.building.outcomes import IndexSummary
+    from reelseek.indexing.remote.fetching import RemoteOptions
     from reelseek.indexing.remote.sources import RemoteSource
     from reelseek.indexing.sources.collection import Source
     from reelseek.indexing.store.manifest import FaissOptions, Manifest
@@ -86,13 +87,14 @@ def _checked_sources(
     Raises:
         ValueError: nothing of what `videos` names exists, nor is known to the index.
     """
-    from reelseek.indexing.remote.sources import split_remote
+    from reelseek.indexing.remote.sources import read_remote_sources, split_remote
     from reelseek.indexing.sources.collection import passed_over
     from reelseek.text.urls import is_url
 
     paths = [name for name in config.videos if not is_url(name)]
+    urls = [name for name in config.videos if is_url(name)]
     sources, remote_sources = split_remote(_read_sources(config, paths))
-    remote_sources += _read_remote_sources(config)
+    remote_sources += read_remote_sources(urls, _remote_options(config), images=config.images)
     all_sources: list[Source | RemoteSource] = [*sources, *remote_sources]
     if all(source.problem for source in all_sources):
         _refuse_unknown(folder, sources, remote_sources)
@@ -105,19 +107,15 @@ def _checked_sources(
     return sources, remote_sources
 
 
-def _read_remote_sources(config: IndexConfig) -> "list[RemoteSource]":
-    """Opens each URL of `videos`, and finds its first video."""
-    from reelseek.text.urls import is_url
+def _remote_options(config: IndexConfig) -> "RemoteOptions":
+    from reelseek.indexing.remote.fetching import RemoteOptions
 
-    urls = [name for name in config.videos if is_url(name)]
-    if not urls:
-        return []
-    from reelseek.indexing.remote.fetching import Stores
-    from reelseek.indexing.remote.retrying import Retry
-    from reelseek.indexing.remote.sources import read_remote_source
-
-    stores, retry = Stores(config.remote.timeout_seconds), Retry(config.remote.attempts)
-    return [read_remote_source(url, stores, retry, images=config.images) for url in urls]
+    return RemoteOptions(
+        disk_bytes=int(config.remote.disk_gb * 2**30),
+        parallel=config.remote.parallel,
+        attempts=config.remote.attempts,
+        timeout_seconds=config.remote.timeout_seconds,
+    )
 
 
 def _faiss_options(config: IndexConfig) -> "FaissOptions":
@@ -167,7 +165,6 @@ def _update(
 ) -> "tuple[IndexSummary, int | None]":
     """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
     from reelseek.indexing.indexer import update_index
-    from reelseek.indexing.remote.fetching import RemoteOptions
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
@@ -210,12 +207,7 @@ def _update(
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
             remote_sources=remote_sources,
-            remote_options=RemoteOptions(
-                disk_bytes=int(config.remote.disk_gb * 2**30),
-                parallel=config.remote.parallel,
-                attempts=config.remote.attempts,
-                timeout_seconds=config.remote.timeout_seconds,
-            ),
+            remote_options=_remote_options(config),
         )
     return summary, stop.signal_number
 

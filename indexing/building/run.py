@@ -93,7 +93,7 @@ class Run:
         self.summary.settling = diff.num_settling
         try:
             self._examine_all(diff.examine, progress)
-            if remote is not None and remote.has_sources:
+            if remote is not None:
                 self._apply_remote(remote, progress)
         except KeyboardInterrupt:
             self.summary.stopped = True
@@ -106,14 +106,15 @@ class Run:
 
     def _apply_remote(self, remote: RemoteVideos, progress: VideoProgress) -> None:
         """Works on remote videos while they are listed; what is gone is known at the end."""
-        with closing(remote.fetcher()) as self._fetcher:
-            for diff in remote.diffs(self.records):
-                self._note_undecoded(Collection(), diff)
-                self._sizes_bytes = diff.sizes_bytes
-                progress.grow(len(diff.examine), sum(diff.sizes_bytes.values()))
-                self._examine_all(diff.examine, progress)
-                if self._stop:
-                    return
+        if remote.has_sources:
+            with closing(remote.fetcher()) as self._fetcher:
+                for diff in remote.diffs(self.records):
+                    self._note_undecoded(Collection(), diff)
+                    self._sizes_bytes = diff.sizes_bytes
+                    progress.grow(len(diff.examine), sum(diff.sizes_bytes.values()))
+                    self._examine_all(diff.examine, progress)
+                    if self._stop:
+                        return
         removed, away = remote.gone(self.records.values())
         self._removed.update((record.root_and_key, record) for record in removed)
         self._note_undecoded(Collection(away=away), Diff())

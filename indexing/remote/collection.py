@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from reelseek.indexing.remote.fetching import Fetcher, RemoteOptions, Stores
+from reelseek.indexing.remote.fetching import Fetcher, RemoteOptions
 from reelseek.indexing.remote.objects import RemoteObject
 from reelseek.indexing.remote.retrying import ObjectMissingError, RemoteError, Retry
 from reelseek.indexing.remote.sources import RemoteSource
+from reelseek.indexing.remote.stores import Stores
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.diff import Diff
 from reelseek.indexing.sources.roots import Collection
@@ -106,7 +107,7 @@ class RemoteVideos:
 
     @property
     def has_sources(self) -> bool:
-        return bool(self._sources) or self._prune
+        return bool(self._sources)
 
     def fetcher(self) -> Fetcher:
         """Returns what fetches them."""

@@ -19,9 +19,8 @@ from reelseek.indexing.remote.retrying import (
     RemoteError,
     Retry,
 )
-from reelseek.indexing.remote.stores import Store, open_store
+from reelseek.indexing.remote.stores import Stores
 from reelseek.indexing.sources.collection import VideoItem
-from reelseek.text.urls import scheme_of
 
 _GB = 1 << 30
 _JOIN_SECONDS = 2.0  # for a thread to notice that it is stopped
@@ -50,27 +49,6 @@ class FetchedVideo:
 
     item: VideoItem
     problem: str = ""
-
-
-class Stores:
-    """The stores of a run, one for each scheme."""
-
-    def __init__(self, timeout_seconds: float) -> None:
-        self._timeout_seconds = timeout_seconds
-        self._by_scheme: dict[str, Store] = {}
-        self._opening = threading.Lock()
-
-    def of(self, url: str) -> Store:
-        """Returns what holds a URL.
-
-        Raises:
-            ValueError: a library that it needs is not installed.
-        """
-        with self._opening:
-            scheme = scheme_of(url)
-            if scheme not in self._by_scheme:
-                self._by_scheme[scheme] = open_store(url, timeout_seconds=self._timeout_seconds)
-            return self._by_scheme[scheme]
 
 
 class Fetcher:

@@ -26,7 +26,8 @@ from reelseek.indexing.remote.publication import (
 )
 from reelseek.indexing.remote.publisher import read_publication
 from reelseek.indexing.remote.retrying import CutShortError, RemoteError, Retry
-from reelseek.indexing.remote.stores import Store, open_store
+from reelseek.indexing.remote.store import Store
+from reelseek.indexing.remote.stores import open_store
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.text.urls import check_url, public_url
 from reelseek.vision import default_cache_folder

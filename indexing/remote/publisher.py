@@ -28,9 +28,11 @@ from reelseek.indexing.remote.retrying import (
     Retry,
 )
 from reelseek.indexing.remote.staging import staged_index
-from reelseek.indexing.remote.stores import Store, open_store, read_object
+from reelseek.indexing.remote.store import Store, read_object
+from reelseek.indexing.remote.stores import open_store
 
-_PARALLEL = 8
+_PARALLEL = 4
+_PART_ATTEMPTS = 4
 
 
 @dataclass
@@ -76,7 +78,9 @@ def publish_index(
     """
     started = time.monotonic()
     retry, url = Retry() if retry is None else retry, url.rstrip("/")
-    store = open_store(url, timeout_seconds=timeout_seconds)
+    store = open_store(
+        url, timeout_seconds=timeout_seconds, part_attempts=min(_PART_ATTEMPTS, retry.attempts)
+    )
     try:
         with staged_index(folder) as staging:
             summary = _publish(staging, url, store, retry=retry, show_progress=show_progress)

@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from urllib.parse import urljoin
 
-from reelseek.indexing.remote.fetching import Stores
+from reelseek.indexing.remote.fetching import RemoteOptions
 from reelseek.indexing.remote.objects import RemoteObject
-from reelseek.indexing.remote.retrying import RemoteError, Retry
+from reelseek.indexing.remote.retrying import ObjectMissingError, RemoteError, Retry
+from reelseek.indexing.remote.stores import Stores
 from reelseek.indexing.sources.collection import (
     LIST_SUFFIXES,
     Source,
@@ -54,19 +55,31 @@ class RemoteSource:
         try:
             yield from self._items
         except RemoteError as error:
-            self.problem = f"cannot be listed ({error})"
+            self._note(error)
 
     def first(self, *, default_problem: str) -> None:
         """Looks for the first video, so that what is wrong is known before work begins."""
         try:
             item = next(self._items, None)
         except RemoteError as error:
-            self.problem = f"cannot be listed ({error})"
+            self._note(error)
             return
         if item is None:
             self.problem = default_problem
         else:
             self._items = chain([item], self._items)
+
+    def _note(self, error: RemoteError) -> None:
+        is_missing = isinstance(error, ObjectMissingError)
+        self.problem = f"cannot be listed ({'no such bucket or folder' if is_missing else error})"
+
+
+def read_remote_sources(
+    urls: Sequence[str], options: RemoteOptions, *, images: bool = False
+) -> list[RemoteSource]:
+    """Opens the URLs of `videos=`; see `read_remote_source`."""
+    stores, retry = Stores(options.timeout_seconds), Retry(options.attempts)
+    return [read_remote_source(url, stores, retry, images=images) for url in urls]
 
 
 def read_remote_source(

@@ -10,9 +10,8 @@ import pytest
 
 from benchmarks.faulty_proxy import FaultyProxy
 from reelseek.indexing import IndexSummary
-from reelseek.indexing.remote.fetching import RemoteOptions, Stores
-from reelseek.indexing.remote.retrying import Retry
-from reelseek.indexing.remote.sources import read_remote_source
+from reelseek.indexing.remote.fetching import RemoteOptions
+from reelseek.indexing.remote.sources import read_remote_sources
 from tests.conftest import COLOURS, write_colours
 from tests.indexing.conftest import ColourIndex
 
@@ -120,6 +119,5 @@ def index_urls(
     **more: Any,
 ) -> IndexSummary:
     """Runs the indexer on URLs."""
-    stores, retry = Stores(options.timeout_seconds), Retry(options.attempts)
-    sources = [read_remote_source(url, stores, retry, images=images) for url in urls]
+    sources = read_remote_sources(urls, options, images=images)
     return index.update(remote_sources=sources, remote_options=options, **more)

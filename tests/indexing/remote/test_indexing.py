@@ -7,6 +7,7 @@ import pytest
 
 from reelseek.indexing import IndexReader
 from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.remote.s3 import S3Store
 from reelseek.indexing.store.catalogue import Catalogue
 from tests.indexing.remote.conftest import QUICK, index_urls
 
@@ -229,3 +230,34 @@ def test_lists_name_urls_with_captions(bucket, films, colour_index, tmp_path):
     reader = IndexReader(colour_index.folder)
     assert reader.manifest.num_videos == 4
     reader.close()
+
+
+def test_copies_that_a_killed_run_left_are_deleted(bucket, films, colour_index):
+    put_all(bucket, films[:1])
+    left = colour_index.folder / "fetched" / "left.mp4"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of a killed run")
+    colour_index.update(films[1])  # makes the index beside it
+    index_urls(colour_index, f"{bucket.url}/films")
+    assert not left.parent.exists()
+
+
+def test_work_begins_before_the_listing_has_ended(
+    proxied, bucket, films, colour_index, monkeypatch
+):
+    monkeypatch.setattr("reelseek.indexing.remote.collection._AT_ONCE", 2)
+    put_all(bucket, films[:6])
+    page_size = 2
+    asked = []
+
+    def limited(self, name, **values):
+        if name == "list_objects_v2":
+            asked.append(len(colour_index.decoded))
+            values["MaxKeys"] = page_size
+        return request(self, name, **values)
+
+    request = S3Store._request
+    monkeypatch.setattr(S3Store, "_request", limited)
+    assert index_urls(colour_index, f"{bucket.url}/films").indexed == 6
+    assert len(asked) >= 3
+    assert asked[0] == 0 < asked[2] < 6
