@@ -2,7 +2,7 @@
 opened."""
 
 import threading
-from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from reelseek.indexing.remote.filesystem import FsspecStore
@@ -28,28 +28,26 @@ def open_store(url: str, *, timeout_seconds: float = 60.0, part_attempts: int = 
         ValueError: a library that it needs is not installed.
     """
     scheme = scheme_of(url)
-    try:
-        import fsspec
+    for needed in ("fsspec", _NEEDS.get(scheme, "fsspec")):
+        if find_spec(needed) is None:
+            remedy = "'reelseek[remote]'" if needed in _OF_THE_EXTRA else needed
+            raise ValueError(f"{public_url(url)}: needs {needed}: pip install {remedy}")
+    import fsspec
 
-        import_module(_NEEDS.get(scheme, "fsspec"))
-        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-        if scheme == "s3":
-            options["max_concurrency"] = _PARTS_AT_ONCE
-            options["config_kwargs"] = {
-                "retries": {"mode": "standard", "total_max_attempts": part_attempts},
-                "connect_timeout": timeout_seconds,
-                "read_timeout": timeout_seconds,
-            }
-        if scheme in ("http", "https"):
-            from aiohttp import ClientTimeout
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    if scheme == "s3":
+        options["max_concurrency"] = _PARTS_AT_ONCE
+        options["config_kwargs"] = {
+            "retries": {"mode": "standard", "total_max_attempts": part_attempts},
+            "connect_timeout": timeout_seconds,
+            "read_timeout": timeout_seconds,
+        }
+    if scheme in ("http", "https"):
+        from aiohttp import ClientTimeout
 
-            limits = ClientTimeout(connect=timeout_seconds, sock_read=timeout_seconds)
-            options["client_kwargs"] = {"timeout": limits, "trust_env": True}
-        fs = fsspec.filesystem(scheme, **options)
-    except ImportError as error:
-        needed = _NEEDS.get(scheme, "fsspec")
-        remedy = "'reelseek[remote]'" if needed in _OF_THE_EXTRA else needed
-        raise ValueError(f"{public_url(url)}: needs {needed}: pip install {remedy}") from error
+        limits = ClientTimeout(connect=timeout_seconds, sock_read=timeout_seconds)
+        options["client_kwargs"] = {"timeout": limits, "trust_env": True}
+    fs = fsspec.filesystem(scheme, **options)
     if scheme == "s3":
         fs.retries = 1  # `Retry` does it, with one limit
         return S3Store(fs, timeout_seconds)

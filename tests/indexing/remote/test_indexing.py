@@ -242,9 +242,7 @@ def test_copies_that_a_killed_run_left_are_deleted(bucket, films, colour_index):
     assert not left.parent.exists()
 
 
-def test_work_begins_before_the_listing_has_ended(
-    proxied, bucket, films, colour_index, monkeypatch
-):
+def test_work_begins_before_the_listing_has_ended(bucket, films, colour_index, monkeypatch):
     monkeypatch.setattr("reelseek.indexing.remote.collection._AT_ONCE", 2)
     put_all(bucket, films[:6])
     page_size = 2
