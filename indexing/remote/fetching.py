@@ -92,7 +92,7 @@ class Fetcher:
             threading.Thread(target=work, name=f"fetch {number}", daemon=True)
             for number in range(self._options.parallel)
         ]
-        self._threads += threads
+        self._threads = [thread for thread in self._threads if thread.is_alive()] + threads
         for thread in threads:
             thread.start()
         num_working = len(threads)
