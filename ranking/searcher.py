@@ -163,7 +163,6 @@ class Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
         from reelseek.indexing.reader import IndexReader
-        from reelseek.indexing.remote.opening import open_published_index
         from reelseek.ranking.index_model import check_fingerprint, load_index_model
         from reelseek.ranking.learning.ranker import LearnedRanker
         from reelseek.ranking.token_matching.matching import TokenMatchingWeights
@@ -177,6 +176,8 @@ class Searcher:
         learned = None if ranker is None else LearnedRanker.load(Path(ranker))
         published = None
         if is_url(str(index)):
+            from reelseek.indexing.remote.opening import open_published_index
+
             if log_queries:
                 raise ValueError(
                     f"log_queries=true: index={public_url(str(index))} is published, and only read"
