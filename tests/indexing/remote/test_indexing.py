@@ -234,10 +234,10 @@ def test_lists_name_urls_with_captions(bucket, films, colour_index, tmp_path):
 
 def test_copies_that_a_killed_run_left_are_deleted(bucket, films, colour_index):
     put_all(bucket, films[:1])
+    colour_index.update(films[1])
     left = colour_index.folder / "fetched" / "left.mp4"
-    left.parent.mkdir(parents=True)
+    left.parent.mkdir()
     left.write_bytes(b"of a killed run")
-    colour_index.update(films[1])  # makes the index beside it
     index_urls(colour_index, f"{bucket.url}/films")
     assert not left.parent.exists()
 
