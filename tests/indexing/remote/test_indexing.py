@@ -9,6 +9,8 @@ from reelseek.indexing import IndexReader
 from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.remote.s3 import S3Store
 from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.vision import DecodePool, FrameSettings
+from tests.indexing.conftest import SAMPLER
 from tests.indexing.remote.conftest import QUICK, index_urls
 
 
@@ -259,3 +261,14 @@ def test_work_begins_before_the_listing_has_ended(bucket, films, colour_index, m
     assert index_urls(colour_index, f"{bucket.url}/films").indexed == 6
     assert len(asked) >= 3
     assert asked[0] == 0 < asked[2] < 6
+
+
+def test_decoders_and_fetching_never_wait_for_each_other(bucket, films, colour_index):
+    """More workers than files that may lie on disk: those that are done make room."""
+    put_all(bucket, films[:5])
+    largest = max(film.stat().st_size for film in films[:5])
+    options = dataclasses.replace(QUICK, disk_bytes=largest)
+    settings = FrameSettings(SAMPLER, colour_index.encoder.preprocessing)
+    with DecodePool(settings, num_workers=3) as pool:
+        summary = index_urls(colour_index, f"{bucket.url}/films", options=options, pool=pool)
+    assert (summary.indexed, summary.failed) == (5, 0)
