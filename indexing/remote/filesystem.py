@@ -48,5 +48,5 @@ class FsspecStore(Store):
             at += len(data)
             if size is None:
                 break
-        if self.look(item).version != item.version:
+        if item.etag and self.look(item).version != item.version:
             raise ObjectChangedError

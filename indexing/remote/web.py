@@ -8,6 +8,7 @@ from reelseek.indexing.remote.retrying import ObjectChangedError, Retry
 from reelseek.indexing.remote.store import BLOCK_BYTES, Store, version_of
 from reelseek.text.urls import public_url
 
+_NO_HEAD = (400, 401, 403, 405, 501)  # also of a URL that is signed for GET alone
 _IDENTITY = {"Accept-Encoding": "identity"}  # sizes are those of what arrives
 
 
@@ -27,7 +28,7 @@ class WebStore(Store):
         session = await self._fs.set_session()
         request = self._fs.encode_url(item.request_url or item.url)
         async with session.head(request, allow_redirects=True, headers=_IDENTITY) as response:
-            if response.status in (405, 501):  # no HEAD: the answer to GET says it too
+            if response.status in _NO_HEAD:  # the answer to GET says it too
                 async with session.get(request, headers=_IDENTITY) as response:
                     return self._info(response)
             return self._info(response)
@@ -49,7 +50,10 @@ class WebStore(Store):
             session = await self._fs.set_session()
             request = self._fs.encode_url(item.request_url or item.url)
             async with session.get(request, headers=headers) as response:
-                if response.status == 416 or version_of(self._info(response))[0] != item.etag:
+                if response.status == 416:
+                    raise ObjectChangedError
+                etag, _ = version_of(self._info(response))
+                if item.etag and etag != item.etag:
                     raise ObjectChangedError
                 to_skip = at if response.status != 206 else 0  # the server knows no ranges
                 async for data in response.content.iter_chunked(BLOCK_BYTES):

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from reelseek.indexing.remote.objects import RemoteObject
+from reelseek.indexing.remote.opening import open_published
+from reelseek.indexing.remote.publisher import publish_index
 from reelseek.indexing.remote.retrying import Retry
 from reelseek.indexing.remote.stores import open_store
 from tests.indexing.remote.conftest import QUICK, index_urls
@@ -32,7 +34,7 @@ class WebServer:
                 if web.has_head:
                     self._answer(with_body=False)
                 else:
-                    self.send_error(405)
+                    self.send_error(403)  # as for a URL that is signed for GET alone
 
             def do_GET(self):
                 web.requests.append(("GET", self.path))
@@ -148,6 +150,30 @@ def test_object_of_unknown_size_may_not_exceed_the_budget(web, films, colour_ind
     summary = index_urls(colour_index, *urls, options=options)
     assert (summary.indexed, summary.failed) == (1, 1)
     assert "remote.disk_gb" in colour_index.report()["b.mp4"]["reason"]
+
+
+def test_index_is_published_to_any_file_system_and_opened_over_the_web(
+    web, films, colour_index, tmp_path
+):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    colour_index.update(films[0].parent)
+    for _ in range(2):
+        summary = publish_index(colour_index.folder, "memory://published/a", show_progress=False)
+    assert (summary.sent, summary.unchanged) == (0, True)
+    films[0].unlink()
+    colour_index.update(films[1].parent)
+    summary = publish_index(
+        colour_index.folder, "memory://published/a", prune=True, show_progress=False
+    )
+    assert summary.sent > 0 < summary.pruned
+    found = memory.find("/published/a")
+    web.files = {path.removeprefix("/published"): memory.cat_file(path) for path in found}
+    web.cuts = 2
+    opened = open_published(f"{web.url}/a", tmp_path / "cache")
+    other = dataclasses.replace(colour_index, folder=opened.folder)
+    assert other.keys() == colour_index.keys()
+    assert len(other.keys()) == 11
+    opened.close()
 
 
 def test_any_file_system_of_fsspec_is_listed_in_the_order_of_its_keys():
