@@ -269,11 +269,11 @@ def _refuse_unknown(
         Manifest.read(folder)  # raises if it is damaged
         with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
             records = list(catalogue.scan())
-    if any(is_url(record.path) for record in records):
+    if any(source.covers(record.path) for source in remote_sources for record in records):
         return
-    for source in remote_sources if not sources else ():
-        raise ValueError(f"videos={source.name}: {source.problem}")
-    collect(sources, records)
+    if not sources:
+        raise ValueError(f"videos={remote_sources[0].name}: {remote_sources[0].problem}")
+    collect(sources, [record for record in records if not is_url(record.path)])
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":

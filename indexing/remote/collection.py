@@ -154,7 +154,7 @@ class RemoteVideos:
         for record in records:
             if record.id in self._seen_ids or not is_url(record.path):
                 continue
-            source = next((s for s in self._sources if _covers(s, record.path)), None)
+            source = next((s for s in self._sources if s.covers(record.path)), None)
             if source is not None and source.problem:
                 away.append((record, f"{source.name}: {source.problem}"))
             elif self._prune or source is not None:
@@ -192,10 +192,6 @@ class RemoteVideos:
         else:
             diff.examine.append(replace(item, remote=look))
             diff.sizes_bytes[item.root_and_key] = look.size_bytes or 0
-
-
-def _covers(source: RemoteSource, url: str) -> bool:
-    return source.scope is not None and (url == source.scope or url.startswith(f"{source.scope}/"))
 
 
 def _is_utf8(text: str) -> bool:

@@ -49,6 +49,11 @@ class RemoteSource:
     passed_over: PassedOver = field(default_factory=PassedOver)
     _items: Iterator[VideoItem] = field(default_factory=lambda: iter(()), repr=False)
 
+    def covers(self, url: str) -> bool:
+        """Whether a video there is gone where this source does not list it."""
+        scope = self.scope
+        return scope is not None and (url == scope or url.startswith(f"{scope}/"))
+
     def items(self) -> Iterator[VideoItem]:
         """Yields the videos in the order of their keys, once; stops early where listing fails for
         good, and `problem` then says why."""

@@ -95,7 +95,9 @@ def test_missing_library_is_named_with_what_to_install(url, missing, remedy, tmp
 
 def test_bucket_that_is_not_there_is_one_line(bucket, tmp_path):
     done = run_reelseek_here("index", "s3://no-such-bucket/films", "--index", tmp_path / "i")
-    assert_user_error(done, "videos=s3://no-such-bucket/films: cannot be listed")
+    assert_user_error(
+        done, "s3://no-such-bucket/films: cannot be listed (no such bucket or folder)"
+    )
     assert "made-up-secret" not in done.stderr
 
 
