@@ -6,6 +6,7 @@ the cache under a hash of its URL until it is released.
 
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from reelseek.indexing.remote.stores import Stores
 from reelseek.indexing.sources.collection import VideoItem
 
 _GB = 1 << 30
-_JOIN_SECONDS = 2.0  # for a thread to notice that it is stopped
+_JOIN_SECONDS = 2.0  # for threads to notice that they are stopped
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,19 @@ class Fetcher:
     def fetch(self, items: Iterable[VideoItem]) -> Iterator[FetchedVideo | None]:
         """Yields the videos as they arrive; None where none has, so that the caller, who must
         release some for others to come, never waits here."""
-        arrived: SimpleQueue[FetchedVideo | None] = SimpleQueue()
+        arrived: SimpleQueue[FetchedVideo | BaseException | None] = SimpleQueue()
         remaining, taking = iter(items), threading.Lock()
 
         def work() -> None:
-            while not self._stopped.is_set():
-                with taking:  # who came first gets its bytes first, however many
-                    item = next(remaining, None)
-                    if item is None or not self._take_bytes(item.remote):
-                        break
-                arrived.put(self._fetched(item))
+            try:
+                while not self._stopped.is_set():
+                    with taking:  # who came first gets its bytes first, however many
+                        item = next(remaining, None)
+                        if item is None or not self._take_bytes(item.remote):
+                            break
+                    arrived.put(self._fetched(item))
+            except BaseException as error:  # raised again in the caller's thread
+                arrived.put(error)
             arrived.put(None)
 
         threads = [
@@ -102,6 +106,8 @@ class Fetcher:
             except Empty:
                 yield None
                 continue
+            if isinstance(fetched, BaseException):
+                raise fetched
             if fetched is None:
                 num_working -= 1
             else:
@@ -118,8 +124,9 @@ class Fetcher:
         """Ends all reading."""
         self._stopped.set()
         self._budget.close()
+        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
-            thread.join(_JOIN_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         self.stop()

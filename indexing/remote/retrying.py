@@ -1,5 +1,6 @@
 """Requests that fail for a while are tried again; those that fail for good give one line."""
 
+import errno
 import random
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from reelseek.text.urls import without_secrets
 _FIRST_SECONDS, _MAX_SECONDS = 0.2, 20.0
 _RETRIED_STATUS = frozenset({408, 409, 425, 429})  # and those from 500 on
 _MAX_REASON = 200
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 # By name, since the libraries that raise them are optional.
 _FOR_GOOD = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegionError"})
 
@@ -75,7 +77,7 @@ def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, PermissionError | ImportError | NotImplementedError | TypeError):
         return False
-    if type(error).__name__ in _FOR_GOOD:
+    if type(error).__name__ in _FOR_GOOD or getattr(error, "errno", None) in _OF_THE_DISK:
         return False
     status = status_of(error)
     return status is None or status >= 500 or status in _RETRIED_STATUS

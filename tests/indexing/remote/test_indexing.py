@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import pytest
+
 from reelseek.indexing import IndexReader
 from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.remote.s3 import S3Store
@@ -273,3 +275,15 @@ def test_decoders_and_fetching_never_wait_for_each_other(bucket, films, colour_i
     with DecodePool(settings, num_workers=3) as pool:
         summary = index_urls(colour_index, f"{bucket.url}/films", options=options, pool=pool)
     assert (summary.indexed, summary.failed) == (5, 0)
+
+
+def test_mistake_of_ours_while_fetching_ends_the_run(bucket, films, colour_index, monkeypatch):
+    """The run must not wait for ever for what no thread fetches."""
+    put_all(bucket, films[:2])
+    monkeypatch.setattr(
+        "reelseek.indexing.remote.fetching.Fetcher._download",
+        lambda self, remote, path: 1 / 0,
+    )
+    with pytest.raises(ZeroDivisionError):
+        index_urls(colour_index, f"{bucket.url}/films")
+    assert not (colour_index.folder / "fetched").exists()

@@ -43,7 +43,9 @@ def test_status_that_may_pass_is_tried_again(status):
     assert len(left) == 2
 
 
-@pytest.mark.parametrize("error", [StatusError(400), PermissionError("x"), FileNotFoundError()])
+@pytest.mark.parametrize(
+    "error", [StatusError(400), PermissionError("x"), FileNotFoundError(), OSError(28, "full")]
+)
 def test_what_cannot_pass_is_not_tried_again(error):
     request, left = failing(error, TimeoutError())
     with pytest.raises(RemoteError) as caught:
