@@ -130,8 +130,8 @@ def test_object_that_changes_while_it_is_fetched_is_fetched_again(
 
 
 def test_budget_bounds_what_lies_on_disk(bucket, films, colour_index, monkeypatch):
-    put_all(bucket, films)
-    largest = max(film.stat().st_size for film in films)
+    put_all(bucket, films[:6])
+    largest = max(film.stat().st_size for film in films[:6])
     options = dataclasses.replace(QUICK, disk_bytes=2 * largest)
     lying = []
     decode = colour_index.iter_frames
@@ -143,7 +143,7 @@ def test_budget_bounds_what_lies_on_disk(bucket, films, colour_index, monkeypatc
 
     colour_index.iter_frames = watched
     summary = index_urls(colour_index, f"{bucket.url}/films", options=options)
-    assert (summary.indexed, summary.failed) == (12, 0)
+    assert (summary.indexed, summary.failed) == (6, 0)
     assert 0 < max(lying) <= options.disk_bytes
 
 
