@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from reelseek.indexing import IndexReader
+from reelseek.indexing import IndexReader, StopRequest
 from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.remote.s3 import S3Store
 from reelseek.indexing.store.catalogue import Catalogue
@@ -287,3 +287,25 @@ def test_mistake_of_ours_while_fetching_ends_the_run(bucket, films, colour_index
     with pytest.raises(ZeroDivisionError):
         index_urls(colour_index, f"{bucket.url}/films")
     assert not (colour_index.folder / "fetched").exists()
+
+
+def test_stopped_run_goes_on_and_fetches_nothing_twice(proxied, bucket, films, colour_index):
+    put_all(bucket, films)
+    stop, decode = StopRequest(), colour_index.iter_frames
+
+    def stopping(path, settings, **more):
+        yield from decode(path, settings, **more)
+        if len(colour_index.decoded) == 3:
+            stop.signal_number = 15
+
+    colour_index.iter_frames = stopping
+    options = dataclasses.replace(QUICK, parallel=1, disk_bytes=1 << 15)
+    first = index_urls(colour_index, f"{bucket.url}/films", options=options, stop=stop)
+    assert first.stopped
+    assert 3 <= first.indexed < 12
+    assert not (colour_index.folder / "fetched").exists()
+    proxied.requests.clear()
+    colour_index.iter_frames = decode
+    second = index_urls(colour_index, f"{bucket.url}/films", options=options)
+    assert (second.unchanged, second.indexed) == (first.indexed, 12 - first.indexed)
+    assert proxied.requests["GET"] == 1 + second.indexed
