@@ -80,6 +80,7 @@ def option(
     group: str = "",
     stands_for: str = "",
     is_path: bool = False,
+    takes_urls: bool = False,
     is_words: bool = False,
 ) -> Any:
     """A field with its line of help; without a default, the YAML gives the value.
@@ -90,20 +91,21 @@ def option(
         group: the folder of YAML files that it chooses from by name.
         stands_for: the part that `name=value` sets.
         is_path: whether it is a path or a list of paths, in which `~` and `$HOME` are expanded.
+        takes_urls: whether it may be a URL instead of a path.
         is_words: whether `null` is a word like any other, on the command line.
     """
     metadata = {
         **{"help": text, "allowed": allowed, "group": group, "stands_for": stands_for},
-        **{"is_path": is_path, "is_words": is_words},
+        **{"is_path": is_path, "takes_urls": takes_urls, "is_words": is_words},
     }
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def path_option(text: str, default: Any = MISSING) -> Any:
+def path_option(text: str, default: Any = MISSING, *, takes_urls: bool = False) -> Any:
     """The same for a path or a list of paths."""
-    return option(text, default=default, is_path=True)
+    return option(text, default=default, is_path=True, takes_urls=takes_urls)
 
 
 @dataclass

@@ -1,9 +1,11 @@
-"""Paths as people write them on a command line -> paths that the system knows."""
+"""Paths as people write them on a command line -> paths that the system knows, and URLs that an
+option may have."""
 
 import os
-from dataclasses import fields
+from dataclasses import Field, fields
 
 from reelseek.configs.options import Options
+from reelseek.text.urls import check_url, is_url, public_url
 
 
 def expand_path(path: str) -> str:
@@ -16,7 +18,11 @@ def expand_path(path: str) -> str:
 
 
 def expand_paths(config: Options) -> None:
-    """Expands all options that `path_option` has made, in place."""
+    """Expands all options that `path_option` has made, in place; URLs stay as they are.
+
+    Raises:
+        ValueError: a URL holds credentials or cannot be read, or the option takes none.
+    """
     for each in fields(config):
         value = getattr(config, each.name)
         if isinstance(value, Options):
@@ -24,6 +30,21 @@ def expand_paths(config: Options) -> None:
         elif not each.metadata.get("is_path"):
             continue
         elif isinstance(value, list):
-            setattr(config, each.name, [expand_path(path) for path in value])
+            setattr(config, each.name, [_expanded(each, config, path) for path in value])
         elif value is not None:
-            setattr(config, each.name, expand_path(value))
+            setattr(config, each.name, _expanded(each, config, value))
+
+
+def _expanded(option: Field, config: Options, value: str) -> str:
+    if not is_url(value):
+        return expand_path(value)
+    is_index = config.section == "index" or option.name == "index"
+    name = "index" if is_index else option.name
+    if not option.metadata["takes_urls"]:
+        remedy = "a published index is only searched; give the folder it was made in"
+        raise ValueError(
+            f"{name}={public_url(value)}: is a URL; "
+            + (remedy if is_index else "give a path on this machine")
+        )
+    check_url(name, value)
+    return value

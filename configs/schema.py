@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
+from reelseek.text.urls import is_url
 
 if TYPE_CHECKING:
     from reelseek.vision import (
@@ -194,6 +195,20 @@ class DecodingConfig(Options, section="decoding"):
         )
 
 
+@dataclass
+class RemoteConfig(Options, section="remote"):
+    """How videos at URLs are fetched."""
+
+    disk_gb: float = option(
+        "GiB of fetched videos that lie on disk at once, in the index's folder", Range(above=0)
+    )
+    parallel: int = option("objects that are read at the same time", Range(1, 256))
+    attempts: int = option("requests for an object at most, before it has failed", Range(1))
+    timeout_seconds: float = option(
+        "without an answer or a byte, after which a request is tried again", Range(above=0)
+    )
+
+
 class Progress(Enum):
     bar = "bar"
     json = "json"
@@ -240,7 +255,9 @@ class IndexFolderConfig(Options, section="index"):
 @dataclass
 class IndexConfig(Options, command="index"):
     videos: list[str] = path_option(
-        "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, or [A,B] of these"
+        "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, a URL, or [A,B] of "
+        "these",
+        takes_urls=True,
     )
     index: IndexFolderConfig = option("the index", stands_for="folder")
     model: ModelConfig | None = option(
@@ -249,6 +266,7 @@ class IndexConfig(Options, command="index"):
     sampling: SamplingConfig = option("which frames are looked at", group="sampling")
     decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
+    remote: RemoteConfig = option("how videos at URLs are fetched")
     images: bool = option("index the photos of folders too, each as a video of one frame")
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
@@ -357,6 +375,21 @@ class ExportConfig(Options, command="export"):
 
 
 @dataclass
+class PublishConfig(Options, command="publish"):
+    index: str = path_option("the folder of the index")
+    to: str = path_option("where to publish it, such as s3://BUCKET/NAME", takes_urls=True)
+    prune: bool = option("delete afterwards what only earlier publications use")
+    attempts: int = option("requests for an object at most, before it has failed", Range(1))
+    timeout_seconds: float = option(
+        "without an answer, after which a request is tried again", Range(above=0)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_url(self.to), "to", self.to, "a URL such as s3://BUCKET/NAME")
+
+
+@dataclass
 class RankerConfig(Options, command="ranker"):
     judgements: str = path_option("a .jsonl of judgements or clicks, see docs/relevance.md")
     index: str = path_option("the folder of the index that they are about")
@@ -392,7 +425,9 @@ _RENAMED_SOURCES = {"picture": "visual", "words": "lexical"}
 
 @dataclass
 class SearchConfig(Options, command="search"):
-    index: str = path_option("the folder of the index")
+    index: str = path_option(
+        "the folder of the index, or the URL where one is published", takes_urls=True
+    )
     query: str | None = option("what the video should show, in words", default=None, is_words=True)
     image: str | None = path_option("an image to search by, instead of words or beside them", None)
     video: str | None = path_option("a video to search by, instead of words or beside them", None)
@@ -412,6 +447,10 @@ class SearchConfig(Options, command="search"):
     analyze: bool = option("find filters, negations, events and misspellings in the query")
     explain: bool = option("say what the query is taken to mean, and what put each hit there")
     log_queries: bool = option("keep the queries' embeddings, to measure and tune the index with")
+    index_cache: str | None = path_option(
+        "folder for published indexes; default: in the user's cache folder", None
+    )
+    index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
     json: bool = option("print a JSON list of hits instead of a table; the same as format=json")
     format: Format | None = option(
         "how hits are written: html is a page with pictures, otio and edl are editors' timelines",
@@ -481,8 +520,15 @@ class ServeConfig(Options, command="serve"):
         "folders, globs or lists of videos to index, watch and search; or an index's folder", []
     )
     index: str | None = path_option(
-        "the folder of the index; default: for videos, one among the user's data", None
+        "the folder of the index, or the URL where one is published; default: for videos, one "
+        "among the user's data",
+        None,
+        takes_urls=True,
     )
+    index_cache: str | None = path_option(
+        "folder for published indexes; default: in the user's cache folder", None
+    )
+    index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
     roots: list[str] = path_option(
         "folders below which videos may be added over HTTP; default: those of `videos`", []
     )

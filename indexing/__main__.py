@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
     from reelseek.indexing.building.outcomes import IndexSummary
+    from reelseek.indexing.remote.fetching import RemoteOptions
+    from reelseek.indexing.remote.sources import RemoteSource
     from reelseek.indexing.sources.collection import Source
     from reelseek.indexing.store.manifest import FaissOptions, Manifest
     from reelseek.vision import DualEncoder
@@ -44,20 +46,27 @@ def main(config: IndexConfig) -> None:
     from reelseek.indexing.store.manifest import Manifest
     from reelseek.indexing.vectors.tuning import check_factory
     from reelseek.indexing.writer import check_can_be_written
+    from reelseek.text.urls import public_url
     from reelseek.vision import check_model_name
 
     folder = Path(config.index.folder)
     check_can_be_written(folder)
     if config.model is not None:
         check_model_name(config.model.name, known_names=command_line.preset_names("model"))
-    sources = _checked_sources(config, folder)
+    sources, remote_sources = _checked_sources(config, folder)
     is_new = not Manifest.exists(folder)
     faiss_options = _faiss_options(config)
     if not is_new:
         faiss_options = _keep_settings(config, Manifest.read(folder), faiss_options)
     check_factory(faiss_options.kind)
 
-    summary, signal_number = _update(config, sources, faiss_options, is_new=is_new)
+    summary, signal_number = _update(
+        config, sources, faiss_options, remote_sources=remote_sources, is_new=is_new
+    )
+    for remote in remote_sources:
+        if line := str(remote.passed_over):
+            print(f"passed over: {remote.name}: {line}", file=sys.stderr)
+    config.videos = list(map(public_url, config.videos))  # a query may be a signature
     write_atomically(folder / "config.yaml", command_line.to_yaml(config).encode())
     command_line.print_json(asdict(summary))
     if summary.failed:
@@ -70,24 +79,43 @@ def main(config: IndexConfig) -> None:
         sys.exit(1)
 
 
-def _checked_sources(config: IndexConfig, folder: Path) -> "list[Source]":
+def _checked_sources(
+    config: IndexConfig, folder: Path
+) -> "tuple[list[Source], list[RemoteSource]]":
     """Lists the videos and says what of them is passed over.
 
     Raises:
         ValueError: nothing of what `videos` names exists, nor is known to the index.
     """
+    from reelseek.indexing.remote.sources import read_remote_sources, split_remote
     from reelseek.indexing.sources.collection import passed_over
+    from reelseek.text.urls import is_url
 
-    sources = _read_sources(config)
-    if all(source.problem for source in sources):
-        _refuse_unknown(folder, sources)
-    for source in sources:
+    paths = [name for name in config.videos if not is_url(name)]
+    urls = [name for name in config.videos if is_url(name)]
+    sources, remote_sources = split_remote(_read_sources(config, paths))
+    remote_sources += read_remote_sources(urls, _remote_options(config), images=config.images)
+    all_sources: list[Source | RemoteSource] = [*sources, *remote_sources]
+    if all(source.problem for source in all_sources):
+        _refuse_unknown(folder, sources, remote_sources)
+    for source in all_sources:
         if source.problem:
             line = f"passed over: videos={source.name}: {source.problem}"
             print(command_line.printable(line), file=sys.stderr)
     if line := str(passed_over(sources)):
         print(f"passed over: {line}", file=sys.stderr)
-    return sources
+    return sources, remote_sources
+
+
+def _remote_options(config: IndexConfig) -> "RemoteOptions":
+    from reelseek.indexing.remote.fetching import RemoteOptions
+
+    return RemoteOptions(
+        disk_bytes=int(config.remote.disk_gb * 2**30),
+        parallel=config.remote.parallel,
+        attempts=config.remote.attempts,
+        timeout_seconds=config.remote.timeout_seconds,
+    )
 
 
 def _faiss_options(config: IndexConfig) -> "FaissOptions":
@@ -128,7 +156,12 @@ def _keep_settings(
 
 
 def _update(
-    config: IndexConfig, sources: "list[Source]", faiss_options: "FaissOptions", *, is_new: bool
+    config: IndexConfig,
+    sources: "list[Source]",
+    faiss_options: "FaissOptions",
+    *,
+    remote_sources: "list[RemoteSource]",
+    is_new: bool,
 ) -> "tuple[IndexSummary, int | None]":
     """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
     from reelseek.indexing.indexer import update_index
@@ -173,6 +206,8 @@ def _update(
             timeout_seconds=config.decoding.timeout_seconds,
             stop=stop,
             sentences=lambda: _sentences(model, encoder.device),
+            remote_sources=remote_sources,
+            remote_options=_remote_options(config),
         )
     return summary, stop.signal_number
 
@@ -187,16 +222,16 @@ def _advise_model(config: IndexConfig) -> None:
         print(advice, file=sys.stderr)
 
 
-def _read_sources(config: IndexConfig) -> "list[Source]":
-    """Lists each value of `videos`, also on a network drive that is away."""
+def _read_sources(config: IndexConfig, paths: list[str]) -> "list[Source]":
+    """Lists each path of `videos`, also on a network drive that is away."""
     from reelseek.indexing.sources.collection import Source, read_source
     from reelseek.indexing.sources.killable import map_killably
 
     read = partial(read_source, images=config.images)
     sources = []
     for name, answer in zip(
-        config.videos,
-        map_killably(read, config.videos, timeout_seconds=config.decoding.timeout_seconds),
+        paths,
+        map_killably(read, paths, timeout_seconds=config.decoding.timeout_seconds),
         strict=True,
     ):
         if isinstance(answer, TimeoutError):
@@ -219,19 +254,26 @@ def _say_failures(folder: Path, *, num_failed: int) -> None:
     print(f"{num_failed} failed: see {report}", file=sys.stderr)
 
 
-def _refuse_unknown(folder: Path, sources: "list[Source]") -> None:
+def _refuse_unknown(
+    folder: Path, sources: "list[Source]", remote_sources: "list[RemoteSource]"
+) -> None:
     """Raises if no source is there or known to the index."""
     from reelseek.indexing.publishing import CATALOGUE_NAME
     from reelseek.indexing.sources.roots import collect
     from reelseek.indexing.store.catalogue import Catalogue
     from reelseek.indexing.store.manifest import Manifest
+    from reelseek.text.urls import is_url
 
     records = []
     if Manifest.exists(folder):
         Manifest.read(folder)  # raises if it is damaged
         with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
             records = list(catalogue.scan())
-    collect(sources, records)
+    if any(source.covers(record.path) for source in remote_sources for record in records):
+        return
+    if not sources:
+        raise ValueError(f"videos={remote_sources[0].name}: {remote_sources[0].problem}")
+    collect(sources, [record for record in records if not is_url(record.path)])
 
 
 def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":

@@ -7,6 +7,7 @@ stopped, goes on where it was.
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,19 @@ from reelseek.indexing.building.outcomes import IndexSummary
 from reelseek.indexing.building.run import Run
 from reelseek.indexing.enrich.subtitles import update_subtitles
 from reelseek.indexing.progress import JsonProgress, VideoProgress
+from reelseek.indexing.remote.collection import RemoteVideos
+from reelseek.indexing.remote.fetching import RemoteOptions
+from reelseek.indexing.remote.sources import RemoteSource, split_remote
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import Source
 from reelseek.indexing.sources.diff import Diff, compute_diff
 from reelseek.indexing.sources.roots import Collection, collect
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.indexing.writer import IndexWriter
+from reelseek.text.urls import is_url
 from reelseek.vision import DecodePool, FrameEncoder
 
+_FETCHED = "fetched"  # the folder of remote videos that are being decoded
 _MOUNTS = "mounts"  # in the catalogue's metadata: folders at which file systems were mounted
 
 
@@ -47,6 +53,8 @@ def update_index(
     progress: str = "bar",
     stop: StopRequest | None = None,
     sentences: Callable[[], np.ndarray] | None = None,
+    remote_sources: Sequence[RemoteSource] = (),
+    remote_options: RemoteOptions | None = None,
 ) -> IndexSummary:
     """Brings an index up to date with folders and lists of videos; makes it if missing.
 
@@ -72,6 +80,8 @@ def update_index(
         progress: as a `bar` or as lines of `json`, see `indexing.progress`.
         stop: when set, finish the videos in hand and leave the rest to the next run.
         sentences: returns `(n, D)` embeddings of everyday sentences, which a new index keeps.
+        remote_sources: URLs, see `indexing.remote.sources.read_remote_source`.
+        remote_options: how remote videos are fetched.
 
     Raises:
         ValueError: the folder cannot hold an index, another process is writing it, or none of the
@@ -79,9 +89,12 @@ def update_index(
         IndexMismatchError: the index was built with other settings.
     """
     started = time.monotonic()
+    sources, listed = split_remote(sources)
     with IndexWriter(folder, settings) as writer:
         collection = _collect(writer, sources, prune=prune, timeout_seconds=timeout_seconds)
-        (keep_edits if keep_edited else drop_edits)(writer.catalogue, collection)
+        edit = keep_edits if keep_edited else drop_edits
+        has_edits = bool(writer.catalogue.excluded() or writer.catalogue.edits())
+        edit(writer.catalogue, collection)
         run = Run(
             writer,
             encoder=encoder,
@@ -104,8 +117,18 @@ def update_index(
             settle_seconds=settle_seconds,
             timeout_seconds=timeout_seconds,
         )
-        with _progress(diff, progress if show_progress else "") as shown:
-            run.apply(collection, diff, shown)
+        remote = RemoteVideos(
+            [*remote_sources, *listed],
+            remote_options,
+            folder=folder / _FETCHED,
+            edit=partial(edit, writer.catalogue) if has_edits else None,
+            check_content=check_content,
+            retry_failed=retry_failed,
+            prune=prune,
+        )
+        shown = progress if show_progress else ""
+        with _progress(diff, shown, may_grow=remote.has_sources) as counted:
+            run.apply(collection, diff, counted, remote=remote)
         chosen = {item.root_and_key for item in collection.items}
         update_subtitles(writer.catalogue, chosen, timeout_seconds=timeout_seconds)
         manifest = writer.publish(faiss_options, sentences=sentences)
@@ -117,10 +140,10 @@ def update_index(
     return run.summary
 
 
-def _progress(diff: Diff, kind: str) -> VideoProgress:
+def _progress(diff: Diff, kind: str, *, may_grow: bool) -> VideoProgress:
     if kind == "json":
         return JsonProgress(len(diff.examine), total_bytes=sum(diff.sizes_bytes.values()))
-    return VideoProgress(len(diff.examine), show=kind == "bar")
+    return VideoProgress(len(diff.examine), show=kind == "bar", may_grow=may_grow)
 
 
 def _collect(
@@ -128,7 +151,7 @@ def _collect(
 ) -> Collection:
     """Compares the sources with the index, and stores the new paths of roots that were moved."""
     mounts = set(json.loads(writer.catalogue.index_metadata(_MOUNTS) or "[]"))
-    records = list(writer.catalogue.scan())
+    records = [record for record in writer.catalogue.scan() if not is_url(record.path)]
     collection = collect(
         sources, records, mounts=mounts, prune=prune, timeout_seconds=timeout_seconds
     )

@@ -67,7 +67,7 @@ class EncodedVideo(Generic[Tag]):
 
 
 def encode_videos(
-    videos: Iterable[tuple[Tag, Path]],
+    videos: Iterable[tuple[Tag, Path] | None],
     *,
     encoder: FrameEncoder,
     pool: DecodePool,
@@ -77,6 +77,7 @@ def encode_videos(
     an error.
 
     Args:
+        videos: with tags; None where none is ready yet.
         admit: takes a video whose file has been read; returns where its frames are kept, earlier
             ones included, or None to skip the video. Called in another thread.
     """
@@ -98,7 +99,7 @@ def encode_videos(
 
     def decode() -> None:
         try:
-            tagged = ((_Video(tag), path) for tag, path in videos)
+            tagged = (None if each is None else (_Video(each[0]), each[1]) for each in videos)
             for item in pool.decode(tagged, stopped=stopped, admit=admit_video if admit else None):
                 put(item)
         except BaseException as error:  # raised again in the caller's thread

@@ -22,10 +22,13 @@ class VideoProgress:
     Args:
         total: videos.
         show: whether to draw the bar.
+        may_grow: whether more videos may come while it runs.
     """
 
-    def __init__(self, total: int, *, show: bool = True) -> None:
-        self._bar = progress_bar(total=total, desc="indexing", disable=not (show and total))
+    def __init__(self, total: int, *, show: bool = True, may_grow: bool = False) -> None:
+        self._bar = progress_bar(
+            total=total, desc="indexing", disable=not (show and (total or may_grow))
+        )
 
     def __enter__(self) -> "VideoProgress":
         return self
@@ -44,6 +47,10 @@ class VideoProgress:
         """
         self._bar.set_postfix(failed=failed, refresh=False)
         self._bar.update()
+
+    def grow(self, num_videos: int, size_bytes: int) -> None:
+        """Adds videos that were found while others were worked on."""
+        self._bar.total += num_videos
 
 
 class JsonProgress(VideoProgress):
@@ -81,6 +88,10 @@ class JsonProgress(VideoProgress):
         self._bytes_encoded += size_bytes if was_encoded else 0
         if self._clock() - self._said_at >= _JSON_SECONDS:
             self._say()
+
+    def grow(self, num_videos: int, size_bytes: int) -> None:
+        self._state["total"] += num_videos
+        self._bytes_left += size_bytes
 
     def _say(self) -> None:
         self._said_at = self._clock()

@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+from reelseek.indexing.remote.publication import is_published_copy
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
 from reelseek.indexing.store.catalogue import Catalogue
@@ -261,6 +262,11 @@ def _locations(counts: Sequence[int], part: int) -> list[tuple[int, int] | None]
 
 
 def _check_holds_no_other_files(folder: Path) -> None:
+    if is_published_copy(folder):
+        raise ValueError(
+            f"index={folder}: is a copy of a published index, which is only searched; give the "
+            "folder it was made in"
+        )
     if folder.is_dir() and not Manifest.exists(folder):
         own = {_LOCK_NAME, _JOURNAL_NAME, _UNFINISHED_NAME, EMBEDDINGS_NAME}
         others = sorted(

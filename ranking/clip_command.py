@@ -5,6 +5,7 @@ from pathlib import Path
 from reelseek.configs import command_line
 from reelseek.configs.schema import ClipConfig
 from reelseek.indexing.store.atomic import check_can_write_file, publish_file
+from reelseek.text.urls import is_url
 
 # What FFmpeg calls the containers that a clip may be written in.
 _CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -70,4 +71,6 @@ def _span(config: ClipConfig) -> tuple[Path, float, float]:
         found = f"only {len(hits)} moments match" if hits else hits.why_empty
         raise ValueError(f"query={config.query}: rank={config.rank}: {found}")
     hit = hits[config.rank - 1]
+    if is_url(hit.video):
+        raise ValueError(f"query={config.query}: {hit.video} is a URL; only local videos are cut")
     return Path(hit.video), hit.start_seconds, hit.end_seconds

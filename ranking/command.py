@@ -26,8 +26,10 @@ def main(config: SearchConfig) -> None:
         parts.insert(0, config.query)
 
     searcher = Searcher._open(
-        Path(config.index),
+        config.index,
         config.model,
+        index_cache=config.index_cache,
+        index_cache_gb=config.index_cache_gb,
         device=config.device,
         log_queries=config.log_queries,
         ranker=config.ranker,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelseek.ranking.hits import SearchHit
+from reelseek.text.urls import as_link
 
 if TYPE_CHECKING:
     from opentimelineio.opentime import TimeRange
@@ -88,7 +89,7 @@ def _timeline(hits: Sequence[SearchHit], *, name: str, rate: float) -> "Timeline
     track = Track(name="hits", kind="Video")
     for hit in hits:
         media = ExternalReference(
-            target_url=Path(hit.video).as_uri(),
+            target_url=as_link(hit.video),
             available_range=_range(0.0, hit.duration_seconds, rate=rate),
         )
         found = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.text.terminal import clock, printable, printable_lines
+from reelseek.text.urls import as_link
 from reelseek.vision import VideoDecodeError, frame_indices_at, open_video
 
 _THUMBNAIL_WIDTH = 480  # pixels
@@ -120,7 +121,7 @@ def _card(hit: ShownHit) -> _Card:
         path=printable(hit.video),
         match="" if hit.confidence is None else hit.match,
         text=printable(str(captions[0])),
-        link=f"{Path(hit.video).as_uri()}#t={hit.start_seconds:.2f},{hit.end_seconds:.2f}",
+        link=f"{as_link(hit.video)}#t={hit.start_seconds:.2f},{hit.end_seconds:.2f}",
         span=f"{clock(hit.start_seconds)}\u2013{clock(hit.end_seconds)}",
         left_percent=100 * hit.start_seconds / whole,
         width_percent=max(100 * (hit.end_seconds - hit.start_seconds) / whole, 1.0),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reelseek.configs.schema import ModelConfig
     from reelseek.indexing import IndexReader
+    from reelseek.indexing.remote.opening import OpenedPublication
     from reelseek.ranking import SearchHit, SearchResults
     from reelseek.ranking.cursor import Cursor
     from reelseek.ranking.learning.ranker import LearnedRanker
@@ -52,6 +53,7 @@ class Searcher:
             assert model is not None, "a Searcher needs a model or an encoder"
             encoder = QueryEncoder(model, device=device)
         self.reader = reader
+        self._published: OpenedPublication | None = None  # that the reader's folder belongs to
         self.encoder = encoder
         scorer = Scorer(ranker=ranker, token_matching=token_matching)
         self.retriever = Retriever(reader, scorer=scorer)
@@ -75,11 +77,14 @@ class Searcher:
         entities: bool = False,
         encoder: Encoder | None = None,
         refresh: str = "auto",
+        index_cache: str | Path | None = None,
+        index_cache_gb: float = 50.0,
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
         Args:
-            index: the folder.
+            index: the folder, or the URL where an index is published (docs/remote.md), of which
+                what is not there yet is fetched first.
             model: to insist on a model by preset, open_clip name or folder.
             device: `auto`, `cpu`, `cuda`, ...
             log_queries: keep the queries' embeddings (not their words) in the index's folder, for
@@ -90,7 +95,10 @@ class Searcher:
             entities: look for names that the catalogue does not have, too; so does a ranker.
             encoder: encodes queries in place of a model, so that none is loaded here.
             refresh: `auto` goes over to a new generation at the next search; with `manual` only
-                the method `refresh` does.
+                the method `refresh` does. A newer publication at a URL is opened by the next
+                `open` only.
+            index_cache: folder for published indexes; default: in the user's cache folder.
+            index_cache_gb: GiB that they may take there.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -113,6 +121,8 @@ class Searcher:
             token_matching=(token_matching, path_or_none, words_or_none),
             entities=(entities, bool, flag),
             refresh=(refresh, str, "auto or manual"),
+            index_cache=(index_cache, path_or_none, words_or_none),
+            index_cache_gb=(index_cache_gb, (int, float), "a number"),
         )
         check_device(device)
         if refresh not in ("auto", "manual"):
@@ -120,7 +130,7 @@ class Searcher:
         if model is not None and encoder is not None:
             raise ValueError("model and encoder: give one of them; an encoder has its own model")
         return cls._open(
-            Path(index),
+            index,
             None if model is None else load_model_config(str(model)),
             device=device,
             log_queries=log_queries,
@@ -129,12 +139,14 @@ class Searcher:
             entities=entities,
             encoder=encoder,
             auto_refresh=refresh == "auto",
+            index_cache=index_cache,
+            index_cache_gb=index_cache_gb,
         )
 
     @classmethod
     def _open(
         cls,
-        folder: Path,
+        index: str | Path,
         model_config: ModelConfig | None,
         *,
         device: str,
@@ -145,6 +157,8 @@ class Searcher:
         where: str | None = None,
         encoder: Encoder | None = None,
         auto_refresh: bool = True,
+        index_cache: str | Path | None = None,
+        index_cache_gb: float = 50.0,
     ) -> Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
@@ -152,6 +166,7 @@ class Searcher:
         from reelseek.ranking.index_model import check_fingerprint, load_index_model
         from reelseek.ranking.learning.ranker import LearnedRanker
         from reelseek.ranking.token_matching.matching import TokenMatchingWeights
+        from reelseek.text.urls import is_url, public_url
 
         # What is small comes first, so that what is wrong with it is said at once.
         if model_config is not None:
@@ -159,7 +174,22 @@ class Searcher:
 
             check_model_name(model_config.name, known_names=preset_names("model"))
         learned = None if ranker is None else LearnedRanker.load(Path(ranker))
-        reader = IndexReader(folder, log_queries=log_queries, auto_refresh=auto_refresh)
+        published = None
+        if is_url(str(index)):
+            from reelseek.indexing.remote.opening import open_published_index
+
+            if log_queries:
+                raise ValueError(
+                    f"log_queries=true: index={public_url(str(index))} is published, and only read"
+                )
+            published = open_published_index(str(index), index_cache, cache_gb=index_cache_gb)
+        folder = Path(index) if published is None else published.folder
+        try:
+            reader = IndexReader(folder, log_queries=log_queries, auto_refresh=auto_refresh)
+        except BaseException:
+            if published is not None:
+                published.close()
+            raise
         try:
             if where is not None:
                 reader.check_filter(where)
@@ -174,7 +204,7 @@ class Searcher:
                 model = load_index_model(folder, settings, model_config)
             else:
                 check_fingerprint(folder, settings, encoder.fingerprint, name="the encoder's")
-            return cls(
+            searcher = cls(
                 reader,
                 model,
                 encoder=encoder,
@@ -183,8 +213,12 @@ class Searcher:
                 token_matching=weights,
                 entities=entities,
             )
+            searcher._published = published
+            return searcher
         except BaseException:
             reader.close()
+            if published is not None:
+                published.close()
             raise
 
     def search(
@@ -359,6 +393,9 @@ class Searcher:
     def close(self) -> None:
         """Closes the index's files."""
         self.reader.close()
+        if self._published is not None:
+            self._published.close()
+            self._published = None
 
     def __enter__(self) -> Searcher:
         return self

@@ -123,6 +123,13 @@ COMMANDS = {
         schema.ExportConfig,
         "Writes an index as Parquet, for other programs.",
     ),
+    "publish": Command(
+        "indexing.tools.publish",
+        schema.PublishConfig,
+        "Publishes an index in object storage, from which searches open it.",
+        ("URL", "where to publish it, such as s3://BUCKET/NAME"),
+        "to",
+    ),
     "enrich": Command(
         "indexing.enrich.__main__",
         schema.EnrichConfig,

@@ -1,9 +1,12 @@
 """`python -m serving index=DIR`: searches an index over HTTP, and in the browser."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ServeConfig
+from reelseek.text.urls import is_url, public_url
 
 USAGE = """usage: python -m serving index=DIR [host=127.0.0.1 port=8000 workers=N] [name=value ...]
 
@@ -31,7 +34,31 @@ def main(config: ServeConfig) -> None:
     from reelseek.serving.telemetry import log_as_json
 
     log_as_json()
-    serve(config)
+    with _on_this_machine(config):
+        serve(config)
+
+
+@contextmanager
+def _on_this_machine(config: ServeConfig) -> Iterator[None]:
+    """Fetches a published index, and puts its folder in the place of its URL."""
+    if config.index is None or not is_url(config.index):
+        yield
+        return
+    from reelseek.indexing.remote.opening import open_published_index
+
+    if config.videos:
+        raise ValueError(
+            f"videos={config.videos[0]}: index={public_url(config.index)} is published, and only "
+            "searched; leave videos out, or give the folder of an index"
+        )
+    published = open_published_index(
+        config.index, config.index_cache, cache_gb=config.index_cache_gb
+    )
+    try:
+        config.index = str(published.folder)
+        yield
+    finally:
+        published.close()
 
 
 if __name__ == "__main__":

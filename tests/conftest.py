@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -185,14 +186,18 @@ class InProcessPool:
 
     def decode(
         self,
-        videos: Iterable[tuple[Any, Path]],
+        videos: Iterable[tuple[Any, Path] | None],
         *,
         stopped: threading.Event | None = None,
         sampler_of: Callable[[Any], Sampler] | None = None,
         admit: Callable[[Any, FileContent], ResumePoint | None] | None = None,
     ) -> Iterator[tuple[Any, Frames | FailedVideo]]:
         """Yields what `DecodePool.decode` does."""
-        for tag, path in videos:
+        for video in videos:
+            if video is None:
+                time.sleep(0.01)
+                continue
+            tag, path = video
             decoder = ""
             settings = self.settings
             resume: ResumePoint | None = ResumePoint()

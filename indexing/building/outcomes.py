@@ -70,5 +70,5 @@ class Outcomes:
         if video is not None:
             entry = {name: getattr(video, name) for name in entry} | {"id": video.public_id}
             reason = reason or video.reason
-        line = ReportLine(item.key, str(item.path), action, outcome, reason, **entry)
+        line = ReportLine(item.key, item.address, action, outcome, reason, **entry)
         self.report.add(item.root_and_key, line)

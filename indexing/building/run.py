@@ -2,6 +2,8 @@
 date, and the outcome of each video."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,9 @@ from reelseek.indexing.building.segmenting import (
 )
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
 from reelseek.indexing.progress import VideoProgress
+from reelseek.indexing.remote.collection import RemoteVideos
+from reelseek.indexing.remote.fetching import Fetcher
+from reelseek.indexing.remote.objects import RemoteObject
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.diff import Diff
@@ -30,7 +35,8 @@ from reelseek.indexing.store.dates import with_known_date
 from reelseek.indexing.store.unfinished import UnfinishedVideo
 from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.writer import IndexWriter
-from reelseek.vision import DecodePool, FrameEncoder
+from reelseek.text.urls import is_url
+from reelseek.vision import DecodePool, FileContent, FrameEncoder
 
 
 class Run:
@@ -62,8 +68,16 @@ class Run:
         self._mounts = SilentMounts()
         self._contents: Contents
         self._sizes_bytes: dict[tuple[str, str], int] = {}
+        self._fetcher: Fetcher | None = None
 
-    def apply(self, collection: Collection, diff: Diff, progress: VideoProgress) -> None:
+    def apply(
+        self,
+        collection: Collection,
+        diff: Diff,
+        progress: VideoProgress,
+        *,
+        remote: RemoteVideos | None = None,
+    ) -> None:
         """Makes the changes; an interrupt keeps what is done and leaves the rest to the next."""
         self._removed = {record.root_and_key: record for record in collection.removed}
         self._absent = {record.root_and_key: record for record in collection.absent}
@@ -78,9 +92,9 @@ class Run:
         self._sizes_bytes = diff.sizes_bytes
         self.summary.settling = diff.num_settling
         try:
-            examine = diff.examine
-            while examine and not self._stop:
-                examine = self._examine(examine, progress)
+            self._examine_all(diff.examine, progress)
+            if remote is not None:
+                self._apply_remote(remote, progress)
         except KeyboardInterrupt:
             self.summary.stopped = True
         self.summary.stopped |= bool(self._stop)
@@ -89,6 +103,21 @@ class Run:
             self._writer.delete_videos(self._removed.values())
             for record in self._removed.values():
                 self._outcomes.add(_item_of(record), "deleted", record, outcome="")
+
+    def _apply_remote(self, remote: RemoteVideos, progress: VideoProgress) -> None:
+        """Works on remote videos while they are listed; what is gone is known at the end."""
+        if remote.has_sources:
+            with closing(remote.fetcher()) as self._fetcher:
+                for diff in remote.diffs(self.records):
+                    self._note_undecoded(Collection(), diff)
+                    self._sizes_bytes = diff.sizes_bytes
+                    progress.grow(len(diff.examine), sum(diff.sizes_bytes.values()))
+                    self._examine_all(diff.examine, progress)
+                    if self._stop:
+                        return
+        removed, away = remote.gone(self.records.values())
+        self._removed.update((record.root_and_key, record) for record in removed)
+        self._note_undecoded(Collection(away=away), Diff())
 
     def _note_undecoded(self, collection: Collection, diff: Diff) -> None:
         """Keeps unchanged videos, and reports those that cannot be looked at."""
@@ -106,14 +135,18 @@ class Run:
             item = VideoItem(folder.as_posix(), folder)
             note(item, "failed", reason=f"the folder cannot be read ({reason})")
 
+    def _examine_all(self, items: Sequence[VideoItem], progress: VideoProgress) -> None:
+        while items and not self._stop:
+            items = self._examine(items, progress)
+
     def _examine(self, items: Sequence[VideoItem], progress: VideoProgress) -> list[VideoItem]:
         """Encodes what must be encoded; returns the videos to examine again."""
         again: list[VideoItem] = []
         encoded = encode_videos(
-            self._to_be_read(items),
+            self._to_be_read(items) if self._fetcher is None else self._fetched(items),
             encoder=self._encoder,
             pool=self._pool,
-            admit=self._contents.admit,
+            admit=self._contents.admit if self._fetcher is None else self._admit_fetched,
         )
         try:
             for video in encoded:
@@ -137,6 +170,29 @@ class Run:
                 self._contents.settle(tag, "not read: other files beside it did not answer")
             else:
                 yield tag, item.path
+
+    def _fetched(self, items: Sequence[VideoItem]) -> Iterator[tuple[VideoTag, Path] | None]:
+        """Yields remote videos as they arrive; None where none has."""
+        assert self._fetcher is not None
+        for fetched in self._fetcher.fetch(items):
+            if self._stop:
+                return
+            if fetched is None:
+                yield None
+            elif fetched.problem:
+                self._contents.settle(VideoTag(fetched.item), fetched.problem)
+            else:
+                yield VideoTag(fetched.item), fetched.item.path
+
+    def _admit_fetched(self, tag: VideoTag, content: FileContent) -> UnfinishedVideo | None:
+        """As `Contents.admit`, under the signature of the object instead of its copy's."""
+        assert self._fetcher is not None and tag.item.remote is not None
+        kept = self._contents.admit(
+            tag, replace(content, modified_ns=tag.item.remote.modified_ns())
+        )
+        if kept is None:
+            self._fetcher.release(tag.item)
+        return kept
 
     def _count(self, progress: VideoProgress, item: VideoItem, *, was_encoded: bool) -> None:
         """Counts a video that outlives this process."""
@@ -188,7 +244,7 @@ class Run:
 
     def _keep(self, tag: VideoTag, record: VideoRecord) -> None:
         """Keeps a video of unchanged content, and brings its metadata up to date."""
-        current = (str(tag.item.path), tag.signature, _metadata(tag.item, record))
+        current = (tag.item.address, tag.signature, _metadata(tag.item, record))
         if current != (record.path, record.signature, record.metadata):
             self._update(tag, record)
         self._outcomes.add(tag.item, _action(record, "unchanged"), record)
@@ -198,7 +254,7 @@ class Run:
             record,
             root=tag.item.root,
             key=tag.item.key,
-            path=str(tag.item.path),
+            path=tag.item.address,
             signature=tag.signature,
             metadata=_metadata(tag.item, record),
         )
@@ -226,6 +282,8 @@ class Run:
     def _take(self, encoded: EncodedVideo[VideoTag]) -> None:
         """Adds an encoded video, or lets it wait until the spread can be measured; waiting videos
         are kept among the unfinished."""
+        if self._fetcher is not None:
+            self._fetcher.release(encoded.tag.item)
         self._mounts.note(encoded.tag.item.path, is_silent=encoded.is_silent)
         if encoded.tag.signature == UNKNOWN_CONTENT:
             self._add_unread(encoded.tag, encoded.reason)
@@ -283,7 +341,10 @@ def _action(record: VideoRecord, action: str) -> str:
 
 
 def _item_of(record: VideoRecord) -> VideoItem:
-    return VideoItem(record.key, Path(record.path), record.metadata, root=record.root)
+    remote = RemoteObject(record.path) if is_url(record.path) else None
+    return VideoItem(
+        record.key, Path(record.path), record.metadata, root=record.root, remote=remote
+    )
 
 
 def _metadata(item: VideoItem, record: VideoRecord) -> dict:

@@ -48,7 +48,7 @@ class VideoTag:
         """Returns the catalogue's entry, with further fields of `NewVideo`."""
         item = self.item
         values = {"root": item.root, "metadata": item.metadata} | values
-        return NewVideo(item.key, str(item.path), self.signature, outcome, **values)
+        return NewVideo(item.key, item.address, self.signature, outcome, **values)
 
 
 def needs_spread(settings: IndexSettings) -> bool:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from reelseek.indexing.sources.diff import file_signature
 from reelseek.indexing.store.texts import TimedText
 from reelseek.indexing.store.videos import VideoRecord
+from reelseek.text.urls import is_url
 from reelseek.vision import VideoDecodeError
 
 
@@ -41,6 +42,8 @@ class TextReader(Protocol):
 
 def why_not_the_same(record: VideoRecord) -> str:
     """Returns why a video's file is not the indexed one; empty where it is."""
+    if is_url(record.path):
+        return "it is at a URL; only local files are read"
     path = Path(record.path)
     try:
         status = path.stat()

@@ -8,18 +8,21 @@ of a file: `films/./2024/a.mp4` has the key `2024/a.mp4`.
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from reelseek.indexing.remote.objects import RemoteObject
 from reelseek.indexing.sources.captions import CaptionReader, unique
 from reelseek.indexing.sources.walking import PassedOver, Walk, walk_folder
 from reelseek.text import strict_json
+from reelseek.text.urls import is_url, public_url
 from reelseek.vision import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-_LIST_SUFFIXES = (".jsonl", ".txt")
+LIST_SUFFIXES = (".jsonl", ".txt")
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class VideoItem:
 
     Attributes:
         key: its path relative to its root.
-        path: where it lies, absolute.
+        path: where it lies, absolute; of a remote video, where its copy lies while it is decoded.
         metadata: further values of its line in a `.jsonl`: captions, title, tags, anything.
         root: its root's name in the index; empty before that is known.
         is_described: whether a `.jsonl` gives its metadata, even if there are none.
+        remote: the object, of a video that is not on this machine's file systems.
     """
 
     key: str
@@ -39,6 +43,12 @@ class VideoItem:
     metadata: dict = field(default_factory=dict)
     root: str = ""
     is_described: bool = False
+    remote: RemoteObject | None = None
+
+    @property
+    def address(self) -> str:
+        """Its path or URL, as the catalogue keeps it."""
+        return str(self.path) if self.remote is None else self.remote.url
 
     @property
     def root_and_key(self) -> tuple[str, str]:
@@ -82,12 +92,15 @@ def collect_videos(videos: str) -> list[VideoItem]:
     """Lists the videos of one source; see `read_source`.
 
     Raises:
-        ValueError: nothing is there, the list is malformed (its line is named), or it holds no
-            video.
+        ValueError: nothing is there, the list is malformed (its line is named), it holds no video,
+            or one that is remote.
     """
     source = read_source(videos)
     if source.problem:
         raise ValueError(f"videos={videos}: {source.problem}")
+    for item in source.items:
+        if item.remote is not None:
+            raise ValueError(f"{videos}: names {item.address}; only indexing reads URLs")
     return source.items
 
 
@@ -108,7 +121,7 @@ def read_source(videos: str, *, images: bool = False) -> Source:
         raise ValueError("videos is empty: name a folder, a file, a glob, a .txt or a .jsonl")
     path = Path(videos)
     absolute = Path(os.path.abspath(path))
-    is_list = path.suffix.lower() in _LIST_SUFFIXES
+    is_list = path.suffix.lower() in LIST_SUFFIXES
     scope = absolute.parent if is_list else absolute  # a list that is away speaks for its folder
     source = Source(videos, absolute.parent, problem="no such file or folder", scope=scope)
     try:
@@ -118,7 +131,7 @@ def read_source(videos: str, *, images: bool = False) -> Source:
             items = [VideoItem(key, absolute / key) for key in walk.files]
             source = Source(videos, absolute, items, walk.problem, walk, absolute)
         elif path.exists():
-            items = _without_repeats(_from_file(path))
+            items = read_list(path) if is_list else [VideoItem(path.name, absolute)]
             above, marker, _ = videos.partition("/./")
             root = Path(os.path.abspath(above)) if marker and not is_list else absolute.parent
             source = Source(videos, root, items, scope=None if is_list else absolute)
@@ -151,14 +164,31 @@ def passed_over(sources: Sequence[Source]) -> PassedOver:
     return found
 
 
-def _from_file(path: Path) -> list[VideoItem]:
-    suffix = path.suffix.lower() if path.is_file() else ""  # a FIFO would be waited for
-    if suffix == ".jsonl":
-        return _from_jsonl(path)
-    if suffix == ".txt":
-        lines = [line.strip() for line in _read_lines(path)]
-        return [_listed(path, line) for line in lines if line and not line.startswith("#")]
-    return [VideoItem(path.name, Path(os.path.abspath(path)))]
+def read_list(
+    path: Path,
+    *,
+    name: str = "",
+    locate: Callable[[str, dict | None], VideoItem] | None = None,
+) -> list[VideoItem]:
+    """Reads a `.txt` or `.jsonl`; a video that it names again is taken once.
+
+    Args:
+        name: of the list in messages; default: its path.
+        locate: makes an item of a name in the list and its metadata; by default names are paths
+            relative to the list, or URLs.
+
+    Raises:
+        ValueError: the list is malformed (its line is named).
+        OSError: it cannot be read.
+    """
+    name, locate = name or str(path), locate or partial(_listed, path)
+    if not path.is_file():  # a FIFO would be waited for
+        return [VideoItem(path.name, Path(os.path.abspath(path)))]
+    if path.suffix.lower() == ".jsonl":
+        return _without_repeats(_from_jsonl(path, name, locate=locate))
+    lines = [line.strip() for line in _read_lines(path)]
+    named = [line for line in lines if line and not line.startswith("#")]
+    return _without_repeats([locate(line, None) for line in named])
 
 
 def glob_root(pattern: str) -> Path:
@@ -183,31 +213,48 @@ def _from_glob(pattern: str) -> Source:
     return Source(pattern, absolute, items, scope=absolute)
 
 
-def _from_jsonl(path: Path) -> list[VideoItem]:
+def _from_jsonl(
+    path: Path, name: str, *, locate: Callable[[str, dict | None], VideoItem]
+) -> list[VideoItem]:
     items = []
-    reader = CaptionReader(path)
+    reader = CaptionReader(name)
     for number, line in enumerate(_read_lines(path), start=1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where = f"{name}, line {number}"
         try:
             record = strict_json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: is not JSON ({error})") from error
         if not isinstance(record, dict):
             raise ValueError(f"{where}: must be an object with `video`, is {line.strip()[:60]!r}")
-        name = record.pop("video", None) or record.pop("image", None)
-        if not isinstance(name, str) or not name:
+        video = record.pop("video", None) or record.pop("image", None)
+        if not isinstance(video, str) or not video:
             raise ValueError(f"{where}: the key `video` is missing or is not a path")
         captions = unique(reader.read(record.pop("captions", None), f"line {number}"))
         if captions:
             record["captions"] = captions
-        items.append(_listed(path, name, record))
+        items.append(locate(video, record))
     reader.report()
     return items
 
 
+def remote_item(url: str, metadata: dict | None = None) -> VideoItem:
+    """Returns the video at a URL, which is its key until its root is known."""
+    shown = public_url(url)
+    remote = RemoteObject(shown, request_url="" if shown == url else url)
+    return VideoItem(
+        shown,
+        Path(remote.cached_name()),
+        metadata or {},
+        is_described=metadata is not None,
+        remote=remote,
+    )
+
+
 def _listed(list_path: Path, name: str, metadata: dict | None = None) -> VideoItem:
+    if is_url(name):
+        return remote_item(name, metadata)
     if name.startswith(("~", "$")) and not os.path.lexists(list_path.parent / name):
         name = os.path.expanduser(os.path.expandvars(name))
     path = Path(os.path.abspath(list_path.parent / name))

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from filelock import Timeout
 
 from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.remote.publication import is_published_copy
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.writer import IndexWriter
-from reelseek.serving.library.errors import Busy, NotFound
+from reelseek.serving.library.errors import Busy, InvalidRequest, NotFound
 from reelseek.serving.library.state import StateToken
 
 T = TypeVar("T")
@@ -85,6 +86,8 @@ def find_by_path(index: Path, paths: Sequence[str]) -> dict[str, VideoRecord]:
 def _writer(index: Path) -> Iterator[IndexWriter]:
     if not Manifest.exists(index):
         raise NotFound("the index is not made yet")
+    if is_published_copy(index):
+        raise InvalidRequest("the index is a copy of a published one, which is only searched")
     writer = _patiently(lambda: IndexWriter(index))
     with writer:
         yield writer

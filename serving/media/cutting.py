@@ -21,6 +21,7 @@ from reelseek.serving.media.errors import (
     MediaMissing,
     MediaOutOfRange,
     MediaUnreadable,
+    why_missing,
 )
 from reelseek.serving.media.playing import is_plain_h264, probe
 from reelseek.serving.media.requests import (
@@ -150,7 +151,7 @@ def _check_unchanged(file: MediaFile) -> None:
     try:
         status = os.stat(file.path)
     except (OSError, ValueError) as error:
-        raise MediaMissing("its file is not there") from error
+        raise MediaMissing(why_missing(file.path)) from error
     if (status.st_size, status.st_mtime_ns) != (file.size_bytes, file.modified_ns):
         raise MediaChanged("its file has changed since it was indexed")
 

@@ -3,6 +3,8 @@
 They are ValueErrors, so that `serving.channel` hands the message and the class on.
 """
 
+from reelseek.text.urls import is_url
+
 
 class MediaError(ValueError):
     """Base class."""
@@ -22,6 +24,13 @@ class MediaOutOfRange(MediaError):
 
 class MediaMissing(MediaError):
     """The file is not there, as of a drive that is unplugged."""
+
+
+def why_missing(path: str) -> str:
+    """Returns why the file of a video cannot be opened; names no path."""
+    if is_url(path):
+        return "its file is at a URL; only files on the server's own file systems are shown"
+    return "its file is not there"
 
 
 class MediaChanged(MediaError):

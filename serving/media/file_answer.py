@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from reelseek.serving.errors import error_body
-from reelseek.serving.media.errors import MediaMissing
+from reelseek.serving.media.errors import MediaMissing, why_missing
 from reelseek.serving.media.ranges import (
     UnsatisfiableRange,
     byte_range,
@@ -36,7 +36,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     try:
         file = open(os.open(path, _OPEN_FLAGS), "rb", buffering=0)  # noqa: SIM115
     except (OSError, ValueError) as error:
-        raise MediaMissing("its file is not there") from error
+        raise MediaMissing(why_missing(str(path))) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise MediaMissing("its file is not there")

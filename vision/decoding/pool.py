@@ -29,6 +29,13 @@ _SECONDS_PER_BYTE = 0.5e-6
 Tag = TypeVar("Tag")
 
 
+class _End:
+    """Follows the last video."""
+
+
+_END = _End()
+
+
 @dataclass(frozen=True)
 class WorkerLimits:
     """Limits beyond which a worker is killed and replaced.
@@ -123,7 +130,7 @@ class DecodePool:
 
     def decode(
         self,
-        videos: Iterable[tuple[Tag, Path]],
+        videos: Iterable[tuple[Tag, Path] | None],
         *,
         stopped: threading.Event | None = None,
         sampler_of: Callable[[Tag], Sampler] | None = None,
@@ -132,7 +139,8 @@ class DecodePool:
         """Decodes several videos at a time and yields frames as soon as they are ready.
 
         Args:
-            videos: Pairs of a tag, which is returned with the frames, and a path.
+            videos: Pairs of a tag, which is returned with the frames, and a path; None where none
+                is ready yet, to be asked again.
             stopped: Set by another thread to end at once.
             sampler_of: Returns a video's own sampler by its tag.
             admit: Decides, once a video's file has been read, where to resume it; videos for
@@ -147,12 +155,15 @@ class DecodePool:
         try:
             while stopped is None or not stopped.is_set():
                 while not is_exhausted and len(self._busy) < self._num_workers:
-                    if (video := next(remaining, None)) is None:
+                    video = next(remaining, _END)
+                    if video is None:
+                        break
+                    if isinstance(video, _End):
                         is_exhausted = True
                     else:
                         sampler = sampler_of(video[0]) if sampler_of else None
                         self._start(_Job(*video, self._decoders, sampler, admit is None))
-                if not self._busy:
+                if not self._busy and is_exhausted:
                     return
                 ready = wait([w.connection for w, _ in self._busy], timeout=_POLL_SECONDS)
                 for worker, job in list(self._busy):

@@ -1,0 +1,1 @@
+"""Videos and indexes in object storage and on the web, read through fsspec."""
