@@ -249,6 +249,11 @@ class IndexConfig(Options, command="index"):
     sampling: SamplingConfig = option("which frames are looked at", group="sampling")
     decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
+    shards: int | None = option(
+        "of a new index, each an index of its own in DIR/shards; default: the index's, or 1",
+        Range(1, 9999),
+        default=None,
+    )
     images: bool = option("index the photos of folders too, each as a video of one frame")
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")

@@ -27,6 +27,7 @@ def publish(
     options: FaissOptions | None = None,
     rebuild: bool = False,
     train: bool = True,
+    clears: bool = True,
 ) -> Manifest:
     """Makes the catalogue searchable, if anything has changed since the last time or a file is
     damaged.
@@ -38,6 +39,8 @@ def publish(
         rebuild: make the main shards anew.
         train: whether main shards may be trained, which takes minutes for a large index; else the
             next publishing that may do so is left a note.
+        clears: whether to delete those files; a shard's are in use until the manifest of all shards
+            is replaced, too.
     """
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
@@ -83,7 +86,8 @@ def publish(
         ),
     )
     published.write(folder)
-    clean(folder, published, parts, catalogue)
+    if clears:
+        clean(folder, published, parts, catalogue)
     catalogue.checkpoint()
     return published
 

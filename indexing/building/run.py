@@ -21,6 +21,7 @@ from reelseek.indexing.building.segmenting import (
 )
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
 from reelseek.indexing.progress import VideoProgress
+from reelseek.indexing.shards.opening import AnyWriter
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.diff import Diff
@@ -29,7 +30,6 @@ from reelseek.indexing.sources.roots import Collection
 from reelseek.indexing.store.dates import with_known_date
 from reelseek.indexing.store.unfinished import UnfinishedVideo
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.indexing.writer import IndexWriter
 from reelseek.vision import DecodePool, FrameEncoder
 
 
@@ -38,7 +38,7 @@ class Run:
 
     def __init__(
         self,
-        writer: IndexWriter,
+        writer: AnyWriter,
         *,
         encoder: FrameEncoder,
         pool: DecodePool,

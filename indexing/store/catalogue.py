@@ -290,6 +290,11 @@ class Catalogue(TextTable, EditTables):
         rows = self._query("SELECT root, key, public_id FROM videos")
         return {(root, key): public_id for root, key, public_id in rows}
 
+    def public_id_of(self, root: str, key: str) -> str | None:
+        """Returns the id that hits have of the video with this root and key, if it exists."""
+        rows = self._query("SELECT public_id FROM videos WHERE root = ? AND key = ?", (root, key))
+        return rows[0][0] if rows else None
+
     def drop_damaged(self) -> list[str]:
         """Deletes the entries whose checksum is wrong; returns their keys as they stand.
 
