@@ -4,10 +4,12 @@ Ids number the videos of one shard. Here the id of a video is `id * N + position
 shards, so that no two videos of the index share one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from typing import Any, TypeVar
+
+import numpy as np
 
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.store.catalogue import Catalogue
@@ -65,7 +67,7 @@ class ShardedCatalogue:
 
     # Reading
 
-    def scan(self) -> Iterator[VideoRecord]:
+    def scan(self) -> Generator[VideoRecord, None, None]:
         """Yields all videos, shard after shard."""
         for position, catalogue in enumerate(self._catalogues):
             for record in catalogue.scan():
@@ -103,6 +105,9 @@ class ShardedCatalogue:
 
     def public_ids(self) -> dict[tuple[str, str], str]:
         return {k: v for each in self._catalogues for k, v in each.public_ids().items()}
+
+    def searchable_ids(self) -> np.ndarray:
+        return np.array(self._numbers(Catalogue.searchable_ids), dtype=np.int64)
 
     def has_content(self, start: str) -> bool:
         return any(catalogue.has_content(start) for catalogue in self._catalogues)
@@ -230,7 +235,7 @@ class ShardedCatalogue:
         return sorted(
             self._number(position, number)
             for position, catalogue in enumerate(self._catalogues)
-            for number in of_shard(catalogue)
+            for number in map(int, of_shard(catalogue))
         )
 
     def _each(self, values: Sequence[T], change: Callable[[Catalogue, Sequence[T]], None]) -> None:

@@ -3,15 +3,37 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.shards.catalogue import ShardedCatalogue
 from reelseek.indexing.shards.writer import ShardedWriter
 from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import IndexSettings, Manifest
+from reelseek.indexing.store.videos import VideoRecord
 from reelseek.indexing.writer import IndexWriter
 
 AnyWriter: TypeAlias = IndexWriter | ShardedWriter
 AnyCatalogue: TypeAlias = Catalogue | ShardedCatalogue
+
+
+class IndexEmbeddings:
+    """Reads the embeddings of an index, whole or in shards.
+
+    Args:
+        folder: of the index.
+        manifest: of the index.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        dim = manifest.settings.embedding_dim
+        self._parts = [
+            EmbeddingParts(shard / EMBEDDINGS_NAME, embedding_dim=dim)
+            for shard in manifest.shard_manifests(folder)
+        ]
+
+    def of(self, record: VideoRecord) -> EmbeddingParts:
+        """Returns the parts that hold the embeddings of a record of `open_catalogue`."""
+        return self._parts[record.id % len(self._parts)]
 
 
 def open_writer(

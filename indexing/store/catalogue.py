@@ -280,6 +280,10 @@ class Catalogue(TextTable, EditTables):
         rows = self._query("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
+    def all_index_metadata(self) -> dict[str, str]:
+        """Returns all texts that `set_index_metadata` stored, by name."""
+        return dict(self._query("SELECT name, value FROM facts"))
+
     def set_index_metadata(self, name: str, value: str) -> None:
         """Stores a text about the index, which outlives a lost manifest."""
         with self._transaction():

@@ -295,7 +295,8 @@ class Manifest:
 def _sharding(values: dict, settings: dict) -> Sharding:
     shared = {"format": FORMAT_VERSION, "settings": settings}
     shards = {
-        name: Manifest._from_json(shared | own) for name, own in sorted(values["shards"].items())
+        name: Manifest._from_json(shared | values["shards"][name])
+        for name in sorted(values["shards"], key=int)
     }
     quantisers = {level: QuantiserInfo(**own) for level, own in values["quantisers"].items()}
     for quantiser in quantisers.values():

@@ -8,7 +8,6 @@ import numpy as np
 
 from reelseek import Searcher
 from reelseek.indexing.shards.opening import open_writer
-from reelseek.indexing.store.manifest import FaissOptions
 from reelseek.ranking import SearchHit, Similar
 from reelseek.ranking.suggestions import Suggester
 from tests.indexing.small_index import SETTINGS, D, failed_video, unit
@@ -41,8 +40,12 @@ def collection(*, num: int, seed: int = 5):
     return [*videos, (replace(failed, root="r"), no_rows)], texts
 
 
-def make_index(folder: Path, videos, texts, *, num_shards: int, options=None) -> Path:
-    """Adds, enriches and publishes, whatever the number of shards."""
+def make_index(folder: Path, videos, texts, *, num_shards: int, change=None) -> Path:
+    """Adds, enriches and publishes, whatever the number of shards.
+
+    Args:
+        change: called with the writer before it publishes.
+    """
     sentences = unit(np.random.default_rng(8).normal(size=(40, D)))
     with open_writer(folder, SETTINGS, num_shards=num_shards) as writer:
         for video, rows in videos:
@@ -51,7 +54,9 @@ def make_index(folder: Path, videos, texts, *, num_shards: int, options=None) ->
         ids = {record.key: record.id for record in writer.catalogue.scan()}
         for key, said in texts.items():
             writer.catalogue.store_texts(ids[key], "ocr", said, engine="given")
-        writer.publish(options or FaissOptions(), sentences=lambda: sentences)
+        if change is not None:
+            change(writer)
+        writer.publish(sentences=lambda: sentences)
     return folder
 
 

@@ -50,7 +50,7 @@ def test_videos_are_spread_evenly():
 
 
 def test_more_shards_than_videos(tmp_path, whole):
-    videos, texts, ids, _ = whole
+    videos, *_ = whole
     some = [video for video in videos if len(video[1])][:2]
     one = make_index(tmp_path / "one", some, {}, num_shards=1)
     many = make_index(tmp_path / "many", some, {}, num_shards=5)
