@@ -6,9 +6,10 @@ outlives a power loss. Deletions and updates outlive both at once.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from reelseek.indexing.store.journal import Journal
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_settings
 from reelseek.indexing.store.unfinished import UnfinishedVideos
 from reelseek.indexing.store.videos import NewVideo, VideoRecord, by_part
+from reelseek.indexing.vectors.builder import Quantiser
 
 SAVE_EVERY_SECONDS = 20.0
 SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
@@ -180,6 +182,7 @@ class IndexWriter:
         compact: bool = True,
         train: bool = True,
         clears: bool = True,
+        quantisers: Mapping[str, Quantiser] = MappingProxyType({}),
         sentences: Callable[[], np.ndarray] | None = None,
     ) -> Manifest:
         """Makes all added videos searchable, and deleted ones not.
@@ -190,6 +193,7 @@ class IndexWriter:
             train: FAISS indexes where need be, which takes minutes for a large index; else the next
                 publishing does it that may.
             clears: delete the files of earlier generations; else `clean` does.
+            quantisers: to fill instead of training FAISS indexes, by level.
             sentences: returns `(n, D)` embeddings of everyday sentences; called if the index has
                 none yet.
         """
@@ -207,6 +211,7 @@ class IndexWriter:
             rebuild=rebuild,
             train=train,
             clears=clears,
+            quantisers=quantisers,
         )
         return self.manifest
 

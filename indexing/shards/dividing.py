@@ -15,6 +15,7 @@ import numpy as np
 
 from reelseek.indexing.shards.opening import open_writer
 from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace, shard_of
+from reelseek.indexing.shards.quantisers import SharedQuantisers
 from reelseek.indexing.shards.writer import ShardedWriter, combined, drop_unused, new_sharding
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.atomic import publish_file, sync_new_folder
@@ -58,9 +59,14 @@ def divide_index(folder: Path, num_shards: int) -> Manifest:
                 target = IndexWriter(folder / SHARDS_NAME / name, manifest.settings, place=place)
                 targets.append(opened.enter_context(target))
             _copy(sources, targets)
-            shards = [target.publish(manifest.faiss) for target in targets]
+            quantisers = SharedQuantisers(folder, whole, targets, manifest.faiss)
+            quantisers.prepare(train=num_shards > 1, rebuild=False)
+            shards = [
+                target.publish(manifest.faiss, quantisers=quantisers.opened) for target in targets
+            ]
         if num_shards > 1:
-            divided = replace(combined(whole, shards), levels={}, lexical=None)
+            divided = combined(whole, shards, quantisers.infos)
+            divided = replace(divided, levels={}, lexical=None)
         else:
             _move_up(folder / SHARDS_NAME / next(iter(sharding.shards)), folder)
             generation = max(whole.generation, shards[0].generation)

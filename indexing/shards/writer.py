@@ -19,11 +19,13 @@ import numpy as np
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.shards.catalogue import ShardedCatalogue
 from reelseek.indexing.shards.placement import ShardPlace, shard_of
+from reelseek.indexing.shards.quantisers import SharedQuantisers
 from reelseek.indexing.store.manifest import (
     SHARDS_NAME,
     FaissOptions,
     IndexSettings,
     Manifest,
+    QuantiserInfo,
     Sharding,
     check_settings,
 )
@@ -156,6 +158,10 @@ class ShardedWriter:
         """Makes all added videos searchable, and deleted ones not; see `IndexWriter.publish`."""
         self.save()
         sentences = None if sentences is None else cache(sentences)
+        quantisers = SharedQuantisers(
+            self.folder, self.manifest, self.shards, options or self.manifest.faiss
+        )
+        quantisers.prepare(train=train, rebuild=rebuild)
         for shard in self.shards:
             shard.publish(
                 options,
@@ -163,10 +169,13 @@ class ShardedWriter:
                 compact=compact,
                 train=train,
                 clears=False,
+                quantisers=quantisers.opened,
                 sentences=sentences,
             )
         before = self.manifest.shard_manifests(self.folder)
-        published = combined(self.manifest, [shard.manifest for shard in self.shards])
+        published = combined(
+            self.manifest, [shard.manifest for shard in self.shards], quantisers.infos
+        )
         if published != self.manifest:
             published = replace(published, generation=published.generation + 1)
             published.write(self.folder)
@@ -174,6 +183,7 @@ class ShardedWriter:
         for shard in self.shards:
             if before[shard.folder] != shard.manifest:
                 shard.clean()
+        _drop_quantisers(self.folder, self.manifest)
         return self.manifest
 
 
@@ -183,10 +193,20 @@ def new_sharding(settings: IndexSettings, num_shards: int, *, first: int = 0) ->
     return Sharding(secrets.token_hex(16), {name: Manifest(settings) for name in names})
 
 
-def combined(whole: Manifest, shards: list[Manifest]) -> Manifest:
-    """Returns the manifest of all shards, of the same generation still, from their own."""
+def combined(
+    whole: Manifest, shards: list[Manifest], quantisers: dict[str, QuantiserInfo] | None = None
+) -> Manifest:
+    """Returns the manifest of all shards, of the same generation still, from their own.
+
+    Args:
+        quantisers: that the shards share; default: as they were.
+    """
     assert whole.sharding is not None
-    sharding = replace(whole.sharding, shards=dict(zip(whole.sharding.shards, shards, strict=True)))
+    sharding = replace(
+        whole.sharding,
+        shards=dict(zip(whole.sharding.shards, shards, strict=True)),
+        quantisers=whole.sharding.quantisers if quantisers is None else quantisers,
+    )
     query_types = {query_type for shard in shards for query_type in shard.recall}
     return replace(
         whole,
@@ -246,3 +266,12 @@ def drop_unused(folder: Path, manifest: Manifest) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     else:
         shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)
+    _drop_quantisers(folder, manifest)
+
+
+def _drop_quantisers(folder: Path, manifest: Manifest) -> None:
+    infos = () if manifest.sharding is None else manifest.sharding.quantisers.values()
+    used = {info.name for info in infos}
+    for path in folder.glob("quantiser-*"):
+        if path.name not in used:
+            path.unlink()

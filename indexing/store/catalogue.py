@@ -294,6 +294,12 @@ class Catalogue(TextTable, EditTables):
         rows = self._query("SELECT root, key, public_id FROM videos")
         return {(root, key): public_id for root, key, public_id in rows}
 
+    def count_vectors(self) -> dict[str, int]:
+        """Returns the number of searchable videos and segments, by level."""
+        sql = "SELECT count(*), coalesce(sum(length(spans)), 0) FROM videos WHERE part NOT NULL"
+        ((videos, span_bytes),) = self._query(sql)
+        return {"video": videos, "moment": span_bytes // 16}
+
     def public_id_of(self, root: str, key: str) -> str | None:
         """Returns the id that hits have of the video with this root and key, if it exists."""
         rows = self._query("SELECT public_id FROM videos WHERE root = ? AND key = ?", (root, key))
