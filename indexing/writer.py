@@ -22,7 +22,13 @@ from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.journal import Journal
-from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_settings
+from reelseek.indexing.store.manifest import (
+    SHARDS_NAME,
+    FaissOptions,
+    IndexSettings,
+    Manifest,
+    check_settings,
+)
 from reelseek.indexing.store.unfinished import UnfinishedVideos
 from reelseek.indexing.store.videos import NewVideo, VideoRecord, by_part
 from reelseek.indexing.vectors.builder import Quantiser
@@ -244,8 +250,7 @@ class IndexWriter:
         if known is None and place is not None and not self.manifest.generation:
             self.catalogue.set_index_metadata(SHARD_METADATA, str(place))
         elif known is not None and place is None:
-            above = self.folder.parent.parent
-            raise ValueError(f"index={self.folder}: is a shard; name the whole index, {above}")
+            raise ValueError(_is_a_shard(self.folder))
         elif place is not None and known != str(place):
             raise ValueError(
                 f"{self.folder}: is not shard {place.position} of this index; put that folder "
@@ -332,12 +337,19 @@ def check_can_be_written(folder: Path) -> None:
     """Checks that an `IndexWriter` can open the folder, and makes nothing.
 
     Raises:
-        ValueError: the folder cannot hold an index, or another process is writing it.
+        ValueError: the folder cannot hold an index, is a shard of one, or another process is
+            writing it.
     """
     _check_holds_no_other_files(folder)
     check_can_write_folder("index", folder)
+    if folder.parent.name == SHARDS_NAME and Manifest.exists(folder.parent.parent):
+        raise ValueError(_is_a_shard(folder))
     if (folder / _LOCK_NAME).exists():
         only_writer(folder).release()
+
+
+def _is_a_shard(folder: Path) -> str:
+    return f"index={folder}: is a shard; name the whole index, {folder.parent.parent}"
 
 
 def only_writer(folder: Path) -> FileLock:
