@@ -121,6 +121,12 @@ class IndexWriter:
         """Size of the embeddings that are in memory until the next save."""
         return self._unsaved_bytes
 
+    @property
+    def is_published(self) -> bool:
+        """Whether nothing has been saved since the last publishing."""
+        revision = self.catalogue.counter("revision")
+        return self.manifest.generation > 0 and self.manifest.revision == revision
+
     def add(self, video: NewVideo, embeddings: np.ndarray) -> None:
         """Adds a video, or replaces the one with its key.
 

@@ -155,14 +155,21 @@ class ShardedWriter:
         train: bool = True,
         sentences: Callable[[], np.ndarray] | None = None,
     ) -> Manifest:
-        """Makes all added videos searchable, and deleted ones not; see `IndexWriter.publish`."""
+        """Makes all added videos searchable, and deleted ones not; see `IndexWriter.publish`.
+
+        Without training, as for a single change, shards that have not changed are not looked at;
+        else each replaces files that are damaged, which costs reading them.
+        """
         self.save()
         sentences = None if sentences is None else cache(sentences)
         quantisers = SharedQuantisers(
             self.folder, self.manifest, self.shards, options or self.manifest.faiss
         )
         quantisers.prepare(train=train, rebuild=rebuild)
+        is_quick = not train and not rebuild and options in (None, self.manifest.faiss)
         for shard in self.shards:
+            if is_quick and shard.is_published:
+                continue
             shard.publish(
                 options,
                 rebuild=rebuild,

@@ -193,6 +193,24 @@ def test_a_shard_that_published_alone_is_read_as_the_manifest_of_all_has_it(tmp_
         assert writer.manifest.generation == before + 1  # nothing has changed
 
 
+def test_a_single_change_touches_its_shard_alone(tmp_path):
+    add(tmp_path, videos(0, 12))
+    with ShardedWriter(tmp_path) as writer:
+        before = [shard.manifest for shard in writer.shards]
+        record = next(writer.catalogue.scan())
+        writer.catalogue.edit(record, {"title": "by hand"})
+        # Read they would be found damaged, and made anew.
+        for shard in writer.shards[1:]:
+            next(shard.folder.glob("moment-*.faiss")).write_bytes(b"garbage")
+        writer.publish(train=False)
+        after = [shard.manifest for shard in writer.shards]
+        assert after[0].generation == before[0].generation + 1 and after[1:] == before[1:]
+        writer.publish()
+        assert [shard.manifest.generation for shard in writer.shards] == [
+            manifest.generation + 1 for manifest in before
+        ]
+
+
 # What is where
 
 
