@@ -418,7 +418,7 @@ def test_new_index_keeps_what_was_counted_and_encodes_no_frame_of_it_again(
     tmp_path, write_video, report, num_shards
 ):
     """60 videos, of which the first 32 wait for each other before scenes are cut."""
-    num_runs = max(4, NUM_RUNS // 6)
+    num_runs = max(4, NUM_RUNS // 6) if num_shards == 1 else 3
     colours = [*COLOURS.values()]
     for i in range(60):
         film = [colours[(i + n // 5) % 3] for n in range(10 + i)]
