@@ -105,7 +105,7 @@ class Ours:
     def __init__(self, folder: Path) -> None:
         self.reader = IndexReader(folder)
         self.retriever = Retriever(self.reader)
-        self.level = self.reader._snapshot._levels["moment"]
+        self.level = self.reader.shards[0].snapshot._levels["moment"]
         nearest = self.level.nearest
         self.finding = 0.0
 
@@ -118,7 +118,7 @@ class Ours:
         self.level.nearest = timed  # type: ignore[method-assign]
 
     def segments(self, query: np.ndarray) -> np.ndarray:
-        rows, _ = self.level.nearest(query, self.reader._snapshot.reads(), k=K, only=None)
+        rows, _ = self.level.nearest(query, self.reader.shards[0].snapshot.reads(), k=K, only=None)
         return (rows["video"] - 1) * SEGMENTS + (rows["start"] // 4).astype(int)
 
     def beyond_finding(self, query: np.ndarray) -> float:

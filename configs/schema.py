@@ -40,6 +40,7 @@ DEVICE = _Device()
 PRECISION = OneOf(("auto", "int8", "bf16", "fp32"))
 _NICENESS = Range(0, 19)
 _GRAY_LEVELS = Range(0, 255)
+_NUM_SHARDS = Range(1, 9999)
 
 
 class Decoder(Enum):
@@ -267,6 +268,11 @@ class IndexConfig(Options, command="index"):
     decoding: DecodingConfig = option("how they are decoded")
     segments: SegmentsConfig = option("the stretches that a moment is made of")
     remote: RemoteConfig = option("how videos at URLs are fetched")
+    shards: int | None = option(
+        "of a new index, each an index of its own in DIR/shards; default: the index's, or 1",
+        _NUM_SHARDS,
+        default=None,
+    )
     images: bool = option("index the photos of folders too, each as a video of one frame")
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
@@ -334,6 +340,12 @@ class MergeConfig(Options, command="merge"):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.sources), "sources", self.sources, "a list of folders")
+
+
+@dataclass
+class ShardConfig(Options, command="shard"):
+    index: str = path_option("the folder of the index")
+    shards: int = option("to divide it into; 1 joins them in an ordinary index", _NUM_SHARDS)
 
 
 @dataclass

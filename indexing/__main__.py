@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reelseek.indexing.store.manifest import FaissOptions, Manifest
     from reelseek.vision import DualEncoder
 
-USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [name=value ...]
+USAGE = """usage: python -m indexing videos=PATH index=DIR [model=NAME] [shards=N] [name=value ...]
 
 Makes a searchable index of videos, or brings it up to date: only what is new or changed is
 decoded. The last line on stdout is a JSON object; the outcome of each video is in
@@ -42,6 +42,7 @@ _FAISS_OPTIONS = {
 def main(config: IndexConfig) -> None:
     os.nice(config.niceness)  # first of all: threads and processes take it over when they start
 
+    from reelseek.indexing.shards.opening import check_num_shards
     from reelseek.indexing.store.atomic import write_atomically
     from reelseek.indexing.store.manifest import Manifest
     from reelseek.indexing.vectors.tuning import check_factory
@@ -57,7 +58,9 @@ def main(config: IndexConfig) -> None:
     is_new = not Manifest.exists(folder)
     faiss_options = _faiss_options(config)
     if not is_new:
-        faiss_options = _keep_settings(config, Manifest.read(folder), faiss_options)
+        manifest = Manifest.read(folder)
+        check_num_shards(manifest, folder, config.shards)
+        faiss_options = _keep_settings(config, manifest, faiss_options)
     check_factory(faiss_options.kind)
 
     summary, signal_number = _update(
@@ -195,6 +198,7 @@ def _update(
             settings=settings,
             encoder=encoder,
             pool=pool,
+            num_shards=config.shards,
             faiss_options=faiss_options,
             prune=config.prune,
             retry_failed=config.retry_failed,
@@ -258,16 +262,14 @@ def _refuse_unknown(
     folder: Path, sources: "list[Source]", remote_sources: "list[RemoteSource]"
 ) -> None:
     """Raises if no source is there or known to the index."""
-    from reelseek.indexing.publishing import CATALOGUE_NAME
+    from reelseek.indexing.shards.opening import open_catalogue
     from reelseek.indexing.sources.roots import collect
-    from reelseek.indexing.store.catalogue import Catalogue
     from reelseek.indexing.store.manifest import Manifest
     from reelseek.text.urls import is_url
 
     records = []
     if Manifest.exists(folder):
-        Manifest.read(folder)  # raises if it is damaged
-        with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+        with closing(open_catalogue(folder)) as catalogue:
             records = list(catalogue.scan())
     if any(source.covers(record.path) for source in remote_sources for record in records):
         return

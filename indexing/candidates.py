@@ -124,6 +124,8 @@ class CandidateSet:
     @classmethod
     def merge(cls, sets: Sequence["CandidateSet"]) -> "CandidateSet":
         """Puts together what the shards of a collection gathered for one request."""
+        if len(sets) == 1:
+            return sets[0]
         return cls(
             {id: video for each in sets for id, video in each.videos.items()},
             [list(chain(*parts)) for parts in zip(*(each.nearest for each in sets), strict=True)],
@@ -215,4 +217,4 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     total: Counter[str] = Counter()
     for each in counts:
         total.update(each)
-    return total
+    return Counter(dict(sorted(total.items())))  # in an order that no division changes

@@ -21,12 +21,12 @@ from reelseek.indexing.progress import JsonProgress, VideoProgress
 from reelseek.indexing.remote.collection import RemoteVideos
 from reelseek.indexing.remote.fetching import RemoteOptions
 from reelseek.indexing.remote.sources import RemoteSource, split_remote
+from reelseek.indexing.shards.opening import AnyWriter, open_writer
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import Source
 from reelseek.indexing.sources.diff import Diff, compute_diff
 from reelseek.indexing.sources.roots import Collection, collect
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
-from reelseek.indexing.writer import IndexWriter
 from reelseek.text.urls import is_url
 from reelseek.vision import DecodePool, FrameEncoder
 
@@ -41,6 +41,7 @@ def update_index(
     settings: IndexSettings,
     encoder: FrameEncoder,
     pool: DecodePool,
+    num_shards: int | None = None,
     faiss_options: FaissOptions | None = None,
     prune: bool = False,
     retry_failed: bool = False,
@@ -66,6 +67,7 @@ def update_index(
         settings: of the index; those of an existing index must be the same.
         encoder: of the model that `settings` names.
         pool: decodes, with the sampling that `settings` names.
+        num_shards: of a new index, default 1; an existing one must have as many.
         faiss_options: of the FAISS indexes; default: as they are.
         prune: delete from the index all videos that the sources do not list.
         retry_failed: try videos again that failed before.
@@ -84,13 +86,13 @@ def update_index(
         remote_options: how remote videos are fetched.
 
     Raises:
-        ValueError: the folder cannot hold an index, another process is writing it, or none of the
-            sources is there or known to the index.
+        ValueError: the folder cannot hold an index, another process is writing it, it has another
+            number of shards, or none of the sources is there or known to the index.
         IndexMismatchError: the index was built with other settings.
     """
     started = time.monotonic()
     sources, listed = split_remote(sources)
-    with IndexWriter(folder, settings) as writer:
+    with open_writer(folder, settings, num_shards=num_shards) as writer:
         collection = _collect(writer, sources, prune=prune, timeout_seconds=timeout_seconds)
         edit = keep_edits if keep_edited else drop_edits
         has_edits = bool(writer.catalogue.excluded() or writer.catalogue.edits())
@@ -147,7 +149,7 @@ def _progress(diff: Diff, kind: str, *, may_grow: bool) -> VideoProgress:
 
 
 def _collect(
-    writer: IndexWriter, sources: Sequence[Source], *, prune: bool, timeout_seconds: float
+    writer: AnyWriter, sources: Sequence[Source], *, prune: bool, timeout_seconds: float
 ) -> Collection:
     """Compares the sources with the index, and stores the new paths of roots that were moved."""
     mounts = set(json.loads(writer.catalogue.index_metadata(_MOUNTS) or "[]"))

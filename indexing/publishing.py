@@ -1,19 +1,23 @@
 """Catalogue and embeddings -> a generation, which searchers open: FAISS shards, a lexical index and
 the manifest that names them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from reelseek.indexing.lexical import publishing as lexical_publishing
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import LEVELS, FaissOptions, LevelInfo, Manifest
-from reelseek.indexing.vectors.builder import LevelBuilder, level_tables
+from reelseek.indexing.vectors.builder import LevelBuilder, Quantiser, level_tables
 from reelseek.indexing.vectors.shard import Shard, file_checksum
 
 CATALOGUE_NAME = "videos.sqlite"
 EMBEDDINGS_NAME = "embeddings"
+
+# Why main shards are to be rebuilt where only the time for it was lacking.
+POSTPONED = "its FAISS indexes are trained at the end of the next run"
 
 _SLACK = 0.02  # of the recall: a measurement on a sample is not exact
 
@@ -27,6 +31,8 @@ def publish(
     options: FaissOptions | None = None,
     rebuild: bool = False,
     train: bool = True,
+    clears: bool = True,
+    quantisers: Mapping[str, Quantiser] = MappingProxyType({}),
 ) -> Manifest:
     """Makes the catalogue searchable, if anything has changed since the last time or a file is
     damaged.
@@ -38,6 +44,9 @@ def publish(
         rebuild: make the main shards anew.
         train: whether main shards may be trained, which takes minutes for a large index; else the
             next publishing that may do so is left a note.
+        clears: whether to delete those files; a shard's are in use until the manifest of all shards
+            is replaced, too.
+        quantisers: for main shards to be filled with instead of training, by level.
     """
     options = manifest.faiss if options is None else options
     revision = catalogue.counter("revision")
@@ -55,14 +64,23 @@ def publish(
     keeps_options = options == manifest.faiss and not rebuild
     levels, recall, reason = {}, {}, "" if train else manifest.rebuild
     for level in LEVELS:
-        builder = LevelBuilder(folder, level, generation, parts, options, tables[level], train)
+        builder = LevelBuilder(
+            folder,
+            level,
+            generation,
+            parts,
+            options,
+            tables[level],
+            train=train,
+            quantiser=quantisers.get(level),
+        )
         before = manifest.levels.get(level, LevelInfo()) if keeps_options else LevelInfo()
         again = (train and bool(manifest.rebuild)) or builder.must_rebuild(before)
         made = builder.rebuilt() if again else builder.extended(before)
         made, recalls = builder.probed(made)
         levels[level] = made
         if builder.is_postponed(made):
-            reason = "its FAISS indexes are trained at the end of the next run"
+            reason = POSTPONED
         if level == "moment":
             recall = recalls
             low = [name for name, fraction in recalls.items() if fraction < options.recall - _SLACK]
@@ -83,7 +101,8 @@ def publish(
         ),
     )
     published.write(folder)
-    clean(folder, published, parts, catalogue)
+    if clears:
+        clean(folder, published, parts, catalogue)
     catalogue.checkpoint()
     return published
 

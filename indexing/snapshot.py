@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from reelseek.indexing.vectors.level import EmbeddingReads, LevelSearcher
 from reelseek.indexing.vectors.shard import locations
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _OPEN_ATTEMPTS = 20
 # Segments to look at for each video: a video that matches has several near ones.
@@ -191,12 +194,16 @@ def _frame_locations(record: VideoRecord, whole: np.void, num_frames: int) -> np
     return np.stack([np.full(len(rows), whole["part"]), rows], axis=1)
 
 
-def open_snapshot(folder: Path, before: Snapshot | None) -> Snapshot:
-    """Reads the manifest and the files it names; again, if a writer replaced them between."""
+def open_latest(folder: Path, open_files: Callable[[Manifest], T]) -> T:
+    """Reads the manifest and opens the files it names; again, if a writer replaced them between.
+
+    Raises:
+        ValueError: the folder is not an index, or is damaged.
+    """
     for attempt in range(_OPEN_ATTEMPTS):
         manifest = Manifest.read(folder)
         try:
-            return Snapshot(folder, manifest, before)
+            return open_files(manifest)
         except FileNotFoundError as error:
             missing = error.filename
         except ValueError:

@@ -6,30 +6,39 @@ outlives a power loss. Deletions and updates outlive both at once.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, publish
+from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, clean, publish
 from reelseek.indexing.remote.publication import is_published_copy
+from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.journal import Journal
-from reelseek.indexing.store.manifest import FaissOptions, IndexSettings, Manifest, check_settings
+from reelseek.indexing.store.manifest import (
+    SHARDS_NAME,
+    FaissOptions,
+    IndexSettings,
+    Manifest,
+    check_settings,
+)
 from reelseek.indexing.store.unfinished import UnfinishedVideos
 from reelseek.indexing.store.videos import NewVideo, VideoRecord, by_part
+from reelseek.indexing.vectors.builder import Quantiser
 
-_SAVE_EVERY_SECONDS = 20.0
-_SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
+SAVE_EVERY_SECONDS = 20.0
+SAVE_BYTES = 256 << 20  # of embeddings in memory, after which they are saved
 _LOCK_NAME = "writer.lock"
 _JOURNAL_NAME = "unsaved.journal"
-_UNFINISHED_NAME = "unfinished"
+UNFINISHED_NAME = "unfinished"
 
 # Parts are copied together when half of their rows are deleted, or when many are small.
 _LIVE_FRACTION = 0.5
@@ -44,29 +53,40 @@ class IndexWriter:
     Args:
         folder: of the index; made if missing.
         settings: of the index; None for those of an existing one.
+        place: of the shard that the folder is; None for an ordinary index.
 
     Raises:
-        ValueError: the folder cannot hold an index, or another process is writing it.
+        ValueError: the folder cannot hold an index, or another process is writing it; it is
+            divided into shards, or is a shard of another place.
         IndexMismatchError: the index was built with other settings.
     """
 
-    def __init__(self, folder: Path, settings: IndexSettings | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: IndexSettings | None = None,
+        *,
+        place: ShardPlace | None = None,
+    ) -> None:
         self.folder = folder
         if settings is None:
             Manifest.read(folder)  # raises before anything is made
-        _prepare_folder(folder)
+        prepare_folder(folder)
         self._lock = only_writer(folder)
         try:
             if Manifest.exists(folder):
                 self.manifest = Manifest.read(folder)
                 if settings is not None:
                     check_settings(settings, self.manifest.settings, folder)
+                if self.manifest.sharding is not None:
+                    raise ValueError(f"index={folder}: is divided into shards")
             else:
                 assert settings is not None
                 self.manifest = Manifest(settings)
                 self.manifest.write(folder)
             embedding_dim = self.manifest.settings.embedding_dim
             self.catalogue = Catalogue(folder / CATALOGUE_NAME)
+            self._check_place(place)
             settings_json = self.manifest.settings.to_json()
             if self.catalogue.index_metadata("settings") != settings_json:
                 self.catalogue.set_index_metadata("settings", settings_json)
@@ -75,11 +95,11 @@ class IndexWriter:
             next_part = self.catalogue.counter("next_part")
             self._unsaved = self._journal.read(part=next_part)  # by a killed process
             self.unfinished = UnfinishedVideos(
-                folder / _UNFINISHED_NAME, settings=settings_json, embedding_dim=embedding_dim
+                folder / UNFINISHED_NAME, settings=settings_json, embedding_dim=embedding_dim
             )
             self.save()
             self._journal.clear()  # of an unfinished record
-            self._drop_unfinished()
+            self.unfinished.drop_known(self.catalogue.has_content)
         except BaseException:
             self._lock.release()
             raise
@@ -97,6 +117,17 @@ class IndexWriter:
         self.catalogue.close()
         self._lock.release()
 
+    @property
+    def unsaved_bytes(self) -> int:
+        """Size of the embeddings that are in memory until the next save."""
+        return self._unsaved_bytes
+
+    @property
+    def is_published(self) -> bool:
+        """Whether nothing has been saved since the last publishing."""
+        revision = self.catalogue.counter("revision")
+        return self.manifest.generation > 0 and self.manifest.revision == revision
+
     def add(self, video: NewVideo, embeddings: np.ndarray) -> None:
         """Adds a video, or replaces the one with its key.
 
@@ -113,8 +144,8 @@ class IndexWriter:
 
     def save_if_due(self) -> None:
         """Saves if the last time was long ago or much has been added since."""
-        is_due = time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS
-        if is_due or self._unsaved_bytes > _SAVE_BYTES:
+        is_due = time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
+        if is_due or self._unsaved_bytes > SAVE_BYTES:
             self.save()
 
     def set_frame_spread(self, spread: float) -> None:
@@ -163,6 +194,8 @@ class IndexWriter:
         rebuild: bool = False,
         compact: bool = True,
         train: bool = True,
+        clears: bool = True,
+        quantisers: Mapping[str, Quantiser] = MappingProxyType({}),
         sentences: Callable[[], np.ndarray] | None = None,
     ) -> Manifest:
         """Makes all added videos searchable, and deleted ones not.
@@ -172,6 +205,8 @@ class IndexWriter:
                 record that was read before may then be wrong.
             train: FAISS indexes where need be, which takes minutes for a large index; else the next
                 publishing does it that may.
+            clears: delete the files of earlier generations; else `clean` does.
+            quantisers: to fill instead of training FAISS indexes, by level.
             sentences: returns `(n, D)` embeddings of everyday sentences; called if the index has
                 none yet.
         """
@@ -188,8 +223,14 @@ class IndexWriter:
             options=options,
             rebuild=rebuild,
             train=train,
+            clears=clears,
+            quantisers=quantisers,
         )
         return self.manifest
+
+    def clean(self) -> None:
+        """Deletes the files that the published generation does not use."""
+        clean(self.folder, self.manifest, self.parts, self.catalogue)
 
     def compact(self) -> None:
         """Copies the live rows out of parts that are mostly deleted, and of many small ones.
@@ -210,12 +251,18 @@ class IndexWriter:
         if batch:
             self._move(batch)
 
-    def _drop_unfinished(self) -> None:
-        """Deletes the frames of videos that are in the index or never came back."""
-        for content in self.unfinished.contents():
-            if self.catalogue.has_content(content):
-                self.unfinished.drop(content)
-        self.unfinished.drop_old()
+    def _check_place(self, place: ShardPlace | None) -> None:
+        """Refuses the folder of another shard; a new shard notes its place."""
+        known = self.catalogue.index_metadata(SHARD_METADATA)
+        if known is None and place is not None and not self.manifest.generation:
+            self.catalogue.set_index_metadata(SHARD_METADATA, str(place))
+        elif known is not None and place is None:
+            raise ValueError(_is_a_shard(self.folder))
+        elif place is not None and known != str(place):
+            raise ValueError(
+                f"{self.folder}: is not shard {place.position} of this index; put that folder "
+                "back, or index again into a new folder"
+            )
 
     def _keep_sentences(self, sentences: Callable[[], np.ndarray]) -> None:
         dim = self.manifest.settings.embedding_dim
@@ -268,7 +315,7 @@ def _check_holds_no_other_files(folder: Path) -> None:
             "folder it was made in"
         )
     if folder.is_dir() and not Manifest.exists(folder):
-        own = {_LOCK_NAME, _JOURNAL_NAME, _UNFINISHED_NAME, EMBEDDINGS_NAME}
+        own = {_LOCK_NAME, _JOURNAL_NAME, UNFINISHED_NAME, EMBEDDINGS_NAME}
         others = sorted(
             path.name
             for path in folder.iterdir()
@@ -283,7 +330,12 @@ def _check_holds_no_other_files(folder: Path) -> None:
             )
 
 
-def _prepare_folder(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder of an index, if need be.
+
+    Raises:
+        ValueError: it cannot hold an index.
+    """
     _check_holds_no_other_files(folder)
     try:
         make_folder(folder)
@@ -297,12 +349,19 @@ def check_can_be_written(folder: Path) -> None:
     """Checks that an `IndexWriter` can open the folder, and makes nothing.
 
     Raises:
-        ValueError: the folder cannot hold an index, or another process is writing it.
+        ValueError: the folder cannot hold an index, is a shard of one, or another process is
+            writing it.
     """
     _check_holds_no_other_files(folder)
     check_can_write_folder("index", folder)
+    if folder.parent.name == SHARDS_NAME and Manifest.exists(folder.parent.parent):
+        raise ValueError(_is_a_shard(folder))
     if (folder / _LOCK_NAME).exists():
         only_writer(folder).release()
+
+
+def _is_a_shard(folder: Path) -> str:
+    return f"index={folder}: is a shard; name the whole index, {folder.parent.parent}"
 
 
 def only_writer(folder: Path) -> FileLock:

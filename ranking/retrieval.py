@@ -263,12 +263,9 @@ class Retriever:
         required, optional, excluded = (
             query_stems(request) if searches_texts and has_texts else ([], [], [])
         )
-        of_shards = [reader.term_statistics([*required, *optional]) for reader in self._readers]
-        terms = {
-            level: TermStatistics.merge([each[level] for each in of_shards if each])
-            for level in LEVELS
-            if any(of_shards)
-        }
+        terms = TermStatistics.merge_levels(
+            reader.term_statistics([*required, *optional]) for reader in self._readers
+        )
         background = self.background()
         return Collected(
             background.statistics,

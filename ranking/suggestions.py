@@ -91,9 +91,16 @@ class Suggester:
             if source != FROM_FILE_TIME and _YEAR.match(date):
                 years.add(int(date[:4]))
         fields: dict[str, tuple[str, int]] = {}
-        for (name, field), count in names.most_common():
+        # Of equals the first by the alphabet: a catalogue's order differs with its shards.
+        for (name, field), count in sorted(names.items(), key=lambda each: (-each[1], each[0])):
             fields.setdefault(name, (field, count))
-        return cls(titles=titles, tags=tags, names=fields, years=years, queries=queries)
+        return cls(
+            titles=dict(sorted(titles.items())),
+            tags=dict(sorted(tags.items())),
+            names=fields,
+            years=years,
+            queries=queries,
+        )
 
     def with_queries(self, queries: Mapping[str, int]) -> "Suggester":
         """Returns the same with other past queries; shares all else."""

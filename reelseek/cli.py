@@ -118,6 +118,11 @@ COMMANDS = {
         ("DIR", "the folders of the indexes to add"),
         "sources",
     ),
+    "shard": Command(
+        "indexing.tools.shard",
+        schema.ShardConfig,
+        "Divides an index into shards, or joins them, without decoding.",
+    ),
     "export": Command(
         "indexing.tools.export",
         schema.ExportConfig,

@@ -14,7 +14,7 @@ SCRIPTS = ("search", "train")
 CONFIGURATION = {"hydra", "omegaconf"}
 
 # The command lines of indexing, each `python -m indexing.NAME`.
-TOOLS = ("delete", "export", "merge", "repair", "status", "verify")
+TOOLS = ("delete", "export", "merge", "repair", "shard", "status", "verify")
 
 # What each package's modules may import of ours, besides their own package.
 ALLOWED = {

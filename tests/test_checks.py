@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import reelseek.indexing.__main__
 from reelseek import vision
 from reelseek.configs import command_line
 from reelseek.configs.schema import IndexConfig
+from reelseek.indexing.shards.dividing import divide_index
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.searcher import Searcher
 from tests.command_lines import run_in_this_process
@@ -103,6 +105,8 @@ def test_search(say, index, tmp_path, arguments, line):
         (["precision=fp15"], "precision=fp15: must be one of auto, int8, bf16, fp32"),
         (["precision=int8", "device=cuda"], "precision=int8 needs device=cpu, not device=cuda"),
         (["videos=TMP/none"], "videos=TMP/none: no such file or folder"),
+        (["shards=3"], "shards=3: index=TMP/index has 1; leave shards out, or divide it anew: "),
+        (["shards=0"], "shards=0: must be 1 to 9999"),
         (["index=TMP"], "index=TMP: the folder holds other files"),
         (["index=TMP/a.mp4"], "index=TMP/a.mp4: TMP/a.mp4 is not a folder"),
     ],
@@ -119,6 +123,28 @@ def test_indexing(say, index, tmp_path, arguments, part):
     assert part.replace("TMP", str(tmp_path)) in line
 
 
+def test_shards(say, index, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    divide_index(index, 2)
+    run = partial(say, "reelseek.indexing.__main__", "index", f"videos={tmp_path}/a.mp4")
+    for given in ("shards=3", "shards=1"):
+        line = run(f"index={index}", given)
+        assert line == (
+            f"{given}: index={index} has 2; leave shards out, or divide it anew: "
+            f"reelseek shard --index {index} --{given.replace('=', ' ')}"
+        )
+    shard = index / "shards" / "0001"
+    assert run(f"index={shard}") == f"index={shard}: is a shard; name the whole index, {index}"
+    shard.rename(tmp_path / "elsewhere")
+    expected = f"index={index}: its shard {shard} is missing; put it back, or index again into a "
+    for tool in ("delete", "repair", "shard"):
+        given = {"delete": ["keys=a"], "shard": ["shards=3"]}.get(tool, [])
+        line = say(f"reelseek.indexing.tools.{tool}", tool, f"index={index}", *given)
+        assert line.startswith(expected)
+    line = say("reelseek.ranking.command", "search", f"index={index}", "query=dog")
+    assert line.startswith(expected)
+
+
 def test_locked_index(say, index, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"a")
     with IndexWriter(index):
@@ -131,6 +157,7 @@ def test_locked_index(say, index, tmp_path):
         assert say("reelseek.indexing.enrich.__main__", "enrich", given, "ocr=true") == expected
         assert say("reelseek.indexing.tools.delete", "delete", given, "keys=1.mp4") == expected
         assert say("reelseek.indexing.tools.repair", "repair", given) == expected
+        assert say("reelseek.indexing.tools.shard", "shard", given, "shards=2") == expected
 
 
 @pytest.mark.parametrize(
@@ -142,6 +169,7 @@ def test_locked_index(say, index, tmp_path):
         ("delete", ["keys=a"]),
         ("enrich", ["ocr=true"]),
         ("export", ["output=o"]),
+        ("shard", ["shards=2"]),
     ],
 )
 def test_folder_that_is_no_index(say, tmp_path, name, arguments):

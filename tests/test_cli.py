@@ -76,6 +76,7 @@ def reelseek(*arguments, **environment):
         (["delete", "a.mp4", "b.mp4"], "delete", ["index=D", "keys=a.mp4", "keys=b.mp4"]),
         (["delete", "--where", "tag = 'old'"], "delete", ["index=D", "where=tag = 'old'"]),
         (["merge", "a", "b"], "merge", ["index=D", "sources=a", "sources=b"]),
+        (["shard", "--shards", "3"], "shard", ["index=D", "shards=3"]),
         (["export", "-o", "O"], "export", ["index=D", "output=O"]),
         (["publish", "s3://B/N"], "publish", ["index=D", "to=s3://B/N"]),
         (["enrich", "--ocr"], "enrich", ["index=D", "ocr=true"]),

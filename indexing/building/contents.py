@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from reelseek.indexing.building.segmenting import VideoTag
+from reelseek.indexing.shards.opening import AnyWriter
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.store.unfinished import UnfinishedVideo
 from reelseek.indexing.store.videos import FileSignature, VideoRecord
-from reelseek.indexing.writer import IndexWriter
 from reelseek.vision import FileContent
 
 # The entry with the same content, the frames as an earlier run kept them, or why its file was not
@@ -33,7 +33,7 @@ class Contents:
 
     def __init__(
         self,
-        writer: IndexWriter,
+        writer: AnyWriter,
         records: dict[tuple[str, str], VideoRecord],
         *,
         removed: Iterable[VideoRecord],

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+from reelseek.indexing.shards.opening import AnyCatalogue
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.roots import Collection
-from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.edits import changed_metadata
 
 
-def keep_edits(catalogue: Catalogue, collection: Collection) -> None:
+def keep_edits(catalogue: AnyCatalogue, collection: Collection) -> None:
     """Takes excluded videos out of a collection, and changes the metadata that lists give."""
     excluded = catalogue.excluded()
     names = {(video.root, video.key) for video in excluded}
@@ -28,7 +28,7 @@ def keep_edits(catalogue: Catalogue, collection: Collection) -> None:
     ]
 
 
-def drop_edits(catalogue: Catalogue, collection: Collection) -> None:
+def drop_edits(catalogue: AnyCatalogue, collection: Collection) -> None:
     """Forgets the edits of the videos of a collection, which are to be as their sources say."""
     items = {item.root_and_key: item for item in collection.items}
     paths = {item.address for item in collection.items}

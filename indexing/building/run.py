@@ -26,6 +26,7 @@ from reelseek.indexing.progress import VideoProgress
 from reelseek.indexing.remote.collection import RemoteVideos
 from reelseek.indexing.remote.fetching import Fetcher
 from reelseek.indexing.remote.objects import RemoteObject
+from reelseek.indexing.shards.opening import AnyWriter
 from reelseek.indexing.shutdown import StopRequest
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.sources.diff import Diff
@@ -34,7 +35,6 @@ from reelseek.indexing.sources.roots import Collection
 from reelseek.indexing.store.dates import with_known_date
 from reelseek.indexing.store.unfinished import UnfinishedVideo
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.indexing.writer import IndexWriter
 from reelseek.text.urls import is_url
 from reelseek.vision import DecodePool, FileContent, FrameEncoder
 
@@ -44,7 +44,7 @@ class Run:
 
     def __init__(
         self,
-        writer: IndexWriter,
+        writer: AnyWriter,
         *,
         encoder: FrameEncoder,
         pool: DecodePool,

@@ -21,10 +21,11 @@ from reelseek.configs import command_line
 from reelseek.configs.schema import EnrichConfig
 from reelseek.indexing.enrich.extractor import ReadVideo, TextReader, why_not_the_same
 from reelseek.indexing.progress import progress_bar
+from reelseek.indexing.shards.opening import AnyWriter, open_writer
 from reelseek.indexing.shutdown import StopRequest, stop_on_signals
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.indexing.writer import IndexWriter, check_can_be_written
+from reelseek.indexing.writer import check_can_be_written
 
 if TYPE_CHECKING:
     from reelseek.vision import DecodePool
@@ -79,7 +80,7 @@ def enrich_index(
     started = time.monotonic()
     stop = StopRequest() if stop is None else stop
     summary = EnrichSummary()
-    with IndexWriter(folder) as writer:
+    with open_writer(folder) as writer:
         try:
             for reader in readers:
                 if not stop:
@@ -96,7 +97,7 @@ class _Run:
     """The part of a run for one source."""
 
     def __init__(
-        self, writer: IndexWriter, reader: TextReader, summary: EnrichSummary, stop: StopRequest
+        self, writer: AnyWriter, reader: TextReader, summary: EnrichSummary, stop: StopRequest
     ) -> None:
         self._catalogue = writer.catalogue
         self._reader = reader

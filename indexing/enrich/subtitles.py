@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reelseek.indexing.shards.opening import AnyCatalogue
 from reelseek.indexing.sources.killable import map_killably
-from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
+from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.texts import TimedText
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def _plain(lines: list[str]) -> str:
 
 
 def update_subtitles(
-    catalogue: Catalogue, chosen: Collection[tuple[str, str]], *, timeout_seconds: float
+    catalogue: AnyCatalogue, chosen: Collection[tuple[str, str]], *, timeout_seconds: float
 ) -> None:
     """Brings what is said in videos up to date with the files beside them.
 
@@ -139,7 +140,7 @@ def _subtitle_files(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 
 def _update(
-    catalogue: Catalogue,
+    catalogue: AnyCatalogue,
     record: VideoRecord,
     files: Mapping[str, tuple[int, int]],
     engine: str,

@@ -37,6 +37,17 @@ class TermStatistics:
             {stem: sum(shard.frequencies.get(stem, 0) for shard in shards) for stem in stems},
         )
 
+    @staticmethod
+    def merge_levels(
+        shards: Iterable[Mapping[str, "TermStatistics"]],
+    ) -> dict[str, "TermStatistics"]:
+        """Adds up, by level, the statistics of the shards that have any."""
+        by_level: dict[str, list[TermStatistics]] = {}
+        for shard in shards:
+            for level, terms in shard.items():
+                by_level.setdefault(level, []).append(terms)
+        return {level: TermStatistics.merge(terms) for level, terms in by_level.items()}
+
     @property
     def mean_length(self) -> float:
         return self.length / self.num_texts if self.num_texts else 0.0

@@ -280,6 +280,10 @@ class Catalogue(TextTable, EditTables):
         rows = self._query("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
+    def all_index_metadata(self) -> dict[str, str]:
+        """Returns all texts that `set_index_metadata` stored, by name."""
+        return dict(self._query("SELECT name, value FROM facts"))
+
     def set_index_metadata(self, name: str, value: str) -> None:
         """Stores a text about the index, which outlives a lost manifest."""
         with self._transaction():
@@ -289,6 +293,17 @@ class Catalogue(TextTable, EditTables):
         """Returns the id that hits have of each video, by root and key."""
         rows = self._query("SELECT root, key, public_id FROM videos")
         return {(root, key): public_id for root, key, public_id in rows}
+
+    def count_vectors(self) -> dict[str, int]:
+        """Returns the number of searchable videos and segments, by level."""
+        sql = "SELECT count(*), coalesce(sum(length(spans)), 0) FROM videos WHERE part NOT NULL"
+        ((videos, span_bytes),) = self._query(sql)
+        return {"video": videos, "moment": span_bytes // 16}
+
+    def public_id_of(self, root: str, key: str) -> str | None:
+        """Returns the id that hits have of the video with this root and key, if it exists."""
+        rows = self._query("SELECT public_id FROM videos WHERE root = ? AND key = ?", (root, key))
+        return rows[0][0] if rows else None
 
     def drop_damaged(self) -> list[str]:
         """Deletes the entries whose checksum is wrong; returns their keys as they stand.

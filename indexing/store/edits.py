@@ -1,7 +1,7 @@
 """The catalogue's tables of what people decided about single videos through the service: videos to
 leave out, and metadata that prevail over those of a list."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from reelseek.indexing.store.database import Database
@@ -57,6 +57,15 @@ class EditTables(Database):
             self._connection.executemany(
                 "DELETE FROM edits WHERE public_id = ?", [(name,) for name in public_ids]
             )
+
+    def add_edits(self, excluded: Iterable[Excluded], edits: Mapping[str, dict[str, Any]]) -> None:
+        """Stores what another catalogue holds, with changes of metadata by public id."""
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO excluded VALUES (?, ?, ?)", excluded
+            )
+            for public_id, changes in edits.items():
+                self._add_edit(public_id, changes)
 
     def _add_edit(self, public_id: str, changes: dict[str, Any]) -> None:
         """Adds changes to earlier ones, in the caller's transaction."""

@@ -16,12 +16,15 @@ from reelseek.text import strict_json
 from reelseek.vision.models.names import current_name
 
 FORMAT_VERSION = 5
-_READS = (4, 5)
+_SHARDED_FORMAT = 6  # of a sharded index; its shards have the other
+_READS = (4, 5, _SHARDED_FORMAT)
 # Names of format 4 -> names of format 5.
 _RENAMED_LEVEL = {"dead": "deleted", "dead_checksum": "deleted_checksum"}
 _RENAMED_SAMPLING = {"skip_similar": "dedup_threshold", "frames_a_shot": "frames_per_shot"}
 _FILE_NAME = "manifest.json"
 LEVELS = ("video", "moment")  # whole videos, or their segments
+SHARDS_NAME = "shards"  # the folder of a sharded index's shards
+PLACEMENTS = ("hash",)  # how a video's shard is chosen, see `indexing.shards.placement`
 
 
 class IndexMismatchError(ValueError):
@@ -133,6 +136,51 @@ class LexicalInfo:
 
 
 @dataclass(frozen=True)
+class QuantiserInfo:
+    """A trained FAISS index without vectors, which shards fill with their own.
+
+    Attributes:
+        name: of its file.
+        kind: of the FAISS index, for `index_factory`.
+        trained_on: vectors that all shards had then.
+        checksum: CRC-32 of the file.
+    """
+
+    name: str
+    kind: str
+    trained_on: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """The shards of an index, each an ordinary index in a folder of `shards/`.
+
+    Attributes:
+        id: of this division. Each shard's catalogue has it too, so that the folder of another index
+            is noticed.
+        shards: the manifest of each shard, by the name of its folder. Readers open these
+            generations, whatever the shards have published since.
+        placement: how a video's shard is chosen.
+        quantisers: shared by the shards, by level; none where all shards are searched exactly.
+
+    Raises:
+        ValueError: no sharding has these values.
+    """
+
+    id: str
+    shards: dict[str, "Manifest"]
+    placement: str = "hash"
+    quantisers: dict[str, QuantiserInfo] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.shards or self.placement not in PLACEMENTS:
+            raise ValueError(f"{len(self.shards)} shards, placed by {self.placement}")
+        if not all(re.fullmatch(r"\d{4,9}", name, re.ASCII) for name in self.shards):
+            raise ValueError(f"{list(self.shards)} are not the names of shards")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One published generation of an index.
 
@@ -149,6 +197,8 @@ class Manifest:
             true ten nearest found, by type of query (`stored`, `logged`); empty where exact.
         rebuild: why the next writer should rebuild the main shards; empty where all is well.
         lexical: the lexical index; None without one.
+        sharding: the shards of a sharded index, of which the counts above are the sums, and which
+            have the levels and the lexical indexes; None for an ordinary index.
     """
 
     settings: IndexSettings
@@ -162,11 +212,24 @@ class Manifest:
     recall: dict[str, float] = field(default_factory=dict)
     rebuild: str = ""
     lexical: LexicalInfo | None = None
+    sharding: Sharding | None = None
 
     def write(self, folder: Path) -> None:
         values = strict_json.finite({"format": FORMAT_VERSION} | asdict(self))
+        if self.sharding is None:
+            del values["sharding"]
+        else:
+            values["format"] = _SHARDED_FORMAT
+            for shard in values["sharding"]["shards"].values():
+                del shard["settings"], shard["sharding"]  # as of the whole; none
         values["checksum"] = _checksum(values)
         write_atomically(folder / _FILE_NAME, (json.dumps(values, indent=2) + "\n").encode())
+
+    def shard_manifests(self, folder: Path) -> dict[Path, "Manifest"]:
+        """Returns the manifests of the shards by folder; of an ordinary index, its own."""
+        if self.sharding is None:
+            return {folder: self}
+        return {folder / SHARDS_NAME / name: own for name, own in self.sharding.shards.items()}
 
     @staticmethod
     def path(folder: Path) -> Path:
@@ -204,6 +267,8 @@ class Manifest:
             if (found in _READS or checksum) and checksum != _checksum(values):
                 raise ValueError("its checksum is another")
             if found in _READS:  # other formats may have other fields
+                if (found == _SHARDED_FORMAT) != ("sharding" in values):
+                    raise ValueError("shards are of another format")
                 return cls._from_json(values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -218,6 +283,8 @@ class Manifest:
     @classmethod
     def _from_json(cls, values: dict) -> "Manifest":
         del values["format"]
+        if "sharding" in values:
+            values["sharding"] = _sharding(values["sharding"], values["settings"])
         values["settings"] = IndexSettings.from_values(values["settings"])
         values["faiss"] = FaissOptions(**values["faiss"])
         for name, level in values["levels"].items():
@@ -234,6 +301,18 @@ class Manifest:
             for file in (values["lexical"].name, *values["lexical"].files):
                 _require_plain(file)
         return cls(**values)
+
+
+def _sharding(values: dict, settings: dict) -> Sharding:
+    shared = {"format": FORMAT_VERSION, "settings": settings}
+    shards = {
+        name: Manifest._from_json(shared | values["shards"][name])
+        for name in sorted(values["shards"], key=int)
+    }
+    quantisers = {level: QuantiserInfo(**own) for level, own in values["quantisers"].items()}
+    for quantiser in quantisers.values():
+        _require_plain(quantiser.name)
+    return Sharding(values["id"], shards, values["placement"], quantisers)
 
 
 def _renamed(values: dict, names: dict[str, str]) -> dict:

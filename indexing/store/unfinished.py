@@ -7,7 +7,7 @@ float32, so that a resumed video gives the same result as an uninterrupted one.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -192,6 +192,17 @@ class UnfinishedVideos:
     def drop(self, content: str) -> None:
         """Deletes the file of a content, by the beginning of its hash."""
         (self._folder / f"{content}{_SUFFIX}").unlink(missing_ok=True)
+
+    def drop_known(self, is_known: Callable[[str], bool]) -> None:
+        """Deletes the files of contents that are in the index, and old ones.
+
+        Args:
+            is_known: tells of the beginning of a content's hash whether the index has it.
+        """
+        for content in self.contents():
+            if is_known(content):
+                self.drop(content)
+        self.drop_old()
 
     def drop_old(self) -> None:
         """Deletes files that no run has come back to for weeks."""

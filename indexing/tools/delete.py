@@ -6,9 +6,8 @@ from pathlib import Path
 from reelseek.configs import command_line
 from reelseek.configs.schema import DeleteConfig
 from reelseek.indexing.filters import check_fields, parse_filter
-from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.shards.opening import AnyCatalogue, open_writer
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.indexing.writer import IndexWriter
 
 USAGE = """usage: python -m indexing.delete index=DIR where="..." | keys=[KEY,ID]
 
@@ -17,7 +16,7 @@ A later reelseek index adds them again if its videos= still lists them."""
 
 
 def main(config: DeleteConfig) -> None:
-    with IndexWriter(Path(config.index)) as writer:
+    with open_writer(Path(config.index)) as writer:
         writer.catalogue.check_entries()  # a damaged one may be what was asked for
         if config.where is not None:
             condition = parse_filter(config.where)
@@ -32,7 +31,7 @@ def main(config: DeleteConfig) -> None:
     command_line.print_json({"deleted": len(videos), "searchable": manifest.num_videos})
 
 
-def _named(names: Sequence[str], catalogue: Catalogue) -> list[VideoRecord]:
+def _named(names: Sequence[str], catalogue: AnyCatalogue) -> list[VideoRecord]:
     """Returns the videos with these keys or ids, each once.
 
     Raises:

@@ -11,9 +11,8 @@ import numpy as np
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import ExportConfig
-from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
 from reelseek.indexing.store.atomic import check_can_write_folder, publish_file
-from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.videos import VideoRecord
@@ -38,9 +37,10 @@ def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[st
         import pyarrow as pa
     except ImportError as error:
         raise ValueError("export needs pyarrow: pip install 'reelseek[parquet]'") from error
-    dim = Manifest.read(folder).settings.embedding_dim
+    manifest = Manifest.read(folder)
+    dim = manifest.settings.embedding_dim
     check_can_write_folder("output", output)
-    parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=dim)
+    embeddings = IndexEmbeddings(folder, manifest)
     vector = pa.list_(pa.float16(), dim)
     video_columns = {
         **{"video_id": pa.int64(), "id": pa.string(), "key": pa.string(), "path": pa.string()},
@@ -63,11 +63,13 @@ def export_index(folder: Path, output: Path, *, frames: bool = False) -> dict[st
     for name, (columns, rows_of) in tables.items():
         schema = pa.schema([*columns.items(), ("embedding", vector)])
         with (
-            closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue,
+            closing(open_catalogue(folder)) as catalogue,
             closing(catalogue.scan()) as scan,
         ):
             records = (record for record in scan if record.location is not None)
-            batches = _batches((rows_of(record, parts) for record in records), schema)
+            batches = _batches(
+                (rows_of(record, embeddings.of(record)) for record in records), schema
+            )
             counts[name] = _write(output / f"{name}.parquet", batches, schema)
     counts["texts"] = _write_texts(folder, output / "texts.parquet")
     return counts
@@ -82,7 +84,7 @@ def _write_texts(folder: Path, path: Path) -> int:
             **{"start_seconds": pa.float64(), "end_seconds": pa.float64(), "text": pa.string()},
         }
     )
-    with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+    with closing(open_catalogue(folder)) as catalogue:
         entries = catalogue.text_entries(catalogue.searchable_ids().tolist())
         rows = (
             {"video_id": entry.video_id, "engine": entry.engine, **asdict(text)}

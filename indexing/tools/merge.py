@@ -14,14 +14,16 @@ import numpy as np
 
 from reelseek.configs import command_line
 from reelseek.configs.schema import MergeConfig
-from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
-from reelseek.indexing.store.catalogue import Catalogue
-from reelseek.indexing.store.embeddings import EmbeddingParts
+from reelseek.indexing.shards.opening import (
+    AnyWriter,
+    IndexEmbeddings,
+    open_catalogue,
+    open_writer,
+)
 from reelseek.indexing.store.identity import make_root_id
 from reelseek.indexing.store.manifest import Manifest, check_settings
 from reelseek.indexing.store.texts import SOURCES
 from reelseek.indexing.store.videos import NewVideo, VideoRecord
-from reelseek.indexing.writer import IndexWriter
 
 USAGE = """usage: python -m indexing.merge sources=[DIR,DIR] index=DIR [prefix=true]
 
@@ -49,7 +51,7 @@ def merge_indexes(sources: list[Path], folder: Path, *, prefix: bool = False) ->
         if source.resolve() == folder.resolve():
             raise ValueError(f"index={folder}: is one of the sources; name another folder")
         Manifest.read(source)
-    with IndexWriter(folder, first.settings) as writer:
+    with open_writer(folder, first.settings) as writer:
         if not writer.manifest.frame_spread:
             writer.set_frame_spread(first.frame_spread)
         roots = _MergedRoots(writer.catalogue.scan())
@@ -109,13 +111,13 @@ class _MergedRoots:
 class IndexCopy:
     """Copies the videos of one index into another."""
 
-    def __init__(self, source: Path, writer: IndexWriter) -> None:
+    def __init__(self, source: Path, writer: AnyWriter) -> None:
         manifest = Manifest.read(source)
         check_settings(manifest.settings, writer.manifest.settings, writer.folder)
         self._writer = writer
         self._embedding_dim = manifest.settings.embedding_dim
-        self._catalogue = Catalogue(source / CATALOGUE_NAME, read_only=True)
-        self._parts = EmbeddingParts(source / EMBEDDINGS_NAME, embedding_dim=self._embedding_dim)
+        self._catalogue = open_catalogue(source)
+        self._embeddings = IndexEmbeddings(source, manifest)
         self.records = list(self._catalogue.scan())
         self._roots_and_keys: dict[int, tuple[str, str]] = {}  # of its videos in the other index
         self._new: list[VideoRecord] = []
@@ -145,7 +147,8 @@ class IndexCopy:
         for record in self._new:
             embeddings = np.empty((0, self._embedding_dim), np.float32)
             if record.location is not None:
-                embeddings = self._parts.read_run(*record.location, record.num_rows)
+                parts = self._embeddings.of(record)
+                embeddings = parts.read_run(*record.location, record.num_rows)
             values = {field.name: getattr(record, field.name) for field in fields(NewVideo)}
             self._writer.add(NewVideo(**values), embeddings)
         return len(self._new)

@@ -8,12 +8,15 @@ from pathlib import Path
 from reelseek.configs import command_line
 from reelseek.configs.schema import RepairConfig
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
+from reelseek.indexing.shards.opening import open_writer
+from reelseek.indexing.shards.recovery import complete_sharding, is_sharded, recover_sharding
+from reelseek.indexing.shards.writer import ShardedWriter
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import IndexMismatchError, IndexSettings, Manifest
 from reelseek.indexing.store.salvage import rebuild_catalogue
 from reelseek.indexing.tools.verify import damaged_embeddings
-from reelseek.indexing.writer import IndexWriter, only_writer
+from reelseek.indexing.writer import only_writer
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,27 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
         ValueError: the folder is not an index, another process is writing it, or both copies of its
             settings are lost.
     """
+    dropped = []
+    if is_sharded(folder):
+        with only_writer(folder):
+            for shard in recover_sharding(folder):
+                dropped += _repair_files(shard)
+            complete_sharding(folder)
+    else:
+        dropped += _repair_files(folder)
+    with open_writer(folder) as writer:
+        for shard_writer in writer.shards if isinstance(writer, ShardedWriter) else [writer]:
+            records = list(shard_writer.catalogue.scan())
+            damaged = [record for record, _ in damaged_embeddings(records, shard_writer.parts)]
+            shard_writer.delete_videos(damaged)
+            dropped += [record.key for record in damaged]
+        manifest = writer.publish()
+    return dropped, manifest.num_videos
+
+
+def _repair_files(folder: Path) -> list[str]:
+    """Repairs the catalogue and the manifest of an ordinary index or a shard; returns the keys of
+    the videos that it drops."""
     catalogue_path = folder / CATALOGUE_NAME
     if not catalogue_path.is_file():
         Manifest.read(folder)  # raises if this is no index at all
@@ -54,12 +78,7 @@ def repair_index(folder: Path) -> tuple[list[str], int]:
                 logger.warning("texts of %s are lost: run reelseek enrich again", key)
             used = [record.location[0] for record in catalogue.scan() if record.location]
             catalogue.raise_counters(revision=revision + 1, next_part=max(used, default=0) + 1)
-    with IndexWriter(folder) as writer:
-        records = list(writer.catalogue.scan())
-        damaged = [record for record, _ in damaged_embeddings(records, writer.parts)]
-        writer.delete_videos(damaged)
-        manifest = writer.publish()
-    return [*dropped, *(record.key for record in damaged)], manifest.num_videos
+    return dropped
 
 
 def upgrade_index(folder: Path) -> int:
@@ -70,7 +89,7 @@ def upgrade_index(folder: Path) -> int:
         ValueError: the folder is not an index, or another process is writing it.
         IndexMismatchError: the index is of an even older format.
     """
-    with IndexWriter(folder) as writer:
+    with open_writer(folder) as writer:
         manifest = writer.publish()  # rebuilds an outdated lexical index
         manifest.write(folder)  # also where nothing else has changed
     return manifest.num_videos

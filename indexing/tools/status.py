@@ -24,6 +24,21 @@ def index_status(folder: Path) -> dict[str, Any]:
         ValueError: the folder is not an index, or is damaged.
     """
     manifest = Manifest.read(folder)
+    if manifest.sharding is None:
+        return _status(folder, manifest)
+    shards = {
+        shard.name: _status(shard, own) for shard, own in manifest.shard_manifests(folder).items()
+    }
+    return _totals(folder, manifest, list(shards.values())) | {
+        "shards": {
+            name: {key: shard[key] for key in ("generation", "searchable_videos", "bytes_all")}
+            for name, shard in shards.items()
+        }
+    }
+
+
+def _status(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """Describes an ordinary index, or a shard."""
     catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
     try:
         outcomes = Counter(record.outcome for record in catalogue.scan())
@@ -57,6 +72,38 @@ def index_status(folder: Path) -> dict[str, Any]:
         "rebuild": manifest.rebuild,
         "words": None if manifest.lexical is None else _words_status(folder, manifest.lexical),
         "bytes_embeddings": _size(folder / EMBEDDINGS_NAME),
+        "bytes_all": _size(folder),
+    }
+
+
+def _totals(folder: Path, manifest: Manifest, shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Adds up what the shards hold; FAISS indexes of one kind are one."""
+    videos: Counter[str] = Counter()
+    faiss: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+    for shard in shards:
+        videos.update(shard["videos"])
+        for level, indexes in shard["faiss"].items():
+            for own in indexes:
+                known = faiss.setdefault(level, {}).setdefault(
+                    (own["shard"], own["kind"]), own | {"vectors": 0, "bytes_each": 0, "tuning": {}}
+                )
+                count = known["vectors"] + own["vectors"]
+                size = sum(each["vectors"] * each["bytes_each"] for each in (known, own))
+                known |= {"vectors": count, "bytes_each": round(size / max(1, count))}
+    words = [shard["words"] for shard in shards if shard["words"] is not None]
+    return {
+        **shards[0],
+        "index": str(folder),
+        "generation": manifest.generation,
+        "changes_not_published": sum(shard["changes_not_published"] for shard in shards),
+        "videos": dict(sorted(videos.items())),
+        "searchable_videos": manifest.num_videos,
+        "searchable_segments": manifest.num_segments,
+        "faiss": {level: list(indexes.values()) for level, indexes in faiss.items()},
+        "recall": manifest.recall,
+        "rebuild": manifest.rebuild,
+        "words": {name: sum(each[name] for each in words) for name in words[0]} if words else None,
+        "bytes_embeddings": sum(shard["bytes_embeddings"] for shard in shards),
         "bytes_all": _size(folder),
     }
 
@@ -106,6 +153,9 @@ def main(config: StatusConfig) -> None:
             counts = [] if value is None else value.items()
             said = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts)
             print(f"{name:>24}: {said or 'not indexed'}")
+        elif name == "shards":
+            counts = [str(shard["searchable_videos"]) for shard in value.values()]
+            print(f"{name:>24}: {len(counts)}, of {', '.join(counts)} videos")
         elif name == "videos":
             print(f"{name:>24}: {', '.join(f'{count} {what}' for what, count in value.items())}")
         else:

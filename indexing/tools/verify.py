@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from reelseek.indexing.lexical.files import check_files, read_table
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.lexical.publishing import document_counts, text_table
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, file_problems
+from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
+from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace, shard_of
 from reelseek.indexing.sources.diff import file_signature
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
-from reelseek.indexing.store.manifest import LEVELS, IndexSettings, Manifest
+from reelseek.indexing.store.manifest import LEVELS, SHARDS_NAME, IndexSettings, Manifest
 from reelseek.indexing.store.videos import VideoRecord, by_part
 from reelseek.indexing.vectors.builder import level_tables
 from reelseek.indexing.vectors.shard import Shard
@@ -39,6 +42,18 @@ def find_problems(folder: Path) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
+    if manifest.sharding is None:
+        yield from _index_problems(folder, manifest)
+        return
+    shards = manifest.shard_manifests(folder)
+    for position, (shard, own) in enumerate(shards.items()):
+        place = ShardPlace(manifest.sharding.id, position, len(shards))
+        for problem in chain(_index_problems(shard, own), _place_problems(shard, place)):
+            yield f"{SHARDS_NAME}/{shard.name}: {problem}"
+
+
+def _index_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Checks an ordinary index, or a shard as the manifest of all names it."""
     try:
         catalogue = Catalogue(folder / CATALOGUE_NAME, read_only=True)
     except ValueError as error:
@@ -46,6 +61,22 @@ def find_problems(folder: Path) -> Iterator[str]:
         return
     with closing(catalogue):
         yield from _catalogue_problems(folder, manifest, catalogue)
+
+
+def _place_problems(folder: Path, place: ShardPlace) -> Iterator[str]:
+    """Checks that a shard is the one that belongs there, with its own manifest and videos."""
+    try:
+        Manifest.read(folder)
+        with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+            if catalogue.index_metadata(SHARD_METADATA) != str(place):
+                yield f"is not shard {place.position} of this index"
+            names = catalogue.public_ids().values()
+            strays = sum(shard_of(name, place.num_shards) != place.position for name in names)
+    except ValueError as error:
+        yield str(error)
+        return
+    if strays:
+        yield f"{strays} of its videos belong in other shards"
 
 
 def _catalogue_problems(folder: Path, manifest: Manifest, catalogue: Catalogue) -> Iterator[str]:
@@ -152,8 +183,9 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     from reelseek.indexing.pipeline import encode_videos
     from reelseek.vision import FrameEncoder, load_model, start_decode_server
 
-    settings = Manifest.read(folder).settings
-    with closing(Catalogue(folder / CATALOGUE_NAME, read_only=True)) as catalogue:
+    manifest = Manifest.read(folder)
+    settings = manifest.settings
+    with closing(open_catalogue(folder)) as catalogue:
         records = [record for record in catalogue.scan() if record.outcome == "ok"]
     order = np.random.default_rng().permutation(len(records)).tolist()
     chosen: list[VideoRecord] = []
@@ -173,7 +205,7 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
     )
     if model.fingerprint != settings.fingerprint:
         return [f"model={settings.model.get('name')} is no longer what the index was built with"], 0
-    parts = EmbeddingParts(folder / EMBEDDINGS_NAME, embedding_dim=settings.embedding_dim)
+    embeddings = IndexEmbeddings(folder, manifest)
     encoder = FrameEncoder(model, device=device)
     decoding = command_line.load_decoding_config()
     frames = sampling_from_dict(settings.sampling).frame_settings(model.preprocessing)
@@ -184,7 +216,7 @@ def reencoding_problems(folder: Path, *, sample: int, device: str) -> tuple[list
             record = video.tag
             assert record.location is not None
             part, row = record.location
-            stored = parts.read_run(part, row, 1)[0]
+            stored = embeddings.of(record).read_run(part, row, 1)[0]
             again = encoder.pool(video.embeddings).numpy() if len(video.embeddings) else stored * 0
             if float(stored @ again) < _MIN_COSINE:
                 problems.append(
@@ -198,7 +230,7 @@ def main(config: VerifyConfig) -> None:
     folder = Path(config.index)
     if not folder.is_dir():
         raise ValueError(f"index={folder}: no such folder")
-    if not (folder / CATALOGUE_NAME).exists():
+    if not ((folder / CATALOGUE_NAME).exists() or (folder / SHARDS_NAME).is_dir()):
         Manifest.read(folder)  # raises if this is no index at all, rather than a damaged one
     problems = []
     for problem in find_problems(folder):

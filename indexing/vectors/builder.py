@@ -31,9 +31,41 @@ _SMALL = 10_000  # vectors that are always searched exactly
 _DELTA_MIN = 2_000
 _DELTA_FRACTION = 0.005  # of the main shard, up to which the delta grows
 _DELETED_FRACTION = 0.3  # of the main shard, beyond which it is rebuilt
-_GROWTH = 2  # since the main shard was trained, beyond which it is rebuilt
+GROWTH = 2  # since the main shard was trained, beyond which it is rebuilt
 _MIN_SAMPLE_QUERIES = 32  # fewer sentences say little about recall
 _MAX_SAMPLE_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """A trained FAISS index without vectors, and what FAISS's `index_factory` calls it."""
+
+    kind: str
+    index: faiss.Index
+
+
+def needs_training(count: int, kind: str) -> bool:
+    """Whether so many vectors are searched by a trained index; few are always searched exactly.
+
+    Args:
+        kind: of `FaissOptions`.
+    """
+    return not (count == 0 or kind.lower() == "flat" or (kind == "auto" and count <= _SMALL))
+
+
+def sample_queries(folder: Path, *, embedding_dim: int) -> dict[str, np.ndarray]:
+    """Returns embeddings of sentences that an index keeps, of each type that has enough to measure
+    on."""
+    names = {"sentences": query_log.SENTENCES, "logged": query_log.QUERIES}
+    query_types = {
+        query_type: query_log.read(folder, name, embedding_dim=embedding_dim)
+        for query_type, name in names.items()
+    }
+    return {
+        query_type: some[-_MAX_SAMPLE_QUERIES:]
+        for query_type, some in query_types.items()
+        if len(some) >= _MIN_SAMPLE_QUERIES
+    }
 
 
 def level_tables(records: Iterable[VideoRecord]) -> dict[str, np.ndarray]:
@@ -72,6 +104,7 @@ class LevelBuilder:
         table: of all that is to be searchable.
         train: whether training is allowed, which takes minutes for a large index; else a main shard
             that needs it is exact for the time being.
+        quantiser: to fill instead of training one.
     """
 
     folder: Path
@@ -81,6 +114,7 @@ class LevelBuilder:
     options: FaissOptions
     table: np.ndarray
     train: bool = True
+    quantiser: Quantiser | None = None
 
     def must_rebuild(self, before: LevelInfo) -> bool:
         """Whether the main shard cannot, or should not, be extended."""
@@ -95,7 +129,7 @@ class LevelBuilder:
             return True
         if not is_trained:
             return len(new) > self._largest_delta(main)
-        return len(self.table) > _GROWTH * before.main.trained_on
+        return len(self.table) > GROWTH * before.main.trained_on
 
     def rebuilt(self) -> LevelInfo:
         """Returns one main shard of all rows."""
@@ -103,6 +137,9 @@ class LevelBuilder:
         kind = self.options.kind
         if not self._needs_training or not self.train:
             kind = faiss_tuning.FLAT
+        elif self.quantiser is not None:
+            index = faiss.clone_index(self.quantiser.index)
+            return LevelInfo(main=self._filled("main", self.table, self.quantiser.kind, index))
         elif kind == "auto":
             kind = faiss_tuning.choose_factory(
                 count,
@@ -120,8 +157,7 @@ class LevelBuilder:
 
     @property
     def _needs_training(self) -> bool:
-        count, kind = len(self.table), self.options.kind
-        return not (count == 0 or kind.lower() == "flat" or (kind == "auto" and count <= _SMALL))
+        return needs_training(len(self.table), self.options.kind)
 
     def extended(self, before: LevelInfo) -> LevelInfo:
         """Returns the main shard as it was, with the changes since."""
@@ -189,9 +225,14 @@ class LevelBuilder:
 
     def _shard(self, name: str, table: np.ndarray, kind: str) -> ShardInfo:
         """Makes a new shard of these rows."""
-        index = faiss_tuning.build(
+        index = faiss_tuning.trained(
             kind, len(table), self._block_of(table), embedding_dim=self.parts.embedding_dim
         )
+        return self._filled(name, table, kind, index)
+
+    def _filled(self, name: str, table: np.ndarray, kind: str, index: faiss.Index) -> ShardInfo:
+        """Makes a new shard by adding these rows to an empty index."""
+        faiss_tuning.add(index, len(table), self._block_of(table))
         name = self._name(name)
         info = ShardInfo(name, name, len(table), kind, trained_on=len(table))
         return self._written(info, index, table)
@@ -226,17 +267,7 @@ class LevelBuilder:
         return faiss_tuning.make_probes(queries, live, self._block_of(table[live]), len(table))
 
     def _sample_queries(self) -> dict[str, np.ndarray]:
-        """Returns embeddings of sentences, of each type that has enough to measure on."""
-        names = {"sentences": query_log.SENTENCES, "logged": query_log.QUERIES}
-        query_types = {
-            query_type: query_log.read(self.folder, name, embedding_dim=self.parts.embedding_dim)
-            for query_type, name in names.items()
-        }
-        return {
-            query_type: some[-_MAX_SAMPLE_QUERIES:]
-            for query_type, some in query_types.items()
-            if len(some) >= _MIN_SAMPLE_QUERIES
-        }
+        return sample_queries(self.folder, embedding_dim=self.parts.embedding_dim)
 
     def _block_of(self, table: np.ndarray) -> Callable[[int, int], np.ndarray]:
         return lambda first, last: self._read(table[first:last])

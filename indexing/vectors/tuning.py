@@ -144,6 +144,17 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
     Raises:
         ValueError: FAISS does not know the kind, or needs more vectors for it.
     """
+    index = trained(kind, count, block, embedding_dim=embedding_dim)
+    add(index, count, block)
+    return index
+
+
+def trained(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.Index:
+    """Trains a FAISS index, and adds no vectors.
+
+    Raises:
+        ValueError: FAISS does not know the kind, or needs more vectors for it.
+    """
     faiss.omp_set_num_threads(os.cpu_count() or 1)
     try:
         index = faiss.index_factory(embedding_dim, kind, faiss.METRIC_INNER_PRODUCT)
@@ -154,7 +165,6 @@ def build(kind: str, count: int, block: Block, *, embedding_dim: int) -> faiss.I
                 ivf.cp.min_points_per_centroid = 1  # no warnings about short lists
                 ivf.cp.spherical = True  # lists by direction, since queries are directions
             index.train(_sample(count, block, min(count, num_candidates, _VECTORS_TRAINED)))
-        add(index, count, block)
     except RuntimeError as error:
         reason = str(error).partition("Error: ")[2] or str(error)
         raise ValueError(f"index.kind={kind}: FAISS says: {reason.strip()}") from error

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.shards.opening import open_catalogue
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.report import read_report
 from reelseek.serving.library.errors import without_paths
@@ -62,16 +61,16 @@ class IndexReports:
 
     def _current_state(self) -> Any:
         """Returns None where there is no index yet."""
-        if not (self._index / CATALOGUE_NAME).is_file() or not Manifest.exists(self._index):
+        if not Manifest.exists(self._index):
             return None
-        with closing(Catalogue(self._index / CATALOGUE_NAME, read_only=True)) as catalogue:
+        with closing(open_catalogue(self._index)) as catalogue:
             revision = catalogue.counter("revision")
         files = (Manifest.path(self._index), self._index / "report.jsonl")
         return revision, *(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
     def _read(self) -> IndexReport:
         manifest = Manifest.read(self._index)
-        with closing(Catalogue(self._index / CATALOGUE_NAME, read_only=True)) as catalogue:
+        with closing(open_catalogue(self._index)) as catalogue:
             failed = catalogue.matching("outcome = 'failed'", ())
         names = {str(self._index): self._index.name}
         reasons: dict[str, str] = {}

@@ -8,12 +8,10 @@ from typing import Any, TypeVar
 
 from filelock import Timeout
 
-from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.remote.publication import is_published_copy
-from reelseek.indexing.store.catalogue import Catalogue
+from reelseek.indexing.shards.opening import AnyWriter, open_catalogue, open_writer
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.indexing.writer import IndexWriter
 from reelseek.serving.library.errors import Busy, InvalidRequest, NotFound
 from reelseek.serving.library.state import StateToken
 
@@ -57,7 +55,7 @@ def is_any_excluded(index: Path, paths: Sequence[str]) -> bool:
     """Whether any of these files was deleted through the service."""
     if not Manifest.exists(index):
         return False
-    with closing(Catalogue(index / CATALOGUE_NAME, read_only=True)) as catalogue:
+    with closing(open_catalogue(index)) as catalogue:
         return any(video.path in paths for video in catalogue.excluded())
 
 
@@ -77,18 +75,18 @@ def find_by_path(index: Path, paths: Sequence[str]) -> dict[str, VideoRecord]:
     """Returns the videos of an index that lie there, by path."""
     if not Manifest.exists(index):
         return {}
-    with closing(Catalogue(index / CATALOGUE_NAME, read_only=True)) as catalogue:
+    with closing(open_catalogue(index)) as catalogue:
         marks = ", ".join("?" * len(paths))
         return {r.path: r for r in catalogue.matching(f"path IN ({marks})", list(paths))}
 
 
 @contextmanager
-def _writer(index: Path) -> Iterator[IndexWriter]:
+def _writer(index: Path) -> Iterator[AnyWriter]:
     if not Manifest.exists(index):
         raise NotFound("the index is not made yet")
     if is_published_copy(index):
         raise InvalidRequest("the index is a copy of a published one, which is only searched")
-    writer = _patiently(lambda: IndexWriter(index))
+    writer = _patiently(lambda: open_writer(index))
     with writer:
         yield writer
 
@@ -107,7 +105,7 @@ def _patiently(open_writer: Callable[[], T]) -> T:
         time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def _records(writer: IndexWriter, public_ids: Sequence[str]) -> list[VideoRecord]:
+def _records(writer: AnyWriter, public_ids: Sequence[str]) -> list[VideoRecord]:
     found = writer.catalogue.by_public_id(public_ids)
     for public_id in public_ids:
         if public_id not in found:
@@ -115,7 +113,7 @@ def _records(writer: IndexWriter, public_ids: Sequence[str]) -> list[VideoRecord
     return list(found.values())
 
 
-def _published(writer: IndexWriter) -> StateToken:
+def _published(writer: AnyWriter) -> StateToken:
     # Training would let a short write take minutes; the next run does it.
     return _state_of(writer.publish(train=False))
 

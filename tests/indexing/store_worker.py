@@ -177,7 +177,7 @@ def make_limits_small() -> None:
         return KINDS[next(calls) % len(KINDS)]
 
     changes: dict[Any, dict[str, object]] = {
-        writer: {"_SMALL_PARTS": 3, "_SMALL_ROWS": 60, "_COMPACT_ROWS": 40, "_SAVE_BYTES": 2_500},
+        writer: {"_SMALL_PARTS": 3, "_SMALL_ROWS": 60, "_COMPACT_ROWS": 40, "SAVE_BYTES": 2_500},
         builder: {"_SMALL": 40, "_DELTA_MIN": 12},
         faiss_tuning: {
             "_CANDIDATES": (1, 4),

@@ -70,7 +70,8 @@ def test_index_with_copies_answers_as_one_without(tmp_path, videos, copied, leve
 def test_hit_names_its_copies(copied, level):
     with closing(IndexReader(copied)) as reader:
         hits = search(reader, queries(1)[0], k=100, level=level)
-        every = {record.path: record for record in reader._catalogue.videos(range(1, 100)).values()}
+        records = reader.shards[0].catalogue.videos(range(1, 100)).values()
+        every = {record.path: record for record in records}
     assert {len(hit.also_as) for hit in hits} == {70, 5, 0}
     for hit in hits:
         for copy in hit.also_as:
@@ -143,10 +144,9 @@ def test_events_find_a_video_and_its_copies_once(tmp_path):
 def test_order_of_videos_counts_copies_as_what_they_are_of(copied, videos):
     query = queries(1)[0]
     with closing(IndexReader(copied)) as reader:
-        copy = next(
-            r for r in reader._catalogue.videos(range(1, 100)).values() if r.key.startswith("69/")
-        )
-        others = [r for r in reader._catalogue.videos(range(1, 100)).values() if "/" not in r.key]
+        records = reader.shards[0].catalogue.videos(range(1, 100)).values()
+        copy = next(r for r in records if r.key.startswith("69/"))
+        others = [r for r in records if "/" not in r.key]
         nearest = copy.signature.content_sha256
         ids = [r.public_id for r in others if r.signature.content_sha256 != nearest]
         found = Retriever(reader).order(Request(query), [*ids, copy.public_id])

@@ -589,7 +589,7 @@ def test_stopped_run_deletes_nothing(colour_index, videos, colour_film):
 
 
 def test_what_is_done_is_saved_while_the_run_goes_on(colour_index, videos, monkeypatch):
-    monkeypatch.setattr(reelseek.indexing.writer, "_SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(reelseek.indexing.writer, "SAVE_EVERY_SECONDS", 0.0)
     encode_video_by_video(monkeypatch)
     colour_index.encoder.batch_frames = 1000  # a video a batch
     saved = []
@@ -621,7 +621,7 @@ settings = IndexSettings(**settings)
 preprocessing = Preprocessing((16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 model = DualEncoder(ModelSpec("colours"), ColourClip().eval(), tokenize_colours, 8, 3,
                     preprocessing, settings.fingerprint)
-reelseek.indexing.writer._SAVE_EVERY_SECONDS = 0.0
+reelseek.indexing.writer.SAVE_EVERY_SECONDS = 0.0
 encode_video_by_video(pytest.MonkeyPatch())
 for delay in delays:
     child = os.fork()

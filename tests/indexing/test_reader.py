@@ -467,7 +467,7 @@ def test_missing_files_are_named(colour_index, films, monkeypatch, suffix):
 
 def test_revision_does_not_wait_for_searches_that_read_the_catalogue(tmp_path):
     random_index(tmp_path, num_videos=3)
-    with closing(IndexReader(tmp_path)) as reader, reader._catalogue.alone():
+    with closing(IndexReader(tmp_path)) as reader, reader.shards[0].catalogue.alone():
         thread = threading.Thread(target=lambda: revisions.append(reader.revision), daemon=True)
         revisions: list[int] = []
         thread.start()

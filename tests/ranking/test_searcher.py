@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from reelseek import Searcher
-from reelseek.indexing import IndexMismatchError, IndexReader
-from reelseek.indexing import reader as reader_module
+from reelseek.indexing import IndexMismatchError
 from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.shards.reader import ShardReader
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking import Cursor, Similar
@@ -219,9 +219,9 @@ def test_searches_are_answered_while_the_next_generation_is_prepared(
 
     for owner, name in ((BackgroundScores, "_measured"), (QueryAnalyzer, "__init__")):
         monkeypatch.setattr(owner, name, search_beside(getattr(owner, name)))
-    measured = reader_module.IndexReader._measured
+    measured = ShardReader._measured
     monkeypatch.setattr(
-        reader_module.IndexReader,
+        ShardReader,
         "_measured",
         lambda self, snapshot: answers.append(None) or measured(self, snapshot),
     )
@@ -240,7 +240,7 @@ def test_after_going_over_nothing_is_left_to_prepare(tmp_path, open_searcher, mo
     add_videos(tmp_path, video_of("new.mp4", AXES[:1], metadata={"title": "word", "tags": ["t"]}))
     assert searcher.refresh()
     for owner, name in (
-        (IndexReader, "_measured"),
+        (ShardReader, "_measured"),
         (BackgroundScores, "_measured"),
         (QueryAnalyzer, "__init__"),
     ):
@@ -251,9 +251,9 @@ def test_after_going_over_nothing_is_left_to_prepare(tmp_path, open_searcher, mo
 def test_two_generations_in_use_are_measured_once_each(tmp_path, monkeypatch):
     random_index(tmp_path, 5)
     measured = []
-    measure = IndexReader._measured
+    measure = ShardReader._measured
     monkeypatch.setattr(
-        IndexReader,
+        ShardReader,
         "_measured",
         lambda self, snapshot: measured.append(snapshot) or measure(self, snapshot),
     )

@@ -16,6 +16,7 @@ from reelseek.indexing.remote.opening import open_published
 from reelseek.indexing.remote.publication import Publication, PublishedFile
 from reelseek.indexing.remote.publisher import publish_index
 from reelseek.indexing.remote.retrying import Retry
+from reelseek.indexing.shards.opening import open_writer
 from reelseek.indexing.writer import IndexWriter, check_can_be_written, only_writer
 from reelseek.serving import __main__ as serving
 from reelseek.serving.library.errors import InvalidRequest
@@ -292,3 +293,16 @@ def test_cache_is_bounded(index, bucket, films, tmp_path):
 def test_url_without_a_publication_is_named(bucket, tmp_path):
     with pytest.raises(ValueError, match=r"^index=s3://.*: holds no published index"):
         opened(f"{bucket.url}/nothing", tmp_path / "cache")
+
+
+def test_index_in_shards_is_published_as_one(bucket, films, colour_index, tmp_path):
+    for film in films:
+        bucket.put(f"films/{film.name}", film)
+    assert index_urls(colour_index, f"{bucket.url}/films", num_shards=3).indexed == len(films)
+    assert index_urls(colour_index, f"{bucket.url}/films").unchanged == len(films)
+    publish(colour_index.folder, f"{bucket.url}/name")
+    found = opened(f"{bucket.url}/name", tmp_path / "cache")
+    expected = answers(colour_index, colour_index.folder)
+    assert answers(colour_index, found.folder) == expected and len(expected) == len(films)
+    with pytest.raises(ValueError, match="copy of a published"):
+        open_writer(found.folder)

@@ -175,7 +175,7 @@ def test_manifest_with_other_fields_is_damaged(tmp_path, values):
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("version", [1, 3, FORMAT_VERSION + 1])
+@pytest.mark.parametrize("version", [1, 3, FORMAT_VERSION + 2])
 @pytest.mark.parametrize("other_fields", [{}, {"shards": 4, "settings": {"models": []}}])
 def test_other_format_version_is_named_whatever_else_it_holds(tmp_path, version, other_fields):
     Manifest(SETTINGS).write(tmp_path)

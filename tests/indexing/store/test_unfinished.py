@@ -314,7 +314,7 @@ def test_video_that_is_waiting_is_saved_against_a_power_loss_in_time(
     new_index, videos, monkeypatch
 ):
     synced = []
-    monkeypatch.setattr(reelseek.indexing.writer, "_SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(reelseek.indexing.writer, "SAVE_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(
         "indexing.store.unfinished.sync_new_folder", lambda folder, names: synced.append(set(names))
     )
