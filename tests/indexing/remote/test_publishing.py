@@ -21,6 +21,7 @@ from reelseek.indexing.writer import IndexWriter, check_can_be_written, only_wri
 from reelseek.serving import __main__ as serving
 from reelseek.serving.library.errors import InvalidRequest
 from reelseek.serving.library.writes import delete_videos
+from tests.indexing.remote.conftest import index_urls
 
 PROJECT = Path(__file__).parents[3]
 RETRY = Retry(6, sleep=lambda seconds: None)
