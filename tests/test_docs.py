@@ -109,7 +109,8 @@ def reader(
         write_video(f"a {name} film.mp4", frames, fps=5, folder=tmp_path / "Videos")
     Image.fromarray(np.full((48, 64, 3), COLOURS["green"], np.uint8)).save(tmp_path / "photo.jpg")
     videos = [f"Videos/a {name} film.mp4" for name in NAMES]
-    for name, chosen in (("train", videos), ("val", videos[:2]), ("test", videos[2:])):
+    lists = (("train", videos), ("clips", videos), ("val", videos[:2]), ("test", videos[2:]))
+    for name, chosen in lists:
         lines = [
             {"video": video, "captions": [f"{Path(video).stem}, {name} {i}" for i in range(60)]}
             for video in chosen
@@ -145,6 +146,7 @@ def test_all_commands_are_looked_at():
     assert {Path(name).name for name, found in shown.items() if found} >= {
         "README.md",
         "commands.md",
+        "own-clips.md",
         "enrichment.md",
         "relevance.md",
         "training.md",
