@@ -1,10 +1,10 @@
 """`make demo`: indexes real sample videos and asks questions whose right answers are known.
 
 It uses what anyone would: `python -m indexing` to index, `Searcher` to search. The clips are called
-`clip01.mp4` and so on, so the answers come from their pictures alone. The model is `mini_fast`: `mini`
-finds more by captions (docs/benchmarks.md), but puts another clip first for two of these questions,
-by a hundredth of a cosine. Everything it makes is under
-`demo/`. It ends with an error if a right answer does not come first.
+`clip01.mp4` and so on, so the answers come from their pictures alone. The model is `mini_fast`:
+`mini` finds more by captions (docs/benchmarks.md), but puts another clip first for some of these
+questions, by a hundredth of a cosine. Everything it makes is under `demo/`. It ends with an error
+if a right answer does not come first.
 """
 
 import os
