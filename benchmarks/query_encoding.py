@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +21,10 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from reelseek.configs.command_line import load_model_config  # noqa: E402
 from reelseek.text import TextEncoder, Tokenizer  # noqa: E402
-from reelseek.vision import DualEncoder, Preprocessing, load_model  # noqa: E402
+from reelseek.vision import DualEncoder  # noqa: E402
 from reelseek.vision.models.names import MINI_FOLDERS  # noqa: E402
 from reelseek.vision.models.openvino_text import (  # noqa: E402
     OpenVinoTextTower,
@@ -45,21 +46,16 @@ Encode = Callable[[list[str]], torch.Tensor]
 
 def load(name: str) -> DualEncoder:
     """A preset, with random weights unless it needs no hub."""
-    spec = load_model_config(name).spec()
+    torch.manual_seed(0)
+    model = random_model(name)
     if name in MINI_FOLDERS:
-        return load_model(spec)
+        return model
     import open_clip
 
-    torch.manual_seed(0)
-    clip = open_clip.create_model(spec.name, pretrained_text=False).eval()
-    tokenize = open_clip.get_tokenizer(spec.name)
-    return DualEncoder(
-        spec=spec,
-        clip=clip,
-        tokenize=tokenize,
-        context_length=clip.context_length,
-        embedding_dim=0,
-        preprocessing=Preprocessing.from_open_clip(clip.visual.preprocess_cfg),
+    return replace(
+        model,
+        tokenize=open_clip.get_tokenizer(model.spec.name),
+        context_length=model.clip.context_length,
     )
 
 

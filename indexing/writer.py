@@ -144,8 +144,7 @@ class IndexWriter:
 
     def save_if_due(self) -> None:
         """Saves if the last time was long ago or much has been added since."""
-        is_due = time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
-        if is_due or self._unsaved_bytes > SAVE_BYTES:
+        if is_save_due(self._saved_at, self._unsaved_bytes):
             self.save()
 
     def set_frame_spread(self, spread: float) -> None:
@@ -300,6 +299,16 @@ class IndexWriter:
         self.catalogue.relocate(
             [(record, moved[record.location]) for record in records], next_part=part + 1
         )
+
+
+def is_save_due(saved_at: float, unsaved_bytes: int) -> bool:
+    """Whether to save.
+
+    Args:
+        saved_at: When this was last done, of `time.monotonic`.
+        unsaved_bytes: Size of the embeddings in memory.
+    """
+    return time.monotonic() - saved_at > SAVE_EVERY_SECONDS or unsaved_bytes > SAVE_BYTES
 
 
 def _locations(counts: Sequence[int], part: int) -> list[tuple[int, int] | None]:

@@ -32,10 +32,9 @@ from reelseek.indexing.store.manifest import (
 from reelseek.indexing.store.unfinished import UnfinishedVideos
 from reelseek.indexing.store.videos import NewVideo, VideoRecord
 from reelseek.indexing.writer import (
-    SAVE_BYTES,
-    SAVE_EVERY_SECONDS,
     UNFINISHED_NAME,
     IndexWriter,
+    is_save_due,
     only_writer,
     prepare_folder,
 )
@@ -106,8 +105,7 @@ class ShardedWriter:
 
     def save_if_due(self) -> None:
         """Saves if the last time was long ago or much has been added since."""
-        is_due = time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
-        if is_due or sum(shard.unsaved_bytes for shard in self.shards) > SAVE_BYTES:
+        if is_save_due(self._saved_at, sum(shard.unsaved_bytes for shard in self.shards)):
             self.save()
 
     def set_frame_spread(self, spread: float) -> None:

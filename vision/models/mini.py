@@ -34,7 +34,6 @@ from reelseek.vision.models.sentence_tower import register_mpnet
 logger = logging.getLogger(__name__)
 
 CONTEXT_LENGTH = 77
-EMBEDDING_DIM = MINI_EMBEDDING_DIM
 LOGIT_THRESHOLD, LOGIT_SLOPE = 1.0, 2.0
 IMAGE_WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 
@@ -118,7 +117,7 @@ def _assemble(name: str, folder: Path, *, final_folder: Path) -> None:
 
 def _model_cfg(*, hf_folder: str) -> dict:
     return {
-        "embed_dim": EMBEDDING_DIM,
+        "embed_dim": MINI_EMBEDDING_DIM,
         "vision_cfg": {
             "timm_model_name": "tf_efficientnet_lite2",
             "timm_model_pretrained": False,
