@@ -169,7 +169,7 @@ def wrong_hits(hits: list, seed: int, level: str) -> list[str]:
     return wrong
 
 
-def make_limits_small() -> None:
+def make_limits_small(set_attribute: Callable[[object, str, object], None] = setattr) -> None:
     """So small that delta, growth, rebuilding and compaction all happen in dozens of videos."""
     calls = iter(range(ALL))
 
@@ -188,7 +188,7 @@ def make_limits_small() -> None:
     for module, values in changes.items():
         for name, value in values.items():
             assert hasattr(module, name), f"{module.__name__}.{name} has another name now"
-            setattr(module, name, value)
+            set_attribute(module, name, value)
 
 
 class Worker:

@@ -66,16 +66,8 @@ def report(request):
 
 @pytest.fixture
 def small_limits(monkeypatch):
-    """Puts back afterwards what `make_limits_small` sets."""
-    from reelseek.indexing import writer
-    from reelseek.indexing.vectors import builder
-    from reelseek.indexing.vectors import tuning as faiss_tuning
-
-    for module in (faiss_tuning, builder, writer):
-        for name in [name for name in vars(module) if name.startswith("_") and name.isupper()]:
-            monkeypatch.setattr(module, name, getattr(module, name))
-    monkeypatch.setattr(faiss_tuning, "choose_factory", faiss_tuning.choose_factory)
-    make_limits_small()
+    """Limits that are put back afterwards."""
+    make_limits_small(monkeypatch.setattr)
 
 
 def phase_of(reported):

@@ -276,6 +276,7 @@ def test_a_link_is_copied_that_opens_the_moment(open_page):
     page.get_by_role("button", name="Copy link to this moment").click()
     page.get_by_text("copy the address instead").wait_for()
     page.keyboard.press("Escape")
+    page.wait_for_url(lambda url: "v=" not in url)  # going back would undo what follows
     page.goto(link)
     page.get_by_role("dialog", name="Three colours").wait_for()
     pause(page)
@@ -326,6 +327,7 @@ def test_strip_opens_the_player_by_key_and_by_click(open_page):
     page.get_by_role("dialog").wait_for()
     assert asked(page)["t"] == ["0"] and colour_shown(page) == "red"
     page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
     width = strip.bounding_box()["width"]
     strip.click(position={"x": width / 2, "y": 8})
     page.get_by_role("dialog").wait_for()
