@@ -16,6 +16,7 @@ from reelseek.indexing.building.interim import InterimPublisher
 from reelseek.indexing.building.outcomes import IndexSummary
 from reelseek.indexing.building.run import Run
 from reelseek.indexing.enrich.subtitles import update_subtitles
+from reelseek.indexing.pipeline import Encoder
 from reelseek.indexing.progress import JsonProgress, VideoProgress
 from reelseek.indexing.shards.opening import AnyWriter, open_writer
 from reelseek.indexing.shutdown import StopRequest
@@ -23,7 +24,7 @@ from reelseek.indexing.sources.collection import Source
 from reelseek.indexing.sources.diff import Diff, compute_diff
 from reelseek.indexing.sources.roots import Collection, collect
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
-from reelseek.vision import DecodePool, FrameEncoder
+from reelseek.vision import DecodePool
 
 _MOUNTS = "mounts"  # in the catalogue's metadata: folders at which file systems were mounted
 
@@ -33,7 +34,7 @@ def update_index(
     sources: Sequence[Source],
     *,
     settings: IndexSettings,
-    encoder: FrameEncoder,
+    encoder: Encoder,
     pool: DecodePool,
     num_shards: int | None = None,
     faiss_options: FaissOptions | None = None,
@@ -48,6 +49,7 @@ def update_index(
     progress: str = "bar",
     stop: StopRequest | None = None,
     sentences: Callable[[], np.ndarray] | None = None,
+    make_run: Callable[..., Run] = Run,
 ) -> IndexSummary:
     """Brings an index up to date with folders and lists of videos; makes it if missing.
 
@@ -74,6 +76,7 @@ def update_index(
         progress: as a `bar` or as lines of `json`, see `indexing.progress`.
         stop: when set, finish the videos in hand and leave the rest to the next run.
         sentences: returns `(n, D)` embeddings of everyday sentences, which a new index keeps.
+        make_run: called with the arguments of `Run`; another class encodes elsewhere.
 
     Raises:
         ValueError: the folder cannot hold an index, another process is writing it, it has another
@@ -84,7 +87,7 @@ def update_index(
     with open_writer(folder, settings, num_shards=num_shards) as writer:
         collection = _collect(writer, sources, prune=prune, timeout_seconds=timeout_seconds)
         (keep_edits if keep_edited else drop_edits)(writer.catalogue, collection)
-        run = Run(
+        run = make_run(
             writer,
             encoder=encoder,
             pool=pool,

@@ -26,6 +26,7 @@ class VideoProgress:
 
     def __init__(self, total: int, *, show: bool = True) -> None:
         self._bar = progress_bar(total=total, desc="indexing", disable=not (show and total))
+        self._values: dict[str, Any] = {}  # beside the bar
 
     def __enter__(self) -> "VideoProgress":
         return self
@@ -42,12 +43,19 @@ class VideoProgress:
             size_bytes: of its file.
             was_encoded: whether it took the time that an encoded video takes.
         """
-        self._bar.set_postfix(failed=failed, refresh=False)
+        self._values["failed"] = failed
+        self._bar.set_postfix(self._values, refresh=False)
         self._bar.update()
+
+    def show_use(self, fraction: float) -> None:
+        """Shows how busy the cores of a cluster are."""
+        self._values["busy"] = f"{fraction:.0%}"
 
 
 class JsonProgress(VideoProgress):
     """Writes lines with `done`, `total`, `failed`, `seconds_left` and `video`, the last one done.
+
+    A cluster adds `busy`, the fraction of its cores that work.
 
     `seconds_left` follows from the bytes of the videos that were encoded so far, and is null before
     the first of them: videos that need no encoding say nothing about the others.
@@ -81,6 +89,9 @@ class JsonProgress(VideoProgress):
         self._bytes_encoded += size_bytes if was_encoded else 0
         if self._clock() - self._said_at >= _JSON_SECONDS:
             self._say()
+
+    def show_use(self, fraction: float) -> None:
+        self._state["busy"] = round(fraction, 2)
 
     def _say(self) -> None:
         self._said_at = self._clock()

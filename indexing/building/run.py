@@ -11,15 +11,14 @@ from reelseek.indexing.building.contents import Contents
 from reelseek.indexing.building.interim import InterimPublisher
 from reelseek.indexing.building.outcomes import Outcomes
 from reelseek.indexing.building.segmenting import (
-    MAX_VIDEOS_FOR_SPREAD,
-    MIN_VIDEOS_FOR_SPREAD,
     UNKNOWN_CONTENT,
     VideoTag,
     measure_spread,
     needs_spread,
     segment_video,
+    spread_sample,
 )
-from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
+from reelseek.indexing.pipeline import EncodedVideo, Encoder, encode_videos, finished_video
 from reelseek.indexing.progress import VideoProgress
 from reelseek.indexing.shards.opening import AnyWriter
 from reelseek.indexing.shutdown import StopRequest
@@ -29,8 +28,8 @@ from reelseek.indexing.sources.mounts import SilentMounts
 from reelseek.indexing.sources.roots import Collection
 from reelseek.indexing.store.dates import with_known_date
 from reelseek.indexing.store.unfinished import UnfinishedVideo
-from reelseek.indexing.store.videos import VideoRecord
-from reelseek.vision import DecodePool, FrameEncoder
+from reelseek.indexing.store.videos import NewVideo, VideoRecord
+from reelseek.vision import DecodePool
 
 
 class Run:
@@ -40,7 +39,7 @@ class Run:
         self,
         writer: AnyWriter,
         *,
-        encoder: FrameEncoder,
+        encoder: Encoder,
         pool: DecodePool,
         retry_failed: bool,
         stop: StopRequest,
@@ -80,7 +79,9 @@ class Run:
         try:
             examine = diff.examine
             while examine and not self._stop:
-                examine = self._examine(examine, progress)
+                # The spread comes from the first videos, which are the same in every run.
+                first, rest = spread_sample(examine) if self._lacks_spread else (examine, [])
+                examine = self._examine(first, progress) + rest
         except KeyboardInterrupt:
             self.summary.stopped = True
         self.summary.stopped |= bool(self._stop)
@@ -148,14 +149,9 @@ class Run:
         )
 
     def _publish_if_due(self) -> None:
-        """Makes what is done searchable, once enough is done to cut scenes by."""
-        if not self._interim.is_due or self._stop:
-            return
-        if self._lacks_spread:
-            if len(self._waiting) < MIN_VIDEOS_FOR_SPREAD:
-                return
-            self._add_waiting()
-        self._interim.publish()
+        """Makes what is done searchable, once it is known how to cut scenes."""
+        if self._interim.is_due and not self._stop and not self._waiting:
+            self._interim.publish()
 
     def _settle_known(self, progress: VideoProgress) -> list[VideoItem]:
         """Stores videos without decoding them; returns those whose duplicate has been replaced in
@@ -233,10 +229,7 @@ class Run:
             self._add(encoded)
         else:
             self._waiting.append(encoded)
-            if len(self._waiting) >= MAX_VIDEOS_FOR_SPREAD:
-                self._add_waiting()
-            else:
-                self._writer.save_if_due()
+            self._writer.save_if_due()
 
     @property
     def _lacks_spread(self) -> bool:
@@ -261,8 +254,12 @@ class Run:
             spread=self._writer.manifest.frame_spread,
             pool=self._encoder.pool,
         )
+        self._store(tag, video, rows, action="unchanged" if tag.was_kept else "indexed")
+
+    def _store(self, tag: VideoTag, video: NewVideo, rows: np.ndarray, *, action: str) -> None:
+        """Adds a video to the index, and reports it."""
         self._writer.add(video, rows)
-        self._outcomes.add(tag.item, "unchanged" if tag.was_kept else "indexed", video)
+        self._outcomes.add(tag.item, action, video)
 
     def _add_unread(self, tag: VideoTag, reason: str) -> None:
         """Reports a video whose file could not be read; what was indexed of it stays."""
@@ -274,8 +271,8 @@ class Run:
 
     def _add_failed(self, tag: VideoTag, reason: str) -> None:
         video = tag.new_video("failed", reason=reason)
-        self._writer.add(video, np.empty((0, self._encoder.embedding_dim), np.float32))
-        self._outcomes.add(tag.item, "failed", video)
+        no_rows = np.empty((0, self._encoder.embedding_dim), np.float32)
+        self._store(tag, video, no_rows, action="failed")
 
 
 def _action(record: VideoRecord, action: str) -> str:
