@@ -23,7 +23,7 @@ from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, Gat
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.shards.placement import ShardPlace, shard_of
+from reelseek.indexing.shards.placement import ShardPlace, missing_shard, shard_of
 from reelseek.indexing.shards.reader import ShardReader
 from reelseek.indexing.snapshot import Snapshot, open_latest
 from reelseek.indexing.store.catalogue import VideoRecord
@@ -264,6 +264,8 @@ class IndexReader:
         sharding, shards = manifest.sharding, {}
         manifests = manifest.shard_manifests(self._folder)
         for position, (folder, own) in enumerate(manifests.items()):
+            if sharding is not None and not folder.is_dir():
+                raise ValueError(missing_shard(self._folder, folder))
             identity = folder, _file_number(folder / CATALOGUE_NAME)
             known = None if before is None else before.shards.get(identity)
             snapshot = Snapshot(folder, own, None if known is None else known.snapshot)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 SHARD_METADATA = "shard"  # under this name a shard's catalogue has its `ShardPlace`
 
@@ -14,6 +15,14 @@ def shard_of(public_id: str, num_shards: int) -> int:
     and stays the same when it moves."""
     digest = hashlib.sha256(public_id.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") % num_shards
+
+
+def missing_shard(folder: Path, shard: Path) -> str:
+    """Returns the message about an index that lacks one of its shards."""
+    return (
+        f"index={folder}: its shard {shard} is missing; put it back, or index again into a new "
+        "folder"
+    )
 
 
 @dataclass(frozen=True)

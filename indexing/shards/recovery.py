@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace
+from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace, missing_shard
 from reelseek.indexing.shards.writer import combined
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.manifest import SHARDS_NAME, IndexMismatchError, Manifest, Sharding
@@ -36,10 +36,7 @@ def recover_sharding(folder: Path) -> list[Path]:
     shards = list(manifest.shard_manifests(folder))
     for shard in shards:
         if not shard.is_dir():
-            raise ValueError(
-                f"index={folder}: its shard {shard} is missing; put it back, or index again into a "
-                "new folder"
-            )
+            raise ValueError(missing_shard(folder, shard))
     return shards
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.shards.catalogue import ShardedCatalogue
-from reelseek.indexing.shards.placement import ShardPlace, shard_of
+from reelseek.indexing.shards.placement import ShardPlace, missing_shard, shard_of
 from reelseek.indexing.shards.quantisers import SharedQuantisers
 from reelseek.indexing.store.manifest import (
     SHARDS_NAME,
@@ -265,11 +265,9 @@ def open_shards(folder: Path, manifest: Manifest, opened: ExitStack) -> list[Ind
     shards = manifest.shard_manifests(folder)
     for position, (shard, own) in enumerate(shards.items()):
         if own.generation and not Manifest.exists(shard):
-            found = "is no index any more" if shard.is_dir() else "is missing"
-            raise ValueError(
-                f"index={folder}: its shard {shard} {found}; put it back, or index again into a "
-                "new folder"
-            )
+            if shard.is_dir():
+                Manifest.read(shard)  # raises
+            raise ValueError(missing_shard(folder, shard))
         place = ShardPlace(manifest.sharding.id, position, len(shards))
         writer = opened.enter_context(IndexWriter(shard, manifest.settings, place=place))
         if writer.manifest.frame_spread != manifest.frame_spread:  # of a killed run

@@ -1,6 +1,6 @@
 """New indexes whose runs are killed at random moments, by a process that forks them.
 
-    python -m tests.indexing.killed_runs < {"videos": FOLDER, "work": FOLDER, "parts": [0.3, 0.9]}
+    python -m tests.indexing.killed_runs < {"videos": DIR, "work": DIR, "parts": [0.3], "shards": 1}
 
 For each part of an unbroken run's time, after which one is killed, a line of JSON: what was wrong,
 in words, and how many videos were counted.
@@ -22,11 +22,9 @@ import torch
 
 import reelseek.indexing.building.run
 import reelseek.indexing.pipeline
-from reelseek.indexing import IndexSettings, update_index
-from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing import IndexSettings, Manifest, update_index
+from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
 from reelseek.indexing.sources.collection import read_source
-from reelseek.indexing.store.catalogue import Catalogue
-from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.vision import DualEncoder, FrameEncoder, FrameSettings, ModelSpec, Preprocessing
 from tests.conftest import ColourClip, InProcessPool, tokenize_colours
 from tests.indexing.conftest import SAMPLER
@@ -74,7 +72,8 @@ def main() -> None:
     videos, work = task["videos"], Path(task["work"])
     whole = work / "whole"
     started = time.monotonic()
-    log = _run(whole, videos, work / "log")
+    num_shards = task["shards"]
+    log = _run(whole, videos, work / "log", num_shards)
     whole_seconds = time.monotonic() - started
     totals = _encoded(log)
     expected = _frames(whole)
@@ -82,8 +81,8 @@ def main() -> None:
         delay = part * whole_seconds
         index = work / "index"
         shutil.rmtree(index, ignore_errors=True)
-        first = _run(index, videos, work / "log", kill_after=delay)
-        second = _run(index, videos, work / "log")
+        first = _run(index, videos, work / "log", num_shards, kill_after=delay)
+        second = _run(index, videos, work / "log", num_shards)
         wrong = _problems(first, second, totals)
         if not _same_frames(_frames(index), expected):
             wrong.append("the frames of the index differ from those of an unbroken run")
@@ -92,7 +91,9 @@ def main() -> None:
     os._exit(0)
 
 
-def _run(index: Path, videos: str, log: Path, *, kill_after: float | None = None) -> list[list]:
+def _run(
+    index: Path, videos: str, log: Path, num_shards: int, *, kill_after: float | None = None
+) -> list[list]:
     """Indexes in a fork, which is killed after so many seconds; returns what it has noted."""
     log.unlink(missing_ok=True)
     child = os.fork()
@@ -116,6 +117,7 @@ def _run(index: Path, videos: str, log: Path, *, kill_after: float | None = None
                 settings=_SETTINGS,
                 encoder=encoder,
                 pool=pool,
+                num_shards=num_shards,
                 show_progress=False,
             )
             os._exit(0)
@@ -194,12 +196,12 @@ def _problems(first: list[list], second: list[list], totals: Counter[str]) -> li
 
 def _frames(index: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The times and embeddings of each video's frames."""
-    catalogue = Catalogue(index / CATALOGUE_NAME, read_only=True)
-    parts = EmbeddingParts(index / "embeddings", embedding_dim=3)
+    catalogue = open_catalogue(index)
+    embeddings = IndexEmbeddings(index, Manifest.read(index))
     found = {}
     for record in catalogue.scan():
         assert record.location is not None
-        rows = parts.read_run(*record.location, record.num_rows)
+        rows = embeddings.of(record).read_run(*record.location, record.num_rows)
         found[record.key] = record.frame_times, rows[1 + len(record.spans) :]
     catalogue.close()
     return found

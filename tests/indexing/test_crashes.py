@@ -413,17 +413,21 @@ def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, repo
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
+@pytest.mark.parametrize("num_shards", [1, 3])
 def test_new_index_keeps_what_was_counted_and_encodes_no_frame_of_it_again(
-    tmp_path, write_video, report
+    tmp_path, write_video, report, num_shards
 ):
     """60 videos, of which the first 32 wait for each other before scenes are cut."""
-    num_runs = max(4, NUM_RUNS // 6)
+    num_runs = max(4, NUM_RUNS // 6) if num_shards == 1 else 3
     colours = [*COLOURS.values()]
     for i in range(60):
         film = [colours[(i + n // 5) % 3] for n in range(10 + i)]
         write_video(f"{i:02d}.mp4", film, fps=2, size=(16, 16), folder=tmp_path / "videos")
     parts = np.random.default_rng(0).uniform(0.02, 1.0, num_runs).tolist()
-    task = {"videos": str(tmp_path / "videos"), "work": str(tmp_path), "parts": parts}
+    task = {
+        **{"videos": str(tmp_path / "videos"), "work": str(tmp_path), "parts": parts},
+        "shards": num_shards,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.indexing.killed_runs"],
         input=json.dumps(task),

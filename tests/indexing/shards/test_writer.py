@@ -95,7 +95,8 @@ def steps_of(folder: Path, work) -> list[int]:
 
 def test_killed_anywhere_readers_see_all_of_a_publishing_or_nothing(tmp_path):
     start = tmp_path / "start"
-    add(start, videos(0, 9))
+    add(start, videos(0, 3))
+    add(start, videos(3, 9))  # in files that the next publishing replaces
     held = {video.key: (video, rows) for video, rows in videos(0, 18)}
     old, new = {f"{n}.mp4" for n in range(9)}, set(held)
     seen = set()
