@@ -13,6 +13,7 @@ import numpy as np
 
 from reelseek.indexing.building.segmenting import VideoTag, needs_spread, segment_video
 from reelseek.indexing.cluster.encoding import RemoteEncoder
+from reelseek.indexing.cluster.placement import live_nodes
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos
 from reelseek.indexing.store.manifest import IndexSettings
 from reelseek.indexing.store.videos import NewVideo
@@ -69,13 +70,14 @@ def read_video(settings: DecodeSettings, path: Path) -> Iterator[Any]:
     """A task: yields the id of its node, then the file's content or why it cannot be read."""
     import ray
 
+    pool = _pool(settings)
     yield ray.get_runtime_context().get_node_id()
     contents: list[FileContent] = []
 
     def note(_: None, content: FileContent) -> None:
         contents.append(content)
 
-    failed = [item for _, item in _pool(settings).decode([(None, path)], admit=note)]
+    failed = [item for _, item in pool.decode([(None, path)], admit=note)]
     yield contents[0] if contents else failed[0]
 
 
@@ -85,10 +87,11 @@ def decode_video(
     """A task: yields the id of its node, then the video and, where it is an entry, its rows."""
     import ray
 
+    pool = _pool(settings)
     yield ray.get_runtime_context().get_node_id()
     videos = [(tag, tag.item.path)]
     (encoded,) = encode_videos(
-        videos, encoder=encode.encoder, pool=_pool(settings), queued_chunks=encode.queued_chunks
+        videos, encoder=encode.encoder, pool=pool, queued_chunks=encode.queued_chunks
     )
     if encoded.outcome == "failed":
         yield failed_video(tag, encoded.reason)
@@ -102,6 +105,20 @@ def decode_video(
         yield rows
 
 
+def start_workers(settings: DecodeSettings) -> None:
+    """Has the nodes start their workers, without waiting for them."""
+    import ray
+
+    task = ray.remote(_start_worker).options(num_cpus=1, scheduling_strategy="SPREAD")
+    for node in live_nodes():
+        for _ in range(node.num_cores):
+            task.remote(settings)
+
+
+def _start_worker(settings: DecodeSettings) -> None:
+    _pool(settings)
+
+
 def failed_video(tag: VideoTag, reason: str) -> NewVideo:
     return tag.new_video("failed", reason=reason)
 
@@ -112,16 +129,18 @@ def no_rows(settings: IndexSettings) -> np.ndarray:
 
 
 def _pool(settings: DecodeSettings) -> DecodePool:
-    """Returns this process's worker, made for its first video."""
+    """Returns this process's worker, and starts it for its first video."""
     if settings.run not in _pools:
         for pool in _pools.values():
             pool.close()
         _pools.clear()
-        _pools[settings.run] = DecodePool(
+        _pools[settings.run] = pool = DecodePool(
             settings.frames,
             num_workers=1,
             decoders=settings.decoders,
             limits=settings.limits,
             openers=settings.openers,
         )
+        # Loading its libraries takes seconds, which are no video's.
+        list(pool.decode([(None, Path())], admit=lambda _, content: None))
     return _pools[settings.run]

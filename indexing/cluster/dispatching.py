@@ -97,7 +97,7 @@ class Dispatcher(Generic[T]):
         submit: Callable[[Job[T], frozenset[str]], Any],
         *,
         nodes: Callable[[], Sequence[Node]] = live_nodes,
-        min_slow_seconds: float = 10.0,
+        min_slow_seconds: float = 20.0,
         slow_factor: float = 3.0,
     ) -> None:
         self._submit = submit

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from reelseek.indexing.cluster.decoding import CHUNK_FRAMES, DecodeSettings
+from reelseek.indexing.cluster.decoding import CHUNK_FRAMES, DecodeSettings, start_workers
 from reelseek.indexing.cluster.dispatching import Dispatcher, Job
 from reelseek.indexing.cluster.encoding import (
     MakeEncoder,
@@ -103,6 +103,14 @@ def start_cluster(
     Raises:
         ValueError: the nodes do not have this model, or have others than each other.
     """
+    decode = DecodeSettings(
+        run=secrets.token_hex(8),
+        frames=frames,
+        decoders=decoders,
+        limits=WorkerLimits() if limits is None else limits,
+        **decode_options,
+    )
+    start_workers(decode)  # while the encoders load
     precision = shared_precision(precision)
     actors = start_encoders(make_encoder, precision, fingerprint=model.fingerprint)
     height, width = model.preprocessing.size
@@ -113,12 +121,5 @@ def start_cluster(
     pooling: Callable[[torch.Tensor], torch.Tensor] = model.pooling
     encoder = RemoteEncoder(
         model.embedding_dim, CHUNK_FRAMES, num_parallel, pooling, actors=tuple(actors)
-    )
-    decode = DecodeSettings(
-        run=secrets.token_hex(8),
-        frames=frames,
-        decoders=decoders,
-        limits=WorkerLimits() if limits is None else limits,
-        **decode_options,
     )
     return Cluster(decode, encoder, queued_chunks, precision)

@@ -127,7 +127,7 @@ def index_on_cluster(run: ColourRun) -> dict:
             frames_bytes=run.frames_bytes,
             openers=partial(openers, run=run),
         )
-        cluster.slow_options.update(run.slow_options)
+        cluster.slow_options.update({"min_slow_seconds": 300.0} | run.slow_options)
         summary = update_index(
             Path(run.index),
             [read_source(run.videos)],
