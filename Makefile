@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test test-pythons lint format lock clean
+.PHONY: demo test test-cluster test-pythons lint format lock clean
 
 demo: $(INSTALLED) ## index sample videos, ask questions with known answers, write demo/page.html
 	$(BIN)/python examples/demo.py
@@ -15,7 +15,11 @@ demo: $(INSTALLED) ## index sample videos, ask questions with known answers, wri
 # Tests of one file stay in one process, which makes what they share once; long files come first.
 test: $(INSTALLED) ## the test suite: no network, on all cores
 	.ci/in-memory $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 \
-	  --dist loadfile --no-loadscope-reorder
+	  --dist loadfile --no-loadscope-reorder -m "not cluster_failures"
+
+test-cluster: $(INSTALLED) ## kills processes of a Ray on this machine, for minutes
+	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock '.[cluster]'
+	$(BIN)/python -m pytest -m cluster tests/indexing/cluster
 
 test-pythons: ## the test suite on each Python from 3.10 on that is found, one after the other
 	@set -e; for python in $$(.ci/pythons); do \

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.report import read_report
 from reelseek.vision import DecodePool, FrameEncoder, FrameSettings, IntervalSampler, WorkerLimits
 from reelseek.vision.decoding.opening import reader_openers
+from reelseek.vision.decoding.reader import OpenReader
 from tests.conftest import make_colour_model, write_colours
 
 PROJECT = Path(__file__).parents[3]
@@ -77,7 +79,7 @@ def colour_encoder(precision: str) -> FrameEncoder:
     return FrameEncoder(make_colour_model(), device="cpu", precision=precision, padded=True)
 
 
-def openers(path, decoders, *, run: ColourRun):
+def openers(path: str | Path, decoders: Sequence[str], *, run: ColourRun) -> Sequence[OpenReader]:
     """Notes that a file is decoded, and does what the run says of it."""
     name = Path(path).name
     first = name not in decoded(Path(run.log))
