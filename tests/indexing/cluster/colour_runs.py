@@ -39,7 +39,7 @@ class ColourRun:
         log: where the names of decoded files are written.
         seconds: that decoding a video takes longer than it does.
         deadly: name of a file that kills the process of Ray that has it decoded.
-        slow: name of a file that takes a minute the first time.
+        slow: name of a file that takes a quarter of an hour the first time.
         frames_bytes: of `start_cluster`.
         slow_options: of `Cluster`.
     """
@@ -90,7 +90,7 @@ def openers(path: str | Path, decoders: Sequence[str], *, run: ColourRun) -> Seq
         os.kill(_ray_process(), 9)
         time.sleep(60)
     if name == run.slow and first:
-        time.sleep(60)
+        time.sleep(900)
     return reader_openers(path, decoders)
 
 
@@ -125,7 +125,7 @@ def index_on_cluster(run: ColourRun) -> dict:
             colour_encoder,
             frames,
             precision="fp32",
-            limits=WorkerLimits(timeout_seconds=90.0),
+            limits=WorkerLimits(timeout_seconds=1000.0),
             frames_bytes=run.frames_bytes,
             openers=partial(openers, run=run),
         )
