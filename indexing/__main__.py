@@ -230,7 +230,7 @@ def _cluster(config: IndexConfig, model: "DualEncoder") -> "Iterator[Cluster]":
     folder = Path(config.index.folder)
     wait_for_shards(folder)  # of a run that was killed
     if config.precision == "auto":
-        config.precision = kept_precision(folder) or "auto"
+        config.precision = kept_precision(folder)
     frames_bytes = int(config.ray.frames_mb * 2**20)
     known_names = command_line.preset_names("model")
     make_encoder = partial(
@@ -246,7 +246,7 @@ def _cluster(config: IndexConfig, model: "DualEncoder") -> "Iterator[Cluster]":
             limits=config.decoding.limits(),
             frames_bytes=frames_bytes,
         )
-        config.precision = cluster.precision  # as config.yaml then says
+        print(f"all nodes encode in {cluster.way}", file=sys.stderr)
         yield cluster
 
 

@@ -33,6 +33,11 @@ class EncoderInfo:
     engine: str
     batch_frames: int
 
+    @property
+    def way(self) -> str:
+        """What rows depend on to the last digit, such as `bf16 openvino`."""
+        return f"{self.precision} {self.engine}"
+
 
 class EncoderActor:
     """Encodes frames on one node.
@@ -104,8 +109,8 @@ class RemoteEncoder:
 
 
 def shared_precision(precision: str) -> str:
-    """Returns the precision of a whole run: for `auto`, what all its encoders' nodes compute in,
-    else fp32.
+    """Returns the precision to make all encoders of a run in: for `auto` itself where it means the
+    same on all nodes that have one, else fp32.
 
     8 bits are never chosen: an encoder checks them on its first frames, which it encodes exactly,
     so that which rows are exact would depend on the order of the work.
@@ -125,7 +130,7 @@ def shared_precision(precision: str) -> str:
         for node in nodes.values()
     ]
     native = set(ray.get(asked))
-    return native.pop() if len(native) == 1 else "fp32"
+    return precision if len(native) == 1 else "fp32"
 
 
 def _native_precision() -> str:
@@ -135,8 +140,11 @@ def _native_precision() -> str:
 
 def start_encoders(
     make_encoder: MakeEncoder, precision: str, *, fingerprint: str
-) -> list[tuple[str, Any]]:
-    """Starts the encoders of all nodes, and returns each with its node's id.
+) -> tuple[list[tuple[str, Any]], EncoderInfo]:
+    """Starts the encoders of all nodes.
+
+    Returns:
+        Each with its node's id, and what they all are.
 
     Args:
         fingerprint: of the index's model.
@@ -159,8 +167,9 @@ def start_encoders(
         placed = actor_class.options(scheduling_strategy=on_node(node.id), **own, **shared)
         actor = placed.remote(make_encoder, precision, num_threads=max(1, node.num_cores))
         actors.append((node.id, actor))
-    _check_alike(ray.get([actor.describe.remote() for _, actor in actors]), fingerprint)
-    return actors
+    described = ray.get([actor.describe.remote() for _, actor in actors])
+    _check_alike(described, fingerprint)
+    return actors, described[0]
 
 
 def _check_alike(described: Sequence[EncoderInfo], fingerprint: str) -> None:

@@ -1,5 +1,6 @@
 """A model, the options of a run and a connection to Ray -> a cluster that is ready to work."""
 
+import logging
 import secrets
 from collections.abc import Callable
 from contextlib import closing
@@ -30,7 +31,10 @@ from reelseek.vision import (
 )
 
 FRAMES_BYTES = 48 << 20  # of a core: decoded frames that wait for an encoder, or are there
-_PRECISION = "precision"  # in the catalogue's metadata: of the rows that a cluster has made
+_WAY = "encoded in"  # in the catalogue's metadata: how a cluster has encoded its rows
+_REFERENCE = "fp32 torch"  # which all nodes can
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,14 @@ class Cluster:
         decode: how videos are decoded.
         encoder: stands for the encoders.
         queued_chunks: of frames that wait in each task that decodes.
-        precision: of all encoders.
+        way: in which all encoders encode, such as `bf16 openvino`.
         slow_options: of the `Dispatcher`: when a job is tried a second time.
     """
 
     decode: DecodeSettings
     encoder: RemoteEncoder
     queued_chunks: int
-    precision: str
+    way: str
     slow_options: dict[str, Any] = field(default_factory=dict)
 
     def dispatcher(self, submit: Callable[[Job, frozenset[str]], Any]) -> Dispatcher:
@@ -56,17 +60,20 @@ class Cluster:
         return Dispatcher(submit, **self.slow_options)
 
     def keep_precision(self, catalogue: AnyCatalogue) -> None:
-        """Notes the precision in an index, for its later runs."""
-        if catalogue.index_metadata(_PRECISION) != self.precision:
-            catalogue.set_index_metadata(_PRECISION, self.precision)
+        """Notes in an index how it is encoded, and warns where that was another way before."""
+        known = catalogue.index_metadata(_WAY)
+        if known is None:
+            catalogue.set_index_metadata(_WAY, self.way)
+        elif known != self.way:
+            logger.warning("encodes in %s; earlier runs on a cluster: in %s", self.way, known)
 
 
-def kept_precision(folder: Path) -> str | None:
-    """Returns the precision of an index's runs on clusters; None before the first."""
+def kept_precision(folder: Path) -> str:
+    """Returns the precision that an index's earlier runs on clusters make necessary, or `auto`."""
     if not Manifest.exists(folder):
-        return None
+        return "auto"
     with closing(open_catalogue(folder)) as catalogue:
-        return catalogue.index_metadata(_PRECISION)
+        return "fp32" if catalogue.index_metadata(_WAY) == _REFERENCE else "auto"
 
 
 def load_encoder(
@@ -74,7 +81,9 @@ def load_encoder(
 ) -> FrameEncoder:
     """Loads a model on a node, and returns its encoder."""
     model = load_model(spec, known_names=known_names)
-    return FrameEncoder(model, device=device, precision=precision, compiled=True, padded=True)
+    return FrameEncoder(
+        model, device=device, precision=precision, compiled=True, quantized=False, padded=True
+    )
 
 
 def start_cluster(
@@ -94,7 +103,7 @@ def start_cluster(
         model: of the index.
         make_encoder: makes an encoder of that model on a node, in a given precision.
         frames: to take from each video.
-        precision: of all encoders; `auto` for the one that suits all of them.
+        precision: of all encoders; `auto` for what suits all of them, without 8 bits.
         decoders: in the order to try them.
         limits: of each process that decodes.
         frames_bytes: of decoded frames that each task which decodes may have under way.
@@ -111,8 +120,9 @@ def start_cluster(
         **decode_options,
     )
     start_workers(decode)  # while the encoders load
-    precision = shared_precision(precision)
-    actors = start_encoders(make_encoder, precision, fingerprint=model.fingerprint)
+    actors, info = start_encoders(
+        make_encoder, shared_precision(precision), fingerprint=model.fingerprint
+    )
     height, width = model.preprocessing.size
     num_chunks = frames_bytes // (CHUNK_FRAMES * 3 * height * width)
     # As many in the queue as at the encoders: `encode_videos` has 2 n + 1 batches there.
@@ -122,4 +132,4 @@ def start_cluster(
     encoder = RemoteEncoder(
         model.embedding_dim, CHUNK_FRAMES, num_parallel, pooling, actors=tuple(actors)
     )
-    return Cluster(decode, encoder, queued_chunks, precision)
+    return Cluster(decode, encoder, queued_chunks, info.way)
