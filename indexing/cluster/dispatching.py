@@ -7,6 +7,7 @@ takes far longer than its size explains is tried a second time on another node.
 
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -19,8 +20,9 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.2
 _NODES_EVERY_SECONDS = 2.0
 _MAX_DEATHS = 2  # of its workers, after which a job has failed
-_MAX_LOSSES = 20  # of nodes that a job was on; then something else is wrong
+_MAX_LOSSES = 8  # of nodes that a job was on; then something else is wrong
 _NUM_MEASURED = 5  # jobs, before any is called slow
+_NUM_REMEMBERED = 256  # of a kind, whose times tell what is usual
 
 
 @dataclass(eq=False)
@@ -107,7 +109,7 @@ class Dispatcher(Generic[T]):
         self._waiting: list[tuple[int, int, Job[T]]] = []
         self._num_put = 0
         self._running: dict[Any, _Attempt] = {}
-        self._seconds_per_size: dict[str, list[float]] = {}
+        self._seconds_per_size: dict[str, deque[float]] = {}
         self._asked_at = 0.0
         self.num_slots = 0
         self.num_repeated = 0
@@ -259,7 +261,7 @@ class Dispatcher(Generic[T]):
         job.attempts = []
 
     def _note_time(self, attempt: _Attempt) -> None:
-        rates = self._seconds_per_size.setdefault(attempt.job.kind, [])
+        rates = self._seconds_per_size.setdefault(attempt.job.kind, deque(maxlen=_NUM_REMEMBERED))
         rates.append((time.monotonic() - attempt.started) / max(1, attempt.job.size))
 
     def _count_use(self) -> None:

@@ -62,7 +62,10 @@ class ClusterRun(Run):
     """
 
     def __init__(self, writer: ShardedWriter, *, cluster: Cluster, **options: Any) -> None:
+        import ray
+
         super().__init__(writer, **options)
+        self._tasks = {_READ: ray.remote(read_video), _DECODE: ray.remote(decode_video)}
         self._sharded = writer
         self._cluster = cluster
         self._sight = Sight()
@@ -139,19 +142,17 @@ class ClusterRun(Run):
 
     def _submit(self, job: _Job, avoid: frozenset[str]) -> Any:
         """Starts a task, away from nodes that cannot read its file or had it before."""
-        import ray
-
         work = job.value
         avoid |= work.blind | self._sight.avoid(work.tag.item.root)
-        others = [node.id for node in live_nodes() if node.num_cores and node.id not in avoid]
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
-        if avoid and others:
-            node_id = others[next(self._num_submitted) % len(others)]
-            options["scheduling_strategy"] = on_node(node_id)
-        decode = self._cluster.decode
+        if avoid:
+            others = [node.id for node in live_nodes() if node.num_cores and node.id not in avoid]
+            if others:
+                node_id = others[next(self._num_submitted) % len(others)]
+                options["scheduling_strategy"] = on_node(node_id)
+        task, decode = self._tasks[job.kind].options(**options), self._cluster.decode
         if job.kind == _READ:
-            return ray.remote(read_video).options(**options).remote(decode, work.tag.item.path)
-        task = ray.remote(decode_video).options(**options)
+            return task.remote(decode, work.tag.item.path)
         return task.remote(decode, work.tag, self._encode_settings)
 
     def _take_content(self, job: _Job, answer: Answer | Killed) -> None:

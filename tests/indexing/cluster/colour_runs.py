@@ -18,6 +18,7 @@ import numpy as np
 
 from reelseek.indexing import IndexSettings, update_index
 from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
+from reelseek.indexing.shutdown import stop_on_signals
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.report import read_report
@@ -130,16 +131,18 @@ def index_on_cluster(run: ColourRun) -> dict:
             openers=partial(openers, run=run),
         )
         cluster.slow_options.update({"min_slow_seconds": 300.0} | run.slow_options)
-        summary = update_index(
-            Path(run.index),
-            [read_source(run.videos)],
-            settings=settings(),
-            encoder=cluster.encoder,
-            pool=DecodePool(frames),
-            num_shards=NUM_SHARDS,
-            show_progress=False,
-            make_run=partial(ClusterRun, cluster=cluster),
-        )
+        with stop_on_signals() as stop:
+            summary = update_index(
+                Path(run.index),
+                [read_source(run.videos)],
+                settings=settings(),
+                encoder=cluster.encoder,
+                pool=DecodePool(frames),
+                num_shards=NUM_SHARDS,
+                show_progress=False,
+                stop=stop,
+                make_run=partial(ClusterRun, cluster=cluster),
+            )
     return asdict(summary)
 
 

@@ -1,5 +1,6 @@
 """What is killed on a cluster costs the work in hand, and nothing else: `make test-cluster`."""
 
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_driver_that_is_killed_goes_on_where_it_was(run, expected):
     assert summary["unchanged"] > 0
     num_twice = len(decoded(Path(run.log))) - len(expected)
     assert num_twice == num_begun - summary["unchanged"]
+
+
+def test_driver_that_is_asked_to_stop_finishes_what_is_in_hand(run, expected):
+    process = begun(run)
+    process.send_signal(signal.SIGTERM)
+    first = finish(process)
+    num_begun = len(decoded(Path(run.log)))
+    assert first["stopped"]
+    assert first["searchable"] == first["indexed"] == num_begun < len(expected)
+    second = finish(start(run))
+    assert (second["unchanged"], second["stopped"]) == (num_begun, False)
+    assert problems(Path(run.index), expected) == []
+    assert sorted(decoded(Path(run.log))) == sorted(expected)
 
 
 def test_video_that_kills_its_worker_twice_has_failed_and_is_not_tried_again(run, expected):
