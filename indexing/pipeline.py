@@ -312,6 +312,24 @@ def finished_video(
     )
 
 
+def keep_video(kept: UnfinishedVideo, encoded: EncodedVideo) -> None:
+    """Keeps a video that was encoded elsewhere, for the reverse of `finished_video`."""
+    times_seconds = encoded.times_seconds.tolist()
+    rows = list(range(len(times_seconds)))
+    kept.append(encoded.embeddings.numpy(), times_seconds, rows, first_row=0, first_frame=0)
+    spans, captured = encoded.shot_spans, encoded.captured
+    kept.finish(
+        FinishedVideo(
+            encoded.duration_seconds,
+            encoded.outcome,
+            encoded.reason,
+            encoded.decoder,
+            shot_spans=None if spans is None else spans.tolist(),
+            captured=None if captured is None else asdict(captured),
+        )
+    )
+
+
 class _Packer:
     """Packs frames into full batches, and returns the videos whose last frame is encoded."""
 

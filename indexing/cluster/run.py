@@ -1,7 +1,6 @@
 """One run of the indexer on a cluster: the same decisions as on one machine, made here, and the
 videos decoded, encoded and written by the nodes."""
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,16 +17,15 @@ from reelseek.indexing.cluster.dispatching import Answer, Dispatcher, Job, Kille
 from reelseek.indexing.cluster.engine import Cluster
 from reelseek.indexing.cluster.placement import Sight, live_nodes, on_node
 from reelseek.indexing.cluster.writing import ShardWriters
-from reelseek.indexing.pipeline import EncodedVideo
+from reelseek.indexing.pipeline import EncodedVideo, keep_video
 from reelseek.indexing.progress import VideoProgress
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.shards.writer import ShardedWriter
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.store.identity import make_video_id
+from reelseek.indexing.store.unfinished import UnfinishedVideo
 from reelseek.indexing.store.videos import NewVideo
 from reelseek.vision import FailedVideo
-
-logger = logging.getLogger(__name__)
 
 _MAX_NODES = 3  # that a file is tried on
 _IDLE_SECONDS = 0.02
@@ -40,9 +38,11 @@ class _Work:
 
     Attributes:
         blind: nodes that could not read its file.
+        kept: where its frames outlive this process while the spread is not known.
     """
 
     tag: VideoTag
+    kept: UnfinishedVideo | None = None
     blind: set[str] = field(default_factory=set)
 
 
@@ -174,7 +174,8 @@ class ClusterRun(Run):
         if work.blind:
             self._sight.note_blind(work.tag.item.root, work.blind)
         self._mounts.note(work.tag.item.path, is_silent=False)
-        if self._contents.admit(work.tag, content) is not None:
+        work.kept = self._contents.admit(work.tag, content)
+        if work.kept is not None:
             self._dispatcher.put(Job(work, job.size, _DECODE))
 
     def _take_answer(self, job: _Job, answer: Answer | Killed, progress: VideoProgress) -> None:
@@ -183,6 +184,8 @@ class ClusterRun(Run):
         if isinstance(answer, Killed):
             self._add_failed(tag, _killed(answer))
         elif isinstance(answer.value, EncodedVideo):
+            if job.value.kept is not None:
+                keep_video(job.value.kept, answer.value)
             self._take(replace(answer.value, tag=tag))
             self._count(progress, tag.item, was_encoded=True)
         else:

@@ -58,8 +58,9 @@ def test_node_that_is_killed_costs_what_it_had_in_hand(run, expected, ray_nodes)
     assert num_twice <= summary["repeated"] <= 30
 
 
-def test_driver_that_is_killed_goes_on_where_it_was(run, expected):
-    process = begun(run, num=30)
+@pytest.mark.parametrize("num", [10, 30], ids=["sample", "shards"])
+def test_driver_that_is_killed_goes_on_where_it_was(run, expected, num):
+    process = begun(run, num=num)
     time.sleep(2.5)  # until the first shards are saved
     process.kill()
     process.wait()
