@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test test-pythons lint format lock clean
+.PHONY: demo test test-cluster test-pythons lint format lock clean
 
 demo: $(INSTALLED) ## index sample videos, ask questions with known answers, write demo/page.html
 	$(BIN)/python examples/demo.py
@@ -15,7 +15,10 @@ demo: $(INSTALLED) ## index sample videos, ask questions with known answers, wri
 # Tests of one file stay in one process, which makes what they share once; long files come first.
 test: $(INSTALLED) ## the test suite: no network, on all cores
 	.ci/in-memory $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 \
-	  --dist loadfile --no-loadscope-reorder
+	  --dist loadfile --no-loadscope-reorder -m "not cluster_failures"
+
+test-cluster: $(INSTALLED) ## kills processes of a Ray on this machine, for minutes
+	$(BIN)/python -m pytest -m cluster tests/indexing/cluster
 
 test-pythons: ## the test suite on each Python from 3.10 on that is found, one after the other
 	@set -e; for python in $$(.ci/pythons); do \
@@ -47,6 +50,6 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-mini.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock \
-	  --compile-bytecode --group dev --editable '.[demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,remote,serve,shots,speech,train]'
+	  --compile-bytecode --group dev --editable '.[cluster,demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,remote,serve,shots,speech,train]'
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps --requirement requirements-mini.txt
 	touch $@

@@ -215,6 +215,11 @@ class Progress(Enum):
     json = "json"
 
 
+class Engine(Enum):
+    local = "local"
+    ray = "ray"
+
+
 class SegmentKind(str, Enum):
     scenes = "scenes"
     windows = "windows"
@@ -254,6 +259,20 @@ class IndexFolderConfig(Options, section="index"):
 
 
 @dataclass
+class RayConfig(Options, section="ray"):
+    """Where `engine=ray` finds the cluster."""
+
+    address: str | None = option(
+        "of the cluster, or auto for the one that this machine belongs to; default: one of this "
+        "machine alone, which ends with the run",
+        default=None,
+    )
+    frames_mb: float = option(
+        "MiB of decoded frames that each core may have under way", Range(1, below=inf)
+    )
+
+
+@dataclass
 class IndexConfig(Options, command="index"):
     videos: list[str] = path_option(
         "a folder, a file, a glob, a .txt of paths, a .jsonl with captions, a URL, or [A,B] of "
@@ -273,6 +292,8 @@ class IndexConfig(Options, command="index"):
         _NUM_SHARDS,
         default=None,
     )
+    engine: Engine = option("what works: this process, or a cluster; ray needs shards")
+    ray: RayConfig = option("the cluster of engine=ray")
     images: bool = option("index the photos of folders too, each as a video of one frame")
     prune: bool = option("delete from the index whatever `videos` does not list")
     retry_failed: bool = option("try again what failed before, though the file is the same")
@@ -298,6 +319,11 @@ class IndexConfig(Options, command="index"):
         require(bool(self.videos), "videos", self.videos, "a path or [PATH,PATH]")
         if self.precision == "int8" and self.device not in ("auto", "cpu"):
             raise ValueError(f"precision=int8 needs device=cpu, not device={self.device}")
+        if self.precision == "int8" and self.engine is Engine.ray:
+            raise ValueError(
+                "precision=int8: engine=ray encodes all frames alike, and int8 is checked on the "
+                "first ones; use auto, bf16 or fp32"
+            )
 
 
 @dataclass

@@ -3,20 +3,30 @@
 import os
 import signal
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import IndexConfig, ModelConfig, Progress, sampling_from_dict
+from reelseek.configs.schema import (
+    Engine,
+    IndexConfig,
+    ModelConfig,
+    Progress,
+    sampling_from_dict,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from reelseek.indexing.building.outcomes import IndexSummary
+    from reelseek.indexing.building.run import Run
+    from reelseek.indexing.cluster.engine import Cluster
+    from reelseek.indexing.pipeline import Encoder
     from reelseek.indexing.remote.fetching import RemoteOptions
     from reelseek.indexing.remote.sources import RemoteSource
     from reelseek.indexing.sources.collection import Source
@@ -62,6 +72,10 @@ def main(config: IndexConfig) -> None:
         check_num_shards(manifest, folder, config.shards)
         faiss_options = _keep_settings(config, manifest, faiss_options)
     check_factory(faiss_options.kind)
+    if config.engine is Engine.ray:
+        from reelseek.indexing.cluster.connection import check_cluster_can_write
+
+        check_cluster_can_write(folder, config.shards)
 
     summary, signal_number = _update(
         config, sources, faiss_options, remote_sources=remote_sources, is_new=is_new
@@ -170,16 +184,17 @@ def _update(
     from reelseek.indexing.indexer import update_index
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
-    from reelseek.vision import FrameEncoder, load_model, start_decode_server
+    from reelseek.vision import choose_device, load_model, start_decode_server
     from reelseek.vision.models.openvino_text import compile_text_tower
 
-    start_decode_server()  # loads its libraries while the model loads here
+    if config.engine is Engine.local:
+        start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and config.model is None and config.progress is Progress.bar:
         _advise_model(config)
-    encoder = FrameEncoder(model, device=config.device, precision=config.precision, compiled=True)
-    if is_new and encoder.device.type == "cpu":
+    device = choose_device(config.device)
+    if is_new and device.type == "cpu":
         compile_text_tower(model)  # kept for the first search
     settings = IndexSettings(
         model=asdict(model_config),
@@ -189,8 +204,9 @@ def _update(
         segments=asdict(config.segments),
     )
     with (
+        _engine(config, model) as (encoder, make_run),
         config.decoding.pool(config.sampling.frame_settings(model.preprocessing)) as pool,
-        stop_on_signals() as stop,
+        stop_on_signals() as stop,  # after Ray, which has a way of its own with signals
     ):
         summary = update_index(
             Path(config.index.folder),
@@ -209,11 +225,64 @@ def _update(
             progress=config.progress.value,
             timeout_seconds=config.decoding.timeout_seconds,
             stop=stop,
-            sentences=lambda: _sentences(model, encoder.device),
+            sentences=lambda: _sentences(model, device),
+            make_run=make_run,
             remote_sources=remote_sources,
             remote_options=_remote_options(config),
         )
     return summary, stop.signal_number
+
+
+@contextmanager
+def _engine(
+    config: IndexConfig, model: "DualEncoder"
+) -> "Iterator[tuple[Encoder, Callable[..., Run]]]":
+    """Yields what encodes, and what makes a run of it: here, or on a cluster."""
+    from reelseek.indexing.building.run import Run
+    from reelseek.vision import FrameEncoder
+
+    if config.engine is Engine.ray:
+        with _cluster(config, model) as cluster:
+            from reelseek.indexing.cluster.run import ClusterRun
+
+            yield cluster.encoder, partial(ClusterRun, cluster=cluster)
+        return
+    yield (
+        FrameEncoder(
+            model, device=config.device, precision=config.precision, compiled=True, padded=True
+        ),
+        Run,
+    )
+
+
+@contextmanager
+def _cluster(config: IndexConfig, model: "DualEncoder") -> "Iterator[Cluster]":
+    """Connects to the cluster of `engine=ray`, and starts the encoders of its nodes."""
+    from reelseek.indexing.cluster.connection import connect
+    from reelseek.indexing.cluster.engine import kept_precision, load_encoder, start_cluster
+    from reelseek.indexing.cluster.writing import wait_for_shards
+
+    folder = Path(config.index.folder)
+    wait_for_shards(folder)  # of a run that was killed
+    if config.precision == "auto":
+        config.precision = kept_precision(folder)
+    frames_bytes = int(config.ray.frames_mb * 2**20)
+    known_names = command_line.preset_names("model")
+    make_encoder = partial(
+        load_encoder, spec=model.spec, device=config.device, known_names=known_names
+    )
+    with connect(config.ray.address, frames_bytes=frames_bytes):
+        cluster = start_cluster(
+            model,
+            make_encoder,
+            config.sampling.frame_settings(model.preprocessing),
+            precision=config.precision,
+            decoders=config.decoding.decoders(),
+            limits=config.decoding.limits(),
+            frames_bytes=frames_bytes,
+        )
+        print(f"all nodes encode in {cluster.way}", file=sys.stderr)
+        yield cluster
 
 
 def _advise_model(config: IndexConfig) -> None:

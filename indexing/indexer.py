@@ -17,6 +17,7 @@ from reelseek.indexing.building.interim import InterimPublisher
 from reelseek.indexing.building.outcomes import IndexSummary
 from reelseek.indexing.building.run import Run
 from reelseek.indexing.enrich.subtitles import update_subtitles
+from reelseek.indexing.pipeline import Encoder
 from reelseek.indexing.progress import JsonProgress, VideoProgress
 from reelseek.indexing.remote.collection import RemoteVideos
 from reelseek.indexing.remote.fetching import RemoteOptions
@@ -28,7 +29,7 @@ from reelseek.indexing.sources.diff import Diff, compute_diff
 from reelseek.indexing.sources.roots import Collection, collect
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings
 from reelseek.text.urls import is_url
-from reelseek.vision import DecodePool, FrameEncoder
+from reelseek.vision import DecodePool
 
 _FETCHED = "fetched"  # the folder of remote videos that are being decoded
 _MOUNTS = "mounts"  # in the catalogue's metadata: folders at which file systems were mounted
@@ -39,7 +40,7 @@ def update_index(
     sources: Sequence[Source],
     *,
     settings: IndexSettings,
-    encoder: FrameEncoder,
+    encoder: Encoder,
     pool: DecodePool,
     num_shards: int | None = None,
     faiss_options: FaissOptions | None = None,
@@ -56,6 +57,7 @@ def update_index(
     sentences: Callable[[], np.ndarray] | None = None,
     remote_sources: Sequence[RemoteSource] = (),
     remote_options: RemoteOptions | None = None,
+    make_run: Callable[..., Run] = Run,
 ) -> IndexSummary:
     """Brings an index up to date with folders and lists of videos; makes it if missing.
 
@@ -84,6 +86,7 @@ def update_index(
         sentences: returns `(n, D)` embeddings of everyday sentences, which a new index keeps.
         remote_sources: URLs, see `indexing.remote.sources.read_remote_source`.
         remote_options: how remote videos are fetched.
+        make_run: called with the arguments of `Run`; another class encodes elsewhere.
 
     Raises:
         ValueError: the folder cannot hold an index, another process is writing it, it has another
@@ -97,7 +100,7 @@ def update_index(
         edit = keep_edits if keep_edited else drop_edits
         has_edits = bool(writer.catalogue.excluded() or writer.catalogue.edits())
         edit(writer.catalogue, collection)
-        run = Run(
+        run = make_run(
             writer,
             encoder=encoder,
             pool=pool,

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,17 +23,37 @@ from reelseek.vision import (
     DecodePool,
     FailedVideo,
     FileContent,
-    FrameEncoder,
     Frames,
     ResumePoint,
     VideoEnd,
 )
 from reelseek.vision.decoding.capture_date import CaptureDate
 
-_QUEUED_CHUNKS = 16  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
+QUEUED_CHUNKS = 16  # chunks of at most 32 frames at the model's size: 6 MB each at 260 pixels
 _PATIENCE_SECONDS = 0.5  # without a frame from the decoders, after which a batch goes as it is
 
 Tag = TypeVar("Tag")
+
+
+class Encoder(Protocol):
+    """Encodes frames: a `FrameEncoder`, or what stands for one on another machine."""
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    @property
+    def batch_frames(self) -> int: ...
+
+    @property
+    def num_parallel(self) -> int: ...
+
+    def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
+        """See `FrameEncoder.submit`."""
+        ...
+
+    def pool(self, frame_embeddings: torch.Tensor) -> torch.Tensor:
+        """See `FrameEncoder.pool`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,9 +89,10 @@ class EncodedVideo(Generic[Tag]):
 def encode_videos(
     videos: Iterable[tuple[Tag, Path] | None],
     *,
-    encoder: FrameEncoder,
+    encoder: Encoder,
     pool: DecodePool,
     admit: Callable[[Tag, FileContent], UnfinishedVideo | None] | None = None,
+    queued_chunks: int = QUEUED_CHUNKS,
 ) -> Generator[EncodedVideo[Tag], None, None]:
     """Decodes and encodes videos, and yields them as they are done; a broken one is an outcome, not
     an error.
@@ -80,8 +101,9 @@ def encode_videos(
         videos: with tags; None where none is ready yet.
         admit: takes a video whose file has been read; returns where its frames are kept, earlier
             ones included, or None to skip the video. Called in another thread.
+        queued_chunks: of frames that wait for the encoder at most.
     """
-    chunks: Queue[tuple[_Video, Frames | FailedVideo] | None] = Queue(_QUEUED_CHUNKS)
+    chunks: Queue[tuple[_Video, Frames | FailedVideo] | None] = Queue(queued_chunks)
     stopped = threading.Event()
     failure: list[BaseException] = []
 
@@ -291,10 +313,28 @@ def finished_video(
     )
 
 
+def keep_video(kept: UnfinishedVideo, encoded: EncodedVideo) -> None:
+    """Keeps a video that was encoded elsewhere, for the reverse of `finished_video`."""
+    times_seconds = encoded.times_seconds.tolist()
+    rows = list(range(len(times_seconds)))
+    kept.append(encoded.embeddings.numpy(), times_seconds, rows, first_row=0, first_frame=0)
+    spans, captured = encoded.shot_spans, encoded.captured
+    kept.finish(
+        FinishedVideo(
+            encoded.duration_seconds,
+            encoded.outcome,
+            encoded.reason,
+            encoded.decoder,
+            shot_spans=None if spans is None else spans.tolist(),
+            captured=None if captured is None else asdict(captured),
+        )
+    )
+
+
 class _Packer:
     """Packs frames into full batches, and returns the videos whose last frame is encoded."""
 
-    def __init__(self, encoder: FrameEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._parts: list[tuple[_Video, torch.Tensor]] = []  # of the next batch
         self._num_frames = 0

@@ -29,6 +29,7 @@ class VideoProgress:
         self._bar = progress_bar(
             total=total, desc="indexing", disable=not (show and (total or may_grow))
         )
+        self._values: dict[str, Any] = {}  # beside the bar
 
     def __enter__(self) -> "VideoProgress":
         return self
@@ -45,16 +46,23 @@ class VideoProgress:
             size_bytes: of its file.
             was_encoded: whether it took the time that an encoded video takes.
         """
-        self._bar.set_postfix(failed=failed, refresh=False)
+        self._values["failed"] = failed
+        self._bar.set_postfix(self._values, refresh=False)
         self._bar.update()
 
     def grow(self, num_videos: int, size_bytes: int) -> None:
         """Adds videos that were found while others were worked on."""
         self._bar.total += num_videos
 
+    def show_use(self, fraction: float) -> None:
+        """Shows how busy the cores of a cluster are."""
+        self._values["busy"] = f"{fraction:.0%}"
+
 
 class JsonProgress(VideoProgress):
     """Writes lines with `done`, `total`, `failed`, `seconds_left` and `video`, the last one done.
+
+    A cluster adds `busy`, the fraction of its cores that work.
 
     `seconds_left` follows from the bytes of the videos that were encoded so far, and is null before
     the first of them: videos that need no encoding say nothing about the others.
@@ -92,6 +100,9 @@ class JsonProgress(VideoProgress):
     def grow(self, num_videos: int, size_bytes: int) -> None:
         self._state["total"] += num_videos
         self._bytes_left += size_bytes
+
+    def show_use(self, fraction: float) -> None:
+        self._state["busy"] = round(fraction, 2)
 
     def _say(self) -> None:
         self._said_at = self._clock()

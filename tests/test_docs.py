@@ -41,6 +41,7 @@ NOT_RUN = {
     # Installing PyTorch without CUDA was not tried: its index was out of reach.
     "pip install": "make installs",
     "reelseek serve": "it does not end; tests/serving/test_service.py runs it",
+    "reelseek index /mnt/videos": "it needs a cluster; tests/indexing/cluster starts one",
     "python train.py data.stream=true": "tests/training/shards runs it, on shards made there",
     "python train.py task=text": "tests/training/text runs it, on texts made there",
     "reelseek index s3://": "tests/indexing/remote runs it, on a server of its own",

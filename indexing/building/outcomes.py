@@ -20,6 +20,7 @@ class IndexSummary:
         missing: on a drive or a list that is away; the index keeps what it holds of them.
         settling: were written to just now, and are left to the next run.
         partial: of those in the index, the ones that decode only in part.
+        repeated: of those done on a cluster, the ones of which work was lost and done again.
         searchable: can be found by a search after this run.
         seconds: the run took.
         stopped: whether it was interrupted before all was done.
@@ -33,6 +34,7 @@ class IndexSummary:
     missing: int = 0
     settling: int = 0
     partial: int = 0
+    repeated: int = 0
     searchable: int = 0
     seconds: float = 0.0
     stopped: bool = False

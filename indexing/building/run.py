@@ -13,15 +13,14 @@ from reelseek.indexing.building.contents import Contents
 from reelseek.indexing.building.interim import InterimPublisher
 from reelseek.indexing.building.outcomes import Outcomes
 from reelseek.indexing.building.segmenting import (
-    MAX_VIDEOS_FOR_SPREAD,
-    MIN_VIDEOS_FOR_SPREAD,
     UNKNOWN_CONTENT,
     VideoTag,
     measure_spread,
     needs_spread,
     segment_video,
+    spread_sample,
 )
-from reelseek.indexing.pipeline import EncodedVideo, encode_videos, finished_video
+from reelseek.indexing.pipeline import EncodedVideo, Encoder, encode_videos, finished_video
 from reelseek.indexing.progress import VideoProgress
 from reelseek.indexing.remote.collection import RemoteVideos
 from reelseek.indexing.remote.fetching import Fetcher
@@ -34,9 +33,9 @@ from reelseek.indexing.sources.mounts import SilentMounts
 from reelseek.indexing.sources.roots import Collection
 from reelseek.indexing.store.dates import with_known_date
 from reelseek.indexing.store.unfinished import UnfinishedVideo
-from reelseek.indexing.store.videos import VideoRecord
+from reelseek.indexing.store.videos import NewVideo, VideoRecord
 from reelseek.text.urls import is_url
-from reelseek.vision import DecodePool, FileContent, FrameEncoder
+from reelseek.vision import DecodePool, FileContent
 
 
 class Run:
@@ -46,7 +45,7 @@ class Run:
         self,
         writer: AnyWriter,
         *,
-        encoder: FrameEncoder,
+        encoder: Encoder,
         pool: DecodePool,
         retry_failed: bool,
         stop: StopRequest,
@@ -137,7 +136,9 @@ class Run:
 
     def _examine_all(self, items: Sequence[VideoItem], progress: VideoProgress) -> None:
         while items and not self._stop:
-            items = self._examine(items, progress)
+            # The spread comes from the first videos, which are the same in every run.
+            first, rest = spread_sample(items) if self._lacks_spread else (items, [])
+            items = self._examine(first, progress) + list(rest)
 
     def _examine(self, items: Sequence[VideoItem], progress: VideoProgress) -> list[VideoItem]:
         """Encodes what must be encoded; returns the videos to examine again."""
@@ -204,14 +205,9 @@ class Run:
         )
 
     def _publish_if_due(self) -> None:
-        """Makes what is done searchable, once enough is done to cut scenes by."""
-        if not self._interim.is_due or self._stop:
-            return
-        if self._lacks_spread:
-            if len(self._waiting) < MIN_VIDEOS_FOR_SPREAD:
-                return
-            self._add_waiting()
-        self._interim.publish()
+        """Makes what is done searchable, once it is known how to cut scenes."""
+        if self._interim.is_due and not self._stop and not self._waiting:
+            self._interim.publish()
 
     def _settle_known(self, progress: VideoProgress) -> list[VideoItem]:
         """Stores videos without decoding them; returns those whose duplicate has been replaced in
@@ -291,10 +287,7 @@ class Run:
             self._add(encoded)
         else:
             self._waiting.append(encoded)
-            if len(self._waiting) >= MAX_VIDEOS_FOR_SPREAD:
-                self._add_waiting()
-            else:
-                self._writer.save_if_due()
+            self._writer.save_if_due()
 
     @property
     def _lacks_spread(self) -> bool:
@@ -319,8 +312,12 @@ class Run:
             spread=self._writer.manifest.frame_spread,
             pool=self._encoder.pool,
         )
+        self._store(tag, video, rows, action="unchanged" if tag.was_kept else "indexed")
+
+    def _store(self, tag: VideoTag, video: NewVideo, rows: np.ndarray, *, action: str) -> None:
+        """Adds a video to the index, and reports it."""
         self._writer.add(video, rows)
-        self._outcomes.add(tag.item, "unchanged" if tag.was_kept else "indexed", video)
+        self._outcomes.add(tag.item, action, video)
 
     def _add_unread(self, tag: VideoTag, reason: str) -> None:
         """Reports a video whose file could not be read; what was indexed of it stays."""
@@ -332,8 +329,8 @@ class Run:
 
     def _add_failed(self, tag: VideoTag, reason: str) -> None:
         video = tag.new_video("failed", reason=reason)
-        self._writer.add(video, np.empty((0, self._encoder.embedding_dim), np.float32))
-        self._outcomes.add(tag.item, "failed", video)
+        no_rows = np.empty((0, self._encoder.embedding_dim), np.float32)
+        self._store(tag, video, no_rows, action="failed")
 
 
 def _action(record: VideoRecord, action: str) -> str:

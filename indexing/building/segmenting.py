@@ -4,6 +4,7 @@ A pure function of the frames, the index's settings and the spread of the model:
 a video alike.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from reelseek.vision import (
     segment_spans,
 )
 
-MAX_VIDEOS_FOR_SPREAD = 32  # that wait for each other, until the spread is measured on them
+NUM_VIDEOS_FOR_SPREAD = 16  # the sample: they wait for each other until the spread is measured
 MIN_VIDEOS_FOR_SPREAD = 8  # fewer do not tell how far apart different videos lie
 
 UNKNOWN_CONTENT = FileSignature(-1, -1, "")
@@ -56,12 +57,28 @@ def needs_spread(settings: IndexSettings) -> bool:
     return settings.segments["kind"] == "scenes"
 
 
-def measure_spread(videos: Sequence[EncodedVideo]) -> float | None:
-    """Returns the spread of the videos' middle frames (`vision.frame_spread`); None for too few
-    videos."""
+def spread_sample(items: Sequence[VideoItem]) -> tuple[list[VideoItem], list[VideoItem]]:
+    """Returns the videos to measure the spread on, and the others.
+
+    A hash of their keys chooses them, so that it does not matter which videos are encoded first.
+    """
+    chosen = {item.root_and_key for item in sorted(items, key=_hash_of_key)[:NUM_VIDEOS_FOR_SPREAD]}
+    sample = [item for item in items if item.root_and_key in chosen]
+    return sample, [item for item in items if item.root_and_key not in chosen]
+
+
+def _hash_of_key(item: VideoItem) -> tuple[bytes, str]:
+    key = item.key.encode("utf-8", "surrogateescape")
+    return hashlib.sha256(key).digest(), item.root
+
+
+def measure_spread(videos: Sequence[EncodedVideo[VideoTag]]) -> float | None:
+    """Returns the spread of the videos' middle frames (`vision.frame_spread`), whatever their
+    order; None for too few videos."""
     if len(videos) < MIN_VIDEOS_FOR_SPREAD:
         return None
-    frames = [video.embeddings[len(video.embeddings) // 2] for video in videos]
+    ordered = sorted(videos, key=lambda video: video.tag.signature.content_sha256)
+    frames = [video.embeddings[len(video.embeddings) // 2] for video in ordered]
     return frame_spread(torch.stack(frames).numpy())
 
 

@@ -8,8 +8,8 @@ generation of every shard, or the new one of every shard, whenever the writer is
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -74,7 +74,8 @@ class ShardedWriter:
                 self.manifest = Manifest(settings, sharding=new_sharding(settings, num_shards))
                 self.manifest.write(folder)
             drop_unused(folder, self.manifest)
-            self.shards = open_shards(folder, self.manifest, opened)
+            self._opened_shards = opened.enter_context(ExitStack())
+            self.shards = open_shards(folder, self.manifest, self._opened_shards)
             self.catalogue = ShardedCatalogue([shard.catalogue for shard in self.shards])
             self.unfinished = UnfinishedVideos(
                 folder / UNFINISHED_NAME,
@@ -95,6 +96,26 @@ class ShardedWriter:
     def close(self) -> None:
         """Closes the index; the next writer saves what is not saved yet."""
         self._opened.close()
+
+    def places(self) -> dict[Path, ShardPlace]:
+        """Returns the places of the shards, by folder."""
+        assert self.manifest.sharding is not None
+        folders = list(self.manifest.shard_manifests(self.folder))
+        return {
+            folder: ShardPlace(self.manifest.sharding.id, position, len(folders))
+            for position, folder in enumerate(folders)
+        }
+
+    @contextmanager
+    def lend(self) -> Iterator[None]:
+        """Closes the shards while the block runs, so that other processes can write them."""
+        self.save()
+        self._opened_shards.close()
+        try:
+            yield
+        finally:
+            self.shards = open_shards(self.folder, self.manifest, self._opened_shards)
+            self.catalogue = ShardedCatalogue([shard.catalogue for shard in self.shards])
 
     def add(self, video: NewVideo, embeddings: np.ndarray) -> None:
         """Adds a video to its shard, or replaces the one with its key; see `IndexWriter.add`."""

@@ -6,9 +6,12 @@ import pytest
 
 from reelseek.indexing import IndexReader, StopRequest
 from reelseek.indexing.building.interim import InterimPublisher
+from reelseek.indexing.building.segmenting import NUM_VIDEOS_FOR_SPREAD
 from tests.conftest import COLOURS
 from tests.indexing.conftest import QUERIES, encode_video_by_video
 from tests.indexing.searching import search
+
+NUM_FILMS = NUM_VIDEOS_FOR_SPREAD + 4
 
 
 def test_publishing_takes_at_most_a_tenth_of_the_time():
@@ -35,7 +38,7 @@ def test_nothing_is_due_unless_asked_for():
 @pytest.fixture
 def films(write_video, tmp_path):
     folder, colours = tmp_path / "films", list(COLOURS.values())
-    for i in range(12):
+    for i in range(NUM_FILMS):
         write_video(f"{i:02d}.mp4", [colours[i % 3]] * (5 + i), folder=folder)
     return folder
 
@@ -61,14 +64,16 @@ def test_reader_that_is_open_sees_what_is_done(colour_index, films, monkeypatch,
         colour_index.update(films, publish_every_seconds=1e-9)
         executor.submit(look, None).result()
     assert seen == sorted(seen)
-    assert 1 <= seen[0] < 12
+    assert 1 <= seen[0] < NUM_FILMS
     assert len(set(seen)) > 2
-    assert seen[-1] == 12
+    assert seen[-1] == NUM_FILMS
     readers[0].close()
 
 
 def test_content_that_moves_meanwhile_keeps_its_embeddings(colour_index, films, monkeypatch):
     """A run knows where embeddings lie; publishing in its middle must not move them."""
+    for path in sorted(films.iterdir())[12:]:
+        path.unlink()
     colour_index.update(films)
     for path in sorted(films.iterdir())[:8]:  # most of the part is deleted: worth compacting
         path.unlink()
@@ -101,6 +106,6 @@ def test_stopped_run_goes_on_after_publishing(colour_index, films):
     colour_index.encoder.before_encoding = stop_in_the_middle
     first = colour_index.update(films, publish_every_seconds=1e-9, stop=stop)
     second = colour_index.update(films, publish_every_seconds=1e-9)
-    assert first.stopped or first.indexed == 12
-    assert second.searchable == 12
-    assert first.indexed + second.indexed == 12
+    assert first.stopped or first.indexed == NUM_FILMS
+    assert second.searchable == NUM_FILMS
+    assert first.indexed + second.indexed == NUM_FILMS

@@ -1,10 +1,15 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-from reelseek.indexing.building.segmenting import VideoTag, measure_spread, segment_video
+from reelseek.indexing.building.segmenting import (
+    NUM_VIDEOS_FOR_SPREAD,
+    VideoTag,
+    measure_spread,
+    segment_video,
+    spread_sample,
+)
 from reelseek.indexing.pipeline import EncodedVideo
 from reelseek.indexing.sources.collection import VideoItem
 from reelseek.indexing.store.manifest import IndexSettings
@@ -67,9 +72,25 @@ def test_broken_video_ends_with_its_last_frame():
     assert video.spans.tolist() == [[0.0, 7.0]]
 
 
-def test_spread_needs_several_videos():
+def test_spread_needs_several_videos_and_no_order():
     rng = np.random.default_rng(0)
     videos = [encoded([row / np.linalg.norm(row)]) for row in rng.normal(size=(8, D))]
+    for number, video in enumerate(videos):
+        video.tag.signature = FileSignature(1, 2, f"content {number}")
     assert measure_spread(videos[:7]) is None
-    assert measure_spread(videos) == pytest.approx(measure_spread(videos[::-1]))
+    orders = [rng.permutation(8) for _ in range(20)]
+    assert {measure_spread([videos[i] for i in order]) for order in orders} == {
+        measure_spread(videos)
+    }
     assert measure_spread(videos) > 0
+
+
+def test_sample_for_the_spread_is_the_same_whatever_is_listed_first_and_wherever_it_lies():
+    items = [VideoItem(f"{n}.mp4", Path(f"/videos/{n}.mp4"), root="root") for n in range(60)]
+    moved = [VideoItem(item.key, Path("/elsewhere"), root="other") for item in items]
+    chosen, rest = spread_sample(items)
+    assert len(chosen) == NUM_VIDEOS_FOR_SPREAD
+    assert sorted([*chosen, *rest], key=items.index) == items
+    for others in (items[::-1], moved):
+        assert {item.key for item in spread_sample(others)[0]} == {item.key for item in chosen}
+    assert spread_sample(chosen) == (chosen, [])

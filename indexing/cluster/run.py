@@ -1,0 +1,246 @@
+"""One run of the indexer on a cluster: the same decisions as on one machine, made here, and the
+videos decoded, encoded and written by the nodes."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from reelseek.indexing.building.run import Run
+from reelseek.indexing.building.segmenting import VideoTag
+from reelseek.indexing.cluster.decoding import EncodeSettings, decode_video, read_video
+from reelseek.indexing.cluster.dispatching import Answer, Dispatcher, Job, Killed
+from reelseek.indexing.cluster.engine import Cluster
+from reelseek.indexing.cluster.placement import Sight, live_nodes, on_node
+from reelseek.indexing.cluster.writing import ShardWriters
+from reelseek.indexing.pipeline import EncodedVideo, keep_video
+from reelseek.indexing.progress import VideoProgress
+from reelseek.indexing.shards.placement import shard_of
+from reelseek.indexing.shards.writer import ShardedWriter
+from reelseek.indexing.sources.collection import VideoItem
+from reelseek.indexing.store.identity import make_video_id
+from reelseek.indexing.store.unfinished import UnfinishedVideo
+from reelseek.indexing.store.videos import NewVideo
+from reelseek.vision import FailedVideo
+
+_MAX_NODES = 3  # that a file is tried on
+_IDLE_SECONDS = 0.02
+_READ, _DECODE = "read", "decode"
+
+
+@dataclass(eq=False)
+class _Work:
+    """A video on its way through the cluster.
+
+    Attributes:
+        blind: nodes that could not read its file.
+        kept: where its frames outlive this process while the spread is not known.
+    """
+
+    tag: VideoTag
+    kept: UnfinishedVideo | None = None
+    blind: set[str] = field(default_factory=set)
+
+
+_Job: TypeAlias = Job[_Work]
+
+
+class ClusterRun(Run):
+    """A `Run` whose videos are encoded and written by a cluster.
+
+    The first videos, by which scenes are cut, are written here; then each shard is lent to a writer
+    of its own.
+
+    Args:
+        writer: of an index in shards.
+        cluster: that works.
+        options: of `Run`.
+    """
+
+    def __init__(self, writer: ShardedWriter, *, cluster: Cluster, **options: Any) -> None:
+        import ray
+
+        super().__init__(writer, **options)
+        self._tasks = {_READ: ray.remote(read_video), _DECODE: ray.remote(decode_video)}
+        self._sharded = writer
+        self._cluster = cluster
+        self._sight = Sight()
+        self._shards = ShardWriters(writer.places(), self._settings)
+        self._lent: ShardWriters | None = None
+        self._ids: dict[tuple[str, str], str] = {}  # of videos, while the catalogues are lent
+        self._owners: dict[str, tuple[str, str]] = {}
+        self._unread: deque[VideoItem] = deque()
+        self._dispatcher: Dispatcher[_Work]
+        self._num_submitted = count()
+        cluster.keep_precision(writer.catalogue)
+
+    def _examine(self, items: Sequence[VideoItem], progress: VideoProgress) -> list[VideoItem]:
+        """Has the cluster encode what must be encoded; returns the videos to examine again."""
+        self._dispatcher = self._cluster.dispatcher(self._submit)
+        self._unread = deque(sorted(items, key=self._size_bytes, reverse=True))
+        if self._lacks_spread:
+            self._encode(progress)
+        else:
+            self._ids = self._writer.catalogue.public_ids()
+            self._owners = {public_id: name for name, public_id in self._ids.items()}
+            with self._sharded.lend(), self._shards:
+                self._lent = self._shards
+                try:
+                    self._encode(progress)
+                finally:
+                    self._lent = None
+        self.summary.repeated += self._dispatcher.num_repeated
+        again = [*self._unread, *self._settle_known(progress)]
+        self._add_waiting()
+        self._writer.save()
+        again += self._contents.end_round()
+        if self._interim.is_due and not self._stop:
+            self._interim.publish()
+        return again
+
+    def _encode(self, progress: VideoProgress) -> None:
+        """Encodes videos until all are on disk, or no further ones are to be begun."""
+        import ray
+
+        spread = None if self._lacks_spread else self._writer.manifest.frame_spread
+        settings = EncodeSettings(
+            self._settings, self._cluster.encoder, self._cluster.queued_chunks, spread
+        )
+        self._encode_settings = ray.put(settings)
+        while self._feed() or len(self._dispatcher) or self._num_unwritten:
+            for job, answer in self._dispatcher.poll():
+                if job.kind == _READ:
+                    self._take_content(job, answer)
+                else:
+                    self._take_answer(job, answer, progress)
+            progress.show_use(self._dispatcher.utilisation)
+            self._note_written(progress)
+            if not len(self._dispatcher):
+                time.sleep(_IDLE_SECONDS)
+
+    def _feed(self) -> bool:
+        """Has the next files read, the largest first; returns whether there were any."""
+        if self._stop:
+            self._dispatcher.cancel_waiting()
+            return False
+        if self._interim.is_due and not self._lacks_spread:
+            return False
+        has_fed = False
+        while self._unread and self._dispatcher.num_waiting <= self._dispatcher.num_slots:
+            item = self._unread.popleft()
+            tag = VideoTag(item)
+            if self._mounts.is_given_up(item.path):
+                self._contents.settle(tag, "not read: other files beside it did not answer")
+            else:
+                self._dispatcher.put(Job(_Work(tag), self._size_bytes(item), _READ))
+                has_fed = True
+        return has_fed
+
+    def _submit(self, job: _Job, avoid: frozenset[str]) -> Any:
+        """Starts a task, away from nodes that cannot read its file or had it before."""
+        work = job.value
+        avoid |= work.blind | self._sight.avoid(work.tag.item.root)
+        options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
+        if avoid:
+            others = [node.id for node in live_nodes() if node.num_cores and node.id not in avoid]
+            if others:
+                node_id = others[next(self._num_submitted) % len(others)]
+                options["scheduling_strategy"] = on_node(node_id)
+        task, decode = self._tasks[job.kind].options(**options), self._cluster.decode
+        if job.kind == _READ:
+            return task.remote(decode, work.tag.item.path)
+        return task.remote(decode, work.tag, self._encode_settings)
+
+    def _take_content(self, job: _Job, answer: Answer | Killed) -> None:
+        """Decides about a file that was read, or has another node read it."""
+        work = job.value
+        if isinstance(answer, Killed):
+            self._add_unread(work.tag, _killed(answer))
+            return
+        content = answer.value
+        if isinstance(content, FailedVideo):
+            work.blind.add(answer.node_id)
+            left = {node.id for node in live_nodes() if node.num_cores} - work.blind
+            if left and len(work.blind) < _MAX_NODES:
+                self._dispatcher.put(job)
+                return
+            self._mounts.note(work.tag.item.path, is_silent=content.is_silent)
+            self._add_unread(work.tag, content.reason)
+            return
+        if work.blind:
+            self._sight.note_blind(work.tag.item.root, work.blind)
+        self._mounts.note(work.tag.item.path, is_silent=False)
+        work.kept = self._contents.admit(work.tag, content)
+        if work.kept is not None:
+            self._dispatcher.put(Job(work, job.size, _DECODE))
+
+    def _take_answer(self, job: _Job, answer: Answer | Killed, progress: VideoProgress) -> None:
+        """Takes a video that was encoded."""
+        tag = job.value.tag
+        if isinstance(answer, Killed):
+            self._add_failed(tag, _killed(answer))
+        elif isinstance(answer.value, EncodedVideo):
+            if job.value.kept is not None:
+                keep_video(job.value.kept, answer.value)
+            self._take(replace(answer.value, tag=tag))
+            self._count(progress, tag.item, was_encoded=True)
+        else:
+            action = "failed" if answer.value.outcome == "failed" else "indexed"
+            self._store(tag, answer.value, answer.rest[0], action=action)
+
+    def _store(self, tag: VideoTag, video: NewVideo, rows: Any, *, action: str) -> None:
+        """Sends a video to its shard; it is reported when it is on disk.
+
+        Args:
+            rows: its embeddings, or a reference to them.
+        """
+        import ray
+
+        if self._lent is None:
+            rows = rows if isinstance(rows, np.ndarray) else ray.get(rows)
+            super()._store(tag, video, rows, action=action)
+            return
+        named = replace(video, public_id=self._public_id(video))
+        rows = ray.put(rows) if isinstance(rows, np.ndarray) else rows
+        position = shard_of(named.public_id, len(self._lent.shards))
+        self._lent.add(position, (tag, action), video=named, rows=rows)
+
+    def _note_written(self, progress: VideoProgress) -> None:
+        """Reports the videos that are on disk now, and has lost ones encoded again."""
+        if self._lent is None:
+            return
+        is_last = not len(self._dispatcher)
+        for (tag, action), video, is_written in self._lent.poll(is_last=is_last):
+            if is_written:
+                self._writer.unfinished.add(video.signature)
+                self._outcomes.add(tag.item, action, video)
+                self._count(progress, tag.item, was_encoded=True)
+            else:
+                self.summary.repeated += 1
+                self._dispatcher.put(Job(_Work(tag), self._size_bytes(tag.item), _DECODE))
+
+    @property
+    def _num_unwritten(self) -> int:
+        return 0 if self._lent is None else len(self._lent)
+
+    def _size_bytes(self, item: VideoItem) -> int:
+        return self._sizes_bytes.get(item.root_and_key, 0)
+
+    def _public_id(self, video: NewVideo) -> str:
+        """Returns the id that a video has or gets, which no other video has."""
+        known = self._ids.get(video.root_and_key)
+        for public_id in [known] if known else self._new_ids(video):
+            if self._owners.setdefault(public_id, video.root_and_key) == video.root_and_key:
+                return public_id
+        raise AssertionError("unreachable")
+
+    def _new_ids(self, video: NewVideo) -> Iterator[str]:
+        return (make_video_id(video.root, video.key, number) for number in count())
+
+
+def _killed(answer: Killed) -> str:
+    return f"it has killed two workers ({answer.error})"

@@ -1,0 +1,225 @@
+"""Runs of `engine=ray` with the model that sees only colour, each in a process of its own.
+
+What is decoded is logged, and takes as long as a test likes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from reelseek.indexing import IndexSettings, update_index
+from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
+from reelseek.indexing.shutdown import stop_on_signals
+from reelseek.indexing.sources.collection import read_source
+from reelseek.indexing.store.manifest import Manifest
+from reelseek.indexing.store.report import read_report
+from reelseek.vision import DecodePool, FrameEncoder, FrameSettings, IntervalSampler, WorkerLimits
+from reelseek.vision.decoding.opening import reader_openers
+from reelseek.vision.decoding.reader import OpenReader
+from tests.conftest import make_colour_model, write_colours
+
+PROJECT = Path(__file__).parents[3]
+NUM_SHARDS = 3
+SAMPLER = IntervalSampler(every_seconds=0.5, min_frames=1)
+
+
+@dataclass(frozen=True)
+class ColourRun:
+    """Arguments of a run.
+
+    Attributes:
+        log: where the names of decoded files are written.
+        seconds: that decoding a video takes longer than it does.
+        deadly: name of a file that kills the process of Ray that has it decoded.
+        slow: name of a file that takes a quarter of an hour the first time.
+        frames_bytes: of `start_cluster`.
+        slow_options: of `Cluster`.
+    """
+
+    videos: str
+    index: str
+    address: str
+    log: str
+    seconds: float = 0.0
+    deadly: str = ""
+    slow: str = ""
+    frames_bytes: int = 1 << 20
+    slow_options: dict = field(default_factory=dict)
+
+
+def make_videos(folder: Path, num: int, *, seed: int = 0) -> Path:
+    """Writes videos of one to four seconds, in a few colours each."""
+    rng = np.random.default_rng(seed)
+    for number in range(num):
+        colours = [c for c in rng.integers(0, 256, (4, 3)).tolist() for _ in range(10)]
+        length = int(rng.integers(10, 41))
+        write_colours(folder / f"{number:03d}.mp4", [tuple(c) for c in colours[:length]])
+    return folder
+
+
+def settings() -> IndexSettings:
+    return IndexSettings(
+        model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
+        fingerprint=make_colour_model().fingerprint,
+        embedding_dim=3,
+        sampling={"kind": "interval", "every_seconds": 0.5, "min_frames": 1, "max_frames": 100_000},
+        segments={"kind": "scenes", "seconds": 4.0, "overlap_seconds": 2.0},
+    )
+
+
+def colour_encoder(precision: str) -> FrameEncoder:
+    return FrameEncoder(make_colour_model(), device="cpu", precision=precision, padded=True)
+
+
+def openers(path: str | Path, decoders: Sequence[str], *, run: ColourRun) -> Sequence[OpenReader]:
+    """Notes that a file is decoded, and does what the run says of it."""
+    name = Path(path).name
+    first = name not in decoded(Path(run.log))
+    with open(run.log, "a") as log:
+        log.write(f"{name}\n")
+    time.sleep(run.seconds)
+    if name == run.deadly:
+        os.kill(_ray_process(), 9)
+        time.sleep(60)
+    if name == run.slow and first:
+        time.sleep(900)
+    return reader_openers(path, decoders)
+
+
+def _ray_process() -> int:
+    """The process of Ray above this one, which decodes for it."""
+    import psutil
+
+    for process in psutil.Process().parents():
+        if process.name().startswith("ray::") or process.cmdline()[0].startswith("ray::"):
+            return process.pid
+    raise AssertionError("no process of Ray is above this one")
+
+
+def decoded(log: Path) -> list[str]:
+    """The names of the files that were decoded so far, in order."""
+    return log.read_text().split() if log.exists() else []
+
+
+def index_on_cluster(run: ColourRun) -> dict:
+    """Does a run in this process, and returns its summary."""
+    from reelseek.indexing.cluster.connection import connect
+    from reelseek.indexing.cluster.engine import start_cluster
+    from reelseek.indexing.cluster.run import ClusterRun
+    from reelseek.indexing.cluster.writing import wait_for_shards
+
+    model = make_colour_model()
+    frames = FrameSettings(SAMPLER, model.preprocessing)
+    wait_for_shards(Path(run.index))
+    with connect(run.address or None, frames_bytes=run.frames_bytes):
+        cluster = start_cluster(
+            model,
+            colour_encoder,
+            frames,
+            precision="fp32",
+            limits=WorkerLimits(timeout_seconds=1000.0),
+            frames_bytes=run.frames_bytes,
+            openers=partial(openers, run=run),
+        )
+        cluster.slow_options.update({"min_slow_seconds": 300.0} | run.slow_options)
+        with stop_on_signals() as stop:
+            summary = update_index(
+                Path(run.index),
+                [read_source(run.videos)],
+                settings=settings(),
+                encoder=cluster.encoder,
+                pool=DecodePool(frames),
+                num_shards=NUM_SHARDS,
+                show_progress=False,
+                stop=stop,
+                make_run=partial(ClusterRun, cluster=cluster),
+            )
+    return asdict(summary)
+
+
+def index_here(videos: Path, index: Path) -> dict:
+    """Does the same on one machine."""
+    model = make_colour_model()
+    with DecodePool(FrameSettings(SAMPLER, model.preprocessing), num_workers=2) as pool:
+        summary = update_index(
+            index,
+            [read_source(str(videos))],
+            settings=settings(),
+            encoder=colour_encoder("fp32"),
+            pool=pool,
+            num_shards=NUM_SHARDS,
+            show_progress=False,
+        )
+    return asdict(summary)
+
+
+def start(run: ColourRun) -> subprocess.Popen:
+    """Starts a run in a process of its own, whose last line is its summary."""
+    command = [sys.executable, "-m", "tests.indexing.cluster.colour_runs", json.dumps(asdict(run))]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    return subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, *, timeout: float = 120) -> dict:
+    """Waits for the end of a run, and returns its summary."""
+    stdout, stderr = process.communicate(timeout=timeout)
+    assert process.returncode == 0, stderr[-3000:]
+    return json.loads(stdout.splitlines()[-1])
+
+
+def rows_of(index: Path) -> dict[str, tuple]:
+    """All that an index holds of each video, by key; fails where a video is there twice."""
+    manifest = Manifest.read(index)
+    embeddings = IndexEmbeddings(index, manifest)
+    found: dict[str, tuple] = {}
+    with closing(open_catalogue(index)) as catalogue:
+        for record in catalogue.scan():
+            assert record.key not in found, f"{record.key} is there twice"
+            rows = b""
+            if record.location is not None:
+                run = embeddings.of(record).read_run(*record.location, record.num_rows)
+                rows = run.tobytes()
+            shard = record.id % len(manifest.shard_manifests(index))
+            found[record.key] = (
+                *(record.outcome, record.public_id, shard, record.signature, record.metadata),
+                *(record.num_frames, record.duration_seconds, record.spans.tolist()),
+                *(record.frame_times.tolist(), rows),
+            )
+    return found
+
+
+def problems(index: Path, expected: dict[str, tuple]) -> list[str]:
+    """How an index and its report differ from the rows that are expected."""
+    found = rows_of(index)
+    wrong = [f"{key} is lost" for key in expected.keys() - found.keys()]
+    wrong += [f"{key} is not expected" for key in found.keys() - expected.keys()]
+    wrong += [
+        f"{key} has other rows" for key in expected if key in found and found[key] != expected[key]
+    ]
+    keys = sorted(line.key for line in read_report(index))
+    if keys != sorted(expected):
+        wrong.append(f"the report has {len(keys)} lines")
+    num_ok = sum(values[0] == "ok" for values in expected.values())
+    if Manifest.read(index).num_videos != num_ok:
+        wrong.append(f"{Manifest.read(index).num_videos} videos are searchable, not {num_ok}")
+    return wrong
+
+
+if __name__ == "__main__":
+    # By its name, under which other processes find what it defines.
+    from tests.indexing.cluster import colour_runs
+
+    run = colour_runs.ColourRun(**json.loads(sys.argv[1]))
+    print(json.dumps(colour_runs.index_on_cluster(run)))
