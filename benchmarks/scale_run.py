@@ -46,6 +46,7 @@ K = 10
 SEGMENTS = 10  # of a video
 QUERIES = 100  # of each of two types
 _BLOCK = 100_000  # vectors made at once
+_DELTA = 2_000  # rows that a shard's delta takes up
 _TRAINED = 64  # vectors a list that k-means sees, as the index's own training
 
 
@@ -61,6 +62,13 @@ class Run:
     lists: int
     kind: str
     marks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.piece <= _DELTA or self.count % (self.shards * self.piece):
+            raise ValueError(
+                f"piece={self.piece}: must be over {_DELTA}, which an index would keep apart, and "
+                f"divide count / shards = {self.count // self.shards}"
+            )
 
     @cached_property
     def real(self) -> dict[str, np.ndarray]:
@@ -113,7 +121,10 @@ class Run:
             )
             seconds = time.process_time() - started
             write_index(path, index)
-            print(json.dumps({"trained": kind, "vectors": len(some), "cpu_seconds": seconds}), flush=True)
+            print(
+                json.dumps({"trained": kind, "vectors": len(some), "cpu_seconds": seconds}),
+                flush=True,
+            )
         return Quantiser(kind, faiss.read_index(str(path)))
 
     def block(self, start: int) -> np.ndarray:
@@ -207,7 +218,6 @@ class Run:
             path.unlink(missing_ok=True)
 
     def grow(self) -> None:
-        os.cpu_count = lambda: 1  # FAISS is given as many threads: seconds are those of one core
         quantiser = self.quantiser()
         for piece in range(self.num_pieces):
             if self.state(piece) is None:
@@ -325,6 +335,7 @@ def main() -> None:
         marks=marks,
     )
     if options["stage"] == "grow":
+        os.cpu_count = lambda: 1  # FAISS is given as many threads: seconds are those of one core
         run.grow()
         return
     faiss.omp_set_num_threads(1)
