@@ -7,13 +7,14 @@ points only check them.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 from reelseek.indexing.vectors.tuning import num_lists
 
@@ -39,6 +40,7 @@ class Setting:
     candidates: int
     dim: int = DIM
     bits: int = 1
+    graph: bool = False  # lists are found through a graph over their centroids
 
     @property
     def codes(self) -> float:
@@ -117,7 +119,7 @@ class BuildCost:
         return self.train * lists**2 * dim / DIM
 
     def add_seconds(self, lists: int, dim: int = DIM) -> float:
-        """Of one vector, its row included."""
+        """Of one vector that is compared with all centroids, its row included."""
         return (self.vector + self.centroid * lists + self.row) * dim / DIM
 
 
@@ -128,7 +130,8 @@ def _lists(kind: str) -> int:
 @lru_cache
 def code_bytes(dim: int, bits: int) -> int:
     """Bytes of memory a vector: RaBitQ's code with its factors, and an id."""
-    return int(faiss.index_factory(dim, f"IVF1,RaBitQ{bits}").code_size) + 8
+    index: Any = faiss.index_factory(dim, f"IVF1,RaBitQ{bits}")
+    return int(index.code_size) + 8
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,15 @@ class Model:
         """Where each query finds the caches emptied, as in an index many times their size."""
         return QueryCost.fit([p for p in self.searches if p["count"] <= FITTED and p["cold"]])
 
+    def graph_seconds(self, lists: int, what: str, dim: int = DIM) -> float:
+        """Processor seconds of `assign`, the list of a vector, or of `probe`, the 64 nearest lists
+        of a query, through a graph; linear in the logarithm of the number of lists."""
+        measured = [p for p in self.points if "graph_probe_ms" in p]
+        unit, name = (1e-6, "graph_assign_us") if what == "assign" else (1e-3, "graph_probe_ms")
+        logarithms = np.log2([p["centroids"] for p in measured])
+        slope, offset = np.polyfit(logarithms, [unit * p[name] for p in measured], 1)
+        return float(slope * np.log2(lists) + offset) * dim / DIM
+
     @cached_property
     def build(self) -> BuildCost:
         return BuildCost.fit(
@@ -174,9 +186,13 @@ class Model:
         hot, cold = self.hot, self.cold
         of_codes = hot if codes <= _CACHE_BYTES else cold
         of_centroids = hot if shards * (centroids + probed) <= _CACHE_BYTES else cold
-        return QueryCost(
+        constants = QueryCost(
             hot.fixed, of_centroids.centroid, of_codes.visited, of_codes.code, hot.row
-        ).seconds(setting)
+        )
+        if not setting.graph:
+            return constants.seconds(setting)
+        without = replace(constants, centroid=0.0)
+        return without.seconds(setting) + self.graph_seconds(setting.lists, "probe", setting.dim)
 
     def predicted_seconds(self, point: dict) -> float:
         """What a measured search over all its shards is expected to take."""

@@ -26,16 +26,12 @@ from benchmarks.scale_costs import (  # noqa: E402
 from benchmarks.scale_failures import (  # noqa: E402
     Cluster,
     Faults,
-    Service,
     fan_out_quantile,
     hedged_quantile,
     simulate,
 )
-from benchmarks.scale_plan import Plan, Wishes, costs_of, loads  # noqa: E402
+from benchmarks.scale_plan import SERVICE, Plan, Rates, Wishes, costs_of, loads, p99_seconds  # noqa: E402
 from benchmarks.scale_published import published_checks  # noqa: E402
-
-# Times of one shard: the spread of the measured searches' logarithms, and stragglers as assumed.
-SERVICE = Service(0.005, spread=0.25, straggler_fraction=0.01, straggler_factor=10.0)
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
@@ -77,16 +73,14 @@ def print_held_out(model: Model) -> list[float]:
     table([name.replace(";", ",") for name in head.split(",")], rows)
     if ratios:
         off = np.abs(np.array(ratios) - 1)
-        print(
-            f"\nwithin 20 %: {(off <= 0.2).sum()} of {len(off)}; median {100 * np.median(off):.0f} %"
-        )
+        print(f"\nwithin 20 %: {(off <= 0.2).sum()} of {len(off)}; median {np.median(off):.0%}")
     return ratios
 
 
 def print_sizes(model: Model, sizes: list[float], wishes: Wishes) -> None:
     rows = []
     for moments in sizes:
-        plan = plan_for(moments)
+        plan = Plan(moments)
         costs = costs_of(plan, model)
         rows.append(
             [
@@ -99,7 +93,8 @@ def print_sizes(model: Model, sizes: list[float], wishes: Wishes) -> None:
                 f"{costs.nodes:,.0f}",
                 f"{costs.shards_a_search:,.0f} x {1e3 * costs.shard_seconds:.1f}",
                 f"{costs.queries_a_second:,.0f}",
-                f"{1e3 * fan_out(plan, model):.0f}, {1e3 * fan_out(plan, model, hedged=True):.0f}",
+                f"{1e3 * p99_seconds(plan, model, hedged=False):.0f}, "
+                f"{1e3 * p99_seconds(plan, model, hedged=True):.0f}",
             ]
         )
     head = "moments,decoding core-h,encoding GPU-h,indexing core-h,memory GB,NVMe and objects TB,"
@@ -107,30 +102,14 @@ def print_sizes(model: Model, sizes: list[float], wishes: Wishes) -> None:
     table([name.replace(";", ",") for name in head.split(",")], rows)
     print("\nOf one node of 16 cores, 128 GB, 4 TB; what is above 1 breaks, the largest first:")
     for moments in sizes:
-        found = loads(costs_of(plan_for(moments), model), plan_for(moments), wishes)
+        found = loads(costs_of(Plan(moments), model), Plan(moments), wishes)
         ordered = sorted(found.items(), key=lambda item: -item[1])
         print(f"- {moments:.0e}: " + ", ".join(f"{name} {value:,.2g}" for name, value in ordered))
 
 
-def plan_for(moments: float) -> Plan:
-    """Shards of four million up to a thousand of them, then larger ones."""
-    return Plan(moments, moments_a_shard=max(4e6, moments / 1_000))
-
-
-def fan_out(plan: Plan, model: Model, *, hedged: bool = False) -> float:
-    """Returns the 99th percentile of a search whose shards are asked at once, in seconds."""
-    costs = costs_of(plan, model)
-    service = replace(SERVICE, median_seconds=costs.shard_seconds)
-    shards = max(1, round(costs.shards_a_search))
-    if not hedged:
-        return fan_out_quantile(service, shards, 0.99)
-    hedge = fan_out_quantile(service, 1, 0.95)
-    return hedged_quantile(service, shards, 0.99, hedge_seconds=hedge)
-
-
 def print_choices(model: Model, moments: float) -> None:
     """Prints each choice beside the plan that it is made in."""
-    plan = plan_for(moments)
+    plan = Plan(moments)
     choices = {
         "the plan: 4 frames a moment, float16 rows, 1 bit, hash": plan,
         "sampling: 1 frame a moment": replace(plan, frames_a_moment=1.0),
@@ -140,7 +119,8 @@ def print_choices(model: Model, moments: float) -> None:
         "clusters: a tenth of the shards asked, a tenth stored twice": replace(
             plan, asked=0.1, copied=1.1
         ),
-        "shards of twice the size": replace(plan, moments_a_shard=2 * plan.moments_a_shard),
+        "shards of a tenth of the size": replace(plan, moments_a_shard=1e7),
+        "lists found through a graph": replace(plan, graph=True),
         "encoding on cores": replace(plan, has_gpu=False),
     }
     rows = []
@@ -239,7 +219,9 @@ def main() -> None:
     print_constants(model)
     print_held_out(model)
     table(["published", "stated", "model", "model / stated"], published_checks(model))
-    print(f"\nbytes a code: {code_bytes(512, 1):.0f} at 512 dimensions, 1 bit")
+    print(f"\nbytes a code of 1 bit and 512 dimensions: {code_bytes(512, 1)}")
+    frame, vector = 1 / Rates().decoded, model.build.add_seconds(4_096)
+    print(f"decoding a frame takes as long as indexing {frame / vector:.0f} vectors")
     print_sizes(model, [float(some) for some in options["moments"].split(",")], Wishes())
     print_choices(model, 1e9)
     print_stragglers()

@@ -1,12 +1,17 @@
-"""A collection of some size -> what indexing, keeping and searching it takes, and what breaks first.
+"""A collection of some size -> what indexing, keeping and searching it takes, what breaks first.
 
 Every constant that is not fitted by benchmarks/scale_costs.py is a field of `Rates` with the source
 of its value.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 from benchmarks.scale_costs import DIM, Model, Setting, code_bytes, lists_of
+from benchmarks.scale_failures import Service, fan_out_quantile, hedged_quantile
+
+# Assumed, not measured: how much the times of a shard's answers differ, and how many straggle.
+SERVICE = Service(0.005, spread=0.25, straggler_fraction=0.01, straggler_factor=10.0)
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,14 @@ class Plan:
     bits: int = 1
     frames_a_moment: float = 4.0
     row_bytes: float = 2.0
-    moments_a_shard: float = 4e6
+    moments_a_shard: float = 1e8
     probed: int = 64
     candidates: int = 32
     asked: float = 1.0
     copied: float = 1.0
     replicas: int = 2
     has_gpu: bool = True
-    graph_seconds: float | None = None
+    graph: bool = False
     node: Node = field(default_factory=Node)
     rates: Rates = field(default_factory=Rates)
 
@@ -85,7 +90,13 @@ class Plan:
     def setting(self) -> Setting:
         count = int(self.stored / self.shards)
         return Setting(
-            count, lists_of(count), self.probed, self.candidates, dim=self.dim, bits=self.bits
+            count,
+            lists_of(count),
+            self.probed,
+            self.candidates,
+            dim=self.dim,
+            bits=self.bits,
+            graph=self.graph,
         )
 
 
@@ -122,9 +133,10 @@ def costs_of(plan: Plan, model: Model) -> Costs:
     rates, setting = plan.rates, plan.setting
     frames = plan.moments * plan.frames_a_moment
     adding = model.build.add_seconds(setting.lists, plan.dim)
-    if plan.graph_seconds is not None:
+    if plan.graph:
         without = replace(model.build, centroid=0.0)
-        adding = without.add_seconds(setting.lists, plan.dim) + plan.graph_seconds
+        adding = without.add_seconds(setting.lists, plan.dim)
+        adding += model.graph_seconds(setting.lists, "assign", plan.dim)
     indexing = plan.stored * adding + model.build.train_seconds(setting.lists, plan.dim)
 
     centroids = plan.shards * setting.lists * plan.dim * 4
@@ -132,7 +144,7 @@ def costs_of(plan: Plan, model: Model) -> Costs:
     rows = plan.stored * (plan.dim * plan.row_bytes + 4)  # a checksum or a scale each
     nvme = rows + memory + plan.stored * rates.other_bytes
 
-    seconds = model.search_seconds(setting)
+    seconds = model.search_seconds(setting, shards=math.ceil(plan.shards))
     asked = max(1.0, plan.shards * plan.asked)
     nodes = plan.replicas * max(
         memory / plan.node.memory_bytes, nvme / plan.node.nvme_bytes, 1 / plan.replicas
@@ -151,6 +163,18 @@ def costs_of(plan: Plan, model: Model) -> Costs:
         queries_a_second=nodes * plan.node.cores / (seconds * asked),
         shards_a_search=asked,
     )
+
+
+def p99_seconds(plan: Plan, model: Model, *, hedged: bool) -> float:
+    """Returns the 99th percentile of searches whose shards are asked at once, on idle cores; with
+    hedging, each shard again after the 95th percentile of its own time."""
+    costs = costs_of(plan, model)
+    service = replace(SERVICE, median_seconds=costs.shard_seconds)
+    shards = math.ceil(costs.shards_a_search)
+    if not hedged:
+        return fan_out_quantile(service, shards, 0.99)
+    hedge = fan_out_quantile(service, 1, 0.95)
+    return hedged_quantile(service, shards, 0.99, hedge_seconds=hedge)
 
 
 @dataclass(frozen=True)

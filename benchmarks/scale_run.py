@@ -23,7 +23,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import faiss
@@ -132,11 +132,11 @@ class Run:
 
     def grow_piece(self, piece: int, quantiser: Quantiser) -> dict:
         """Makes, writes and adds a piece; returns what is to be known of it."""
-        times = {}
+        times: dict[str, float] = {}
         started = time.process_time()
         stored, truth = self._write_rows(piece, times)
         times["all_rows"] = time.process_time() - started
-        np.savez(self.folder / f"truth-{piece:04d}.npz", **truth)
+        np.savez(self.folder / f"truth-{piece:04d}.npz", stored=truth[0], exact=truth[1])
 
         shard = piece // self.pieces_a_shard
         first_piece = shard * self.pieces_a_shard
@@ -170,25 +170,29 @@ class Run:
             "row_bytes": self.parts.row_bytes * stored,
         }
 
-    def _write_rows(self, piece: int, times: dict) -> tuple[int, dict[str, np.ndarray]]:
-        """Writes the rows of a piece; returns how many, and the true nearest within it."""
-        rows, found = [], {"stored": [], "exact": []}
+    def _write_rows(
+        self, piece: int, times: dict[str, float]
+    ) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+        """Writes the rows of a piece; returns how many, and the true nearest within it, by the rows
+        as stored and by the vectors that they were made of."""
+        rows = []
+        found: tuple[list[np.ndarray], list[np.ndarray]] = [], []
         for start in range(piece * self.piece, (piece + 1) * self.piece, _BLOCK):
             clock = [time.process_time()]
             vectors = self.grower.block(min(_BLOCK, self.piece), (0, start))
             clock.append(time.process_time())
             rows.append(self.parts.quantised(vectors))
             clock.append(time.process_time())
-            for name, some in (("stored", decoded(rows[-1])), ("exact", vectors)):
-                found[name].append(self._nearest(some, start))
+            for nearest, some in zip(found, (decoded(rows[-1]), vectors), strict=True):
+                nearest.append(self._nearest(some, start))
             clock.append(time.process_time())
             for name, seconds in zip(("grow", "quantise", "truth"), np.diff(clock), strict=True):
                 times[name] = times.get(name, 0.0) + float(seconds)
         started = time.process_time()
         self.parts.append(np.concatenate(rows), part=piece)
         times["write"] = time.process_time() - started
-        truth = {name: merge_nearest(np.concatenate(some, axis=1)) for name, some in found.items()}
-        return sum(map(len, rows)), truth
+        stored, exact = (merge_nearest(np.concatenate(some, axis=1)) for some in found)
+        return sum(map(len, rows)), (stored, exact)
 
     def _nearest(self, vectors: np.ndarray, start: int) -> np.ndarray:
         """`(Q, K)` of score and position: the nearest in a block."""
@@ -225,7 +229,7 @@ class Run:
                 state = self.grow_piece(piece, quantiser)
                 state["wall_seconds"] = time.perf_counter() - started
                 text = json.dumps(state)
-                publish_file(self.state_path(piece), lambda path, text=text: path.write_text(text))
+                publish_file(self.state_path(piece), partial(Path.write_text, data=text))
                 print(text, flush=True)
             self.remove_replaced(piece)
 
@@ -295,7 +299,7 @@ def measure(run: Run, count: int, *, settings: list[dict], rounds: int, cold: bo
                 if number:  # the first round reads what is on disk
                     cpu.append(time.thread_time() - cpu_started)
                     wall.append(time.perf_counter() - started)
-        row = {"count": count, "shards": len(searchers), "lists": run.lists, "cold": cold}
+        row: dict = {"count": count, "shards": len(searchers), "lists": run.lists, "cold": cold}
         row |= {"kind": run.kind, "piece": run.piece} | tuning
         for name, truth in truths.items():
             hits = np.array(
@@ -330,7 +334,10 @@ def main() -> None:
     run = Run(
         folder,
         options["data"].split(","),
-        *(int(options[name]) for name in ("count", "shards", "piece", "lists")),
+        int(options["count"]),
+        shards=int(options["shards"]),
+        piece=int(options["piece"]),
+        lists=int(options["lists"]),
         kind=options["kind"],
         marks=marks,
     )
