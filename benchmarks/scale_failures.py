@@ -93,11 +93,13 @@ class Outcome:
         seconds: of each search, `(n,)`.
         answered: shards that answered each in time, `(n,)`.
         requests: sent to replicas in all.
+        shard_p95_seconds: 95th percentile of the time of one shard's answer, its queue included.
     """
 
     seconds: np.ndarray
     answered: np.ndarray
     requests: int
+    shard_p95_seconds: float
 
     def percentile(self, percent: float) -> float:
         return float(np.percentile(self.seconds, percent))
@@ -137,6 +139,7 @@ def simulate(
         np.minimum(waited, deadline_seconds).max(axis=1),
         (waited <= deadline_seconds).sum(axis=1),
         run.requests,
+        float(np.percentile(np.minimum(waited, deadline_seconds), 95)),
     )
 
 

@@ -9,6 +9,7 @@ saves. With `simulate=true` it prints, after these, what failures do to searches
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,9 +159,9 @@ def print_stragglers() -> None:
 
 
 def print_failures() -> None:
-    """Simulates 64 shards of two replicas on four cores each, at 40 % of what they can do."""
+    """Simulates 64 shards of two replicas on two cores each, at 40 % of what they can do."""
     service = replace(SERVICE, median_seconds=0.02)
-    spread = Cluster(64, 2, 4, service)
+    spread = Cluster(64, 2, 2, service)
     together = replace(spread, is_spread=False)
     rate = 0.4 * 2 * spread.cores / service.mean_seconds
     racks = {
@@ -187,17 +188,12 @@ def print_failures() -> None:
         "a replica 500 ms slower": (spread, Faults(slow=one, slow_seconds=0.5)),
         "a replica of a tenth of its speed": (spread, Faults(slow=one, slow_factor=10)),
     }
-    hedge = fan_out_quantile(service, 1, 0.95)
+    ask = partial(simulate, queries_per_second=rate, num_queries=round(30 * rate))
+    hedge = ask(spread).shard_p95_seconds
     rows = []
     for name, (cluster, faults) in cases.items():
         for after in (None, hedge):
-            found = simulate(
-                cluster,
-                queries_per_second=rate,
-                num_queries=round(30 * rate),
-                hedge_seconds=after,
-                faults=faults,
-            )
+            found = ask(cluster, hedge_seconds=after, faults=faults)
             whole = (found.answered == cluster.shards).mean()
             rows.append(
                 [

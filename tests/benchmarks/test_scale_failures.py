@@ -52,6 +52,8 @@ def test_simulated_hedging_matches_its_closed_form() -> None:
     expected = hedged_quantile(STRAGGLING, 30, 0.9, hedge_seconds=hedge)
     assert outcome.percentile(90) == pytest.approx(expected, rel=0.05)
     assert outcome.requests == pytest.approx(3_000 * 30 * 1.05, rel=0.01)
+    plain = simulate(Cluster(30, 2, 4, STRAGGLING), queries_per_second=0.1, num_queries=1_000)
+    assert plain.shard_p95_seconds == pytest.approx(hedge, rel=0.05)
 
 
 def test_one_shard_without_spread_takes_its_median_at_any_quantile() -> None:
