@@ -68,7 +68,7 @@ class Plan:
     row_bytes: float = 2.0
     moments_a_shard: float = 1e8
     probed: int = 64
-    candidates: int = 32
+    candidates: int = 128
     asked: float = 1.0
     copied: float = 1.0
     replicas: int = 2

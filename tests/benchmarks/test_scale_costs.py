@@ -127,3 +127,26 @@ def test_tables_of_the_constants_are_finite(model: Model) -> None:
         values = np.array(list(vars(constants).values()))
         assert np.isfinite(values).all() and (values >= 0).all()
     assert len(published_checks(model)) >= 6
+
+
+def test_searches_of_larger_indexes_are_foretold_within_a_fifth(model: Model) -> None:
+    larger = [p for p in model.searches if p["count"] >= 1_000_000]
+    assert {p["count"] for p in larger} >= {1_000_000, 4_000_000}
+    ratios = [1e3 * model.predicted_seconds(p) / p["cpu_ms"] for p in larger]
+    off = np.abs(np.array(ratios) - 1)
+    assert np.median(off) <= 0.2
+    # The points were measured beside other work: one in four may be further off.
+    assert np.quantile(off, 0.75) <= 0.2
+
+
+def test_adding_to_a_larger_index_is_foretold_within_a_fifth(model: Model) -> None:
+    for piece in model.pieces:
+        if piece["main"]["count"] >= 1_000_000:
+            measured = sum(piece["cpu_seconds"][name] for name in ("add", "quantise", "write"))
+            predicted = piece["vectors"] * model.build.add_seconds(4_096)
+            assert predicted == pytest.approx(measured, rel=0.2)
+
+
+def test_what_others_published_is_within_a_factor_of_two(model: Model) -> None:
+    for name, _, _, ratio in published_checks(model):
+        assert 0.5 <= float(ratio) <= 2, name

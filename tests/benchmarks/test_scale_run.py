@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.eight_bit_rows import EightBitParts, decoded
-from benchmarks.scale_run import K, Run, ask, set_tuning
+from benchmarks.scale_pieces import K, Run
+from benchmarks.scale_run import ask, set_tuning
 
 DIM = 32
 
