@@ -142,7 +142,8 @@ class Model:
 
     @cached_property
     def searches(self) -> list[dict]:
-        return [p for p in self.points if "cpu_ms" in p]
+        """Of codes of one bit."""
+        return [p for p in self.points if p.get("kind") == "RaBitQ" and "cpu_ms" in p]
 
     @cached_property
     def pieces(self) -> list[dict]:

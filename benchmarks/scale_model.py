@@ -115,8 +115,9 @@ def print_choices(model: Model, moments: float) -> None:
         "the plan: 4 frames a moment, float16 rows, 1 bit, hash": plan,
         "sampling: 1 frame a moment": replace(plan, frames_a_moment=1.0),
         "rows in 8 bits": replace(plan, row_bytes=1.0),
-        "RaBitQ, 2 bits": replace(plan, bits=2),
-        "RaBitQ, 4 bits": replace(plan, bits=4),
+        "RaBitQ, 2 bits, an eighth of the rows scored again": replace(
+            plan, bits=2, candidates=plan.candidates // 8
+        ),
         "clusters: a tenth of the shards asked, a tenth stored twice": replace(
             plan, asked=0.1, copied=1.1
         ),
