@@ -7,7 +7,7 @@ index that it assumes is its own: an inverted file over RaBitQ of one bit. Recal
 from benchmarks.scale_costs import Model, Setting, code_bytes, lists_of
 from benchmarks.scale_plan import Plan, Rates, p99_seconds
 
-# Beaumont, "Semantic search at billions scale" (2022), and issue text for hours and nodes.
+# Beaumont, "Semantic search at billions scale" (2022); hours and nodes are taken as given.
 LAION_VECTORS, LAION_DIM, LAION_CORE_HOURS, LAION_CORES = 5.55e9, 768, 6 * 10 * 16, 160
 # Subramanya et al., "DiskANN" (NeurIPS 2019), abstract.
 DISKANN_BYTES, DISKANN_QPS, DISKANN_CORES, DISKANN_SECONDS = 64e9, 5_000, 16, 0.003
