@@ -188,6 +188,6 @@ def _text_encoder(
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
     chosen, scripts = choose_device(device), model.spec.scripts
     if chosen.type == "cpu" and (tower := compile_text_tower(model)) is not None:
-        keep_text(model, tower)
+        keep_text(model, tower, getattr(model.clip, "source", None))
         return CompiledTextEncoder(tower, tokenizer, scripts=scripts)
     return TextEncoder(model.clip, tokenizer, scripts=scripts, device=chosen)

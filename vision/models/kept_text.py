@@ -86,11 +86,36 @@ class KeptText:
     load: Callable[[], DualEncoder]
 
 
-def keep_text(model: DualEncoder, tower: OpenVinoTextTower) -> None:
-    """Writes down what `open_kept_text` needs, if the tower is kept and the folder of the model is
-    known. A cache that cannot be written is passed over."""
-    source: FolderStamp | None = getattr(model.clip, "source", None)
-    if source is None or tower.key is None:
+def stamp_model(spec: ModelSpec) -> FolderStamp | None:
+    """Looks at the folder of a model, before that is read; None if it has none.
+
+    Raises:
+        ValueError: As of `vision.models.mini.mini_folder`, which may have to make it.
+    """
+    if spec.name in MINI_FOLDERS:
+        from reelseek.vision.models.mini import mini_folder
+
+        mini_folder(spec.name)
+    try:
+        return FolderStamp.of(model_folder(spec))
+    except OSError:
+        return None
+
+
+def keep_text(model: DualEncoder, tower: OpenVinoTextTower, source: FolderStamp | None) -> None:
+    """Writes down what `open_kept_text` needs, if the tower is kept and is that of a sentence
+    encoder. A cache that cannot be written is passed over.
+
+    Args:
+        source: The model's folder as it was before it was read; None if it has none.
+    """
+    from reelseek.vision.models.sentence_tower import SentenceTower
+    from reelseek.vision.models.traceable_text import traceable_text_tower
+
+    if source is None or model.spec.pretrained is not None or tower.key is None:
+        return
+    is_sentence_encoder = isinstance(traceable_text_tower(model.clip), SentenceTower)
+    if not is_sentence_encoder or "tokenizer.json" not in source.files:
         return
     record = {
         "format": _FORMAT,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from reelseek.ranking.query_encoding import QueryEncoder
-from reelseek.vision import ModelSpec
+from reelseek.vision import ModelSpec, load_model
 from reelseek.vision.models import kept_text
-from reelseek.vision.models.kept_text import KeptText, open_kept_text
+from reelseek.vision.models.kept_text import KeptText, keep_text, open_kept_text, stamp_model
 from reelseek.vision.models.mini import mini_folder
+from reelseek.vision.models.openvino_text import compile_text_tower
 from reelseek.vision.models.text_first import load_text_first
 from tests.command_lines import PROJECT
 from tests.vision.models.test_openvino_tower import openvino  # noqa: F401
@@ -51,7 +52,7 @@ def run(first_run, tmp_path, monkeypatch):
     path = tmp_path / "cache" / "openvino" / f"{model.fingerprint}.json"
     record = json.loads(path.read_text())
     record["source"]["folder"] = str(tmp_path / "model")
-    replace(path, json.dumps(record))
+    replace(path, json.dumps(record, indent=2) + "\n")
     return tmp_path, model, encoder
 
 
@@ -112,6 +113,17 @@ def test_what_has_changed_is_loaded_whole(run, change):
     assert opened(run) is not None
     CHANGES[change](run[0])
     assert opened(run) is None
+
+
+def test_whole_model_keeps_it_too(run):
+    """As an index does that is new."""
+    at, model, _ = run
+    (record,) = (at / "cache").rglob("*.json")
+    written = record.read_text()
+    record.unlink()
+    whole = load_model(model.spec)
+    keep_text(whole, compile_text_tower(whole), stamp_model(ModelSpec(str(at / "model"))))
+    assert record.read_text() == written
 
 
 def test_cache_that_cannot_be_written_is_passed_over(run, monkeypatch):
