@@ -5,16 +5,18 @@ What is decoded is logged, and takes as long as a test likes.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from reelseek.indexing import IndexSettings, update_index
 from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
@@ -22,7 +24,14 @@ from reelseek.indexing.shutdown import stop_on_signals
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.report import read_report
-from reelseek.vision import DecodePool, FrameEncoder, FrameSettings, IntervalSampler, WorkerLimits
+from reelseek.vision import (
+    DecodePool,
+    DualEncoder,
+    FrameEncoder,
+    FrameSettings,
+    IntervalSampler,
+    WorkerLimits,
+)
 from reelseek.vision.decoding.opening import reader_openers
 from reelseek.vision.decoding.reader import OpenReader
 from tests.conftest import make_colour_model, write_colours
@@ -43,6 +52,8 @@ class ColourRun:
         slow: name of a file that takes a quarter of an hour the first time.
         frames_bytes: of `start_cluster`.
         slow_options: of `Cluster`.
+        frame_size: height and width that frames are encoded at.
+        encode_seconds: that encoding a batch takes longer than it does.
     """
 
     videos: str
@@ -54,6 +65,18 @@ class ColourRun:
     slow: str = ""
     frames_bytes: int = 1 << 20
     slow_options: dict = field(default_factory=dict)
+    frame_size: int = 16
+    encode_seconds: float = 0.0
+
+
+class SlowEncoder(FrameEncoder):
+    """Takes `seconds` longer for each batch."""
+
+    seconds = 0.0
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return super().encode(pixels)
 
 
 def make_videos(folder: Path, num: int, *, seed: int = 0) -> Path:
@@ -66,6 +89,23 @@ def make_videos(folder: Path, num: int, *, seed: int = 0) -> Path:
     return folder
 
 
+def make_long_videos(folder: Path, num: int, *, num_frames: int) -> Path:
+    """Writes videos of so many frames, each of another colour and half a second long."""
+    rng = np.random.default_rng(0)
+    for number in range(num):
+        colours = [tuple(colour) for colour in rng.integers(0, 256, (num_frames, 3)).tolist()]
+        times_seconds = [index / 2 for index in range(num_frames)]
+        write_colours(folder / f"{number:03d}.mp4", colours, times_seconds=times_seconds)
+    return folder
+
+
+def colour_model(frame_size: int = 16) -> DualEncoder:
+    """The model that sees only colour, of frames of this height and width."""
+    model = make_colour_model()
+    size = (frame_size, frame_size)
+    return replace(model, preprocessing=replace(model.preprocessing, size=size))
+
+
 def settings() -> IndexSettings:
     return IndexSettings(
         model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
@@ -76,8 +116,13 @@ def settings() -> IndexSettings:
     )
 
 
-def colour_encoder(precision: str) -> FrameEncoder:
-    return FrameEncoder(make_colour_model(), device="cpu", precision=precision, padded=True)
+def colour_encoder(
+    precision: str, *, frame_size: int = 16, encode_seconds: float = 0.0
+) -> FrameEncoder:
+    model = colour_model(frame_size)
+    encoder = SlowEncoder(model, device="cpu", precision=precision, padded=True)
+    encoder.seconds = encode_seconds
+    return encoder
 
 
 def openers(path: str | Path, decoders: Sequence[str], *, run: ColourRun) -> Sequence[OpenReader]:
@@ -117,13 +162,16 @@ def index_on_cluster(run: ColourRun) -> dict:
     from reelseek.indexing.cluster.run import ClusterRun
     from reelseek.indexing.cluster.writing import wait_for_shards
 
-    model = make_colour_model()
+    model = colour_model(run.frame_size)
     frames = FrameSettings(SAMPLER, model.preprocessing)
+    make_encoder = partial(
+        colour_encoder, frame_size=run.frame_size, encode_seconds=run.encode_seconds
+    )
     wait_for_shards(Path(run.index))
     with connect(run.address or None, frames_bytes=run.frames_bytes):
         cluster = start_cluster(
             model,
-            colour_encoder,
+            make_encoder,
             frames,
             precision="fp32",
             limits=WorkerLimits(timeout_seconds=1000.0),
@@ -143,18 +191,29 @@ def index_on_cluster(run: ColourRun) -> dict:
                 stop=stop,
                 make_run=partial(ClusterRun, cluster=cluster),
             )
-    return asdict(summary)
+        return asdict(summary) | spilled()
 
 
-def index_here(videos: Path, index: Path) -> dict:
+def spilled() -> dict[str, int]:
+    """The MiB that the nodes' object stores have put on disk, and into files beyond their memory,
+    since they were started."""
+    from ray._private.internal_api import memory_summary
+
+    text = memory_summary(stats_only=True)
+    names = {"spilled_mb": r"Spilled (\d+) MiB", "mapped_mb": r"filesystem mmap usage: (\d+) MiB"}
+    found = {name: re.search(pattern, text) for name, pattern in names.items()}
+    return {name: int(match[1]) if match else 0 for name, match in found.items()}
+
+
+def index_here(videos: Path, index: Path, *, frame_size: int = 16) -> dict:
     """Does the same on one machine."""
-    model = make_colour_model()
+    model = colour_model(frame_size)
     with DecodePool(FrameSettings(SAMPLER, model.preprocessing), num_workers=2) as pool:
         summary = update_index(
             index,
             [read_source(str(videos))],
             settings=settings(),
-            encoder=colour_encoder("fp32"),
+            encoder=colour_encoder("fp32", frame_size=frame_size),
             pool=pool,
             num_shards=NUM_SHARDS,
             show_progress=False,
