@@ -33,6 +33,8 @@ class Job(Generic[T]):
         value: the caller's.
         size: that its time depends on, such as bytes; of jobs that wait, the largest goes first.
         kind: jobs of a kind take a time by their size.
+        needs_core: else it is given away at once, and neither counted nor tried a second time.
+        has_declined: a node that it was tried on a second time could not begin with it.
         num_deaths: of workers that had it.
         num_losses: of nodes and objects, which is not its fault.
     """
@@ -40,6 +42,8 @@ class Job(Generic[T]):
     value: T
     size: int
     kind: str = ""
+    needs_core: bool = True
+    has_declined: bool = False
     num_deaths: int = 0
     num_losses: int = 0
     attempts: list["_Attempt"] = field(default_factory=list)
@@ -80,6 +84,12 @@ class Killed:
     error: str
 
 
+@dataclass(frozen=True)
+class Declined:
+    """The value of a task that could not begin with its job, and has changed nothing. The other
+    attempt at the job goes on; without one, this is the answer."""
+
+
 class Dispatcher(Generic[T]):
     """Gives jobs to Ray, as many at once as the cluster has cores for and a few more.
 
@@ -87,6 +97,8 @@ class Dispatcher(Generic[T]):
         submit: starts a task for a job, away from these nodes where it can; the task is a generator
             that yields the id of its node, a small value, and what need not be fetched.
         nodes: returns the nodes that answer.
+        spare: jobs that wait on the nodes, so that a core that is free has the next at once; a
+            share of the cores.
         min_slow_seconds: a job that takes less is never called slow.
         slow_factor: by which a slow job exceeds the time that its size explains.
 
@@ -99,11 +111,13 @@ class Dispatcher(Generic[T]):
         submit: Callable[[Job[T], frozenset[str]], Any],
         *,
         nodes: Callable[[], Sequence[Node]] = live_nodes,
+        spare: float = 0.25,
         min_slow_seconds: float = 20.0,
         slow_factor: float = 3.0,
     ) -> None:
         self._submit = submit
         self._nodes = nodes
+        self._spare = spare
         self._min_slow_seconds = min_slow_seconds
         self._slow_factor = slow_factor
         self._waiting: list[tuple[int, int, Job[T]]] = []
@@ -118,6 +132,9 @@ class Dispatcher(Generic[T]):
 
     def put(self, job: Job[T]) -> None:
         """Adds a job to those that wait."""
+        if not job.needs_core:
+            self._give_away(job)
+            return
         self._num_put += 1
         heapq.heappush(self._waiting, (-job.size, self._num_put, job))
 
@@ -168,12 +185,13 @@ class Dispatcher(Generic[T]):
         if now - self._asked_at > _NODES_EVERY_SECONDS or not self.num_slots:
             self._asked_at = now
             self.num_slots = sum(node.num_cores for node in self._nodes())
-        # A few wait on the nodes, so that a core that is free has the next at once.
-        limit = self.num_slots + max(1, self.num_slots // 4)
-        while self._waiting and len(self._running) < limit:
+        limit = max(self.num_slots + 1, self.num_slots * (1 + self._spare))
+        num_running = sum(attempt.job.needs_core for attempt in self._running.values())
+        while self._waiting and num_running < limit:
             self._give_away(heapq.heappop(self._waiting)[2])
-        if not self._waiting and len(self._running) < self.num_slots:
-            for attempt in self._slow(now)[: self.num_slots - len(self._running)]:
+            num_running += 1
+        if not self._waiting and num_running < self.num_slots:
+            for attempt in self._slow(now)[: self.num_slots - num_running]:
                 self.num_repeated += 1
                 self._give_away(attempt.job, avoid=frozenset({attempt.node_id}))
 
@@ -187,10 +205,13 @@ class Dispatcher(Generic[T]):
         """Returns attempts that should have ended long ago, the slowest first."""
         found = []
         for attempt in self._running.values():
-            rates = self._seconds_per_size.get(attempt.job.kind, ())
-            if not attempt.node_id or len(attempt.job.attempts) > 1 or len(rates) < _NUM_MEASURED:
+            job = attempt.job
+            rates = self._seconds_per_size.get(job.kind, ())
+            if not job.needs_core or job.has_declined or len(job.attempts) > 1:
                 continue
-            expected = median(rates) * attempt.job.size
+            if not attempt.node_id or len(rates) < _NUM_MEASURED:
+                continue
+            expected = median(rates) * job.size
             seconds = now - attempt.started
             if seconds > max(self._min_slow_seconds, self._slow_factor * expected):
                 found.append((seconds, attempt))
@@ -212,7 +233,14 @@ class Dispatcher(Generic[T]):
                 attempt.answer.rest.append(reference)
         except StopIteration:
             assert attempt.answer is not None
-            self._note_time(attempt)
+            if isinstance(attempt.answer.value, Declined):
+                attempt.job.has_declined = True
+                if len(attempt.job.attempts) > 1:
+                    self._remove(attempt)
+                    self.num_repeated -= 1
+                    return
+            else:
+                self._note_time(attempt)
             self._drop(attempt.job)
             yield attempt.job, attempt.answer
         except RayTaskError as error:
@@ -227,8 +255,7 @@ class Dispatcher(Generic[T]):
     ) -> Iterator[tuple[Job[T], Answer | Killed]]:
         """Puts the job of a dead task back, or ends it where it has killed too many workers."""
         job = attempt.job
-        del self._running[attempt.generator]
-        job.attempts.remove(attempt)
+        self._remove(attempt)
         if self._is_fault_of_job(attempt, error):
             job.num_deaths += 1
         else:
@@ -241,6 +268,10 @@ class Dispatcher(Generic[T]):
         elif not job.attempts:
             self.num_repeated += 1
             self.put(job)
+
+    def _remove(self, attempt: _Attempt) -> None:
+        del self._running[attempt.generator]
+        attempt.job.attempts.remove(attempt)
 
     def _is_fault_of_job(self, attempt: _Attempt, error: Exception) -> bool:
         """Whether a worker has died on a node that lives on."""
@@ -267,6 +298,6 @@ class Dispatcher(Generic[T]):
     def _count_use(self) -> None:
         now = time.monotonic()
         seconds, self._counted_at = now - self._counted_at, now
-        started = sum(1 for attempt in self._running.values() if attempt.node_id)
+        started = sum(bool(a.node_id) and a.job.needs_core for a in self._running.values())
         self._busy_seconds += seconds * min(started, self.num_slots)
         self._slot_seconds += seconds * self.num_slots

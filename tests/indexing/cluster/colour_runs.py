@@ -14,16 +14,20 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from reelseek.indexing import IndexSettings, update_index
+from reelseek.indexing.remote.fetching import RemoteOptions
+from reelseek.indexing.remote.sources import read_remote_sources
 from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
 from reelseek.indexing.shutdown import stop_on_signals
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.report import read_report
+from reelseek.text.urls import is_url
 from reelseek.vision import (
     DecodePool,
     DualEncoder,
@@ -46,6 +50,7 @@ class ColourRun:
     """Arguments of a run.
 
     Attributes:
+        videos: a path or a URL.
         log: where the names of decoded files are written.
         seconds: that decoding a video takes longer than it does.
         deadly: name of a file that kills the process of Ray that has it decoded.
@@ -54,6 +59,8 @@ class ColourRun:
         slow_options: of `Cluster`.
         frame_size: height and width that frames are encoded at.
         encode_seconds: that encoding a batch takes longer than it does.
+        remote_options: fields of `RemoteOptions`.
+        fetch_folder: of `start_cluster`; empty for its default.
     """
 
     videos: str
@@ -67,6 +74,16 @@ class ColourRun:
     slow_options: dict = field(default_factory=dict)
     frame_size: int = 16
     encode_seconds: float = 0.0
+    remote_options: dict = field(default_factory=dict)
+    fetch_folder: str = ""
+
+    def sources(self) -> dict[str, Any]:
+        """Arguments of `update_index`."""
+        options = RemoteOptions(**self.remote_options)
+        if is_url(self.videos):
+            remote = read_remote_sources([self.videos], options)
+            return {"sources": [], "remote_sources": remote, "remote_options": options}
+        return {"sources": [read_source(self.videos)]}
 
 
 class SlowEncoder(FrameEncoder):
@@ -176,13 +193,14 @@ def index_on_cluster(run: ColourRun) -> dict:
             precision="fp32",
             limits=WorkerLimits(timeout_seconds=1000.0),
             frames_bytes=run.frames_bytes,
+            fetch_folder=Path(run.fetch_folder) if run.fetch_folder else None,
             openers=partial(openers, run=run),
         )
         cluster.slow_options.update({"min_slow_seconds": 300.0} | run.slow_options)
         with stop_on_signals() as stop:
             summary = update_index(
                 Path(run.index),
-                [read_source(run.videos)],
+                **run.sources(),
                 settings=settings(),
                 encoder=cluster.encoder,
                 pool=DecodePool(frames),
@@ -205,13 +223,13 @@ def spilled() -> dict[str, int]:
     return {name: int(match[1]) if match else 0 for name, match in found.items()}
 
 
-def index_here(videos: Path, index: Path, *, frame_size: int = 16) -> dict:
+def index_here(videos: Path | str, index: Path, *, frame_size: int = 16) -> dict:
     """Does the same on one machine."""
     model = colour_model(frame_size)
     with DecodePool(FrameSettings(SAMPLER, model.preprocessing), num_workers=2) as pool:
         summary = update_index(
             index,
-            [read_source(str(videos))],
+            **ColourRun(str(videos), str(index), address="", log="").sources(),
             settings=settings(),
             encoder=colour_encoder("fp32", frame_size=frame_size),
             pool=pool,

@@ -77,8 +77,8 @@ def test_encoders_are_on_gpus_where_there_are_any_else_on_every_node():
 
 def test_nodes_that_are_blind_to_a_root_are_avoided_for_that_root():
     sight = Sight()
-    sight.note_blind("films", ["a"])
-    sight.note_blind("films", {"b"})
+    sight.note("films", sees="c", blind=["a"])
+    sight.note("films", sees="d", blind={"b", "c"})  # c has read another
     assert sight.avoid("films") == {"a", "b"}
     assert sight.avoid("photos") == frozenset()
 
