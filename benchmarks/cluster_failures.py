@@ -7,11 +7,13 @@
 Each run indexes generated videos with the model that sees only colour, on three Ray nodes of this
 machine, kills one process at a random moment (a driver is started again), and compares all rows
 with those of one machine. `store` kills nothing: its frames are several times what the object
-stores hold, so that these are full and put frames on disk. Prints a line of JSON for each run:
-what of the index is wrong (videos that were lost or doubled or have other rows), and how many
-videos were decoded twice; with a log it is appended there, too. A run that has begun is finished;
-none is begun after `max_seconds`, where that is not 0. The last lines count the runs of each kind,
-those that the log had before included. Needs Ray: pip install 'reelseek[cluster]'.
+stores hold, so that these are full and put frames on disk. Runs that do not kill the driver or a
+node follow each other in one process. Prints a line of JSON for each run: what of the index is
+wrong (videos that were lost or doubled or have other rows), and how many videos were decoded twice,
+beside those that were in hand, begun and not yet on disk. With a log, lines are appended there,
+too. A run that has begun is finished; none is begun after `max_seconds`, where that is not 0. The
+last lines count the runs of each kind, those that the log had before included. Needs Ray: pip
+install 'reelseek[cluster]'.
 """
 
 import json
@@ -22,9 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,8 +36,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.options import parse_options  # noqa: E402
 from tests.indexing.cluster.colour_runs import (  # noqa: E402
     ColourRun,
+    begin,
     decoded,
-    finish,
     index_here,
     make_long_videos,
     make_videos,
@@ -50,6 +53,7 @@ TITLES = {"writer": "ShardActor", "decoder": "decode_video", "encoder": "Encoder
 # batches stay for the seconds that encoding takes.
 LONG_SIZE, LONG_SECONDS, LONG_BYTES = 224, 3.0, 400 << 20
 NUM_LONG, LONG_FRAMES = 10, 500
+MAX_SECONDS = 240  # of a run
 
 
 @dataclass(frozen=True)
@@ -60,53 +64,95 @@ class Collection:
     expected: dict[str, tuple]
 
 
-def run_once(run: ColourRun, kind: str, *, moment: int, nodes: SmallCluster) -> dict:
-    """Does one run, in which something dies when this many videos were begun; returns its last
-    summary."""
-    if kind == "store":
-        run = replace(run, frame_size=LONG_SIZE, encode_seconds=LONG_SECONDS)
-        return finish(start(replace(run, frames_bytes=LONG_BYTES)), timeout=240)
-    process = start(replace(run, seconds=SECONDS))
-    wait_until(lambda: len(decoded(Path(run.log))) >= moment or process.poll() is not None)
-    if kind == "driver":
-        process.kill()
-        process.wait()
-        process = start(run)
-    elif kind == "node":
-        nodes.kill_node()
-        nodes.add_node()
-    else:
-        wait_until(lambda: processes(TITLES[kind]) or process.poll() is not None)
-        for victim in processes(TITLES[kind])[:1]:
-            victim.kill()
-    return finish(process, timeout=240)
+class Drivers:
+    """Does runs, one after the other, in a process that is started again after it was killed.
 
+    Args:
+        folder: for what it writes.
+        nodes: that work.
+    """
 
-def measure(
-    kind: str, collection: Collection, *, folder: Path, draw: Callable, nodes: SmallCluster
-) -> dict[str, object]:
-    """Does a run of one kind, and compares what it gives."""
-    started = time.monotonic()
-    index, log = folder / "index", folder / "log"
-    shutil.rmtree(index, ignore_errors=True)
-    log.unlink(missing_ok=True)
-    run = ColourRun(str(collection.videos), str(index), nodes.address, str(log))
-    moment = draw(1, len(collection.expected) - 1)
-    try:
-        summary = run_once(run, kind, moment=moment, nodes=nodes)
-        wrong = problems(index, collection.expected)
-    except (AssertionError, subprocess.TimeoutExpired) as error:
-        summary, wrong = {}, [f"it failed: {error}"[-600:]]
-    names = decoded(log)
-    more = {name: summary.get(name, 0) for name in ("repeated", "spilled_mb", "mapped_mb")}
-    return {
-        "killed": kind,
-        "moment": moment,
-        "videos": len(collection.expected),
-        "wrong": wrong,
-        "twice": len(names) - len(set(names)),
-        "seconds": round(time.monotonic() - started),
-    } | more
+    def __init__(self, folder: Path, nodes: SmallCluster) -> None:
+        self._folder = folder
+        self._nodes = nodes
+        self._process: subprocess.Popen | None = None
+        self._reader = ThreadPoolExecutor(1)
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def measure(self, kind: str, collection: Collection, *, moment: int) -> dict[str, object]:
+        """Does a run, in which something dies when this many videos were begun, and compares what
+        it gives."""
+        started = time.monotonic()
+        index, log = self._folder / "index", self._folder / "log"
+        shutil.rmtree(index, ignore_errors=True)
+        num_before = len(decoded(log))
+        run = ColourRun(str(collection.videos), str(index), self._nodes.address, str(log))
+        if kind == "store":
+            run = replace(run, frame_size=LONG_SIZE, encode_seconds=LONG_SECONDS)
+            run = replace(run, frames_bytes=LONG_BYTES)
+        else:
+            run = replace(run, seconds=SECONDS)
+        summary: dict = {}
+        try:
+            summary = self._do(run, kind, num_begun=num_before + moment)
+            wrong = problems(index, collection.expected)
+        except (AssertionError, TimeoutError) as error:
+            wrong = [f"it failed: {error}"[-600:]]
+            self.close()
+        names = decoded(log)[num_before:]
+        return {
+            "killed": kind,
+            "moment": moment,
+            "videos": len(collection.expected),
+            "wrong": wrong,
+            "twice": len(names) - len(set(names)),
+            "in_hand": summary.get("repeated", 0),
+            "spilled_mb": summary.get("spilled_mb", 0),
+            "mapped_mb": summary.get("mapped_mb", 0),
+            "seconds": round(time.monotonic() - started),
+        }
+
+    def _do(self, run: ColourRun, kind: str, *, num_begun: int) -> dict:
+        """Does a run to its end, and returns its last summary."""
+        if kind in ("node", "store"):
+            self.close()  # nodes that come later have no encoders
+        process = self._begin(run)
+        if kind == "store":
+            return self._finish(process)
+        log = Path(run.log)
+        num_before = len(decoded(log))
+        wait_until(lambda: len(decoded(log)) >= num_begun or process.poll() is not None)
+        if kind == "driver":
+            self.close()
+            num_done = len(decoded(log)) - num_before
+            summary = self._finish(self._begin(run))
+            return summary | {"repeated": num_done - summary["unchanged"]}
+        if kind == "node":
+            self._nodes.kill_node()
+            self._nodes.add_node()
+        else:
+            wait_until(lambda: processes(TITLES[kind]) or process.poll() is not None)
+            for victim in processes(TITLES[kind])[:1]:
+                victim.kill()
+        return self._finish(process)
+
+    def _begin(self, run: ColourRun) -> subprocess.Popen:
+        if self._process is None:
+            self._process = start()
+        begin(self._process, run)
+        return self._process
+
+    def _finish(self, process: subprocess.Popen) -> dict:
+        assert process.stdout is not None and process.stderr is not None
+        line = self._reader.submit(process.stdout.readline).result(timeout=MAX_SECONDS)
+        assert line, process.stderr.read()[-3000:]
+        return json.loads(line)
 
 
 def counts(kind: str, runs: list[dict]) -> dict[str, object]:
@@ -119,6 +165,8 @@ def counts(kind: str, runs: list[dict]) -> dict[str, object]:
         "videos": sum(run["videos"] for run in runs),
         "twice_max": max(twice),
         "twice_mean": round(sum(twice) / len(runs), 2),
+        "runs_beyond_in_hand": sum(run["twice"] > run["in_hand"] for run in runs),
+        "spilled_mb": sum(run["spilled_mb"] for run in runs),
         "seconds_median": statistics.median(run["seconds"] for run in runs),
     }
 
@@ -133,24 +181,25 @@ def main() -> None:
     log = Path(options["log"]) if options["log"] else None
     earlier = log.read_text().splitlines() if log is not None and log.exists() else []
     runs = [json.loads(line) for line in earlier]
-    # In turns, so that what is stopped early has runs of each kind.
-    todo = [(number, kind) for kind in kinds for number in range(int(options[kind]))]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         short = _collection(make_videos(folder / "videos", int(options["num_videos"])))
         nodes = SmallCluster(2)
+        drivers = Drivers(folder, nodes)
         try:
-            for _, kind in sorted(todo, key=lambda each: each[0]):
+            for kind in chain.from_iterable([name] * int(options[name]) for name in kinds):
                 if 0 < float(options["max_seconds"]) < time.monotonic() - started:
                     break
                 own = _long_collection(folder / "long") if kind == "store" else short
-                runs.append(measure(kind, own, folder=folder, draw=draw, nodes=nodes))
+                moment = draw(1, len(own.expected) - 1)
+                runs.append(drivers.measure(kind, own, moment=moment))
                 line = json.dumps(runs[-1])
                 print(line, flush=True)
                 if log is not None:
                     with log.open("a") as file:
                         file.write(f"{line}\n")
         finally:
+            drivers.close()
             nodes.close()
     for kind in kinds:
         if own_runs := [run for run in runs if run["killed"] == kind]:

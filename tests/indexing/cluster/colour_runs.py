@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -174,42 +175,52 @@ def decoded(log: Path) -> list[str]:
 
 def index_on_cluster(run: ColourRun) -> dict:
     """Does a run in this process, and returns its summary."""
+    (summary,) = index_in_turn([run])
+    return summary
+
+
+def index_in_turn(runs: Iterable[ColourRun]) -> Iterator[dict]:
+    """Does runs in this process, on the cluster that the first one starts, and yields their
+    summaries. They may differ in their videos and index."""
     from reelseek.indexing.cluster.connection import connect
     from reelseek.indexing.cluster.engine import start_cluster
     from reelseek.indexing.cluster.run import ClusterRun
     from reelseek.indexing.cluster.writing import wait_for_shards
 
-    model = colour_model(run.frame_size)
+    runs = iter(runs)
+    first = next(runs)
+    model = colour_model(first.frame_size)
     frames = FrameSettings(SAMPLER, model.preprocessing)
     make_encoder = partial(
-        colour_encoder, frame_size=run.frame_size, encode_seconds=run.encode_seconds
+        colour_encoder, frame_size=first.frame_size, encode_seconds=first.encode_seconds
     )
-    wait_for_shards(Path(run.index))
-    with connect(run.address or None, frames_bytes=run.frames_bytes):
+    with connect(first.address or None, frames_bytes=first.frames_bytes):
         cluster = start_cluster(
             model,
             make_encoder,
             frames,
             precision="fp32",
             limits=WorkerLimits(timeout_seconds=1000.0),
-            frames_bytes=run.frames_bytes,
-            fetch_folder=Path(run.fetch_folder) if run.fetch_folder else None,
-            openers=partial(openers, run=run),
+            frames_bytes=first.frames_bytes,
+            fetch_folder=Path(first.fetch_folder) if first.fetch_folder else None,
+            openers=partial(openers, run=first),
         )
-        cluster.slow_options.update({"min_slow_seconds": 300.0} | run.slow_options)
-        with stop_on_signals() as stop:
-            summary = update_index(
-                Path(run.index),
-                **run.sources(),
-                settings=settings(),
-                encoder=cluster.encoder,
-                pool=DecodePool(frames),
-                num_shards=NUM_SHARDS,
-                show_progress=False,
-                stop=stop,
-                make_run=partial(ClusterRun, cluster=cluster),
-            )
-        return asdict(summary) | spilled()
+        cluster.slow_options.update({"min_slow_seconds": 300.0} | first.slow_options)
+        for run in chain([first], runs):
+            wait_for_shards(Path(run.index))
+            with stop_on_signals() as stop:
+                summary = update_index(
+                    Path(run.index),
+                    **run.sources(),
+                    settings=settings(),
+                    encoder=cluster.encoder,
+                    pool=DecodePool(frames),
+                    num_shards=NUM_SHARDS,
+                    show_progress=False,
+                    stop=stop,
+                    make_run=partial(ClusterRun, cluster=cluster),
+                )
+            yield asdict(summary) | spilled()
 
 
 def spilled() -> dict[str, int]:
@@ -239,14 +250,24 @@ def index_here(videos: Path | str, index: Path, *, frame_size: int = 16) -> dict
     return asdict(summary)
 
 
-def start(run: ColourRun) -> subprocess.Popen:
-    """Starts a run in a process of its own, whose last line is its summary."""
-    command = [sys.executable, "-m", "tests.indexing.cluster.colour_runs", json.dumps(asdict(run))]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    return subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+def start(*runs: ColourRun) -> subprocess.Popen:
+    """Starts runs in a process of their own, which writes a line with the summary of each. It
+    takes further ones as lines of JSON."""
+    command = [sys.executable, "-m", "tests.indexing.cluster.colour_runs"]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    for run in runs:
+        begin(process, run)
+    return process
+
+
+def begin(process: subprocess.Popen, run: ColourRun) -> None:
+    """Gives a process another run."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(asdict(run)) + "\n")
+    process.stdin.flush()
 
 
 def finish(process: subprocess.Popen, *, timeout: float = 120) -> dict:
@@ -298,5 +319,6 @@ if __name__ == "__main__":
     # By its name, under which other processes find what it defines.
     from tests.indexing.cluster import colour_runs
 
-    run = colour_runs.ColourRun(**json.loads(sys.argv[1]))
-    print(json.dumps(colour_runs.index_on_cluster(run)))
+    given = (colour_runs.ColourRun(**json.loads(line)) for line in sys.stdin)
+    for summary in colour_runs.index_in_turn(given):
+        print(json.dumps(summary), flush=True)

@@ -45,6 +45,8 @@ def test_bucket_gives_the_rows_of_one_machine_and_only_what_changed_is_fetched_a
         first = index_on_cluster(run)
         assert list(copies.glob("*/")) == []
         assert proxied.faults["fail"] and proxied.faults["cut"]
+        failed = {line.key: line.reason for line in read_report(index) if line.outcome != "ok"}
+        assert failed.keys() == {"broken.mp4"}, failed
         assert problems(index, expected) == []
         assert (first["indexed"], first["failed"], first["repeated"]) == (13, 1, 0)
         assert len(decoded(Path(run.log))) == 13  # the copy is not, the broken file is looked at
