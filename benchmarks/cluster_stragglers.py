@@ -23,8 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
-from reelseek.indexing.cluster.dispatching import Answer, Dispatcher, Job  # noqa: E402
-from reelseek.indexing.cluster.placement import live_nodes, on_node  # noqa: E402
+from reelseek.indexing.cluster.dispatching import Dispatcher  # noqa: E402
+from reelseek.indexing.cluster.jobs import Answer, Job  # noqa: E402
+from reelseek.indexing.cluster.placement import on_node  # noqa: E402
+from reelseek.indexing.cluster.stragglers import UsualTimes  # noqa: E402
 
 _SIZE = 1000  # of a job that sleeps a second
 
@@ -44,16 +46,18 @@ def simulate(sizes: list[int], slow: list[bool], *, slow_times: float, tries_aga
 
     task = ray.remote(sleep)
 
-    def submit(job: Job[int], avoid: frozenset[str]) -> object:
+    def submit(job: Job[int], avoid: frozenset[str]) -> tuple[object, str]:
         options: dict = {"num_cpus": 1, "max_retries": 0}
-        others = [node.id for node in live_nodes() if node.num_cores and node.id not in avoid]
-        if avoid:
-            options["scheduling_strategy"] = on_node(others[job.value % len(others)])
+        node_id = dispatcher.least_busy(avoid) if avoid else ""
+        if node_id:
+            options["scheduling_strategy"] = on_node(node_id)
         is_slow = slow[job.value] and not avoid
-        return task.options(**options).remote(job.size / _SIZE * (slow_times if is_slow else 1))
+        seconds = job.size / _SIZE * (slow_times if is_slow else 1)
+        return task.options(**options).remote(seconds), node_id
 
-    factor = 2.0 if tries_again else float("inf")
-    dispatcher: Dispatcher[int] = Dispatcher(submit, min_slow_seconds=1.0, slow_factor=factor)
+    # With the default factor; the jobs are shorter than videos that are tried again.
+    usual = UsualTimes(min_seconds=1.0) if tries_again else UsualTimes(factor=float("inf"))
+    dispatcher: Dispatcher[int] = Dispatcher(submit, usual=usual)
     for number, size in enumerate(sizes):
         dispatcher.put(Job(number, size))
     started = time.monotonic()

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from reelseek.indexing.building.segmenting import VideoTag, needs_spread, segment_video
-from reelseek.indexing.cluster.dispatching import Declined
 from reelseek.indexing.cluster.encoding import RemoteEncoder
+from reelseek.indexing.cluster.jobs import Declined
 from reelseek.indexing.cluster.placement import live_nodes
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos
 from reelseek.indexing.store.manifest import IndexSettings

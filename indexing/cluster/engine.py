@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
+from reelseek.indexing.cluster.copies import NodeFetchers
 from reelseek.indexing.cluster.decoding import CHUNK_FRAMES, DecodeSettings, start_workers
-from reelseek.indexing.cluster.dispatching import Dispatcher, Job
+from reelseek.indexing.cluster.dispatching import Dispatcher, Submit
 from reelseek.indexing.cluster.encoding import (
     MakeEncoder,
     RemoteEncoder,
     shared_precision,
     start_encoders,
 )
-from reelseek.indexing.cluster.fetching import FetchSettings, NodeFetchers
+from reelseek.indexing.cluster.fetching import FetchSettings
+from reelseek.indexing.cluster.stragglers import UsualTimes
 from reelseek.indexing.remote.fetching import RemoteOptions
 from reelseek.indexing.shards.opening import AnyCatalogue, open_catalogue
 from reelseek.indexing.store.manifest import Manifest
@@ -48,7 +50,7 @@ class Cluster:
         encoder: stands for the encoders.
         queued_chunks: of frames that wait in each task that decodes.
         way: in which all encoders encode, such as `bf16 openvino`.
-        slow_options: of the `Dispatcher`: when a job is tried a second time.
+        slow_options: of `UsualTimes`: when a job is tried a second time.
         fetch_folder: of each node, for copies of remote videos; None for its temporary folder.
     """
 
@@ -59,11 +61,9 @@ class Cluster:
     slow_options: dict[str, Any] = field(default_factory=dict)
     fetch_folder: Path | None = None
 
-    def dispatcher(
-        self, submit: Callable[[Job, frozenset[str]], Any], *, spare: float = 0.25
-    ) -> Dispatcher:
+    def dispatcher(self, submit: Submit, *, spare: float = 0.25) -> Dispatcher:
         """Returns what gives jobs to this cluster; see `Dispatcher`."""
-        return Dispatcher(submit, spare=spare, **self.slow_options)
+        return Dispatcher(submit, spare=spare, usual=UsualTimes(**self.slow_options))
 
     def fetchers(self, options: RemoteOptions) -> NodeFetchers:
         """Returns what fetches remote videos on the nodes."""

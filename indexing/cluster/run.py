@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from math import inf
 from typing import Any, TypeAlias
 
@@ -13,11 +12,13 @@ import numpy as np
 
 from reelseek.indexing.building.run import Copies, Run
 from reelseek.indexing.building.segmenting import VideoTag
+from reelseek.indexing.cluster.copies import NodeFetchers
 from reelseek.indexing.cluster.decoding import EncodeSettings, decode_video, read_video
-from reelseek.indexing.cluster.dispatching import Answer, Declined, Dispatcher, Job, Killed
+from reelseek.indexing.cluster.dispatching import Dispatcher
 from reelseek.indexing.cluster.engine import Cluster
-from reelseek.indexing.cluster.fetching import FetchedFile, NodeFetchers
+from reelseek.indexing.cluster.fetching import FetchedFile
 from reelseek.indexing.cluster.ids import PublicIds
+from reelseek.indexing.cluster.jobs import Answer, Declined, Job, Killed
 from reelseek.indexing.cluster.placement import Sight, live_nodes, on_node
 from reelseek.indexing.cluster.writing import ShardWriters
 from reelseek.indexing.pipeline import EncodedVideo, keep_video
@@ -79,7 +80,6 @@ class ClusterRun(Run):
         self._copies: NodeFetchers | None = None  # of remote videos
         self._unread: deque[VideoItem] = deque()
         self._dispatcher: Dispatcher[_Work]
-        self._num_submitted = count()
         cluster.keep_precision(writer.catalogue)
 
     def _open_fetcher(self, remote: RemoteVideos) -> Copies:
@@ -165,7 +165,7 @@ class ClusterRun(Run):
         kind = _FETCH if is_remote else _READ
         self._dispatcher.put(Job(work, size, kind, needs_core=not is_remote))
 
-    def _submit(self, job: _Job, avoid: frozenset[str]) -> Any:
+    def _submit(self, job: _Job, avoid: frozenset[str]) -> tuple[Any, str]:
         """Starts a task, away from nodes that cannot read its file or had it before."""
         work = job.value
         item = work.tag.item
@@ -174,19 +174,17 @@ class ClusterRun(Run):
             assert self._copies is not None
             return self._copies.fetch(item, avoid, is_again=job.num_losses > 0)
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
-        fetcher = None
+        node_id, fetcher = "", None
         if self._copies is not None:
             node_id, fetcher = self._copies.place(item, avoid)
-            options["scheduling_strategy"] = on_node(node_id)
         elif avoid:
-            others = [node.id for node in live_nodes() if node.num_cores and node.id not in avoid]
-            if others:
-                node_id = others[next(self._num_submitted) % len(others)]
-                options["scheduling_strategy"] = on_node(node_id)
+            node_id = self._dispatcher.least_busy(avoid)
+        if node_id:
+            options["scheduling_strategy"] = on_node(node_id)
         task, decode = self._tasks[job.kind].options(**options), self._cluster.decode
         if job.kind == _READ:
-            return task.remote(decode, item.path)
-        return task.remote(decode, work.tag, self._encode_settings, fetcher=fetcher)
+            return task.remote(decode, item.path), node_id
+        return task.remote(decode, work.tag, self._encode_settings, fetcher=fetcher), node_id
 
     def _take_content(self, job: _Job, answer: Answer | Killed) -> None:
         """Decides about a file that was read, or has another node read it."""

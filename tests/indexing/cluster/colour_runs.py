@@ -205,7 +205,7 @@ def index_in_turn(runs: Iterable[ColourRun]) -> Iterator[dict]:
             fetch_folder=Path(first.fetch_folder) if first.fetch_folder else None,
             openers=partial(openers, run=first),
         )
-        cluster.slow_options.update({"min_slow_seconds": 300.0} | first.slow_options)
+        cluster.slow_options.update({"min_seconds": 300.0} | first.slow_options)
         for run in chain([first], runs):
             wait_for_shards(Path(run.index))
             with stop_on_signals() as stop:

@@ -100,7 +100,7 @@ def test_video_that_kills_its_worker_twice_has_failed_and_is_not_tried_again(run
 
 
 def test_straggler_is_tried_again_elsewhere(run, expected):
-    options = {"min_slow_seconds": 3.0, "slow_factor": 3.0}
+    options = {"min_seconds": 3.0, "factor": 3.0}
     run = replace(run, slow="009.mp4", slow_options=options)
     summary = finish(start(run), timeout=400)  # the first attempt takes longer
     assert summary["repeated"] == 1

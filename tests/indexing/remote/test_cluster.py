@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from reelseek.indexing.cluster.connection import connect
+from reelseek.indexing.cluster.fetching import FetchActor, FetchSettings, claim_folder
+from reelseek.indexing.remote.fetching import RemoteOptions
+from reelseek.indexing.remote.sources import read_remote_sources
 from reelseek.indexing.store.report import read_report
 from tests.indexing.cluster.colour_runs import (
     ColourRun,
@@ -16,11 +19,10 @@ from tests.indexing.cluster.colour_runs import (
     rows_of,
 )
 
-pytestmark = pytest.mark.cluster
-
 QUICK = {"attempts": 8, "timeout_seconds": 1.0, "parallel": 4}
 
 
+@pytest.mark.cluster
 def test_bucket_gives_the_rows_of_one_machine_and_only_what_changed_is_fetched_again(
     proxied, bucket, films, tmp_path
 ):
@@ -60,3 +62,54 @@ def test_bucket_gives_the_rows_of_one_machine_and_only_what_changed_is_fetched_a
     assert len(decoded(tmp_path / "second")) == 1
     assert proxied.requests["GET"] == 1 + 2 + 1  # a page, what changed, and what failed
     assert all(line.outcome != "missing" for line in read_report(index))
+
+
+def actor_and_items(bucket, films, folder, *, disk_bytes):
+    for film in films:
+        bucket.put(f"films/{film.name}", film)
+    options = RemoteOptions(**QUICK | {"disk_bytes": disk_bytes})
+    (source,) = read_remote_sources([f"{bucket.url}/films"], options)
+    return FetchActor(FetchSettings("run", options, folder), "own"), list(source.items())
+
+
+def test_second_attempt_at_a_video_never_waits_for_room_on_its_node(bucket, films, tmp_path):
+    sizes = [film.stat().st_size for film in films[:2]]
+    actor, (first, second) = actor_and_items(
+        bucket, films[:2], tmp_path / "copies", disk_bytes=sum(sizes) - 1
+    )
+    copy = actor.fetch_now(first)
+    assert copy.path.read_bytes() == films[0].read_bytes()
+    assert not actor.fetch_now(second).path.exists()
+    actor.release(first)
+    assert not copy.path.exists()
+    assert actor.fetch_now(second).path.exists()
+    actor.close()
+    assert {path.name for path in (tmp_path / "copies").iterdir()} == {"claiming"}
+
+
+def test_second_attempt_at_a_video_that_changed_is_declined(bucket, films, tmp_path):
+    actor, (item,) = actor_and_items(bucket, films[:1], tmp_path / "copies", disk_bytes=1 << 20)
+    bucket.put(f"films/{films[0].name}", films[1])
+    assert not actor.fetch_now(item).path.exists()
+    bucket.put(f"films/{films[0].name}", films[0])
+    assert actor.fetch_now(item).path.read_bytes() == films[0].read_bytes()
+    actor.close()
+
+
+def test_copies_that_killed_runs_left_are_deleted_and_those_of_others_stay(tmp_path):
+    killed, running = claim_folder(tmp_path / "killed"), claim_folder(tmp_path / "running")
+    for name in ("killed", "running"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"x")
+    killed.release()  # as the system does
+    own = claim_folder(tmp_path / "own")
+    assert not (tmp_path / "killed").exists()
+    assert (tmp_path / "running" / "a.mp4").exists()
+    running.release()
+    own.release()
+
+
+def test_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getuid", lambda: -1)
+    with pytest.raises(PermissionError, match=r"another user's; give ray\.fetch_folder"):
+        claim_folder(tmp_path / "own")
