@@ -13,11 +13,14 @@ from reelseek.indexing.store.report import read_report
 from tests.indexing.cluster.colour_runs import (
     ColourRun,
     decoded,
+    finish,
     index_here,
     index_on_cluster,
     problems,
     rows_of,
+    start,
 )
+from tests.indexing.cluster.conftest import SmallCluster, processes, wait_until
 
 QUICK = {"attempts": 8, "timeout_seconds": 1.0, "parallel": 4}
 
@@ -113,3 +116,35 @@ def test_folder_of_another_user_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.getuid", lambda: -1)
     with pytest.raises(PermissionError, match=r"another user's; give ray\.fetch_folder"):
         claim_folder(tmp_path / "own")
+
+
+@pytest.mark.cluster
+@pytest.mark.cluster_failures
+def test_node_without_a_way_to_the_bucket_and_a_killed_fetcher_cost_no_video(
+    bucket, films, tmp_path
+):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'reelseek[cluster]'")
+    for film in films:
+        bucket.put(f"films/{film.name}", film)
+    url = f"{bucket.url}/films"
+    index_here(url, tmp_path / "one")
+    run = ColourRun(
+        *(url, str(tmp_path / "index"), "", str(tmp_path / "log")),
+        seconds=0.5,
+        remote_options=QUICK | {"attempts": 2},
+        fetch_folder=str(tmp_path / "copies"),
+    )
+    nodes = SmallCluster(1)
+    try:
+        nodes.add_node(env_vars={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+        process = start(replace(run, address=nodes.address))
+        wait_until(lambda: len(decoded(Path(run.log))) >= 4 or process.poll() is not None)
+        for victim in processes("FetchActor"):
+            victim.kill()
+        summary = finish(process)
+    finally:
+        nodes.close()
+    assert problems(Path(run.index), rows_of(tmp_path / "one")) == []
+    assert (summary["indexed"], summary["failed"]) == (len(films), 0)
+    num_twice = len(decoded(Path(run.log))) - len(films)
+    assert num_twice <= summary["repeated"]
