@@ -150,9 +150,11 @@ class Drivers:
 
     def _finish(self, process: subprocess.Popen) -> dict:
         assert process.stdout is not None and process.stderr is not None
-        line = self._reader.submit(process.stdout.readline).result(timeout=MAX_SECONDS)
-        assert line, process.stderr.read()[-3000:]
-        return json.loads(line)
+        while True:
+            line = self._reader.submit(process.stdout.readline).result(timeout=MAX_SECONDS)
+            assert line, process.stderr.read()[-3000:]
+            if line.startswith("{"):  # Ray has been seen to write there, too
+                return json.loads(line)
 
 
 def counts(kind: str, runs: list[dict]) -> dict[str, object]:
