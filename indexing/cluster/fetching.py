@@ -6,6 +6,7 @@ An actor on each node fetches as one machine does.
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from reelseek.vision import FailedVideo, FileContent
 from reelseek.vision.decoding.file_content import read_content
 
 _LOCK_SUFFIX = ".lock"
+_DYING_SECONDS = 10.0  # that a process may keep its folder, whose place this one takes
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class FetchActor:
     def __init__(self, settings: FetchSettings, name: str) -> None:
         self._settings = settings
         self._name = name
+        self._opening = threading.Lock()  # several videos may be the first
         self._lock: FileLock | None = None
         self._fetcher: Fetcher | None = None
 
@@ -110,11 +113,12 @@ class FetchActor:
 
     def _opened(self) -> Fetcher:
         """Returns its fetcher; the first video has the folder made."""
-        if self._fetcher is None:
-            self._lock = claim_folder(self._folder)
-            options = self._settings.options
-            self._fetcher = Fetcher(self._folder, Stores(options.timeout_seconds), options)
-        return self._fetcher
+        with self._opening:
+            if self._fetcher is None:
+                self._lock = claim_folder(self._folder)
+                options = self._settings.options
+                self._fetcher = Fetcher(self._folder, Stores(options.timeout_seconds), options)
+            return self._fetcher
 
 
 def copies_folder(given: Path | None) -> Path:
@@ -135,7 +139,7 @@ def claim_folder(folder: Path) -> FileLock:
         raise PermissionError(f"{parent} is another user's; give ray.fetch_folder")
     with FileLock(parent / "claiming"):  # so that nobody takes a lock that is being deleted
         own = FileLock(parent / f"{folder.name}{_LOCK_SUFFIX}")
-        own.acquire(timeout=0)
+        own.acquire(timeout=_DYING_SECONDS)
         for path in parent.glob(f"*{_LOCK_SUFFIX}"):
             other = FileLock(path)
             try:

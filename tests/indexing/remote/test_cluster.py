@@ -1,5 +1,6 @@
 """Videos in a bucket, which the nodes of a cluster fetch -> the index that one machine makes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.indexing.cluster.colour_runs import (
     decoded,
     finish,
     index_here,
-    index_on_cluster,
+    index_in_turn,
     problems,
     rows_of,
     start,
@@ -47,7 +48,8 @@ def test_bucket_gives_the_rows_of_one_machine_and_only_what_changed_is_fetched_a
     kinds = iter(["", "fail", "", "cut", "", "", ""] * 1000)
     proxied.before_answer = lambda method, path: next(kinds)
     with connect(None):
-        first = index_on_cluster(run)
+        summaries = index_in_turn([run, run])
+        first = next(summaries)
         assert list(copies.glob("*/")) == []
         assert proxied.faults["fail"] and proxied.faults["cut"]
         failed = {line.key: line.reason for line in read_report(index) if line.outcome != "ok"}
@@ -60,9 +62,9 @@ def test_bucket_gives_the_rows_of_one_machine_and_only_what_changed_is_fetched_a
         proxied.requests.clear()
         bucket.put("films/00.mp4", films[9])  # of the same content as another
         bucket.put("films/01.mp4", films[1].read_bytes() + bytes(64))
-        again = index_on_cluster(replace(run, log=str(tmp_path / "second")))
+        again = next(summaries)
     assert (again["unchanged"], again["indexed"], again["failed"]) == (11, 2, 1)
-    assert len(decoded(tmp_path / "second")) == 1
+    assert len(decoded(Path(run.log))) == 14
     assert proxied.requests["GET"] == 1 + 2 + 1  # a page, what changed, and what failed
     assert all(line.outcome != "missing" for line in read_report(index))
 
@@ -148,3 +150,11 @@ def test_node_without_a_way_to_the_bucket_and_a_killed_fetcher_cost_no_video(
     assert (summary["indexed"], summary["failed"]) == (len(films), 0)
     num_twice = len(decoded(Path(run.log))) - len(films)
     assert num_twice <= summary["repeated"]
+
+
+def test_many_videos_can_be_the_first_of_a_node(bucket, films, tmp_path):
+    actor, items = actor_and_items(bucket, films, tmp_path / "copies", disk_bytes=1 << 20)
+    with ThreadPoolExecutor(8) as executor:
+        copies = list(executor.map(actor.fetch_now, items))
+    assert sum(copy.path.exists() for copy in copies) >= 1  # none waits for the bytes of another
+    actor.close()
