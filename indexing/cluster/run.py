@@ -4,22 +4,23 @@ videos decoded, encoded and written by the nodes."""
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from reelseek.indexing.building.run import Copies, Run
 from reelseek.indexing.building.segmenting import VideoTag
 from reelseek.indexing.cluster.copies import NodeFetchers
-from reelseek.indexing.cluster.decoding import EncodeSettings, decode_video, read_video
+from reelseek.indexing.cluster.decoding import EncodeSettings
 from reelseek.indexing.cluster.dispatching import Dispatcher
 from reelseek.indexing.cluster.engine import Cluster
 from reelseek.indexing.cluster.fetching import FetchedFile
 from reelseek.indexing.cluster.ids import PublicIds
 from reelseek.indexing.cluster.jobs import Answer, Declined, Job, Killed
-from reelseek.indexing.cluster.placement import Sight, live_nodes, on_node
+from reelseek.indexing.cluster.placement import live_nodes
+from reelseek.indexing.cluster.tasks import DECODE, FETCH, READ, VideoJob, VideoTasks, Work
 from reelseek.indexing.cluster.writing import ShardWriters
 from reelseek.indexing.pipeline import EncodedVideo, keep_video
 from reelseek.indexing.progress import VideoProgress
@@ -27,31 +28,12 @@ from reelseek.indexing.remote.collection import RemoteVideos
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.shards.writer import ShardedWriter
 from reelseek.indexing.sources.collection import VideoItem
-from reelseek.indexing.store.unfinished import UnfinishedVideo
 from reelseek.indexing.store.videos import NewVideo
 from reelseek.vision import FailedVideo
 
 _MAX_NODES = 3  # that a file is tried on
 _IDLE_SECONDS = 0.02
 _SPARE = 0.25  # jobs that wait on the nodes, as a share of their cores
-_READ, _FETCH, _DECODE = "read", "fetch", "decode"
-
-
-@dataclass(eq=False)
-class _Work:
-    """A video on its way through the cluster.
-
-    Attributes:
-        blind: nodes that could not read its file.
-        kept: where its frames outlive this process while the spread is not known.
-    """
-
-    tag: VideoTag
-    kept: UnfinishedVideo | None = None
-    blind: set[str] = field(default_factory=set)
-
-
-_Job: TypeAlias = Job[_Work]
 
 
 class ClusterRun(Run):
@@ -67,24 +49,24 @@ class ClusterRun(Run):
     """
 
     def __init__(self, writer: ShardedWriter, *, cluster: Cluster, **options: Any) -> None:
-        import ray
-
         super().__init__(writer, **options)
-        self._tasks = {_READ: ray.remote(read_video), _DECODE: ray.remote(decode_video)}
+        self._tasks = VideoTasks(cluster.decode)
         self._sharded = writer
         self._cluster = cluster
-        self._sight = Sight()
         self._shards = ShardWriters(writer.places(), self._settings)
         self._lent: ShardWriters | None = None
         self._ids = PublicIds({})
-        self._copies: NodeFetchers | None = None  # of remote videos
         self._unread: deque[VideoItem] = deque()
-        self._dispatcher: Dispatcher[_Work]
+        self._dispatcher: Dispatcher[Work]
         cluster.keep_precision(writer.catalogue)
 
     def _open_fetcher(self, remote: RemoteVideos) -> Copies:
-        self._copies = self._cluster.fetchers(remote.options)
-        return self._copies
+        self._tasks.copies = fetchers = self._cluster.fetchers(remote.options)
+        return fetchers
+
+    @property
+    def _copies(self) -> NodeFetchers | None:
+        return self._tasks.copies
 
     def _examine(self, items: Sequence[VideoItem], progress: VideoProgress) -> list[VideoItem]:
         """Has the cluster encode what must be encoded; returns the videos to examine again."""
@@ -121,10 +103,10 @@ class ClusterRun(Run):
         settings = EncodeSettings(
             self._settings, self._cluster.encoder, self._cluster.queued_chunks, spread
         )
-        self._encode_settings = ray.put(settings)
+        self._tasks.encode_settings = ray.put(settings)
         while self._feed() or len(self._dispatcher) or self._num_unwritten:
             for job, answer in self._dispatcher.poll():
-                if job.kind in (_READ, _FETCH):
+                if job.kind in (READ, FETCH):
                     self._take_content(job, answer)
                 else:
                     self._take_answer(job, answer, progress)
@@ -149,7 +131,7 @@ class ClusterRun(Run):
             if item.remote is None and self._mounts.is_given_up(item.path):
                 self._contents.settle(tag, "not read: other files beside it did not answer")
             else:
-                self._begin(_Work(tag))
+                self._begin(Work(tag))
                 has_fed = True
         return has_fed
 
@@ -159,34 +141,16 @@ class ClusterRun(Run):
             return self._copies.has_room()
         return self._dispatcher.num_waiting <= self._dispatcher.num_slots
 
-    def _begin(self, work: _Work) -> None:
+    def _begin(self, work: Work) -> None:
         """Has a file read, or a remote video fetched and read."""
         size, is_remote = self._size_bytes(work.tag.item), self._copies is not None
-        kind = _FETCH if is_remote else _READ
+        kind = FETCH if is_remote else READ
         self._dispatcher.put(Job(work, size, kind, needs_core=not is_remote))
 
-    def _submit(self, job: _Job, avoid: frozenset[str]) -> tuple[Any, str]:
-        """Starts a task, away from nodes that cannot read its file or had it before."""
-        work = job.value
-        item = work.tag.item
-        avoid |= work.blind | self._sight.avoid(item.root)
-        if job.kind == _FETCH:
-            assert self._copies is not None
-            return self._copies.fetch(item, avoid, is_again=job.num_losses > 0)
-        options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
-        node_id, fetcher = "", None
-        if self._copies is not None:
-            node_id, fetcher = self._copies.place(item, avoid)
-        elif avoid:
-            node_id = self._dispatcher.least_busy(avoid)
-        if node_id:
-            options["scheduling_strategy"] = on_node(node_id)
-        task, decode = self._tasks[job.kind].options(**options), self._cluster.decode
-        if job.kind == _READ:
-            return task.remote(decode, item.path), node_id
-        return task.remote(decode, work.tag, self._encode_settings, fetcher=fetcher), node_id
+    def _submit(self, job: VideoJob, avoid: frozenset[str]) -> tuple[Any, str]:
+        return self._tasks.submit(job, avoid, least_busy=self._dispatcher.least_busy)
 
-    def _take_content(self, job: _Job, answer: Answer | Killed) -> None:
+    def _take_content(self, job: VideoJob, answer: Answer | Killed) -> None:
         """Decides about a file that was read, or has another node read it."""
         work = job.value
         tag, admit = work.tag, self._contents.admit
@@ -209,16 +173,16 @@ class ClusterRun(Run):
             self._mounts.note(tag.item.path, is_silent=content.is_silent)
             self._add_unread(tag, content.reason)
             return
-        self._sight.note(tag.item.root, sees=answer.node_id, blind=work.blind)
+        self._tasks.sight.note(tag.item.root, sees=answer.node_id, blind=work.blind)
         self._mounts.note(tag.item.path, is_silent=False)
         # A copy that was lost has been fetched again: the video is admitted already.
         if content.sha256 != tag.signature.content_sha256:
             work.kept = admit(tag, content)
             if work.kept is None:
                 return
-        self._dispatcher.put(Job(work, job.size, _DECODE))
+        self._dispatcher.put(Job(work, job.size, DECODE))
 
-    def _take_answer(self, job: _Job, answer: Answer | Killed, progress: VideoProgress) -> None:
+    def _take_answer(self, job: VideoJob, answer: Answer | Killed, progress: VideoProgress) -> None:
         """Takes a video that was encoded."""
         tag = job.value.tag
         if self._copies is not None:
@@ -272,9 +236,9 @@ class ClusterRun(Run):
 
     def _encode_again(self, tag: VideoTag) -> None:
         if self._copies is not None:
-            self._begin(_Work(tag))
+            self._begin(Work(tag))
         else:
-            self._dispatcher.put(Job(_Work(tag), self._size_bytes(tag.item), _DECODE))
+            self._dispatcher.put(Job(Work(tag), self._size_bytes(tag.item), DECODE))
 
     @property
     def _num_unwritten(self) -> int:

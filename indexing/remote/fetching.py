@@ -24,6 +24,7 @@ from reelseek.indexing.remote.stores import Stores
 from reelseek.indexing.sources.collection import VideoItem
 
 _GB = 1 << 30
+_TURN_SECONDS = 0.5
 _JOIN_SECONDS = 2.0  # for threads to notice that they are stopped
 
 
@@ -123,8 +124,8 @@ class Fetcher:
         Returns:
             None where it did not wait, and where fetching was stopped.
         """
-        if not self._taking.acquire(blocking=waits):
-            return None
+        if not self._taking.acquire(timeout=-1 if waits else _TURN_SECONDS):
+            return None  # another waits for room
         try:
             takes = self._take_bytes(item.remote, waits=waits)
         finally:

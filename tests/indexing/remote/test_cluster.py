@@ -156,5 +156,5 @@ def test_many_videos_can_be_the_first_of_a_node(bucket, films, tmp_path):
     actor, items = actor_and_items(bucket, films, tmp_path / "copies", disk_bytes=1 << 20)
     with ThreadPoolExecutor(8) as executor:
         copies = list(executor.map(actor.fetch_now, items))
-    assert sum(copy.path.exists() for copy in copies) >= 1  # none waits for the bytes of another
+    assert all(copy.path.exists() for copy in copies)
     actor.close()
