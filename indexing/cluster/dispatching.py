@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.2
 _NODES_EVERY_SECONDS = 2.0
 _MAX_DEATHS = 2  # of its workers, after which a job has failed
 _MAX_LOSSES = 8  # of nodes that a job was on; then something else is wrong
-_AGAIN_SHARE = 0.1  # of the cores, that jobs may have a second time while others wait
+AGAIN_SHARE = 0.1  # of the cores, that jobs may have a second time while others wait
 
 # Starts a task for a job, away from these nodes where it can; returns the generator of what the
 # task yields (the id of its node, a small value, and what need not be fetched), and the node that
@@ -134,7 +134,7 @@ class Dispatcher(Generic[T]):
         num_free = self.num_slots - num_running
         if self._waiting:
             num_again = sum(len(a.job.attempts) > 1 for a in self._running.values()) // 2
-            num_free = max(1, int(_AGAIN_SHARE * self.num_slots)) - num_again
+            num_free = max(1, int(AGAIN_SHARE * self.num_slots)) - num_again
         if num_free > 0:
             for attempt in self._usual.slow(self._running.values(), now=now)[:num_free]:
                 self.num_repeated += 1
