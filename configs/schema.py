@@ -201,7 +201,9 @@ class RemoteConfig(Options, section="remote"):
     """How videos at URLs are fetched."""
 
     disk_gb: float = option(
-        "GiB of fetched videos that lie on disk at once, in the index's folder", Range(above=0)
+        "GiB of fetched videos that lie on disk at once, in the index's folder, or on each node of "
+        "a cluster",
+        Range(above=0),
     )
     parallel: int = option("objects that are read at the same time", Range(1, 256))
     attempts: int = option("requests for an object at most, before it has failed", Range(1))
@@ -269,6 +271,10 @@ class RayConfig(Options, section="ray"):
     )
     frames_mb: float = option(
         "MiB of decoded frames that each core may have under way", Range(1, below=inf)
+    )
+    fetch_folder: str | None = path_option(
+        "of each node, for copies of videos at URLs; default: one in its temporary folder",
+        default=None,
     )
 
 

@@ -73,9 +73,10 @@ def main(config: IndexConfig) -> None:
         faiss_options = _keep_settings(config, manifest, faiss_options)
     check_factory(faiss_options.kind)
     if config.engine is Engine.ray:
-        from reelseek.indexing.cluster.connection import check_cluster_can_write
+        from reelseek.indexing.cluster.connection import check_address, check_cluster_can_write
 
         check_cluster_can_write(folder, config.shards)
+        check_address(config.ray.address)
 
     summary, signal_number = _update(
         config, sources, faiss_options, remote_sources=remote_sources, is_new=is_new
@@ -282,6 +283,7 @@ def _cluster(config: IndexConfig, model: "DualEncoder") -> "Iterator[Cluster]":
             decoders=config.decoding.decoders(),
             limits=config.decoding.limits(),
             frames_bytes=frames_bytes,
+            fetch_folder=None if config.ray.fetch_folder is None else Path(config.ray.fetch_folder),
         )
         print(f"all nodes encode in {cluster.way}", file=sys.stderr)
         yield cluster

@@ -26,6 +26,7 @@ class SmallCluster:
         from ray.cluster_utils import Cluster
 
         os.environ["PYTHONPATH"] = str(PROJECT)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         options = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
         self._ray = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
         self.address = self._ray.address
@@ -33,8 +34,8 @@ class SmallCluster:
         for _ in range(num_nodes):
             self.add_node()
 
-    def add_node(self) -> None:
-        node = self._ray.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
+    def add_node(self, **options: Any) -> None:
+        node = self._ray.add_node(num_cpus=1, object_store_memory=_STORE_BYTES, **options)
         self.nodes.append(node)
 
     def kill_node(self) -> None:
