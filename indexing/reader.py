@@ -21,6 +21,7 @@ from reelseek.indexing import filters
 from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, GatherRequest
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.scoring import TermStatistics
+from reelseek.indexing.shards.clusters import parse_max_asked
 from reelseek.indexing.shards.gathering import gather
 from reelseek.indexing.shards.generation import Generation, OpenedShards
 from reelseek.indexing.shards.placement import shard_of
@@ -40,17 +41,25 @@ class IndexReader:
         log_queries: keep the embeddings of queries, for measuring and tuning.
         auto_refresh: look for a newer generation before each search, which then waits for it to be
             opened; otherwise only `refresh` goes over to it.
+        shards_asked: for the nearest videos, of shards that are placed by cluster: `auto` for as
+            many as were measured to hold them, `all`, or a number.
 
     Raises:
         ValueError: the folder is not an index, is damaged, or nothing in it is searchable yet.
     """
 
     def __init__(
-        self, folder: Path, *, log_queries: bool = False, auto_refresh: bool = True
+        self,
+        folder: Path,
+        *,
+        log_queries: bool = False,
+        auto_refresh: bool = True,
+        shards_asked: str | int = "auto",
     ) -> None:
         self._folder = folder
         self._log_queries = log_queries
         self._auto_refresh = auto_refresh
+        self._max_asked = parse_max_asked(shards_asked)
         self._refreshing = threading.Lock()
         self._signature = _signature(folder)
         self._shards = OpenedShards(folder)
@@ -136,7 +145,10 @@ class IndexReader:
         """
         with self.one_generation():
             self._check(request.where)
-            return gather([shard.query(request) for shard in self.shards], request)
+            is_near = self._generation.is_near(request, self._max_asked)
+            return gather(
+                [shard.query(request) for shard in self.shards], request, is_near=is_near.tolist()
+            )
 
     def statistics(self) -> CollectionStatistics:
         """Returns the statistics of the current generation, to be added to those of others."""
@@ -164,8 +176,10 @@ class IndexReader:
     def record(self, public_id: str) -> VideoRecord | None:
         """Returns the entry of a video by its public id; None if there is none."""
         shards = self.shards
-        shard = shards[shard_of(public_id, len(shards))]
-        return shard.catalogue.by_public_id([public_id]).get(public_id)
+        if self._generation.clusters is None:
+            shards = [shards[shard_of(public_id, len(shards))]]
+        found = (shard.catalogue.by_public_id([public_id]).get(public_id) for shard in shards)
+        return next(filter(None, found), None)
 
     def video_ids(self) -> list[str]:
         """Returns the public ids of all searchable videos, in ascending order."""

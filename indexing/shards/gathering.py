@@ -60,21 +60,33 @@ class ShardChoice:
 class ShardQuery(Protocol):
     """One request to one shard; see `indexing.shards.query`."""
 
-    def find(self) -> ShardFindings: ...
+    def find(self, *, vectors: bool = True) -> ShardFindings: ...
 
     def rescore(self, embedding: int, locations: np.ndarray) -> np.ndarray: ...
 
     def read(self, choice: ShardChoice) -> CandidateSet | None: ...
 
 
-def gather(shards: Sequence[ShardQuery], request: GatherRequest) -> CandidateSet:
+def gather(
+    shards: Sequence[ShardQuery], request: GatherRequest, *, is_near: Sequence[bool] | None = None
+) -> CandidateSet:
     """Gathers the nearest videos of each embedding and the best texts of all shards together.
+
+    Args:
+        is_near: whether to ask each shard for nearest videos (`indexing.shards.clusters`), of which
+            all are asked for texts; None asks all for both.
 
     Raises:
         ValueError: the filter is wrong, or a file is damaged.
     """
+    if is_near is None:
+        is_near = [True] * len(shards)
+    nothing_found = ShardFindings([Neighbours.none() for _ in request.embeddings])
     while True:  # until nothing chosen has been deleted meanwhile
-        found = [shard.find() for shard in shards]
+        found = [
+            shard.find(vectors=near) if near or request.num_texts else replace(nothing_found)
+            for shard, near in zip(shards, is_near, strict=True)
+        ]
         for number, chosen in enumerate(choose_estimates(found, request)):
             for shard, findings, positions in zip(shards, found, chosen, strict=True):
                 if len(positions):

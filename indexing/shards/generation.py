@@ -5,8 +5,11 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reelseek.indexing.candidates import CollectionStatistics
+import numpy as np
+
+from reelseek.indexing.candidates import CollectionStatistics, GatherRequest
 from reelseek.indexing.publishing import CATALOGUE_NAME
+from reelseek.indexing.shards.clusters import ClusterMap, near_shards, read_clusters
 from reelseek.indexing.shards.placement import ShardPlace, missing_shard
 from reelseek.indexing.shards.reader import ShardReader
 from reelseek.indexing.snapshot import Snapshot
@@ -19,13 +22,32 @@ class Generation:
 
     Attributes:
         shards: their readers by folder and file of the catalogue; an ordinary index is one shard.
+        clusters: by which videos are placed; None where that is by hash, or in an ordinary index.
         merged: the statistics of all shards, once they have been asked for.
     """
 
     manifest: Manifest
     shards: dict[tuple[Path, int], ShardReader]
+    clusters: ClusterMap | None = None
     merged: list[CollectionStatistics] = field(default_factory=list)
     merging: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_near(self, request: GatherRequest, max_asked: int | None) -> np.ndarray:
+        """Returns `(num_shards,)` bool, the shards to ask for the nearest videos. With a filter all
+        are asked: what it leaves may lie anywhere.
+
+        Args:
+            max_asked: see `near_shards`.
+        """
+        sharding = self.manifest.sharding
+        return near_shards(
+            None if request.where is not None else self.clusters,
+            None if sharding is None else sharding.clusters,
+            request.embeddings,
+            counts=[shard.snapshot.manifest.num_videos for shard in self.shards.values()],
+            num_videos=request.num_videos,
+            max_asked=max_asked,
+        )
 
     def statistics(self) -> CollectionStatistics:
         """Returns the sum of the shards' statistics, which the first thread measures."""
@@ -71,7 +93,8 @@ class OpenedShards:
                     place = ShardPlace(sharding.id, position, len(manifests))
                 self._opened[identity] = ShardReader(folder, snapshot, place)
             shards[identity] = self._opened[identity].at(snapshot)
-        return Generation(manifest, shards)
+        clusters = read_clusters(self._folder, manifest)
+        return Generation(manifest, shards, clusters)
 
     def close(self) -> None:
         for shard in self._opened.values():

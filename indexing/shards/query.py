@@ -14,6 +14,7 @@ from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.found import FoundTexts, Match
 from reelseek.indexing.shards.gathering import ShardChoice, ShardFindings
 from reelseek.indexing.store.catalogue import VideoRecord
+from reelseek.indexing.vectors.level import Neighbours
 
 if TYPE_CHECKING:
     from reelseek.indexing.shards.reader import ShardReader
@@ -34,23 +35,19 @@ class ReaderQuery:
         self._request = request
         self._reads = shard.snapshot.reads()
 
-    def find(self) -> ShardFindings:
+    def find(self, *, vectors: bool = True) -> ShardFindings:
         """Finds the nearest vectors of each embedding and the best texts. Reads rows only where
         a filter leaves so few that all are compared.
+
+        Args:
+            vectors: whether to look for vectors.
 
         Raises:
             ValueError: the filter is wrong, or a file is damaged.
         """
-        request = self._request
         neighbours = [
-            self._snapshot.neighbours(
-                embedding,
-                self._reads,
-                level=request.level,
-                num=request.num_videos,
-                only=self._only,
-            )
-            for embedding in request.embeddings
+            self._neighbours(embedding) if vectors else Neighbours.none()
+            for embedding in self._request.embeddings
         ]
         return ShardFindings(neighbours, self._texts())
 
@@ -104,6 +101,15 @@ class ReaderQuery:
     def _only(self) -> np.ndarray | None:
         where = self._request.where
         return None if where is None else self._shard.matching(where)
+
+    def _neighbours(self, embedding: np.ndarray) -> Neighbours:
+        return self._snapshot.neighbours(
+            embedding,
+            self._reads,
+            level=self._request.level,
+            num=self._request.num_videos,
+            only=self._only,
+        )
 
     def _texts(self) -> FoundTexts:
         request, lexical = self._request, self._snapshot.lexical
