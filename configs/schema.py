@@ -36,11 +36,24 @@ class _Device:
         return "auto, cpu, cuda or cuda:N"
 
 
+class _ShardsAsked:
+    """How many shards a search asks."""
+
+    def __contains__(self, shards: Any) -> bool:
+        return shards in ("auto", "all") or (
+            shards.isascii() and shards.isdecimal() and 1 <= int(shards) <= 9999
+        )
+
+    def __str__(self) -> str:
+        return "auto, all or a number from 1 on"
+
+
 DEVICE = _Device()
 PRECISION = OneOf(("auto", "int8", "bf16", "fp32"))
 _NICENESS = Range(0, 19)
 _GRAY_LEVELS = Range(0, 255)
 _NUM_SHARDS = Range(1, 9999)
+_SHARDS_ASKED = _ShardsAsked()
 
 
 class Decoder(Enum):
@@ -222,6 +235,11 @@ class Engine(Enum):
     ray = "ray"
 
 
+class Placement(Enum):
+    hash = "hash"
+    cluster = "cluster"
+
+
 class SegmentKind(str, Enum):
     scenes = "scenes"
     windows = "windows"
@@ -378,6 +396,18 @@ class MergeConfig(Options, command="merge"):
 class ShardConfig(Options, command="shard"):
     index: str = path_option("the folder of the index")
     shards: int = option("to divide it into; 1 joins them in an ordinary index", _NUM_SHARDS)
+    placement: Placement | None = option(
+        "of videos in shards: by a hash of their ids, or like beside like, in clusters learned of "
+        "what the index holds; default: the index's, or hash",
+        default=None,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shards == 1 and self.placement is not None:
+            raise ValueError(
+                f"placement={self.placement.value}: one shard holds all videos; leave placement out"
+            )
 
 
 @dataclass
@@ -483,6 +513,12 @@ class SearchConfig(Options, command="search"):
     min_confidence: float = option("leave out hits less probable to match than this", Range(0, 1))
     sources: list[str] = option(
         "what to search; [] for both", OneOf(("visual", "lexical")), default=[]
+    )
+    shards: str = option(
+        "of an index placed by cluster, that are asked for what looks like the query: auto for as "
+        "many as were measured to hold it, all, or a number",
+        _SHARDS_ASKED,
+        default="auto",
     )
     ranker: str | None = path_option("folder of a ranker that reelseek rank trained", None)
     token_matching: str | None = path_option(

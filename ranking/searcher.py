@@ -80,6 +80,7 @@ class Searcher:
         refresh: str = "auto",
         index_cache: str | Path | None = None,
         index_cache_gb: float = 50.0,
+        shards: str | int = "auto",
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
@@ -100,6 +101,8 @@ class Searcher:
                 `open` only.
             index_cache: folder for published indexes; default: in the user's cache folder.
             index_cache_gb: GiB that they may take there.
+            shards: how many shards of an index that is placed by cluster to ask (docs/sharding.md):
+                `auto`, `all` or a number.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -124,6 +127,7 @@ class Searcher:
             refresh=(refresh, str, "auto or manual"),
             index_cache=(index_cache, path_or_none, words_or_none),
             index_cache_gb=(index_cache_gb, (int, float), "a number"),
+            shards=(shards, (str, int), "auto, all or a number"),
         )
         check_device(device)
         if refresh not in ("auto", "manual"):
@@ -142,6 +146,7 @@ class Searcher:
             auto_refresh=refresh == "auto",
             index_cache=index_cache,
             index_cache_gb=index_cache_gb,
+            shards=shards,
         )
 
     @classmethod
@@ -160,6 +165,7 @@ class Searcher:
         auto_refresh: bool = True,
         index_cache: str | Path | None = None,
         index_cache_gb: float = 50.0,
+        shards: str | int = "auto",
     ) -> Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
@@ -186,7 +192,9 @@ class Searcher:
             published = open_published_index(str(index), index_cache, cache_gb=index_cache_gb)
         folder = Path(index) if published is None else published.folder
         try:
-            reader = IndexReader(folder, log_queries=log_queries, auto_refresh=auto_refresh)
+            reader = IndexReader(
+                folder, log_queries=log_queries, auto_refresh=auto_refresh, shards_asked=shards
+            )
         except BaseException:
             if published is not None:
                 published.close()

@@ -40,16 +40,23 @@ def check_cluster_can_write(folder: Path, num_shards: int | None) -> None:
     """Checks that `engine=ray` can make or change an index.
 
     Raises:
-        ValueError: Ray is missing, or the index is or will be in one piece.
+        ValueError: Ray is missing, or the index is or will be in one piece, or placed by cluster.
     """
     require_ray()
     if not Manifest.exists(folder):
         if num_shards is None or num_shards < 2:
             raise ValueError("engine=ray: needs an index in shards; give shards=N, 2 or more")
-    elif Manifest.read(folder).sharding is None:
+        return
+    sharding = Manifest.read(folder).sharding
+    if sharding is None:
         raise ValueError(
             f"engine=ray: index={folder} is in one piece; divide it: "
             f"reelseek shard --index {folder} --shards N"
+        )
+    if sharding.placement != "hash":
+        raise ValueError(
+            f"engine=ray: index={folder} is placed by {sharding.placement}, which one machine "
+            "writes; leave engine out"
         )
 
 

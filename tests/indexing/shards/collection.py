@@ -60,11 +60,13 @@ def make_index(folder: Path, videos, texts, *, num_shards: int, change=None) -> 
     return folder
 
 
-def answers(folder: Path, ids: Sequence[str], *, seed: int = 2) -> list[object]:
+def answers(
+    folder: Path, ids: Sequence[str], *, seed: int = 2, shards: str = "auto"
+) -> list[object]:
     """What an index says to questions of every kind, in full."""
     rng = np.random.default_rng(seed)
     said: list[object] = []
-    with Searcher.open(folder, encoder=GivenEncoder(), entities=True) as searcher:
+    with Searcher.open(folder, encoder=GivenEncoder(), entities=True, shards=shards) as searcher:
         for query in _queries(rng, ids):
             for options in (
                 {"k": 7},
