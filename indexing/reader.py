@@ -6,10 +6,11 @@ when there is one: by itself at the next search, or when `refresh` is called. It
 been deleted since at once.
 """
 
+import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -55,15 +56,22 @@ class IndexReader:
         log_queries: keep the embeddings of queries, for measuring and tuning.
         auto_refresh: look for a newer generation before each search, which then waits for it to be
             opened; otherwise only `refresh` goes over to it.
+        positions: of the shards to open, for a process that serves only these; None for all.
 
     Raises:
         ValueError: the folder is not an index, is damaged, or nothing in it is searchable yet.
     """
 
     def __init__(
-        self, folder: Path, *, log_queries: bool = False, auto_refresh: bool = True
+        self,
+        folder: Path,
+        *,
+        log_queries: bool = False,
+        auto_refresh: bool = True,
+        positions: Container[int] | None = None,
     ) -> None:
         self._folder = folder
+        self._positions = positions
         self._log_queries = log_queries
         self._auto_refresh = auto_refresh
         self._refreshing = threading.Lock()
@@ -95,6 +103,20 @@ class IndexReader:
         """The catalogue's count of changes so far, deletions included; takes some microseconds for
         each shard."""
         return sum(shard.revision for shard in self.shards)
+
+    def pinned(self) -> "IndexReader":
+        """Returns a reader that stays at the generation in use. It shares the files of this one,
+        and is closed with it."""
+        other = copy.copy(self)
+        other._auto_refresh = False
+        other._held = threading.local()
+        return other
+
+    @property
+    def shards_answered(self) -> tuple[int, int]:
+        """How many shards the latest answer comes from, and of how many: an index that is read
+        whole is one."""
+        return 1, 1
 
     @contextmanager
     def one_generation(self) -> Iterator[None]:
@@ -134,7 +156,8 @@ class IndexReader:
             held = self._held_generation
             self._held.generation = generation
             try:
-                self.statistics()
+                if generation.shards:
+                    self.statistics()
                 if prepare is not None:
                     prepare()
             finally:
@@ -264,6 +287,8 @@ class IndexReader:
         sharding, shards = manifest.sharding, {}
         manifests = manifest.shard_manifests(self._folder)
         for position, (folder, own) in enumerate(manifests.items()):
+            if self._positions is not None and position not in self._positions:
+                continue
             if sharding is not None and not folder.is_dir():
                 raise ValueError(missing_shard(self._folder, folder))
             identity = folder, _file_number(folder / CATALOGUE_NAME)
