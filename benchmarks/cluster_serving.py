@@ -13,7 +13,7 @@ letters. All queries are new. Prints lines of JSON:
 - slow: p50 and p99 while one replica of a shard takes 500 ms longer, and without that, by turns;
 - away: the slowest answer and what it says while both replicas of a shard are stopped;
 - faults: the answers to `requests` requests, while replicas of shards, a router and nodes are
-  killed and `generations` generations are published.
+  killed and `generations` generations are published; these search pictures only.
 
 Needs Ray: pip install 'reelseek[cluster]'.
 """
@@ -197,23 +197,35 @@ class Load:
 _QUESTIONS = itertools.count()
 
 
-def new_target() -> str:
+def new_target(sources: str) -> str:
     """A question that nobody has asked, so that nothing is answered from what was kept."""
     number = next(_QUESTIONS)
     rng = random.Random(number)
-    return search_target(f"{rng.choice(WORDS)} {rng.choice(WORDS)} number {number}", analyze=False)
+    question = f"{rng.choice(WORDS)} {rng.choice(WORDS)} number {number}"
+    return search_target(question, analyze=False, sources=sources)
 
 
-def load(port: int, num: int, *, connections: int) -> Load:
-    """Each connection asks again as soon as it has its answer."""
-    done, left = Load(), iter(range(num))
+def load(
+    port: int,
+    num: int,
+    *,
+    connections: int,
+    sources: str = "visual,lexical",
+    done: Load | None = None,
+) -> Load:
+    """Each connection asks again as soon as it has its answer.
+
+    Args:
+        done: what was done so far is to be seen there.
+    """
+    done, left = done or Load(), iter(range(num))
 
     async def ask() -> None:
         connection = Connection("127.0.0.1", port)
         for _ in left:
             started = time.perf_counter()
             try:
-                status, body = await connection.get(new_target())
+                status, body = await connection.get(new_target(sources))
             except (OSError, EOFError):
                 status, body = 0, b""
             done.seconds.append(time.perf_counter() - started)
@@ -293,8 +305,8 @@ def away(port: int, *, num: int, connections: int) -> None:
 def faults(
     port: int, nodes: Any, index: Path, *, num: int, connections: int, generations: int
 ) -> None:
-    """Spreads kills and publications over the time that the requests take."""
-    finished = threading.Event()
+    """Spreads kills and publications over the requests."""
+    done, finished = Load(), threading.Event()
     did: Counter[str] = Counter()
     first = 1_000_000
 
@@ -312,8 +324,9 @@ def faults(
 
     def disturb() -> None:
         for number in range(generations):
-            if finished.wait(4.0):
-                break
+            while len(done.seconds) < (number + 0.5) * num / generations:
+                if finished.wait(0.05):
+                    return
             publish(index, range(first + 5 * number, first + 5 * number + 5))
             did["published"] += 1
             if number % 3 == 0:
@@ -321,7 +334,7 @@ def faults(
 
     thread = threading.Thread(target=disturb)
     thread.start()
-    done = load(port, num, connections=connections)
+    load(port, num, connections=connections, sources="visual", done=done)
     finished.set()
     thread.join()
     say("faults", did=dict(did), **done.summary)

@@ -1,12 +1,16 @@
 """Shards that other processes read answer as one index does, and a query reads one generation."""
 
+import threading
 from contextlib import closing, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from reelseek import Searcher
 from reelseek.indexing import IndexReader
+from reelseek.indexing.remote.publisher import publish_index
 from reelseek.indexing.shards.dividing import divide_index
 from reelseek.indexing.shards.opening import open_writer
 from reelseek.serving.cluster.fan_out import FanOut
@@ -166,12 +170,31 @@ def test_shards_may_be_divided_anew_while_they_are_served(tmp_path):
             assert again.shards_answered == (num_shards, num_shards)
 
 
-def test_groups_of_a_publication_fetch_their_own_shards(made, tmp_path):
-    from reelseek.indexing.remote.publisher import publish_index
+@contextmanager
+def published(index, folder):
+    """The URL of an index that a web server of this process publishes."""
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    publish_index(index, "memory://served", show_progress=False)
+    for path in memory.find("/served"):
+        (folder / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path[1:]).write_bytes(memory.cat_file(path))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/served"
+    finally:
+        server.shutdown()
+        server.server_close()
 
-    one, five, ids = made
-    url = "memory://served"
-    publish_index(five, url, show_progress=False)
+
+def test_groups_of_a_publication_fetch_their_own_shards(made, tmp_path):
+    with published(made[1], tmp_path / "web") as url:
+        _check_publication(url, made, tmp_path)
+
+
+def _check_publication(url, made, tmp_path):
+    one, _, ids = made
     caches = [tmp_path / f"cache{n}" for n in range(5)]
     groups = [
         ShardGroup(Location(url, str(cache)), group=n, num_groups=5)
