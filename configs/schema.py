@@ -593,6 +593,33 @@ class ClipConfig(Options, command="clip"):
 
 
 @dataclass
+class ServeRayConfig(Options, section="ray"):
+    """The replicas of a service with `engine=ray`."""
+
+    address: str | None = option(
+        "of the cluster, or auto for the one that this machine belongs to; default: one of this "
+        "machine alone, which ends with the service",
+        default=None,
+    )
+    replicas: int = option("of each shard, at least; on different nodes where there are", Range(1))
+    max_replicas: int = option("of each shard, as searches come; from ray.replicas on", Range(1))
+    shards_per_replica: int = option("shards that a replica reads together", Range(1))
+    routers: int = option("replicas that encode and score, at least", Range(1))
+    max_routers: int = option("the same, as searches come; from ray.routers on", Range(1))
+    threads: int = option("searches that a replica runs at once", Range(1))
+    cores_per_replica: float = option("that each replica reserves; 0 for none", Range(0))
+    deadline_ms: float = option(
+        "that a search waits for a shard, before it is answered without", Range(1)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("replicas", "routers"):
+            least, most = getattr(self, name), getattr(self, f"max_{name}")
+            require(most >= least, f"ray.max_{name}", most, f"at least ray.{name} ({least})")
+
+
+@dataclass
 class ServeConfig(Options, command="serve"):
     """`reelseek serve`: searches an index over HTTP."""
 
@@ -609,6 +636,8 @@ class ServeConfig(Options, command="serve"):
         "folder for published indexes; default: in the user's cache folder", None
     )
     index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
+    engine: Engine = option("what searches: this machine, or a cluster (docs/cluster.md)")
+    ray: ServeRayConfig = option("the cluster of engine=ray")
     roots: list[str] = path_option(
         "folders below which videos may be added over HTTP; default: those of `videos`", []
     )

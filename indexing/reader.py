@@ -6,10 +6,11 @@ when there is one: by itself at the next search, or when `refresh` is called. It
 been deleted since at once.
 """
 
+import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -43,6 +44,7 @@ class IndexReader:
             opened; otherwise only `refresh` goes over to it.
         shards_asked: for the nearest videos, of shards that are placed by cluster: `auto` for as
             many as were measured to hold them, `all`, or a number.
+        positions: of the shards to open, for a process that serves only these; None for all.
 
     Raises:
         ValueError: the folder is not an index, is damaged, or nothing in it is searchable yet.
@@ -55,6 +57,7 @@ class IndexReader:
         log_queries: bool = False,
         auto_refresh: bool = True,
         shards_asked: str | int = "auto",
+        positions: Container[int] | None = None,
     ) -> None:
         self._folder = folder
         self._log_queries = log_queries
@@ -62,7 +65,7 @@ class IndexReader:
         self._max_asked = parse_max_asked(shards_asked)
         self._refreshing = threading.Lock()
         self._signature = _signature(folder)
-        self._shards = OpenedShards(folder)
+        self._shards = OpenedShards(folder, positions)
         self._held = threading.local()
         try:
             self._latest = open_latest(folder, lambda manifest: self._shards.open(manifest, None))
@@ -89,6 +92,20 @@ class IndexReader:
         """The catalogue's count of changes so far, deletions included; takes some microseconds for
         each shard."""
         return sum(shard.revision for shard in self.shards)
+
+    def pinned(self) -> "IndexReader":
+        """Returns a reader that stays at the generation in use. It shares the files of this one,
+        and is closed with it."""
+        other = copy.copy(self)
+        other._auto_refresh = False
+        other._held = threading.local()
+        return other
+
+    @property
+    def shards_answered(self) -> tuple[int, int]:
+        """How many shards the latest answer comes from, and of how many: an index that is read
+        whole is one."""
+        return 1, 1
 
     @contextmanager
     def one_generation(self) -> Iterator[None]:
@@ -128,7 +145,8 @@ class IndexReader:
             held = self._held_generation
             self._held.generation = generation
             try:
-                self.statistics()
+                if generation.shards:
+                    self.statistics()
                 if prepare is not None:
                     prepare()
             finally:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reelseek.configs.schema import ModelConfig
-    from reelseek.indexing import IndexReader
     from reelseek.indexing.remote.opening import OpenedPublication
     from reelseek.ranking import SearchHit, SearchResults
     from reelseek.ranking.cursor import Cursor
     from reelseek.ranking.learning.ranker import LearnedRanker
     from reelseek.ranking.query_encoding import Encoder
     from reelseek.ranking.query_parts import Query
+    from reelseek.ranking.readers import Reader
     from reelseek.ranking.request import Request
     from reelseek.ranking.segments import SegmentMatches
     from reelseek.ranking.stages import StageTimes
@@ -36,7 +36,7 @@ class Searcher:
 
     def __init__(
         self,
-        reader: IndexReader,
+        reader: Reader,
         model: DualEncoder | KeptText | None = None,
         *,
         encoder: Encoder | None = None,
@@ -325,6 +325,7 @@ class Searcher:
             generation=self.generation,
             request=request,
             next_cursor=next_cursor,
+            shards_answered=self.reader.shards_answered,
         )
 
     def match_segments(

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,10 +64,12 @@ class OpenedShards:
 
     Args:
         folder: of the index.
+        positions: of the shards to open; None for all.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, positions: Container[int] | None = None) -> None:
         self._folder = folder
+        self._positions = positions
         self._opened: dict[tuple[Path, int], ShardReader] = {}
 
     def open(self, manifest: Manifest, before: Generation | None) -> Generation:
@@ -82,6 +85,8 @@ class OpenedShards:
         sharding, shards = manifest.sharding, {}
         manifests = manifest.shard_manifests(self._folder)
         for position, (folder, own) in enumerate(manifests.items()):
+            if self._positions is not None and position not in self._positions:
+                continue
             if sharding is not None and not folder.is_dir():
                 raise ValueError(missing_shard(self._folder, folder))
             identity = folder, _file_number(folder / CATALOGUE_NAME)

@@ -118,7 +118,8 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
     for stage, seconds in stages.items():
         telemetry.STAGE_SECONDS.labels(stage).observe(seconds)
     etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-    return Answer(body, etag, stages)
+    answered, of = results.shards_answered
+    return Answer(body, etag, stages, is_complete=answered == of)
 
 
 def response(request: Request, answer: Answer, *, was_kept: bool) -> Response:
