@@ -31,6 +31,7 @@ class NodeFetchers:
         self._nodes: list[Node] = []
         self._asked_at = 0.0
         self._releases: list[Any] = []
+        self._is_stopped = False
 
     def has_room(self) -> bool:
         """Whether some node can hold another video."""
@@ -83,6 +84,9 @@ class NodeFetchers:
 
     def stop(self) -> None:
         """Ends all fetching."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         for actor in self._actors.values():
             actor.stop.remote()
 
