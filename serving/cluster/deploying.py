@@ -145,6 +145,7 @@ def _bind(
         **_HEALTH,
         **_STOP,
         "max_ongoing_requests": _MAX_ONGOING,
+        "logging_config": {"enable_access_log": False},  # the HTTP worker logs requests
         "ray_actor_options": {"num_cpus": options.cores_per_replica},
     }
     elsewhere = RequestRouterConfig(request_router_class=ELSEWHERE_ROUTER)
