@@ -185,17 +185,19 @@ def _update(
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
     from reelseek.vision import choose_device, load_model, start_decode_server
+    from reelseek.vision.models.kept_text import keep_text, stamp_model
     from reelseek.vision.models.openvino_text import compile_text_tower
 
     if config.engine is Engine.local:
         start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
+    source = stamp_model(model_config.spec())
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and config.model is None and config.progress is Progress.bar:
         _advise_model(config)
     device = choose_device(config.device)
-    if is_new and device.type == "cpu":
-        compile_text_tower(model)  # kept for the first search
+    if is_new and device.type == "cpu" and (tower := compile_text_tower(model)) is not None:
+        keep_text(model, tower, source)  # for the first search
     settings = IndexSettings(
         model=asdict(model_config),
         fingerprint=model.fingerprint,

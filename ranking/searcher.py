@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reelseek.ranking.token_matching.matching import TokenMatchingWeights
     from reelseek.text.query.analyzer import AnalyzedQuery
     from reelseek.vision import DualEncoder
+    from reelseek.vision.models.kept_text import KeptText
 
 
 class Searcher:
@@ -36,7 +37,7 @@ class Searcher:
     def __init__(
         self,
         reader: Reader,
-        model: DualEncoder | None = None,
+        model: DualEncoder | KeptText | None = None,
         *,
         encoder: Encoder | None = None,
         device: str = "auto",
@@ -163,7 +164,7 @@ class Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
         from reelseek.indexing.reader import IndexReader
-        from reelseek.ranking.index_model import check_fingerprint, load_index_model
+        from reelseek.ranking.index_model import check_fingerprint, open_index_model
         from reelseek.ranking.learning.ranker import LearnedRanker
         from reelseek.ranking.token_matching.matching import TokenMatchingWeights
         from reelseek.text.urls import is_url, public_url
@@ -201,7 +202,7 @@ class Searcher:
                 )
             model = None
             if encoder is None:
-                model = load_index_model(folder, settings, model_config)
+                model = open_index_model(folder, settings, model_config, device=device)
             else:
                 check_fingerprint(folder, settings, encoder.fingerprint, name="the encoder's")
             searcher = cls(
