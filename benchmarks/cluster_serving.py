@@ -394,7 +394,7 @@ def main() -> None:
             ) as app,
             http_worker(config, app) as port,
         ):
-            load(port, 200, connections=connections)  # latencies are known from here on
+            load(port, 60, connections=connections)  # latencies are known from here on
             if "beside" in parts:
                 with http_worker(alone) as other:
                     load(other, 50, connections=1)
