@@ -2,7 +2,7 @@
 
     python benchmarks/cluster_serving.py [requests=10000] [connections=4] [videos=2000] [shards=2]
                                          [compared=600] [rounds=3] [generations=20]
-                                         [parts=beside,slow,away,faults]
+                                         [max_seconds=600] [parts=beside,slow,away,faults]
 
 Runs three Ray nodes on this machine, with two replicas of each shard and two routers on different
 nodes, and HTTP over loopback. The encoder is a stand-in that draws a sentence's embedding from its
@@ -13,7 +13,8 @@ letters. All queries are new. Prints lines of JSON:
 - slow: p50 and p99 while one replica of a shard takes 500 ms longer, and without that, by turns;
 - away: the slowest answer and what it says while both replicas of a shard are stopped;
 - faults: the answers to `requests` requests, while replicas of shards, a router and nodes are
-  killed and `generations` generations are published; these search pictures only.
+  killed and `generations` generations are published; these search pictures only, for at most
+  `max_seconds`.
 
 Needs Ray: pip install 'reelseek[cluster]'.
 """
@@ -22,7 +23,6 @@ import asyncio
 import itertools
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -57,6 +57,7 @@ from reelseek.serving.cluster.replicas import ShardReplica  # noqa: E402
 
 SLOW_SECONDS = 0.5
 NUM_SEGMENTS = 10
+_KNOWN_WORDS = WORDS[:14]  # as questions mostly have: titles have them, too
 _SHARDS = re.compile(rb'"shards":\{"answered":(\d+),"of":(\d+)\}')
 
 
@@ -199,10 +200,11 @@ _QUESTIONS = itertools.count()
 
 def new_target(sources: str) -> str:
     """A question that nobody has asked, so that nothing is answered from what was kept."""
-    number = next(_QUESTIONS)
-    rng = random.Random(number)
-    question = f"{rng.choice(WORDS)} {rng.choice(WORDS)} number {number}"
-    return search_target(question, analyze=False, sources=sources)
+    number, words = next(_QUESTIONS), []
+    for _ in range(5):
+        number, word = divmod(number, len(_KNOWN_WORDS))
+        words.append(_KNOWN_WORDS[word])
+    return search_target(" ".join(words), analyze=False, sources=sources)
 
 
 def load(
@@ -211,14 +213,18 @@ def load(
     *,
     connections: int,
     sources: str = "visual,lexical",
+    max_seconds: float = 600.0,
     done: Load | None = None,
 ) -> Load:
     """Each connection asks again as soon as it has its answer.
 
     Args:
+        max_seconds: after which nothing more is asked.
         done: what was done so far is to be seen there.
     """
-    done, left = done or Load(), iter(range(num))
+    done = done or Load()
+    deadline = time.monotonic() + max_seconds
+    left = itertools.takewhile(lambda _: time.monotonic() < deadline, range(num))
 
     async def ask() -> None:
         connection = Connection("127.0.0.1", port)
@@ -303,7 +309,14 @@ def away(port: int, *, num: int, connections: int) -> None:
 
 
 def faults(
-    port: int, nodes: Any, index: Path, *, num: int, connections: int, generations: int
+    port: int,
+    nodes: Any,
+    index: Path,
+    *,
+    num: int,
+    connections: int,
+    generations: int,
+    max_seconds: float,
 ) -> None:
     """Spreads kills and publications over the requests."""
     done, finished = Load(), threading.Event()
@@ -334,7 +347,14 @@ def faults(
 
     thread = threading.Thread(target=disturb)
     thread.start()
-    load(port, num, connections=connections, sources="visual", done=done)
+    load(
+        port,
+        num,
+        connections=connections,
+        sources="visual",
+        max_seconds=max_seconds,
+        done=done,
+    )
     finished.set()
     thread.join()
     say("faults", did=dict(did), **done.summary)
@@ -345,7 +365,7 @@ def main() -> None:
         __doc__,
         **{"requests": "10000", "connections": "4", "videos": "2000", "shards": "2"},
         **{"compared": "600", "rounds": "3", "generations": "20"},
-        parts="beside,slow,away,faults",
+        **{"max_seconds": "600", "parts": "beside,slow,away,faults"},
     )
     num, connections = int(options["compared"]), int(options["connections"])
     rounds, parts = int(options["rounds"]), options["parts"].split(",")
@@ -374,7 +394,7 @@ def main() -> None:
             ) as app,
             http_worker(config, app) as port,
         ):
-            load(port, 200, connections=connections)  # latencies are known from here on
+            load(port, 60, connections=connections)  # latencies are known from here on
             if "beside" in parts:
                 with http_worker(alone) as other:
                     load(other, 50, connections=1)
@@ -392,6 +412,7 @@ def main() -> None:
                     num=int(options["requests"]),
                     connections=connections,
                     generations=int(options["generations"]),
+                    max_seconds=float(options["max_seconds"]),
                 )
 
 

@@ -83,7 +83,7 @@ def application(
             make_handlers = partial(load_handlers, model=model, device=config.device)
         if not was_there:
             target = _bind(config, location, num_groups, make_handlers, shard_class)
-            serve.run(target, name=name, route_prefix=None)
+            _run(target, name)
         try:
             address = ray.get_runtime_context().gcs_address
             yield Application(name, address, index, num_groups)
@@ -105,6 +105,21 @@ def router_handle(app: Application) -> Any:
     from ray import serve
 
     return serve.get_app_handle(app.name)
+
+
+def _run(target: Any, name: str) -> None:
+    """Deploys an application, and waits until its replicas answer."""
+    from ray import serve
+
+    try:
+        serve.run(target, name=name, route_prefix=None)
+    except RuntimeError as error:
+        serve.delete(name)
+        reason = str(error).strip().rpartition("\n")[2]
+        raise ValueError(
+            f"engine=ray: the replicas do not start ({reason}); the nodes need the index, the "
+            "model and this version of reelseek; Ray's logs say more"
+        ) from error
 
 
 def _bind(
@@ -130,6 +145,7 @@ def _bind(
         **_HEALTH,
         **_STOP,
         "max_ongoing_requests": _MAX_ONGOING,
+        "logging_config": {"enable_access_log": False},  # the HTTP worker logs requests
         "ray_actor_options": {"num_cpus": options.cores_per_replica},
     }
     elsewhere = RequestRouterConfig(request_router_class=ELSEWHERE_ROUTER)

@@ -1,6 +1,7 @@
 """The deployments of a service: replicas that read shards, and routers that ask them."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -64,6 +65,7 @@ class ShardReplica:
     def __init__(self, settings: ServiceSettings, group: int) -> None:
         self._shards = ShardGroup(settings.location, group=group, num_groups=settings.num_groups)
         self._threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="shards")
+        gc.freeze()  # a full collection would hold up all searches; see `serving.worker`
         _every(settings.look_seconds, self._shards.look)
 
     async def answer(
@@ -116,6 +118,7 @@ class RouterReplica:
         self._searcher = Searcher(reader, encoder=encoder)
         self._wait_for_shards(reader)
         self._threads = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="search")
+        gc.freeze()
         _every(settings.look_seconds, self._searcher.refresh)
 
     async def search(
