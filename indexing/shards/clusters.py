@@ -24,6 +24,7 @@ CLUSTERS_METADATA = "clusters"  # under this name a shard's catalogue has the `C
 # Videos that the asked shards hold, for each one wanted: measured recalls are of few neighbours.
 _TIMES_AS_MANY = 4
 _ROUNDING = 1e-9
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,36 @@ class ClusterMap:
         """
         if not len(embeddings) or not len(self.cells):
             return shard_of(public_id, self.num_shards)
-        own = self.owners[(embeddings[: 1 + num_segments] @ self.cells.T).argmax(axis=1)]
-        counts = np.bincount(own[1:], minlength=self.num_shards)
-        return int(own[0] if counts[own[0]] == counts.max() else counts.argmax())
+        segments = embeddings[1 : 1 + num_segments]
+        return int(self.place_videos(embeddings[:1], segments, counts=np.array([num_segments]))[0])
+
+    def place_videos(
+        self, whole: np.ndarray, segments: np.ndarray, *, counts: np.ndarray
+    ) -> np.ndarray:
+        """Does the same for many videos.
+
+        Args:
+            whole: `(V, D)`, the videos' embeddings.
+            segments: `(S, D)`, video after video.
+            counts: `(V,)`, segments of each.
+
+        Returns:
+            `(V,)` int64, positions of shards.
+        """
+        of_whole, of_segments = self._owners_of(whole), self._owners_of(segments)
+        votes = np.zeros((len(counts), self.num_shards), np.int64)
+        np.add.at(votes, (np.repeat(np.arange(len(counts)), counts), of_segments), 1)
+        of_most = votes.max(axis=1)
+        own_votes = votes[np.arange(len(counts)), of_whole]
+        return np.where(own_votes == of_most, of_whole, votes.argmax(axis=1))
+
+    def _owners_of(self, rows: np.ndarray) -> np.ndarray:
+        """The shard of the cell nearest to each of `(n, D)`."""
+        owners = np.empty(len(rows), np.int64)
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            some = slice(first, first + _ROWS_AT_ONCE)
+            owners[some] = self.owners[(rows[some] @ self.cells.T).argmax(axis=1)]
+        return owners
 
     def nearest_shards(self, queries: np.ndarray) -> np.ndarray:
         """Orders the shards by their nearest cells.
@@ -75,18 +103,27 @@ class ClusterMap:
         return file_checksum(folder / name)
 
 
+def num_to_ask(recalls: Mapping[str, np.ndarray], recall: float, num_shards: int) -> int:
+    """Returns how many shards to ask, for each type of query to miss half as many of the nearest as
+    an index of this recall may.
+
+    Args:
+        recalls: of `measure_routing`.
+    """
+    target = (1 + recall) / 2
+    enough = [1 + int(np.argmax(each >= target - _ROUNDING)) for each in recalls.values()]
+    return max(enough, default=num_shards)
+
+
 def write_clusters(
     folder: Path, manifest: Manifest, clusters: ClusterMap, recalls: Mapping[str, np.ndarray]
 ) -> ClusterInfo:
     """Writes clusters for the generation that follows.
 
     Args:
-        recalls: of `measure_routing`. As many shards are to be asked as leave half of the misses
-            that the index's own recall allows.
+        recalls: of `measure_routing`.
     """
-    target = (1 + manifest.faiss.recall) / 2
-    enough = [1 + int(np.argmax(each >= target - _ROUNDING)) for each in recalls.values()]
-    num_asked = max(enough, default=clusters.num_shards)
+    num_asked = num_to_ask(recalls, manifest.faiss.recall, clusters.num_shards)
     name = f"clusters-{manifest.generation + 1:08d}.npy"
     return ClusterInfo(
         name,

@@ -51,25 +51,17 @@ class Sample:
 
     def placed(self, clusters: ClusterMap) -> np.ndarray:
         """Returns `(V,)`, the shard that each video would be in."""
-        starts = np.cumsum(self.counts) - self.counts
-        return np.array(
-            [
-                clusters.place(
-                    np.concatenate([self.whole[n : n + 1], self.segments[first : first + count]]),
-                    num_segments=count,
-                    public_id=self.ids[n],
-                )
-                for n, (first, count) in enumerate(
-                    zip(starts.tolist(), self.counts.tolist(), strict=True)
-                )
-            ],
-            np.int64,
-        )
+        return clusters.place_videos(self.whole, self.segments, counts=self.counts)
+
+
+def sample_size(num_shards: int) -> int:
+    """Returns how many segments to learn clusters of."""
+    return max(_SAMPLE_SEGMENTS, CELLS_PER_SHARD * _SEGMENTS_PER_CELL * num_shards)
 
 
 def take_sample(sources: Sequence[tuple[Catalogue, EmbeddingParts]], num_shards: int) -> Sample:
     """Reads a sample of what the sources hold; the same videos, however they are divided."""
-    limit = max(_SAMPLE_SEGMENTS, CELLS_PER_SHARD * _SEGMENTS_PER_CELL * num_shards)
+    limit = sample_size(num_shards)
     searchable = sorted(
         (record.public_id, number, record.id)
         for number, (catalogue, _) in enumerate(sources)

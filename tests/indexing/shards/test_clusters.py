@@ -9,6 +9,7 @@ import pytest
 from reelseek import Searcher
 from reelseek.indexing import IndexReader, Manifest
 from reelseek.indexing.candidates import GatherRequest
+from reelseek.indexing.cluster.connection import check_cluster_can_write
 from reelseek.indexing.shards.clusters import (
     ClusterMap,
     near_shards,
@@ -371,3 +372,13 @@ def test_mistakes_are_one_line(tmp_path):
     done = run_program("search.py", f"index={tmp_path}", "query=a", "shards=0")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "shards=0: must be auto, all or a number from 1 on" in done.stderr
+
+
+@pytest.mark.usefixtures("without_words")
+def test_a_cluster_of_machines_does_not_write_it(tmp_path):
+    pytest.importorskip("ray")
+    videos, *_ = kinds(12)
+    make(tmp_path, videos)
+    divide_index(tmp_path, 2, placement="cluster")
+    with pytest.raises(ValueError, match=r"engine=ray: .* placed by cluster, .* leave engine out"):
+        check_cluster_can_write(tmp_path, None)
