@@ -271,10 +271,11 @@ def begin(process: subprocess.Popen, run: ColourRun) -> None:
 
 
 def finish(process: subprocess.Popen, *, timeout: float = 120) -> dict:
-    """Waits for the end of a run, and returns its summary."""
+    """Waits for the end of a process, and returns the summary of its last run."""
     stdout, stderr = process.communicate(timeout=timeout)
     assert process.returncode == 0, stderr[-3000:]
-    return json.loads(stdout.splitlines()[-1])
+    # Ray writes lines of its own, also when it is left.
+    return json.loads([line for line in stdout.splitlines() if line.startswith("{")][-1])
 
 
 def rows_of(index: Path) -> dict[str, tuple]:
