@@ -18,7 +18,7 @@ test: $(INSTALLED) ## the test suite: no network, on all cores
 	  --dist loadfile --no-loadscope-reorder -m "not cluster_failures"
 
 test-cluster: $(INSTALLED) ## kills processes of a Ray on this machine, for minutes
-	$(BIN)/python -m pytest -m cluster tests/indexing/cluster
+	$(BIN)/python -m pytest -m cluster tests/indexing/cluster tests/serving/cluster
 
 test-pythons: ## the test suite on each Python from 3.10 on that is found, one after the other
 	@set -e; for python in $$(.ci/pythons); do \

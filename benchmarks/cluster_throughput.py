@@ -1,12 +1,12 @@
 """Videos a second of `engine=ray` on this machine, beside the one-machine pipeline, in turns.
 
-    python benchmarks/cluster_throughput.py videos=PATH [rounds=3] [num_videos=60] [model=mini]
+    python benchmarks/cluster_throughput.py videos=PATH [rounds=3] [num_videos=200] [model=mini]
                                             [precision=bf16]
 
 Both make an index of two shards with the same model in the same precision. What happens once (Ray,
-models and libraries start) is timed apart, and a first round of each is not counted. Prints the
-medians with their spread, and the share of the time that the engine costs. Needs Ray:
-pip install 'reelseek[cluster]'.
+models and libraries start) is timed apart, and a first round of each on 20 videos is not counted.
+Prints each round, then the medians with their spread, and the share of the time that the engine
+costs. Needs Ray: pip install 'reelseek[cluster]'.
 """
 
 import json
@@ -29,7 +29,12 @@ from reelseek.indexing import IndexSettings, update_index  # noqa: E402
 from reelseek.indexing.cluster.connection import connect  # noqa: E402
 from reelseek.indexing.cluster.engine import load_encoder, start_cluster  # noqa: E402
 from reelseek.indexing.cluster.run import ClusterRun  # noqa: E402
-from reelseek.indexing.sources.collection import collect_videos, read_source  # noqa: E402
+from reelseek.indexing.sources.collection import (  # noqa: E402
+    Source,
+    VideoItem,
+    collect_videos,
+    read_source,
+)
 from reelseek.vision import (  # noqa: E402
     DecodePool,
     FrameSettings,
@@ -39,12 +44,18 @@ from reelseek.vision import (  # noqa: E402
 )
 
 NUM_SHARDS = 2
+NUM_WARM_UP = 20
 EVERY_SECONDS = 1.0
+
+
+def write_list(path: Path, items: list[VideoItem]) -> Source:
+    path.write_text("".join(f"{item.path}\n" for item in items))
+    return read_source(str(path))
 
 
 def main() -> None:
     options = parse_options(
-        __doc__, videos=None, rounds="3", num_videos="60", model="mini", precision="bf16"
+        __doc__, videos=None, rounds="3", num_videos="200", model="mini", precision="bf16"
     )
     start_decode_server()
     config = load_model_config(options["model"])
@@ -63,10 +74,9 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"local": [], "ray": []}
     with tempfile.TemporaryDirectory() as name, connect(None, frames_bytes=48 << 20):
         folder = Path(name)
-        listed = folder / "videos.txt"
         items = collect_videos(options["videos"])[: int(options["num_videos"])]
-        listed.write_text("".join(f"{item.path}\n" for item in items))
-        source = read_source(str(listed))
+        source = write_list(folder / "videos.txt", items)
+        warm_up = write_list(folder / "first.txt", items[:NUM_WARM_UP])
         started = time.monotonic()
         cluster = start_cluster(model, make_encoder, frames, precision=options["precision"])
         start_seconds = time.monotonic() - started
@@ -78,16 +88,18 @@ def main() -> None:
                     started = time.monotonic()
                     summary = update_index(
                         folder / f"{engine}{number}",
-                        [source],
+                        [source if number else warm_up],
                         settings=settings,
                         pool=pool,
                         num_shards=NUM_SHARDS,
                         show_progress=False,
                         **own,
                     )
-                    assert summary.indexed == len(items), summary
+                    assert summary.indexed == len(items if number else items[:NUM_WARM_UP])
                     if number:
                         seconds[engine].append(time.monotonic() - started)
+                        took = round(seconds[engine][-1], 1)
+                        print(json.dumps({"round": number, engine: took}), flush=True)
     rates = {engine: [len(items) / each for each in own] for engine, own in seconds.items()}
     medians = {engine: statistics.median(own) for engine, own in rates.items()}
     found = {

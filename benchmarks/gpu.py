@@ -30,10 +30,11 @@ from benchmarks.options import parse_options  # noqa: E402
 from reelseek.training.batches import Batch  # noqa: E402
 from reelseek.training.network import Network, TowerPlan  # noqa: E402
 from reelseek.training.objective import MultiPositiveClipLoss  # noqa: E402
-from reelseek.vision.models.dual_encoder import DualEncoder, ModelSpec  # noqa: E402
+from reelseek.vision.models.dual_encoder import DualEncoder  # noqa: E402
 from reelseek.vision.models.encoding import FrameEncoder  # noqa: E402
 from reelseek.vision.models.pooling import MeanPooling  # noqa: E402
 from reelseek.vision.models.preprocessing import Preprocessing  # noqa: E402
+from reelseek.vision.models.spec import ModelSpec  # noqa: E402
 
 END_OF_TEXT = 49407  # of CLIP's tokens
 LOSS = MultiPositiveClipLoss()

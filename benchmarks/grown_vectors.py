@@ -85,9 +85,29 @@ class Grower:
         grown += 0.5 / np.sqrt(_MOVEMENTS) * noise
         return grown / np.linalg.norm(grown, axis=1, keepdims=True)
 
+    def videos(self, count: int, *, num_segments: int, seed: int, part: float = 1.0) -> np.ndarray:
+        """`(count, num_segments, D)` float32: grown from real frames that follow each other, mostly
+        of one clip, and moved by the same noise.
+
+        Args:
+            part: only from the first real frames, this fraction of them; below 0 from the last.
+        """
+        random = np.random.default_rng((seed, count))
+        last = int(abs(part) * len(self._parents))
+        parents = self._parents[:last] if part > 0 else self._parents[-last:]
+        at = random.integers(len(parents), size=count)[:, None] + np.arange(num_segments)
+        frames = parents[np.minimum(at, len(parents) - 1)]
+        fraction = random.random((count, num_segments, 1), dtype=np.float32)
+        grown = self._real[frames] + fraction * self._movement(frames, random)
+        for _ in range(_MOVEMENTS):
+            size = random.standard_normal((count, 1), dtype=np.float32)
+            moved = size * self._movement(random.choice(self._parents, count), random)
+            grown += 0.5 / np.sqrt(_MOVEMENTS) * moved[:, None]
+        return grown / np.linalg.norm(grown, axis=2, keepdims=True)
+
     def _movement(self, frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """From each frame to one of its neighbours."""
-        other = self._neighbours[frames, random.integers(0, _NEIGHBOURS, len(frames))]
+        other = self._neighbours[frames, random.integers(0, _NEIGHBOURS, frames.shape)]
         return self._real[other] - self._real[frames]
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -23,13 +24,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.model_speed import random_model  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from reelseek.text import TextEncoder, Tokenizer  # noqa: E402
+from reelseek.text import CompiledTextEncoder, TextEncoder, Tokenizer  # noqa: E402
 from reelseek.vision import DualEncoder  # noqa: E402
 from reelseek.vision.models.names import MINI_FOLDERS  # noqa: E402
-from reelseek.vision.models.openvino_text import (  # noqa: E402
-    OpenVinoTextTower,
-    compile_text_tower,
-)
+from reelseek.vision.models.openvino_text import compile_text_tower  # noqa: E402
 
 QUERIES = (
     "a dog catches a frisbee in the park",
@@ -41,7 +39,7 @@ QUERIES = (
     "children play football on a meadow in front of a school",
     "a cat sleeps",
 )
-Encode = Callable[[list[str]], torch.Tensor]
+Encode = Callable[[list[str]], torch.Tensor | np.ndarray]
 
 
 def load(name: str) -> DualEncoder:
@@ -62,15 +60,12 @@ def load(name: str) -> DualEncoder:
 def encoders_of(model: DualEncoder) -> dict[str, Encode]:
     """The ways to encode sentences with a model, by name."""
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
-    towers: dict[str, OpenVinoTextTower | None] = {"torch float32": None}
+    encoders: dict[str, Encode] = {"torch float32": TextEncoder(model.clip, tokenizer).encode}
     for precision in ("f32", "bf16", "u8"):
         tower = compile_text_tower(model, precision=precision)
         if tower is not None:
-            towers[f"OpenVINO {precision}"] = tower
-    return {
-        name: TextEncoder(model.clip, tokenizer, encode_text=tower).encode
-        for name, tower in towers.items()
-    }
+            encoders[f"OpenVINO {precision}"] = CompiledTextEncoder(tower, tokenizer).encode
+    return encoders
 
 
 def processor_ms(encode: Encode, queries: list[str]) -> float:
@@ -85,7 +80,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options["models"].split(","):
         encoders = encoders_of(load(name))
-        expected = encoders["torch float32"](list(QUERIES))
+        expected = torch.as_tensor(encoders["torch float32"](list(QUERIES)))
         batch = list(QUERIES) * 2
         times: dict[str, tuple[list[float], list[float]]] = {key: ([], []) for key in encoders}
         for encode in encoders.values():  # kernels are chosen
@@ -96,7 +91,7 @@ def main() -> None:
                 times[key][0].append(processor_ms(encode, [QUERIES[i % len(QUERIES)]]))
                 times[key][1].append(processor_ms(encode, batch))
         for key, encode in encoders.items():
-            cosine = F.cosine_similarity(encode(list(QUERIES)), expected)
+            cosine = F.cosine_similarity(torch.as_tensor(encode(list(QUERIES))), expected)
             alone, together = (statistics.median(each) for each in times[key])
             print(
                 f"{name:<13} {key:<17} {alone:6.1f} ms a query alone ({min(times[key][0]):.1f}-"

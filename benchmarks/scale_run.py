@@ -31,22 +31,22 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.eight_bit_rows import EightBitParts  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from benchmarks.scale_pieces import QUERIES, SEGMENTS, K, Run  # noqa: E402
-from reelseek.indexing.vectors.level import EmbeddingReads, LevelSearcher  # noqa: E402
+from benchmarks.scale_pieces import QUERIES, K, Run  # noqa: E402
+from reelseek.indexing.vectors.level import EmbeddingReads, LevelSearcher, Neighbours  # noqa: E402
 
 
-def ask(searchers: list[LevelSearcher], parts: EightBitParts, query: np.ndarray) -> np.ndarray:
-    """Positions of the nearest in all shards, asked in turn."""
-    rows, scores = [], []
-    for searcher in searchers:
-        some, score = searcher.nearest(query, EmbeddingReads(parts), k=K, only=None)  # type: ignore[arg-type]
-        rows.append(some)
-        scores.append(score)
-    best = np.argsort(-np.concatenate(scores), kind="stable")[:K]
-    found = np.concatenate(rows)[best]
-    return (found["video"] - 1) * SEGMENTS + (found["start"] // 4).astype(np.int64)
+def ask(searchers: list[LevelSearcher], run: Run, query: np.ndarray) -> np.ndarray:
+    """Positions of the nearest in all shards, asked in turn: the best estimates of all are compared
+    exactly, as by `indexing.shards.gathering`."""
+    reads = EmbeddingReads(run.parts)  # type: ignore[arg-type]
+    found = Neighbours.concatenate(
+        [searcher.neighbours(query, reads, k=K, only=None) for searcher in searchers]
+    )
+    order = np.argsort(-found.scores, kind="stable")[: max(K, found.num_candidates)]
+    places = found.locations[order]
+    best = np.argsort(-(reads.read(places) @ query), kind="stable")[:K]
+    return places[best, 0].astype(np.int64) * run.piece + places[best, 1]
 
 
 def set_tuning(searchers: list[LevelSearcher], tuning: dict) -> None:
@@ -70,7 +70,7 @@ def measure(run: Run, count: int, *, settings: list[dict], rounds: int, cold: bo
                 if cold:
                     other += 1
                 started, cpu_started = time.perf_counter(), time.thread_time()
-                found.append(ask(searchers, run.parts, query))
+                found.append(ask(searchers, run, query))
                 if number:  # the first round reads what is on disk
                     cpu.append(time.thread_time() - cpu_started)
                     wall.append(time.perf_counter() - started)

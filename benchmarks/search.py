@@ -37,6 +37,8 @@ from benchmarks.options import parse_options  # noqa: E402
 from reelseek.indexing.reader import IndexReader  # noqa: E402
 from reelseek.indexing.store.manifest import FaissOptions, IndexSettings  # noqa: E402
 from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
+from reelseek.indexing.vectors.level import Neighbours  # noqa: E402
+from reelseek.indexing.vectors.shard import locations  # noqa: E402
 from reelseek.indexing.vectors.tuning import exact_neighbours  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
 from reelseek.ranking.request import Request  # noqa: E402
@@ -99,6 +101,10 @@ def make_index(
     return seconds
 
 
+def _keys(places: np.ndarray) -> np.ndarray:
+    return places[:, 0].astype(np.int64) << 32 | places[:, 1]
+
+
 class Ours:
     """An index's own search."""
 
@@ -106,19 +112,28 @@ class Ours:
         self.reader = IndexReader(folder)
         self.retriever = Retriever(self.reader)
         self.level = self.reader.shards[0].snapshot._levels["moment"]
-        nearest = self.level.nearest
         self.finding = 0.0
+        # Where each segment's embedding lies -> its place in the table.
+        self._table = np.concatenate([shard.table for shard in self.level._shards])
+        self._keys = _keys(locations(self._table))
+        self._order = np.argsort(self._keys)
+        neighbours = self.level.neighbours
 
-        def timed(*args: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        def timed(*args: Any, **options: Any) -> Neighbours:
             started = time.perf_counter()
-            found = nearest(*args, **options)
+            found = neighbours(*args, **options)
             self.finding += time.perf_counter() - started
             return found
 
-        self.level.nearest = timed  # type: ignore[method-assign]
+        self.level.neighbours = timed  # type: ignore[method-assign]
 
     def segments(self, query: np.ndarray) -> np.ndarray:
-        rows, _ = self.level.nearest(query, self.reader.shards[0].snapshot.reads(), k=K, only=None)
+        reads = self.reader.shards[0].snapshot.reads()
+        found = self.level.neighbours(query, reads, k=K, only=None)
+        scores = reads.read(found.locations) @ query
+        best = _keys(found.locations[np.argsort(-scores)[:K]])
+        at = self._order[np.searchsorted(self._keys, best, sorter=self._order)]
+        rows = self._table[at]
         return (rows["video"] - 1) * SEGMENTS + (rows["start"] // 4).astype(int)
 
     def beyond_finding(self, query: np.ndarray) -> float:

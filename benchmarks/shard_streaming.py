@@ -55,7 +55,7 @@ from reelseek.vision import (  # noqa: E402
     load_model,
     start_decode_server,
 )
-from reelseek.vision.decoding.pool import num_cores  # noqa: E402
+from reelseek.vision.cores import num_cores  # noqa: E402
 
 WIDTH, HEIGHT, FPS = 640, 480, 25
 OPTIMIZER = OptimizerConfig(

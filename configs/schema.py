@@ -36,11 +36,24 @@ class _Device:
         return "auto, cpu, cuda or cuda:N"
 
 
+class _ShardsAsked:
+    """How many shards a search asks."""
+
+    def __contains__(self, shards: Any) -> bool:
+        return shards in ("auto", "all") or (
+            shards.isascii() and shards.isdecimal() and 1 <= int(shards) <= 9999
+        )
+
+    def __str__(self) -> str:
+        return "auto, all or a number from 1 on"
+
+
 DEVICE = _Device()
 PRECISION = OneOf(("auto", "int8", "bf16", "fp32"))
 _NICENESS = Range(0, 19)
 _GRAY_LEVELS = Range(0, 255)
 _NUM_SHARDS = Range(1, 9999)
+_SHARDS_ASKED = _ShardsAsked()
 
 
 class Decoder(Enum):
@@ -201,7 +214,9 @@ class RemoteConfig(Options, section="remote"):
     """How videos at URLs are fetched."""
 
     disk_gb: float = option(
-        "GiB of fetched videos that lie on disk at once, in the index's folder", Range(above=0)
+        "GiB of fetched videos that lie on disk at once, in the index's folder, or on each node of "
+        "a cluster",
+        Range(above=0),
     )
     parallel: int = option("objects that are read at the same time", Range(1, 256))
     attempts: int = option("requests for an object at most, before it has failed", Range(1))
@@ -218,6 +233,11 @@ class Progress(Enum):
 class Engine(Enum):
     local = "local"
     ray = "ray"
+
+
+class Placement(Enum):
+    hash = "hash"
+    cluster = "cluster"
 
 
 class SegmentKind(str, Enum):
@@ -269,6 +289,10 @@ class RayConfig(Options, section="ray"):
     )
     frames_mb: float = option(
         "MiB of decoded frames that each core may have under way", Range(1, below=inf)
+    )
+    fetch_folder: str | None = path_option(
+        "of each node, for copies of videos at URLs; default: one in its temporary folder",
+        default=None,
     )
 
 
@@ -372,6 +396,18 @@ class MergeConfig(Options, command="merge"):
 class ShardConfig(Options, command="shard"):
     index: str = path_option("the folder of the index")
     shards: int = option("to divide it into; 1 joins them in an ordinary index", _NUM_SHARDS)
+    placement: Placement | None = option(
+        "of videos in shards: by a hash of their ids, or like beside like, in clusters learned of "
+        "what the index holds; default: the index's, or hash",
+        default=None,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shards == 1 and self.placement is not None:
+            raise ValueError(
+                f"placement={self.placement.value}: one shard holds all videos; leave placement out"
+            )
 
 
 @dataclass
@@ -478,6 +514,12 @@ class SearchConfig(Options, command="search"):
     sources: list[str] = option(
         "what to search; [] for both", OneOf(("visual", "lexical")), default=[]
     )
+    shards: str = option(
+        "of an index placed by cluster, that are asked for what looks like the query: auto for as "
+        "many as were measured to hold it, all, or a number",
+        _SHARDS_ASKED,
+        default="auto",
+    )
     ranker: str | None = path_option("folder of a ranker that reelseek rank trained", None)
     token_matching: str | None = path_option(
         "folder that python -m ranking.token_matching trained", None
@@ -551,6 +593,33 @@ class ClipConfig(Options, command="clip"):
 
 
 @dataclass
+class ServeRayConfig(Options, section="ray"):
+    """The replicas of a service with `engine=ray`."""
+
+    address: str | None = option(
+        "of the cluster, or auto for the one that this machine belongs to; default: one of this "
+        "machine alone, which ends with the service",
+        default=None,
+    )
+    replicas: int = option("of each shard, at least; on different nodes where there are", Range(1))
+    max_replicas: int = option("of each shard, as searches come; from ray.replicas on", Range(1))
+    shards_per_replica: int = option("shards that a replica reads together", Range(1))
+    routers: int = option("replicas that encode and score, at least", Range(1))
+    max_routers: int = option("the same, as searches come; from ray.routers on", Range(1))
+    threads: int = option("searches that a replica runs at once", Range(1))
+    cores_per_replica: float = option("that each replica reserves; 0 for none", Range(0))
+    deadline_ms: float = option(
+        "that a search waits for a shard, before it is answered without", Range(1)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("replicas", "routers"):
+            least, most = getattr(self, name), getattr(self, f"max_{name}")
+            require(most >= least, f"ray.max_{name}", most, f"at least ray.{name} ({least})")
+
+
+@dataclass
 class ServeConfig(Options, command="serve"):
     """`reelseek serve`: searches an index over HTTP."""
 
@@ -567,6 +636,8 @@ class ServeConfig(Options, command="serve"):
         "folder for published indexes; default: in the user's cache folder", None
     )
     index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
+    engine: Engine = option("what searches: this machine, or a cluster (docs/cluster.md)")
+    ray: ServeRayConfig = option("the cluster of engine=ray")
     roots: list[str] = path_option(
         "folders below which videos may be added over HTTP; default: those of `videos`", []
     )

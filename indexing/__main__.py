@@ -73,9 +73,10 @@ def main(config: IndexConfig) -> None:
         faiss_options = _keep_settings(config, manifest, faiss_options)
     check_factory(faiss_options.kind)
     if config.engine is Engine.ray:
-        from reelseek.indexing.cluster.connection import check_cluster_can_write
+        from reelseek.indexing.cluster.connection import check_address, check_cluster_can_write
 
         check_cluster_can_write(folder, config.shards)
+        check_address(config.ray.address)
 
     summary, signal_number = _update(
         config, sources, faiss_options, remote_sources=remote_sources, is_new=is_new
@@ -185,17 +186,19 @@ def _update(
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
     from reelseek.vision import choose_device, load_model, start_decode_server
+    from reelseek.vision.models.kept_text import keep_text, stamp_model
     from reelseek.vision.models.openvino_text import compile_text_tower
 
     if config.engine is Engine.local:
         start_decode_server()  # loads its libraries while the model loads here
     model_config = config.model or command_line.load_model_config("mini")
+    source = stamp_model(model_config.spec())
     model = load_model(model_config.spec(), known_names=command_line.preset_names("model"))
     if is_new and config.model is None and config.progress is Progress.bar:
         _advise_model(config)
     device = choose_device(config.device)
-    if is_new and device.type == "cpu":
-        compile_text_tower(model)  # kept for the first search
+    if is_new and device.type == "cpu" and (tower := compile_text_tower(model)) is not None:
+        keep_text(model, tower, source)  # for the first search
     settings = IndexSettings(
         model=asdict(model_config),
         fingerprint=model.fingerprint,
@@ -280,6 +283,7 @@ def _cluster(config: IndexConfig, model: "DualEncoder") -> "Iterator[Cluster]":
             decoders=config.decoding.decoders(),
             limits=config.decoding.limits(),
             frames_bytes=frames_bytes,
+            fetch_folder=None if config.ray.fetch_folder is None else Path(config.ray.fetch_folder),
         )
         print(f"all nodes encode in {cluster.way}", file=sys.stderr)
         yield cluster

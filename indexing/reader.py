@@ -6,12 +6,12 @@ when there is one: by itself at the next search, or when `refresh` is called. It
 been deleted since at once.
 """
 
+import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,29 +22,16 @@ from reelseek.indexing import filters
 from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, GatherRequest
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.scoring import TermStatistics
-from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.shards.placement import ShardPlace, missing_shard, shard_of
+from reelseek.indexing.shards.clusters import parse_max_asked
+from reelseek.indexing.shards.gathering import gather
+from reelseek.indexing.shards.generation import Generation, OpenedShards
+from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.shards.reader import ShardReader
-from reelseek.indexing.snapshot import Snapshot, open_latest
+from reelseek.indexing.snapshot import open_latest
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.manifest import Manifest
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class _Generation:
-    """One published generation, opened.
-
-    Attributes:
-        shards: their readers by folder and file of the catalogue; an ordinary index is one shard.
-        merged: the statistics of all shards, once they have been asked for.
-    """
-
-    manifest: Manifest
-    shards: dict[tuple[Path, int], ShardReader]
-    merged: list[CollectionStatistics] = field(default_factory=list)
-    merging: threading.Lock = field(default_factory=threading.Lock)
 
 
 class IndexReader:
@@ -55,23 +42,33 @@ class IndexReader:
         log_queries: keep the embeddings of queries, for measuring and tuning.
         auto_refresh: look for a newer generation before each search, which then waits for it to be
             opened; otherwise only `refresh` goes over to it.
+        shards_asked: for the nearest videos, of shards that are placed by cluster: `auto` for as
+            many as were measured to hold them, `all`, or a number.
+        positions: of the shards to open, for a process that serves only these; None for all.
 
     Raises:
         ValueError: the folder is not an index, is damaged, or nothing in it is searchable yet.
     """
 
     def __init__(
-        self, folder: Path, *, log_queries: bool = False, auto_refresh: bool = True
+        self,
+        folder: Path,
+        *,
+        log_queries: bool = False,
+        auto_refresh: bool = True,
+        shards_asked: str | int = "auto",
+        positions: Container[int] | None = None,
     ) -> None:
         self._folder = folder
         self._log_queries = log_queries
         self._auto_refresh = auto_refresh
+        self._max_asked = parse_max_asked(shards_asked)
         self._refreshing = threading.Lock()
         self._signature = _signature(folder)
-        self._opened: dict[tuple[Path, int], ShardReader] = {}  # of all generations, to be closed
+        self._shards = OpenedShards(folder, positions)
         self._held = threading.local()
         try:
-            self._latest = open_latest(folder, lambda manifest: self._open(manifest, None))
+            self._latest = open_latest(folder, lambda manifest: self._shards.open(manifest, None))
         except BaseException:
             self.close()
             raise
@@ -95,6 +92,20 @@ class IndexReader:
         """The catalogue's count of changes so far, deletions included; takes some microseconds for
         each shard."""
         return sum(shard.revision for shard in self.shards)
+
+    def pinned(self) -> "IndexReader":
+        """Returns a reader that stays at the generation in use. It shares the files of this one,
+        and is closed with it."""
+        other = copy.copy(self)
+        other._auto_refresh = False
+        other._held = threading.local()
+        return other
+
+    @property
+    def shards_answered(self) -> tuple[int, int]:
+        """How many shards the latest answer comes from, and of how many: an index that is read
+        whole is one."""
+        return 1, 1
 
     @contextmanager
     def one_generation(self) -> Iterator[None]:
@@ -134,7 +145,8 @@ class IndexReader:
             held = self._held_generation
             self._held.generation = generation
             try:
-                self.statistics()
+                if generation.shards:
+                    self.statistics()
                 if prepare is not None:
                     prepare()
             finally:
@@ -143,24 +155,22 @@ class IndexReader:
             return True
 
     def gather(self, request: GatherRequest) -> CandidateSet:
-        """Gathers the nearest videos of each embedding and the best texts from every shard, with
-        what scoring needs of them.
+        """Gathers the nearest videos of each embedding and the best texts of all shards, with what
+        scoring needs of them.
 
         Raises:
             ValueError: the filter is wrong, or a file is damaged.
         """
         with self.one_generation():
             self._check(request.where)
-            return CandidateSet.merge([shard.gather(request) for shard in self.shards])
+            is_near = self._generation.is_near(request, self._max_asked)
+            return gather(
+                [shard.query(request) for shard in self.shards], request, is_near=is_near.tolist()
+            )
 
     def statistics(self) -> CollectionStatistics:
         """Returns the statistics of the current generation, to be added to those of others."""
-        generation = self._generation
-        with generation.merging:
-            if not generation.merged:
-                of_shards = [shard.statistics() for shard in generation.shards.values()]
-                generation.merged.append(CollectionStatistics.merge(of_shards))
-            return generation.merged[0]
+        return self._generation.statistics()
 
     def term_statistics(self, stems: Sequence[str]) -> dict[str, TermStatistics]:
         """Returns the statistics of stems by level of texts; none without a lexical index."""
@@ -184,8 +194,10 @@ class IndexReader:
     def record(self, public_id: str) -> VideoRecord | None:
         """Returns the entry of a video by its public id; None if there is none."""
         shards = self.shards
-        shard = shards[shard_of(public_id, len(shards))]
-        return shard.catalogue.by_public_id([public_id]).get(public_id)
+        if self._generation.clusters is None:
+            shards = [shards[shard_of(public_id, len(shards))]]
+        found = (shard.catalogue.by_public_id([public_id]).get(public_id) for shard in shards)
+        return next(filter(None, found), None)
 
     def video_ids(self) -> list[str]:
         """Returns the public ids of all searchable videos, in ascending order."""
@@ -240,45 +252,22 @@ class IndexReader:
         return condition
 
     def close(self) -> None:
-        for shard in self._opened.values():
-            shard.close()
+        self._shards.close()
 
     def _check(self, where: str | None) -> None:
         if where is not None:
             self.check_filter(where)
 
     @property
-    def _held_generation(self) -> _Generation | None:
+    def _held_generation(self) -> Generation | None:
         return getattr(self._held, "generation", None)
 
     @property
-    def _generation(self) -> _Generation:
+    def _generation(self) -> Generation:
         return self._held_generation or self._latest
 
-    def _open(self, manifest: Manifest, before: _Generation | None) -> _Generation:
-        """Opens a generation; files and catalogues that the one before has are used again."""
-        if before is None and not manifest.num_videos:
-            raise ValueError(
-                f"index={self._folder}: nothing in it can be searched yet; run reelseek index again"
-            )
-        sharding, shards = manifest.sharding, {}
-        manifests = manifest.shard_manifests(self._folder)
-        for position, (folder, own) in enumerate(manifests.items()):
-            if sharding is not None and not folder.is_dir():
-                raise ValueError(missing_shard(self._folder, folder))
-            identity = folder, _file_number(folder / CATALOGUE_NAME)
-            known = None if before is None else before.shards.get(identity)
-            snapshot = Snapshot(folder, own, None if known is None else known.snapshot)
-            if identity not in self._opened:
-                place = None
-                if sharding is not None:
-                    place = ShardPlace(sharding.id, position, len(manifests))
-                self._opened[identity] = ShardReader(folder, snapshot, place)
-            shards[identity] = self._opened[identity].at(snapshot)
-        return _Generation(manifest, shards)
-
-    def _open_latest(self) -> _Generation:
-        return open_latest(self._folder, lambda manifest: self._open(manifest, self._latest))
+    def _open_latest(self) -> Generation:
+        return open_latest(self._folder, lambda manifest: self._shards.open(manifest, self._latest))
 
     def _refresh(self) -> None:
         """Goes over to a newer generation, if there is one; stays where it cannot be opened."""
@@ -309,11 +298,3 @@ def _signature(folder: Path) -> tuple:
     except OSError:
         return ()
     return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def _file_number(path: Path) -> int:
-    """Tells a file from another that has replaced it."""
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0

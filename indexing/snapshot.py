@@ -26,7 +26,7 @@ from reelseek.indexing.publishing import EMBEDDINGS_NAME
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import Manifest
-from reelseek.indexing.vectors.level import EmbeddingReads, LevelSearcher
+from reelseek.indexing.vectors.level import EmbeddingReads, LevelSearcher, Neighbours
 from reelseek.indexing.vectors.shard import locations
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Snapshot:
         """Returns what reads each embedding once for a query."""
         return EmbeddingReads(self._parts)
 
-    def nearest_videos(
+    def neighbours(
         self,
         query: np.ndarray,
         reads: EmbeddingReads,
@@ -97,20 +97,17 @@ class Snapshot:
         level: str,
         num: int,
         only: np.ndarray | None,
-    ) -> list[int]:
-        """Returns the ids of the `num` nearest videos: by the whole video, or at level `moment` by
-        each video's best segment."""
+    ) -> Neighbours:
+        """Finds the vectors among which are the `num` nearest videos: by the whole video, or at
+        level `moment` by each video's best segment."""
+        searcher = self._levels[level]
         if level == "video":
-            rows, _ = self._levels["video"].nearest(query, reads, k=num, only=only)
-            return rows["video"].tolist()
+            return searcher.neighbours(query, reads, k=num, only=only)
         num_segments = math.ceil(_SEGMENTS_PER_VIDEO * num)
         while True:
-            rows, _ = self._levels["moment"].nearest(
-                query, reads, k=num, min_candidates=num_segments, only=only
-            )
-            videos = list(dict.fromkeys(rows["video"].tolist()))
-            if len(videos) >= num or len(rows) < num_segments:
-                return videos[:num]
+            found = searcher.neighbours(query, reads, k=num, min_candidates=num_segments, only=only)
+            if len(found.videos) < num_segments or len(np.unique(found.videos)) >= num:
+                return found
             num_segments *= 4  # a long video that matches evenly has very many near segments
 
     def candidates(

@@ -36,6 +36,7 @@ def main(config: SearchConfig) -> None:
         token_matching=config.token_matching,
         entities=config.explain,
         where=config.where,
+        shards=config.shards,
     )
 
     from reelseek.vision import VideoDecodeError

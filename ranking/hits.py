@@ -92,6 +92,7 @@ class SearchResults(list[SearchHit]):
         generation: of the index that answered.
         request: what the query was to the index, for `Searcher.match_segments`.
         next_cursor: where the next page begins; None where there is none.
+        shards_answered: how many shards answered, and of how many; an index on one machine is one.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class SearchResults(list[SearchHit]):
         generation: int = 0,
         request: "Request | None" = None,
         next_cursor: "Cursor | None" = None,
+        shards_answered: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__(hits)
         self.why_empty = why_empty
@@ -112,6 +114,7 @@ class SearchResults(list[SearchHit]):
         self.generation = generation
         self.request = request
         self.next_cursor = next_cursor
+        self.shards_answered = shards_answered
 
     def __repr__(self) -> str:
         lines = ",\n ".join(map(repr, self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ if TYPE_CHECKING:
     from reelseek.configs.schema import ModelConfig
     from reelseek.indexing import IndexSettings
     from reelseek.ranking.query_encoding import QueryEncoder
-    from reelseek.vision import DualEncoder
+    from reelseek.vision import DualEncoder, ModelSpec
+    from reelseek.vision.models.kept_text import KeptText
 
 
 def load_query_encoder(
@@ -53,15 +55,36 @@ def load_index_model(
 ) -> DualEncoder:
     """Loads the index's model, or one that is insisted on if it is the same."""
     from reelseek.configs.command_line import preset_names
-    from reelseek.configs.schema import ModelConfig
     from reelseek.vision.models.text_first import load_text_first
 
-    spec = (model_config or ModelConfig(**settings.model)).spec()
+    spec = _spec(settings, model_config)
     model = load_text_first(
         spec, fingerprint=settings.fingerprint, known_names=preset_names("model")
     )
     check_fingerprint(folder, settings, model.fingerprint, name=f"model={spec.name}")
     return model
+
+
+def open_index_model(
+    folder: Path, settings: IndexSettings, model_config: ModelConfig | None, *, device: str
+) -> DualEncoder | KeptText:
+    """As `load_index_model`, and only the text tower where an earlier run has kept that."""
+    from reelseek.vision.models.kept_text import has_no_gpu, open_kept_text
+
+    load = partial(load_index_model, folder, settings, model_config)
+    if device == "cpu" or (device == "auto" and has_no_gpu()):
+        kept = open_kept_text(
+            _spec(settings, model_config), fingerprint=settings.fingerprint, load=load
+        )
+        if kept is not None:
+            return kept
+    return load()
+
+
+def _spec(settings: IndexSettings, model_config: ModelConfig | None) -> ModelSpec:
+    from reelseek.configs.schema import ModelConfig
+
+    return (model_config or ModelConfig(**settings.model)).spec()
 
 
 def check_fingerprint(

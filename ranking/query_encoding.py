@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +14,10 @@ from reelseek.ranking.query_parts import EncodedPart
 if TYPE_CHECKING:
     from PIL import Image
 
+    from reelseek.text import CompiledTextEncoder, TextEncoder
     from reelseek.text.token_encoding import TokenEncoder
     from reelseek.vision import DualEncoder, FrameEncoder, FrameSettings
+    from reelseek.vision.models.kept_text import KeptText
 
 _QUERY_FRAMES = 12  # of a video that is searched by
 
@@ -74,44 +77,31 @@ class QueryEncoder:
     """Both towers of a model.
 
     Args:
-        model: the index's.
+        model: the index's; or its text tower alone, and the rest is loaded when it is first used.
         device: `auto`, `cpu`, `cuda`, ...
     """
 
-    def __init__(self, model: "DualEncoder", *, device: str = "auto") -> None:
-        from reelseek.text import TextEncoder, Tokenizer
-        from reelseek.vision import choose_device
-        from reelseek.vision.models.openvino_text import compile_text_tower
-
-        self._model = model
-        self._device = choose_device(device)
+    def __init__(self, model: "DualEncoder | KeptText", *, device: str = "auto") -> None:
+        self._device_name = device
         self._frame_encoder: FrameEncoder | None = None  # made at the first image or video query
         self._token_encoder: TokenEncoder | None = None  # made when first asked for
-        self._making = threading.Lock()  # of these two
-        self._tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
-        self._text_encoder = TextEncoder(
-            model.clip,
-            self._tokenizer,
-            scripts=model.spec.scripts,
-            device=self._device,
-            encode_text=compile_text_tower(model) if self._device.type == "cpu" else None,
-        )
+        self._making = threading.RLock()  # of these two, and of the whole model
+        self.fingerprint, self.embedding_dim = model.fingerprint, model.embedding_dim
+        self._given = model
+        self._text_encoder = _text_encoder(model, device)
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the model."""
-        return self._model.fingerprint
+    @cached_property
+    def _model(self) -> "DualEncoder":
+        from reelseek.vision.models.kept_text import KeptText
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self._model.embedding_dim
+        with self._making:
+            return self._given.load() if isinstance(self._given, KeptText) else self._given
 
     def sentences(self, sentences: Sequence[str]) -> np.ndarray:
         """`(n, D)` float32, L2-normalised; n may be 0."""
         if not sentences:
-            return np.empty((0, self._model.embedding_dim), np.float32)
-        return self._text_encoder.encode(sentences).numpy()
+            return np.empty((0, self.embedding_dim), np.float32)
+        return np.asarray(self._text_encoder.encode(sentences))
 
     def tokens(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """`(L, D)` float32 each, L2-normalised: an embedding for each token.
@@ -119,12 +109,17 @@ class QueryEncoder:
         Raises:
             ValueError: the model's text tower is of a kind whose tokens are not known.
         """
+        from reelseek.text import Tokenizer
         from reelseek.text.token_encoding import TokenEncoder
+        from reelseek.vision import choose_device
 
         with self._making:
             if self._token_encoder is None:
+                model = self._model
                 self._token_encoder = TokenEncoder(
-                    self._model.clip, self._tokenizer, device=self._device
+                    model.clip,
+                    Tokenizer(model.tokenize, context_length=model.context_length),
+                    device=choose_device(self._device_name),
                 )
         return [each.numpy() for each in self._token_encoder.encode_tokens(sentences)]
 
@@ -136,7 +131,7 @@ class QueryEncoder:
             vision.VideoDecodeError: an image or a video cannot be read.
         """
         if isinstance(part, str):
-            return self._text_encoder.encode_query(part).numpy()
+            return np.asarray(self._text_encoder.encode_query(part))
         return self._image(part)
 
     @property
@@ -155,7 +150,7 @@ class QueryEncoder:
         with self._making:
             if self._frame_encoder is None:
                 self._frame_encoder = FrameEncoder(
-                    self._model, device=str(self._device), precision="fp32"
+                    self._model, device=self._device_name, precision="fp32"
                 )
         encoder = self._frame_encoder
         return encoder.pool(encoder.encode(torch.from_numpy(pixels))).numpy()
@@ -172,3 +167,27 @@ class QueryEncoder:
             image = torch.from_numpy(np.array(query.convert("RGB"))).permute(2, 0, 1)
             pixels = self._model.preprocessing.resize(image[None])
         return self.encode_frames(pixels.numpy())
+
+
+def _text_encoder(
+    model: "DualEncoder | KeptText", device: str
+) -> "TextEncoder | CompiledTextEncoder":
+    """Returns what encodes sentences: on a CPU, the compiled text tower where there can be one."""
+    from reelseek.text import CompiledTextEncoder, Tokenizer
+    from reelseek.vision.models.kept_text import KeptText
+
+    if isinstance(model, KeptText):
+        tokenizer = Tokenizer(model.tokenizer.array, context_length=model.context_length)
+        return CompiledTextEncoder(model.tower, tokenizer, scripts=model.scripts)
+
+    from reelseek.text import TextEncoder
+    from reelseek.vision import choose_device
+    from reelseek.vision.models.kept_text import keep_text
+    from reelseek.vision.models.openvino_text import compile_text_tower
+
+    tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
+    chosen, scripts = choose_device(device), model.spec.scripts
+    if chosen.type == "cpu" and (tower := compile_text_tower(model)) is not None:
+        keep_text(model, tower, getattr(model.clip, "source", None))
+        return CompiledTextEncoder(tower, tokenizer, scripts=scripts)
+    return TextEncoder(model.clip, tokenizer, scripts=scripts, device=chosen)

@@ -13,12 +13,12 @@ from reelseek.indexing.candidates import (
     GatherRequest,
 )
 from reelseek.indexing.lexical.scoring import TermStatistics
-from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.manifest import LEVELS
 from reelseek.ranking.background import BackgroundScores
 from reelseek.ranking.generation_cache import GenerationCache
 from reelseek.ranking.hits import Copy, SearchHit
+from reelseek.ranking.readers import Reader
 from reelseek.ranking.request import LEXICAL, VISUAL, Request
 from reelseek.ranking.scoring import POOL, RANKER_TEXTS, Collected, Scorer
 from reelseek.ranking.segments import SegmentMatches, segment_matches
@@ -53,10 +53,8 @@ class Retriever:
         scorer: scores what they gather.
     """
 
-    def __init__(
-        self, readers: IndexReader | Sequence[IndexReader], *, scorer: Scorer | None = None
-    ) -> None:
-        self._readers = [readers] if isinstance(readers, IndexReader) else list(readers)
+    def __init__(self, readers: Reader | Sequence[Reader], *, scorer: Scorer | None = None) -> None:
+        self._readers = list(readers) if isinstance(readers, Sequence) else [readers]
         self._scorer = scorer or Scorer()
         self._backgrounds: GenerationCache[BackgroundScores] = GenerationCache()
 

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reelseek.configs.schema import ModelConfig
-    from reelseek.indexing import IndexReader
     from reelseek.indexing.remote.opening import OpenedPublication
     from reelseek.ranking import SearchHit, SearchResults
     from reelseek.ranking.cursor import Cursor
     from reelseek.ranking.learning.ranker import LearnedRanker
     from reelseek.ranking.query_encoding import Encoder
     from reelseek.ranking.query_parts import Query
+    from reelseek.ranking.readers import Reader
     from reelseek.ranking.request import Request
     from reelseek.ranking.segments import SegmentMatches
     from reelseek.ranking.stages import StageTimes
     from reelseek.ranking.token_matching.matching import TokenMatchingWeights
     from reelseek.text.query.analyzer import AnalyzedQuery
     from reelseek.vision import DualEncoder
+    from reelseek.vision.models.kept_text import KeptText
 
 
 class Searcher:
@@ -35,8 +36,8 @@ class Searcher:
 
     def __init__(
         self,
-        reader: IndexReader,
-        model: DualEncoder | None = None,
+        reader: Reader,
+        model: DualEncoder | KeptText | None = None,
         *,
         encoder: Encoder | None = None,
         device: str = "auto",
@@ -79,6 +80,7 @@ class Searcher:
         refresh: str = "auto",
         index_cache: str | Path | None = None,
         index_cache_gb: float = 50.0,
+        shards: str | int = "auto",
     ) -> Searcher:
         """Opens an index and loads the model it was built with.
 
@@ -99,6 +101,8 @@ class Searcher:
                 `open` only.
             index_cache: folder for published indexes; default: in the user's cache folder.
             index_cache_gb: GiB that they may take there.
+            shards: how many shards of an index that is placed by cluster to ask (docs/sharding.md):
+                `auto`, `all` or a number.
 
         Raises:
             ValueError: not an index, a damaged one, or nothing in it yet; a model that cannot be
@@ -123,6 +127,7 @@ class Searcher:
             refresh=(refresh, str, "auto or manual"),
             index_cache=(index_cache, path_or_none, words_or_none),
             index_cache_gb=(index_cache_gb, (int, float), "a number"),
+            shards=(shards, (str, int), "auto, all or a number"),
         )
         check_device(device)
         if refresh not in ("auto", "manual"):
@@ -141,6 +146,7 @@ class Searcher:
             auto_refresh=refresh == "auto",
             index_cache=index_cache,
             index_cache_gb=index_cache_gb,
+            shards=shards,
         )
 
     @classmethod
@@ -159,11 +165,12 @@ class Searcher:
         auto_refresh: bool = True,
         index_cache: str | Path | None = None,
         index_cache_gb: float = 50.0,
+        shards: str | int = "auto",
     ) -> Searcher:
         """As `open`, and checks the filter of the question to come before the model is loaded."""
         from reelseek.configs.command_line import preset_names
         from reelseek.indexing.reader import IndexReader
-        from reelseek.ranking.index_model import check_fingerprint, load_index_model
+        from reelseek.ranking.index_model import check_fingerprint, open_index_model
         from reelseek.ranking.learning.ranker import LearnedRanker
         from reelseek.ranking.token_matching.matching import TokenMatchingWeights
         from reelseek.text.urls import is_url, public_url
@@ -185,7 +192,9 @@ class Searcher:
             published = open_published_index(str(index), index_cache, cache_gb=index_cache_gb)
         folder = Path(index) if published is None else published.folder
         try:
-            reader = IndexReader(folder, log_queries=log_queries, auto_refresh=auto_refresh)
+            reader = IndexReader(
+                folder, log_queries=log_queries, auto_refresh=auto_refresh, shards_asked=shards
+            )
         except BaseException:
             if published is not None:
                 published.close()
@@ -201,7 +210,7 @@ class Searcher:
                 )
             model = None
             if encoder is None:
-                model = load_index_model(folder, settings, model_config)
+                model = open_index_model(folder, settings, model_config, device=device)
             else:
                 check_fingerprint(folder, settings, encoder.fingerprint, name="the encoder's")
             searcher = cls(
@@ -316,6 +325,7 @@ class Searcher:
             generation=self.generation,
             request=request,
             next_cursor=next_cursor,
+            shards_answered=self.reader.shards_answered,
         )
 
     def match_segments(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.dates import CAPTURED, FROM_FILE_TIME, date_of
 from reelseek.ranking.operators import QUOTED, Operator, operators
 from reelseek.ranking.prefix_index import PrefixIndex, folded, word_starts
+from reelseek.ranking.readers import Reader
 
 QUERY, TAG, ENTITY, TITLE, OPERATOR = "query", "tag", "entity", "title", "operator"
 
@@ -77,7 +77,7 @@ class Suggester:
         self._queries = PrefixIndex(queries or {})
 
     @classmethod
-    def of(cls, reader: IndexReader, *, queries: Mapping[str, int] | None = None) -> "Suggester":
+    def of(cls, reader: Reader, *, queries: Mapping[str, int] | None = None) -> "Suggester":
         """Reads the catalogue, in some seconds for 10^5 videos, in which searches go on."""
         titles: Counter[str] = Counter()
         tags: Counter[str] = Counter()

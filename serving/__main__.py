@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from reelseek.configs import command_line
-from reelseek.configs.schema import ServeConfig
+from reelseek.configs.schema import Engine, ServeConfig
 from reelseek.text.urls import is_url, public_url
 
 USAGE = """usage: python -m serving index=DIR [host=127.0.0.1 port=8000 workers=N] [name=value ...]
@@ -34,15 +34,22 @@ def main(config: ServeConfig) -> None:
     from reelseek.serving.telemetry import log_as_json
 
     log_as_json()
-    with _on_this_machine(config):
-        serve(config)
+    if config.engine is Engine.ray:
+        from reelseek.indexing.cluster.connection import require_ray
+
+        require_ray()
+    with _on_this_machine(config) as url:
+        serve(config, url=url)
 
 
 @contextmanager
-def _on_this_machine(config: ServeConfig) -> Iterator[None]:
-    """Fetches a published index, and puts its folder in the place of its URL."""
+def _on_this_machine(config: ServeConfig) -> Iterator[str | None]:
+    """Fetches a published index, and puts its folder in the place of its URL, which it yields.
+
+    With `engine=ray` only what describes the index: the nodes fetch their shards themselves.
+    """
     if config.index is None or not is_url(config.index):
-        yield
+        yield None
         return
     from reelseek.indexing.remote.opening import open_published_index
 
@@ -51,12 +58,17 @@ def _on_this_machine(config: ServeConfig) -> Iterator[None]:
             f"videos={config.videos[0]}: index={public_url(config.index)} is published, and only "
             "searched; leave videos out, or give the folder of an index"
         )
+    url, part = config.index, None
+    if config.engine is Engine.ray:
+        from reelseek.serving.cluster.source import description
+
+        part = description()
     published = open_published_index(
-        config.index, config.index_cache, cache_gb=config.index_cache_gb
+        url, config.index_cache, cache_gb=config.index_cache_gb, part=part
     )
     try:
         config.index = str(published.folder)
-        yield
+        yield url
     finally:
         published.close()
 

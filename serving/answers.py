@@ -82,6 +82,7 @@ def body_without_id(
         if fields["id"] in strips:
             fields["strip"] = strips[fields["id"]]
     cursor = results.next_cursor
+    answered, of = results.shards_answered
     return _encoder.encode(
         {
             "query": query,
@@ -89,7 +90,7 @@ def body_without_id(
             "why_empty": results.why_empty,
             "next_cursor": None if cursor is None else str(cursor),
             "generation": results.generation,
-            "shards": {"answered": 1, "of": 1},
+            "shards": {"answered": answered, "of": of},
         }
     )
 

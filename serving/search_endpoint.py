@@ -27,11 +27,13 @@ class Answer:
         body: without the request id.
         etag: of the body.
         stage_seconds: what it took when it was worked out.
+        is_complete: whether all shards answered; else it is not kept for others.
     """
 
     body: bytes
     etag: str
     stage_seconds: dict[str, float]
+    is_complete: bool = True
 
 
 Work = Callable[[Searcher, SearchRequest], Answer]
@@ -121,11 +123,14 @@ class SearchEndpoint:
         # A search that has begun is not given up: it holds its turn, and its answer is kept.
         async with self._services.admission.enter(deadline=deadline):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._work, searcher, asked)
+            work = self._services.search or self._work
+            return await loop.run_in_executor(self._executor, work, searcher, asked)
 
     def _keep(self, key: Hashable, state: "_State", done: "asyncio.Future[Answer]") -> None:
         if self._in_hand.get(key) == (state, done):
             del self._in_hand[key]
         if not done.cancelled() and done.exception() is None:
             answer = done.result()
+            if not answer.is_complete:
+                return
             self._answers.put(key, (state, answer), size_bytes=len(answer.body))

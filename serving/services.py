@@ -1,9 +1,10 @@
 """What the routes of a worker need, in one place."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.schema import ServeConfig
 from reelseek.serving.admission import Admission
@@ -38,6 +39,7 @@ class Services:
         look_now: wakes what follows the index.
         ready: set when there is a searcher.
         events: what users do; None where nothing is kept.
+        search: has searches answered elsewhere; None where this process searches.
     """
 
     config: ServeConfig
@@ -49,6 +51,7 @@ class Services:
     look_now: threading.Event = field(default_factory=threading.Event)
     ready: threading.Event = field(default_factory=threading.Event)
     events: EventLog | None = None
+    search: Callable[..., Any] | None = None
     _searcher: "Searcher | None" = field(default=None, repr=False)
 
     @property

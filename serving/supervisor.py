@@ -7,17 +7,20 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection, get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reelseek.configs.schema import ServeConfig
+from reelseek.configs.schema import Engine, ServeConfig
 from reelseek.serving.services import Sockets
 from reelseek.text.terminal import printable
 from reelseek.vision.decoding.parent_death import die_with_parent
+
+if TYPE_CHECKING:
+    from reelseek.serving.cluster.deploying import Application
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +153,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(config: ServeConfig) -> None:
+def serve(config: ServeConfig, *, url: str | None = None) -> None:
     """Runs the service until it is told to stop.
+
+    Args:
+        url: of the published index that `config.index` is a copy of; None for none.
 
     Raises:
         ValueError: what is to be served is not there, the settings are not safe, or nothing can
@@ -168,11 +174,14 @@ def serve(config: ServeConfig) -> None:
     if config.events is not None:
         check_folder(Path(config.events), index=target.index)
     listener = listen(config.host, config.port)
-    with tempfile.TemporaryDirectory(prefix="reelseek-") as folder:  # of this user alone
+    with (
+        _cluster(config, url or str(target.index)) as cluster,
+        tempfile.TemporaryDirectory(prefix="reelseek-") as folder,
+    ):  # of this user alone
         metrics = Path(folder) / "metrics"
         metrics.mkdir()
         os.environ[METRICS_FOLDER] = str(metrics)
-        helpers, workers = _children(config, listener, Path(folder))
+        helpers, workers = _children(config, listener, Path(folder), cluster)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"index: {printable(str(target.index))}", file=sys.stderr)
@@ -180,8 +189,20 @@ def serve(config: ServeConfig) -> None:
         Supervisor(helpers, workers, drain_seconds=config.drain_seconds).run()
 
 
+@contextmanager
+def _cluster(config: ServeConfig, index: str) -> Iterator["Application | None"]:
+    """Runs what `engine=ray` runs on a cluster."""
+    if config.engine is not Engine.ray:
+        yield None
+        return
+    from reelseek.serving.cluster.deploying import application
+
+    with application(config, index) as cluster:
+        yield cluster
+
+
 def _children(
-    config: ServeConfig, listener: socket.socket, folder: Path
+    config: ServeConfig, listener: socket.socket, folder: Path, cluster: "Application | None"
 ) -> tuple[list[Child], list[Child]]:
     """The helpers and the workers."""
     is_changed = bool(config.videos or config.token or config.write_token)
@@ -198,7 +219,7 @@ def _children(
         helpers.append(Child("library", _keep_library, (config, str(sockets.library))))
     num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
     workers = [
-        Child(f"worker {number}", _work, (config, listener, sockets))
+        Child(f"worker {number}", _work, (config, listener, sockets, cluster))
         for number in range(1, num_workers + 1)
     ]
     return helpers, workers
@@ -225,10 +246,15 @@ def _keep_library(config: ServeConfig, socket: str) -> None:
     main(config, socket)
 
 
-def _work(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None:
+def _work(
+    config: ServeConfig,
+    listener: socket.socket,
+    sockets: Sockets,
+    cluster: "Application | None",
+) -> None:
     from reelseek.serving.worker import main
 
-    main(config, listener, sockets)
+    main(config, listener, sockets, cluster)
 
 
 def _forget_metrics(pid: int) -> None:

@@ -7,7 +7,9 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -21,14 +23,27 @@ from reelseek.serving.remote_encoder import RemoteEncoder
 from reelseek.serving.security import http_protocol
 from reelseek.serving.services import Services, Sockets
 
+if TYPE_CHECKING:
+    from reelseek.ranking.searcher import Searcher
+    from reelseek.serving.cluster.deploying import Application
+
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 0.5  # for a new generation
 _ENCODER_SECONDS = 600.0  # for it to have loaded the model
 
 
-def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None:
-    """Runs the worker until SIGTERM, and then until the requests in hand are answered."""
+def main(
+    config: ServeConfig,
+    listener: socket.socket,
+    sockets: Sockets,
+    cluster: "Application | None" = None,
+) -> None:
+    """Runs the worker until SIGTERM, and then until the requests in hand are answered.
+
+    Args:
+        cluster: the application that answers its searches; None where it searches itself.
+    """
     telemetry.log_as_json()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -47,7 +62,7 @@ def main(config: ServeConfig, listener: socket.socket, sockets: Sockets) -> None
     )
     was_ready = sockets.encoder.with_name("was-ready")
     follow = threading.Thread(
-        target=_follow, args=(services, was_ready), name="follow", daemon=True
+        target=_follow, args=(services, was_ready, cluster), name="follow", daemon=True
     )
     follow.start()
     if was_ready.exists():
@@ -88,23 +103,39 @@ def _event_log(config: ServeConfig) -> EventLog | None:
     return log
 
 
-def _follow(services: Services, was_ready: Path) -> None:
+def _open(
+    services: Services, encoder: RemoteEncoder, cluster: "Application | None"
+) -> tuple["Searcher", Callable[[], bool]]:
+    """Returns what searches, ready to answer, and what makes it go over to a new generation."""
+    from reelseek.ranking.searcher import Searcher
+
+    config = services.config
+    assert config.index is not None
+    if cluster is None:
+        searcher = Searcher.open(config.index, encoder=encoder, refresh="manual")
+        searcher.warm_up()
+        return searcher, searcher.refresh
+    from reelseek.serving.cluster.front import Front
+
+    front = Front.connect(cluster, config, encoder=encoder)
+    services.search = front.search
+    return front.searcher, front.refresh
+
+
+def _follow(services: Services, was_ready: Path, cluster: "Application | None") -> None:
     """Opens the index when it can be searched, and goes over to each new generation, which is
     prepared while searches go on.
 
     Args:
         was_ready: a file that is made when the first worker can answer.
     """
-    from reelseek.ranking.searcher import Searcher
-
-    assert services.config.index is not None
     encoder = RemoteEncoder(services.encoder, max_cache_bytes=int(services.config.cache_mb * 2**20))
     reason = ""
+    refresh: Callable[[], bool]
     while not services.ready.is_set():
         try:
             encoder.connect(timeout_seconds=_ENCODER_SECONDS)
-            searcher = Searcher.open(services.config.index, encoder=encoder, refresh="manual")
-            searcher.warm_up()
+            searcher, refresh = _open(services, encoder, cluster)
             _freeze_long_lived_objects()
             services.set_searcher(searcher)
             was_ready.touch()
@@ -119,7 +150,7 @@ def _follow(services: Services, was_ready: Path) -> None:
         services.look_now.wait(_LOOK_EVERY_SECONDS)
         services.look_now.clear()
         try:
-            if services.searcher.refresh():
+            if refresh():
                 generation = services.searcher.generation
                 logger.info("new generation", extra={"fields": {"generation": generation}})
         except Exception:

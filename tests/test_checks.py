@@ -20,6 +20,7 @@ from reelseek.configs.schema import IndexConfig
 from reelseek.indexing.shards.dividing import divide_index
 from reelseek.indexing.writer import IndexWriter
 from reelseek.ranking.searcher import Searcher
+from reelseek.vision.models import kept_text, openvino_text
 from tests.command_lines import run_in_this_process
 from tests.indexing.small_index import SETTINGS, video_of
 
@@ -249,13 +250,15 @@ def test_questions_are_checked_before_the_index_is_opened(monkeypatch):
 def test_advice_comes_once_when_an_index_is_made_with_the_default_model(
     monkeypatch, capsys, index, tmp_path
 ):
-    def no_encoder(*_, **__):
+    def no_engine(*_, **__):
         raise ValueError("that is far enough")
 
-    model = SimpleNamespace(spec=SimpleNamespace(name="mini"))
+    model = SimpleNamespace(spec=SimpleNamespace(name="mini"), fingerprint="f", embedding_dim=8)
     monkeypatch.setattr(vision, "load_model", lambda *_, **__: model)
     monkeypatch.setattr(vision, "start_decode_server", lambda: None)
-    monkeypatch.setattr(vision, "FrameEncoder", no_encoder)
+    monkeypatch.setattr(kept_text, "stamp_model", lambda spec: None)
+    monkeypatch.setattr(openvino_text, "compile_text_tower", lambda model: None)
+    monkeypatch.setattr(reelseek.indexing.__main__, "_engine", no_engine)
     monkeypatch.setattr(os, "nice", lambda increment: 0)
     monkeypatch.setattr(logging.root, "handlers", logging.root.handlers[:])
     (tmp_path / "a.mp4").write_bytes(b"a")

@@ -1,3 +1,4 @@
+from .compiled_encoding import CompiledTextEncoder as CompiledTextEncoder
 from .encoding import TextEncoder as TextEncoder
 from .encoding import masked_padding as masked_padding
 from .encoding import strip_padding as strip_padding

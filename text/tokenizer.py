@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-import torch
+# A tensor of PyTorch or an array of NumPy, `(B, n)` int64: whatever the model's tokenizer makes.
+Tokens: TypeAlias = Any
 
 # transformers' tokenizers store padding and length as state, so threads must take turns. A query
 # takes 0.1 ms, so one lock serves all tokenizers.
@@ -14,16 +16,16 @@ class Tokenizer:
     """A model's tokenizer with its context length. Threads may share it.
 
     Args:
-        tokenize: open_clip's tokenizer: `(list of B sentences, context_length=n)` to `(B, n)`
-            int64.
+        tokenize: open_clip's tokenizer, or one like it: `(list of B sentences, context_length=n)`
+            to `(B, n)` int64.
         context_length: Maximum tokens of a sentence, start and end tokens included.
     """
 
-    def __init__(self, tokenize: Callable[..., torch.Tensor], *, context_length: int) -> None:
+    def __init__(self, tokenize: Callable[..., Tokens], *, context_length: int) -> None:
         self._tokenize = tokenize
         self.context_length = context_length
 
-    def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
+    def __call__(self, sentences: Sequence[str]) -> Tokens:
         """Returns `(B, context_length)` int64, padded; longer sentences are cut."""
         return self._tokens(sentences, self.context_length)
 
@@ -34,6 +36,6 @@ class Tokenizer:
         empty, filled = self._tokens(["", sentence], room)
         return bool(filled[self.context_length] != empty[self.context_length])
 
-    def _tokens(self, sentences: Sequence[str], length: int) -> torch.Tensor:
+    def _tokens(self, sentences: Sequence[str], length: int) -> Tokens:
         with _lock:
             return self._tokenize(list(sentences), context_length=length)

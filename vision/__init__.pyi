@@ -16,7 +16,6 @@ from .decoding.worker import FailedVideo as FailedVideo
 from .errors import VideoDecodeError as VideoDecodeError
 from .models.cache_folder import default_cache_folder as default_cache_folder
 from .models.dual_encoder import DualEncoder as DualEncoder
-from .models.dual_encoder import ModelSpec as ModelSpec
 from .models.dual_encoder import model_fingerprint as model_fingerprint
 from .models.encoding import FrameEncoder as FrameEncoder
 from .models.encoding import choose_device as choose_device
@@ -32,6 +31,7 @@ from .models.pooling import make_pooling as make_pooling
 from .models.pooling import mean_pool as mean_pool
 from .models.preprocessing import Preprocessing as Preprocessing
 from .models.preprocessing import UncroppedFrame as UncroppedFrame
+from .models.spec import ModelSpec as ModelSpec
 from .sampling import IntervalSampler as IntervalSampler
 from .sampling import KeyFrameSampler as KeyFrameSampler
 from .sampling import MomentSampler as MomentSampler

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,6 +39,14 @@ from reelseek.text.urls import is_url
 from reelseek.vision import DecodePool, FileContent
 
 
+class Copies(Protocol):
+    """The copies of remote videos that are decoded, on this machine or on others."""
+
+    def release(self, item: VideoItem) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Run:
     """One run, with the outcome of each video so far."""
 
@@ -67,7 +76,7 @@ class Run:
         self._mounts = SilentMounts()
         self._contents: Contents
         self._sizes_bytes: dict[tuple[str, str], int] = {}
-        self._fetcher: Fetcher | None = None
+        self._fetcher: Copies | None = None
 
     def apply(
         self,
@@ -106,7 +115,7 @@ class Run:
     def _apply_remote(self, remote: RemoteVideos, progress: VideoProgress) -> None:
         """Works on remote videos while they are listed; what is gone is known at the end."""
         if remote.has_sources:
-            with closing(remote.fetcher()) as self._fetcher:
+            with closing(self._open_fetcher(remote)) as self._fetcher:
                 for diff in remote.diffs(self.records):
                     self._note_undecoded(Collection(), diff)
                     self._sizes_bytes = diff.sizes_bytes
@@ -117,6 +126,9 @@ class Run:
         removed, away = remote.gone(self.records.values())
         self._removed.update((record.root_and_key, record) for record in removed)
         self._note_undecoded(Collection(away=away), Diff())
+
+    def _open_fetcher(self, remote: RemoteVideos) -> Copies:
+        return remote.fetcher()
 
     def _note_undecoded(self, collection: Collection, diff: Diff) -> None:
         """Keeps unchanged videos, and reports those that cannot be looked at."""
@@ -174,7 +186,7 @@ class Run:
 
     def _fetched(self, items: Sequence[VideoItem]) -> Iterator[tuple[VideoTag, Path] | None]:
         """Yields remote videos as they arrive; None where none has."""
-        assert self._fetcher is not None
+        assert isinstance(self._fetcher, Fetcher)
         for fetched in self._fetcher.fetch(items):
             if self._stop:
                 return

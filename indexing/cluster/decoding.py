@@ -5,7 +5,7 @@ alike. Frames go to encoders, a bounded number of bytes at a time; what comes ba
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from reelseek.indexing.building.segmenting import VideoTag, needs_spread, segment_video
 from reelseek.indexing.cluster.encoding import RemoteEncoder
+from reelseek.indexing.cluster.jobs import Declined
 from reelseek.indexing.cluster.placement import live_nodes
 from reelseek.indexing.pipeline import EncodedVideo, encode_videos
 from reelseek.indexing.store.manifest import IndexSettings
@@ -82,18 +83,32 @@ def read_video(settings: DecodeSettings, path: Path) -> Iterator[Any]:
 
 
 def decode_video(
-    settings: DecodeSettings, tag: VideoTag, encode: EncodeSettings
-) -> Iterator[Decoded | np.ndarray | str]:
-    """A task: yields the id of its node, then the video and, where it is an entry, its rows."""
+    settings: DecodeSettings, tag: VideoTag, encode: EncodeSettings, *, fetcher: Any = None
+) -> Iterator[Decoded | Declined | np.ndarray | str]:
+    """A task: yields the id of its node, then the video and, where it is an entry, its rows.
+
+    Declines a remote video whose copy is not on this node.
+
+    Args:
+        fetcher: of this node, to fetch a copy with.
+    """
     import ray
 
     pool = _pool(settings)
     yield ray.get_runtime_context().get_node_id()
+    if fetcher is not None:
+        tag = replace(tag, item=ray.get(fetcher.fetch_now.remote(tag.item)))
+    is_copy = tag.item.remote is not None
+    if is_copy and not tag.item.path.exists():
+        yield Declined()
+        return
     videos = [(tag, tag.item.path)]
     (encoded,) = encode_videos(
         videos, encoder=encode.encoder, pool=pool, queued_chunks=encode.queued_chunks
     )
-    if encoded.outcome == "failed":
+    if is_copy and encoded.outcome != "ok" and not tag.item.path.exists():
+        yield Declined()  # what fetches has died meanwhile, and started again
+    elif encoded.outcome == "failed":
         yield failed_video(tag, encoded.reason)
         yield no_rows(encode.index)
     elif encode.spread is None and needs_spread(encode.index):

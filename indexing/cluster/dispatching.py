@@ -7,13 +7,13 @@ takes far longer than its size explains is tried a second time on another node.
 
 import heapq
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from statistics import median
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from reelseek.indexing.cluster.jobs import Answer, Attempt, Declined, Job, Killed
 from reelseek.indexing.cluster.placement import Node, live_nodes
+from reelseek.indexing.cluster.stragglers import UsualTimes
 
 T = TypeVar("T")
 
@@ -21,74 +21,23 @@ _POLL_SECONDS = 0.2
 _NODES_EVERY_SECONDS = 2.0
 _MAX_DEATHS = 2  # of its workers, after which a job has failed
 _MAX_LOSSES = 8  # of nodes that a job was on; then something else is wrong
-_NUM_MEASURED = 5  # jobs, before any is called slow
-_NUM_REMEMBERED = 256  # of a kind, whose times tell what is usual
+AGAIN_SHARE = 0.1  # of the cores, that jobs may have a second time while others wait
 
-
-@dataclass(eq=False)
-class Job(Generic[T]):
-    """Something to be done once.
-
-    Attributes:
-        value: the caller's.
-        size: that its time depends on, such as bytes; of jobs that wait, the largest goes first.
-        kind: jobs of a kind take a time by their size.
-        num_deaths: of workers that had it.
-        num_losses: of nodes and objects, which is not its fault.
-    """
-
-    value: T
-    size: int
-    kind: str = ""
-    num_deaths: int = 0
-    num_losses: int = 0
-    attempts: list["_Attempt"] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class _Attempt:
-    job: Job
-    generator: Any
-    node_id: str = ""  # empty before it runs
-    started: float = 0.0
-    answer: "Answer | None" = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a task has yielded.
-
-    Attributes:
-        node_id: of the node that it ran on.
-        value: the first.
-        rest: references to the others, which may be lost before they are fetched.
-    """
-
-    node_id: str
-    value: Any
-    rest: list[Any] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Killed:
-    """A job has killed its worker twice.
-
-    Attributes:
-        error: Ray's name of the last death.
-    """
-
-    error: str
+# Starts a task for a job, away from these nodes where it can; returns the generator of what the
+# task yields (the id of its node, a small value, and what need not be fetched), and the node that
+# it must run on, where it chose one.
+Submit: TypeAlias = Callable[[Job, frozenset[str]], tuple[Any, str]]
 
 
 class Dispatcher(Generic[T]):
     """Gives jobs to Ray, as many at once as the cluster has cores for and a few more.
 
     Args:
-        submit: starts a task for a job, away from these nodes where it can; the task is a generator
-            that yields the id of its node, a small value, and what need not be fetched.
+        submit: starts a task for a job.
         nodes: returns the nodes that answer.
-        min_slow_seconds: a job that takes less is never called slow.
-        slow_factor: by which a slow job exceeds the time that its size explains.
+        spare: jobs that wait on the nodes, so that a core that is free has the next at once; a
+            share of the cores.
+        usual: tells which jobs are slow.
 
     Attributes:
         num_repeated: jobs that were given away once more, in part or as a whole.
@@ -96,20 +45,20 @@ class Dispatcher(Generic[T]):
 
     def __init__(
         self,
-        submit: Callable[[Job[T], frozenset[str]], Any],
+        submit: Submit,
         *,
         nodes: Callable[[], Sequence[Node]] = live_nodes,
-        min_slow_seconds: float = 20.0,
-        slow_factor: float = 3.0,
+        spare: float = 0.25,
+        usual: UsualTimes | None = None,
     ) -> None:
         self._submit = submit
         self._nodes = nodes
-        self._min_slow_seconds = min_slow_seconds
-        self._slow_factor = slow_factor
+        self._spare = spare
+        self._usual = UsualTimes() if usual is None else usual
+        self._live: list[Node] = []
         self._waiting: list[tuple[int, int, Job[T]]] = []
         self._num_put = 0
-        self._running: dict[Any, _Attempt] = {}
-        self._seconds_per_size: dict[str, deque[float]] = {}
+        self._running: dict[Any, Attempt] = {}
         self._asked_at = 0.0
         self.num_slots = 0
         self.num_repeated = 0
@@ -118,6 +67,9 @@ class Dispatcher(Generic[T]):
 
     def put(self, job: Job[T]) -> None:
         """Adds a job to those that wait."""
+        if not job.needs_core:
+            self._give_away(job)
+            return
         self._num_put += 1
         heapq.heappush(self._waiting, (-job.size, self._num_put, job))
 
@@ -167,43 +119,52 @@ class Dispatcher(Generic[T]):
         now = time.monotonic()
         if now - self._asked_at > _NODES_EVERY_SECONDS or not self.num_slots:
             self._asked_at = now
-            self.num_slots = sum(node.num_cores for node in self._nodes())
-        # A few wait on the nodes, so that a core that is free has the next at once.
-        limit = self.num_slots + max(1, self.num_slots // 4)
-        while self._waiting and len(self._running) < limit:
+            self._live = list(self._nodes())
+            self.num_slots = sum(node.num_cores for node in self._live)
+        limit = max(self.num_slots + 1, self.num_slots * (1 + self._spare))
+        num_running = sum(attempt.job.needs_core for attempt in self._running.values())
+        while self._waiting and num_running < limit:
             self._give_away(heapq.heappop(self._waiting)[2])
-        if not self._waiting and len(self._running) < self.num_slots:
-            for attempt in self._slow(now)[: self.num_slots - len(self._running)]:
+            num_running += 1
+        self._try_again(now, num_running)
+
+    def _try_again(self, now: float, num_running: int) -> None:
+        """Tries slow jobs a second time: on cores that are idle, and while others wait on a few,
+        since a job that has just begun elsewhere often ends before one on a slow node does."""
+        num_free = self.num_slots - num_running
+        if self._waiting:
+            num_again = sum(len(a.job.attempts) > 1 for a in self._running.values()) // 2
+            num_free = max(1, int(AGAIN_SHARE * self.num_slots)) - num_again
+        if num_free > 0:
+            for attempt in self._usual.slow(self._running.values(), now=now)[:num_free]:
                 self.num_repeated += 1
                 self._give_away(attempt.job, avoid=frozenset({attempt.node_id}))
 
+    def least_busy(self, avoid: frozenset[str]) -> str:
+        """Returns the node with the fewest jobs for its cores; empty where there is none but these.
+
+        Args:
+            avoid: ids of nodes that it may not be.
+        """
+        num_on = Counter(a.node_id for a in self._running.values() if a.job.needs_core)
+        nodes = [node for node in self._live if node.num_cores and node.id not in avoid]
+        by_use = sorted(nodes, key=lambda node: num_on[node.id] / node.num_cores)
+        return by_use[0].id if by_use else ""
+
     def _give_away(self, job: Job[T], avoid: frozenset[str] = frozenset()) -> None:
-        generator = self._submit(job, avoid)
-        attempt = _Attempt(job, generator)
+        generator, node_id = self._submit(job, avoid)
+        attempt = Attempt(job, generator, node_id)
         job.attempts.append(attempt)
         self._running[generator] = attempt
 
-    def _slow(self, now: float) -> list[_Attempt]:
-        """Returns attempts that should have ended long ago, the slowest first."""
-        found = []
-        for attempt in self._running.values():
-            rates = self._seconds_per_size.get(attempt.job.kind, ())
-            if not attempt.node_id or len(attempt.job.attempts) > 1 or len(rates) < _NUM_MEASURED:
-                continue
-            expected = median(rates) * attempt.job.size
-            seconds = now - attempt.started
-            if seconds > max(self._min_slow_seconds, self._slow_factor * expected):
-                found.append((seconds, attempt))
-        return [attempt for _, attempt in sorted(found, key=lambda each: -each[0])]
-
-    def _advance(self, attempt: _Attempt) -> Iterator[tuple[Job[T], Answer | Killed]]:
+    def _advance(self, attempt: Attempt) -> Iterator[tuple[Job[T], Answer | Killed]]:
         """Takes what a task has yielded."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         try:
             reference = next(attempt.generator)
-            if not attempt.node_id:
+            if not attempt.started:
                 attempt.node_id = ray.get(reference)
                 attempt.started = time.monotonic()
             elif attempt.answer is None:
@@ -212,7 +173,15 @@ class Dispatcher(Generic[T]):
                 attempt.answer.rest.append(reference)
         except StopIteration:
             assert attempt.answer is not None
-            self._note_time(attempt)
+            if isinstance(attempt.answer.value, Declined):
+                attempt.job.has_declined = True
+                if len(attempt.job.attempts) > 1:
+                    self._remove(attempt)
+                    self.num_repeated -= 1
+                    return
+            else:
+                seconds = time.monotonic() - attempt.started
+                self._usual.note(attempt.job, seconds=seconds)
             self._drop(attempt.job)
             yield attempt.job, attempt.answer
         except RayTaskError as error:
@@ -223,12 +192,11 @@ class Dispatcher(Generic[T]):
             yield from self._give_up(attempt, error)
 
     def _give_up(
-        self, attempt: _Attempt, error: Exception
+        self, attempt: Attempt, error: Exception
     ) -> Iterator[tuple[Job[T], Answer | Killed]]:
         """Puts the job of a dead task back, or ends it where it has killed too many workers."""
         job = attempt.job
-        del self._running[attempt.generator]
-        job.attempts.remove(attempt)
+        self._remove(attempt)
         if self._is_fault_of_job(attempt, error):
             job.num_deaths += 1
         else:
@@ -242,7 +210,11 @@ class Dispatcher(Generic[T]):
             self.num_repeated += 1
             self.put(job)
 
-    def _is_fault_of_job(self, attempt: _Attempt, error: Exception) -> bool:
+    def _remove(self, attempt: Attempt) -> None:
+        del self._running[attempt.generator]
+        attempt.job.attempts.remove(attempt)
+
+    def _is_fault_of_job(self, attempt: Attempt, error: Exception) -> bool:
         """Whether a worker has died on a node that lives on."""
         from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
@@ -260,13 +232,9 @@ class Dispatcher(Generic[T]):
                 ray.cancel(attempt.generator, force=True)
         job.attempts = []
 
-    def _note_time(self, attempt: _Attempt) -> None:
-        rates = self._seconds_per_size.setdefault(attempt.job.kind, deque(maxlen=_NUM_REMEMBERED))
-        rates.append((time.monotonic() - attempt.started) / max(1, attempt.job.size))
-
     def _count_use(self) -> None:
         now = time.monotonic()
         seconds, self._counted_at = now - self._counted_at, now
-        started = sum(1 for attempt in self._running.values() if attempt.node_id)
+        started = sum(a.started > 0 and a.job.needs_core for a in self._running.values())
         self._busy_seconds += seconds * min(started, self.num_slots)
         self._slot_seconds += seconds * self.num_slots

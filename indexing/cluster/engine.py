@@ -10,14 +10,18 @@ from typing import Any
 
 import torch
 
+from reelseek.indexing.cluster.copies import NodeFetchers
 from reelseek.indexing.cluster.decoding import CHUNK_FRAMES, DecodeSettings, start_workers
-from reelseek.indexing.cluster.dispatching import Dispatcher, Job
+from reelseek.indexing.cluster.dispatching import Dispatcher, Submit
 from reelseek.indexing.cluster.encoding import (
     MakeEncoder,
     RemoteEncoder,
     shared_precision,
     start_encoders,
 )
+from reelseek.indexing.cluster.fetching import FetchSettings
+from reelseek.indexing.cluster.stragglers import UsualTimes
+from reelseek.indexing.remote.fetching import RemoteOptions
 from reelseek.indexing.shards.opening import AnyCatalogue, open_catalogue
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.vision import (
@@ -46,7 +50,8 @@ class Cluster:
         encoder: stands for the encoders.
         queued_chunks: of frames that wait in each task that decodes.
         way: in which all encoders encode, such as `bf16 openvino`.
-        slow_options: of the `Dispatcher`: when a job is tried a second time.
+        slow_options: of `UsualTimes`: when a job is tried a second time.
+        fetch_folder: of each node, for copies of remote videos; None for its temporary folder.
     """
 
     decode: DecodeSettings
@@ -54,10 +59,15 @@ class Cluster:
     queued_chunks: int
     way: str
     slow_options: dict[str, Any] = field(default_factory=dict)
+    fetch_folder: Path | None = None
 
-    def dispatcher(self, submit: Callable[[Job, frozenset[str]], Any]) -> Dispatcher:
-        """Returns what gives jobs to this cluster."""
-        return Dispatcher(submit, **self.slow_options)
+    def dispatcher(self, submit: Submit, *, spare: float = 0.25) -> Dispatcher:
+        """Returns what gives jobs to this cluster; see `Dispatcher`."""
+        return Dispatcher(submit, spare=spare, usual=UsualTimes(**self.slow_options))
+
+    def fetchers(self, options: RemoteOptions) -> NodeFetchers:
+        """Returns what fetches remote videos on the nodes."""
+        return NodeFetchers(FetchSettings(self.decode.run, options, self.fetch_folder))
 
     def keep_precision(self, catalogue: AnyCatalogue) -> None:
         """Notes in an index how it is encoded, and warns where that was another way before."""
@@ -95,6 +105,7 @@ def start_cluster(
     decoders: tuple[str, ...] = DECODERS,
     limits: WorkerLimits | None = None,
     frames_bytes: int = FRAMES_BYTES,
+    fetch_folder: Path | None = None,
     **decode_options: Any,
 ) -> Cluster:
     """Starts encoders on the nodes of the Ray that this process is connected to.
@@ -107,6 +118,7 @@ def start_cluster(
         decoders: in the order to try them.
         limits: of each process that decodes.
         frames_bytes: of decoded frames that each task which decodes may have under way.
+        fetch_folder: see `Cluster`.
         decode_options: further fields of `DecodeSettings`.
 
     Raises:
@@ -132,4 +144,4 @@ def start_cluster(
     encoder = RemoteEncoder(
         model.embedding_dim, CHUNK_FRAMES, num_parallel, pooling, actors=tuple(actors)
     )
-    return Cluster(decode, encoder, queued_chunks, info.way)
+    return Cluster(decode, encoder, queued_chunks, info.way, fetch_folder=fetch_folder)

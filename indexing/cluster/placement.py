@@ -45,22 +45,29 @@ def encoder_nodes(nodes: Iterable[Node]) -> list[Node]:
     return on_gpus or [node for node in nodes if node.num_cores]
 
 
-def on_node(node_id: str) -> Any:
-    """Returns the strategy that runs a task on a node, or elsewhere if that node is gone."""
+def on_node(node_id: str, *, soft: bool = True) -> Any:
+    """Returns the strategy that runs a task on a node, or elsewhere if that node is gone.
+
+    Args:
+        soft: else nowhere.
+    """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(node_id, soft=True)
+    return NodeAffinitySchedulingStrategy(node_id, soft=soft)
 
 
 @dataclass
 class Sight:
-    """Knows which nodes could not read videos of a root that others could."""
+    """Knows which nodes could not read a video of a root that others could, nor any other."""
 
     _blind: dict[str, set[str]] = field(default_factory=dict)
+    _seeing: dict[str, set[str]] = field(default_factory=dict)
 
-    def note_blind(self, root: str, node_ids: Iterable[str]) -> None:
-        """Notes nodes that failed to read what another node then could."""
-        self._blind.setdefault(root, set()).update(node_ids)
+    def note(self, root: str, *, sees: str, blind: Iterable[str]) -> None:
+        """Notes a node that has read a video, and those that failed to read it before."""
+        seeing = self._seeing.setdefault(root, set())
+        seeing.add(sees)
+        self._blind.setdefault(root, set()).update(set(blind) - seeing)
 
     def avoid(self, root: str) -> frozenset[str]:
         """Returns the nodes that should not be given videos of a root."""

@@ -20,8 +20,11 @@ class DiskBudget:
     def used_bytes(self) -> int:
         return self._used_bytes
 
-    def take(self, num_bytes: int) -> bool:
+    def take(self, num_bytes: int, *, waits: bool = True) -> bool:
         """Waits until so many bytes are free, and takes them; False if the budget was closed.
+
+        Args:
+            waits: else False, too, where they are not free now.
 
         Raises:
             ValueError: there are never so many.
@@ -29,12 +32,15 @@ class DiskBudget:
         if num_bytes > self.total_bytes:
             raise ValueError(f"{num_bytes} bytes are more than the whole budget")
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._is_closed or self._used_bytes + num_bytes <= self.total_bytes
-            )
-            if not self._is_closed:
+            if waits:
+                self._changed.wait_for(lambda: self._is_closed or self._fits(num_bytes))
+            takes = not self._is_closed and self._fits(num_bytes)
+            if takes:
                 self._used_bytes += num_bytes
-            return not self._is_closed
+            return takes
+
+    def _fits(self, num_bytes: int) -> bool:
+        return self._used_bytes + num_bytes <= self.total_bytes
 
     def give_back(self, num_bytes: int) -> None:
         with self._changed:

@@ -109,6 +109,10 @@ class RemoteVideos:
     def has_sources(self) -> bool:
         return bool(self._sources)
 
+    @property
+    def options(self) -> RemoteOptions:
+        return self._options
+
     def fetcher(self) -> Fetcher:
         """Returns what fetches them."""
         return Fetcher(self._folder, self._stores, self._options)

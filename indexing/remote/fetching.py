@@ -24,6 +24,7 @@ from reelseek.indexing.remote.stores import Stores
 from reelseek.indexing.sources.collection import VideoItem
 
 _GB = 1 << 30
+_TURN_SECONDS = 0.5
 _JOIN_SECONDS = 2.0  # for threads to notice that they are stopped
 
 
@@ -70,6 +71,7 @@ class Fetcher:
             options.attempts, sleep=lambda s: self._stopped.wait(s), is_stopped=self._stopped.is_set
         )
         self._held: dict[Path, int] = {}  # bytes of each file on disk
+        self._taking = threading.Lock()  # who came first gets its bytes first, however many
         self._threads: list[threading.Thread] = []
         shutil.rmtree(folder, ignore_errors=True)  # of a killed run
         folder.mkdir(parents=True)
@@ -78,12 +80,12 @@ class Fetcher:
         """Yields the videos as they arrive; None where none has, so that the caller, who must
         release some for others to come, never waits here."""
         arrived: SimpleQueue[FetchedVideo | BaseException | None] = SimpleQueue()
-        remaining, taking = iter(items), threading.Lock()
+        remaining = iter(items)
 
         def work() -> None:
             try:
                 while not self._stopped.is_set():
-                    with taking:  # who came first gets its bytes first, however many
+                    with self._taking:
                         item = next(remaining, None)
                         if item is None or not self._take_bytes(item.remote):
                             break
@@ -113,6 +115,24 @@ class Fetcher:
             else:
                 yield fetched
 
+    def fetch_one(self, item: VideoItem, *, waits: bool = True) -> FetchedVideo | None:
+        """Fetches one video in the caller's thread.
+
+        Args:
+            waits: for other videos to be released, where the disk has no room for this one.
+
+        Returns:
+            None where it did not wait, and where fetching was stopped.
+        """
+        if not self._taking.acquire(timeout=-1 if waits else _TURN_SECONDS):
+            return None  # another waits for room
+        try:
+            takes = self._take_bytes(item.remote, waits=waits)
+        finally:
+            self._taking.release()
+        fetched = self._fetched(item) if takes else None
+        return None if self._stopped.is_set() else fetched
+
     def release(self, item: VideoItem) -> None:
         """Deletes the copy of a video, if there is one."""
         size = self._held.pop(item.path, None)
@@ -132,9 +152,9 @@ class Fetcher:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _take_bytes(self, remote: RemoteObject | None) -> bool:
+    def _take_bytes(self, remote: RemoteObject | None, *, waits: bool = True) -> bool:
         """Waits for the bytes of an object, if it may have so many; False where the run ends."""
-        return self._is_too_large(remote) or self._budget.take(self._num_bytes(remote))
+        return self._is_too_large(remote) or self._budget.take(self._num_bytes(remote), waits=waits)
 
     def _num_bytes(self, remote: RemoteObject | None) -> int:
         """Returns the bytes to take for an object: all for one that may have any number."""

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,19 @@ _GENERATIONS = "generations"
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of the files of an index, for a process that needs no others.
+
+    Attributes:
+        name: of the part, for its folder.
+        holds: whether a path below the index's folder, with `/`, is in it.
+    """
+
+    name: str
+    holds: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
 class OpenedPublication:
     """A publication that lies on this machine, and stays there until it is closed.
 
@@ -59,12 +72,14 @@ def open_published(
     cache_bytes: int = 50 * _GB,
     retry: Retry | None = None,
     timeout_seconds: float = 60.0,
+    part: Part | None = None,
 ) -> OpenedPublication:
     """Opens the publication in force at a URL; fetches what the cache lacks of it.
 
     Args:
         cache: a folder that all publications may share; made if missing.
         cache_bytes: of all that lies in it.
+        part: of the index to open; None for all.
 
     Raises:
         ValueError: there is no publication, it is damaged or larger than the cache may be, or it
@@ -86,12 +101,17 @@ def open_published(
     own = cache / hashlib.sha256(shown.encode()).hexdigest()[:16]
     (own / _GENERATIONS).mkdir(parents=True, exist_ok=True)
     with FileLock(cache / "fetching.lock"):
-        folder = own / _GENERATIONS / publication.id
+        name = publication.id
+        if part is not None:
+            name = f"{name}-{part.name}"
+            held = {path: file for path, file in publication.files.items() if part.holds(path)}
+            publication = Publication(held)
+        folder = own / _GENERATIONS / name
         lock = _lock_shared(folder)
         try:
             if not _is_complete(folder):
                 try:
-                    _fetch(publication, url, own, _Limits(cache, cache_bytes), store, retry)
+                    _fetch(publication, url, folder, _Limits(cache, cache_bytes), store, retry)
                 except RemoteError as error:
                     raise ValueError(f"index={shown}: cannot be fetched: {error}") from error
             _drop_unused(other for other in folder.parent.iterdir() if other != folder)
@@ -103,15 +123,20 @@ def open_published(
 
 
 def open_published_index(
-    url: str, cache: str | Path | None = None, *, cache_gb: float = 50.0
+    url: str,
+    cache: str | Path | None = None,
+    *,
+    cache_gb: float = 50.0,
+    part: Part | None = None,
 ) -> OpenedPublication:
     """As `open_published`, with limits as people give them.
 
     Args:
         cache: default: a folder in the user's cache folder.
+        part: of the index to open; None for all.
     """
     folder = default_cache_folder() / "indexes" if cache is None else Path(cache)
-    return open_published(url, folder, cache_bytes=int(cache_gb * _GB))
+    return open_published(url, folder, cache_bytes=int(cache_gb * _GB), part=part)
 
 
 @dataclass(frozen=True)
@@ -137,10 +162,10 @@ class _Limits:
 
 
 def _fetch(
-    publication: Publication, url: str, own: Path, limits: _Limits, store: Store, retry: Retry
+    publication: Publication, url: str, folder: Path, limits: _Limits, store: Store, retry: Retry
 ) -> None:
     """Fetches the missing contents, and links them as the folder of an index."""
-    folder = own / _GENERATIONS / publication.id
+    own = folder.parent.parent
     missing = [file for file in publication.contents().values() if not _is_there(own, file)]
     if missing:
         limits.make_room(sum(file.size_bytes for file in missing), public_url(url))

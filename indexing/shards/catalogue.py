@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from reelseek.indexing.shards.clusters import ClusterMap
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.edits import Excluded
@@ -28,10 +29,16 @@ class ShardedCatalogue:
 
     Args:
         catalogues: of the shards, in order; closed with this one.
+        clusters: by which new videos are placed; None for a hash of their ids.
     """
 
-    def __init__(self, catalogues: Sequence[Catalogue]) -> None:
+    def __init__(
+        self, catalogues: Sequence[Catalogue], *, clusters: ClusterMap | None = None
+    ) -> None:
         self._catalogues = list(catalogues)
+        self._clusters = clusters
+        # By id: the videos that were placed by their clusters and may not be saved yet.
+        self._unsaved: dict[str, tuple[tuple[str, str], int]] = {}
 
     def close(self) -> None:
         for catalogue in self._catalogues:
@@ -39,19 +46,66 @@ class ShardedCatalogue:
 
     # Which video is where
 
-    def place(self, video: NewVideo) -> tuple[int, NewVideo]:
+    def place(
+        self,
+        video: NewVideo,
+        embeddings: np.ndarray | None = None,
+        *,
+        beside: int | None = None,
+    ) -> tuple[int, NewVideo]:
         """Returns the position of a video's shard, and the video with the id that it has or gets.
 
-        All videos with an id are in the shard that the id names, so that ids stay unique.
+        All videos with an id are in one shard, so that ids stay unique: the one that the id names,
+        or by clusters the one that has the video already; a new video goes to the nearest.
+
+        Args:
+            embeddings: of the video, see `IndexWriter.add`; they decide where clusters do.
+            beside: the shard of a copy, which decides there instead.
         """
         made = (make_video_id(video.root, video.key, number) for number in count())
         names = chain([video.public_id] if video.public_id else [], made)
         for public_id in self._ids_of(video) or names:
-            position = shard_of(public_id, len(self._catalogues))
-            known = self._catalogues[position].by_public_id([public_id]).get(public_id)
-            if known is None or known.root_and_key == video.root_and_key:
-                return position, replace(video, public_id=public_id)
+            owner, position, is_found = self._holder(public_id)
+            if owner is not None and owner != video.root_and_key:
+                continue
+            if self._clusters is not None:
+                if not is_found and beside is not None:
+                    position = beside
+                elif not is_found:
+                    assert embeddings is not None
+                    position = self._clusters.place(
+                        embeddings, num_segments=len(video.spans), public_id=public_id
+                    )
+                self._unsaved[public_id] = video.root_and_key, position
+            return position, replace(video, public_id=public_id)
         raise AssertionError("unreachable")
+
+    def position_of(self, public_id: str) -> int | None:
+        """Returns the position of the shard that has a video; by hash, also of one that is not
+        there, else None."""
+        if self._clusters is None:
+            return shard_of(public_id, len(self._catalogues))
+        for position, catalogue in enumerate(self._catalogues):
+            if catalogue.by_public_id([public_id]):
+                return position
+        return None
+
+    def forget_unsaved(self) -> None:
+        """Says that all placed videos are in the catalogues now."""
+        self._unsaved.clear()
+
+    def _holder(self, public_id: str) -> tuple[tuple[str, str] | None, int, bool]:
+        """Returns root and key of the video with an id, None if there is none; the position of its
+        shard; and whether it has embeddings, which a video that failed lacks."""
+        if public_id in self._unsaved:
+            return *self._unsaved[public_id], True
+        position = self.position_of(public_id)
+        if position is None:
+            return None, 0, False
+        record = self._catalogues[position].by_public_id([public_id]).get(public_id)
+        if record is None:
+            return None, position, False
+        return record.root_and_key, position, record.location is not None
 
     def own(self, record: VideoRecord) -> tuple[int, VideoRecord]:
         """Returns the position of a record's shard, and the record as that shard has it."""

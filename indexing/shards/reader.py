@@ -16,17 +16,13 @@ import numpy as np
 
 from reelseek.indexing import filters
 from reelseek.indexing.candidates import (
-    CandidateSet,
-    CandidateVideo,
     CollectionStatistics,
     GatherRequest,
-    TextMatch,
 )
-from reelseek.indexing.lexical import documents
-from reelseek.indexing.lexical.index import Match
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace
+from reelseek.indexing.shards.query import ReaderQuery
 from reelseek.indexing.snapshot import Snapshot
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
@@ -73,36 +69,9 @@ class ShardReader:
         """The catalogue's count of changes so far, deletions included; takes some microseconds."""
         return self._counting.counter("revision")
 
-    def gather(self, request: GatherRequest) -> CandidateSet:
-        """Gathers the nearest videos of each embedding and the best texts, with what scoring needs
-        of them. Reads each embedding once.
-
-        Raises:
-            ValueError: the filter is wrong, or a file is damaged.
-        """
-        snapshot = self.snapshot
-        only = None if request.where is None else self._matching(request.where)
-        reads = snapshot.reads()
-        while True:  # until nothing found has been deleted meanwhile
-            nearest = [
-                snapshot.nearest_videos(
-                    embedding, reads, level=request.level, num=request.num_videos, only=only
-                )
-                for embedding in request.embeddings
-            ]
-            matches = self._matches(snapshot, request, only)
-            ids = {video_id for some in nearest for video_id in some}
-            records = self._records(ids | {match.video_id for match in matches}, snapshot)
-            if records is not None:
-                break
-        names = {video_id: record.public_id for video_id, record in records.items()}
-        more = self.catalogue.by_public_id(set(request.ids) - set(names.values()))
-        records |= {record.id: record for record in more.values()}
-        return CandidateSet(
-            _by_id(snapshot.candidates(records, reads, num_frames=request.num_frames)),
-            [[names[video_id] for video_id in some] for some in nearest],
-            [_text_match(match, records[match.video_id], request.stems) for match in matches],
-        )
+    def query(self, request: GatherRequest) -> ReaderQuery:
+        """Returns what asks this shard step by step; see `indexing.shards.gathering`."""
+        return ReaderQuery(self, request)
 
     def statistics(self) -> CollectionStatistics:
         """Returns the statistics of the snapshot, to be added to those of other shards."""
@@ -118,12 +87,42 @@ class ShardReader:
         found = [r for same in self.catalogue.of_contents(contents).values() for r in same]
         if where is None:
             return found
-        passing = set(self._matching(where).tolist())
+        passing = set(self.matching(where).tolist())
         return [record for record in found if record.id in passing]
+
+    def records(
+        self, video_ids: Iterable[int], snapshot: Snapshot
+    ) -> dict[int, VideoRecord] | None:
+        """Returns the entries of these videos; None where some were deleted since, and are masked
+        now.
+
+        Raises:
+            ValueError: entries are lacking though nothing was deleted.
+        """
+        video_ids = sorted(video_ids)
+        records = self.catalogue.videos(video_ids)
+        removed = [video_id for video_id in video_ids if video_id not in records]
+        if not removed:
+            return records
+        if self.catalogue.counter("revision") == snapshot.manifest.revision:
+            raise ValueError(
+                f"{self.folder / CATALOGUE_NAME} is damaged: it lacks video {removed[0]}; run "
+                "reelseek repair --index DIR"
+            )
+        snapshot.mask_deleted(removed)
+        return None
+
+    def matching(self, where: str) -> np.ndarray:
+        """Returns the ids of the videos that pass a filter, ascending."""
+        if not self._entries_checked:  # of those that a filter leaves out, nothing else is read
+            self.catalogue.check_entries()
+            self._entries_checked = True
+        condition = filters.parse_filter(where)
+        return self.catalogue.matching_ids(*condition.condition())
 
     def count(self, where: str) -> int:
         """Returns how many videos pass a filter."""
-        return len(self._matching(where))
+        return len(self.matching(where))
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Yields key and public id of each searchable video."""
@@ -160,42 +159,6 @@ class ShardReader:
         self.catalogue.close()
         self._counting.close()
 
-    def _matches(
-        self, snapshot: Snapshot, request: GatherRequest, only: np.ndarray | None
-    ) -> list[Match]:
-        if snapshot.lexical is None or not request.num_texts:
-            return []
-        return snapshot.lexical.search(
-            request.stems,
-            num=request.num_texts,
-            terms=request.terms,
-            optional=request.optional_stems,
-            excluded=request.excluded_stems,
-            only=only,
-            level=request.level,
-        )
-
-    def _records(
-        self, video_ids: Iterable[int], snapshot: Snapshot
-    ) -> dict[int, VideoRecord] | None:
-        """The entries of these videos; None where some were deleted since, and are masked now.
-
-        Raises:
-            ValueError: entries are lacking though nothing was deleted.
-        """
-        video_ids = sorted(video_ids)
-        records = self.catalogue.videos(video_ids)
-        removed = [video_id for video_id in video_ids if video_id not in records]
-        if not removed:
-            return records
-        if self.catalogue.counter("revision") == snapshot.manifest.revision:
-            raise ValueError(
-                f"{self.folder / CATALOGUE_NAME} is damaged: it lacks video {removed[0]}; run "
-                "reelseek repair --index DIR"
-            )
-        snapshot.mask_deleted(removed)
-        return None
-
     def _measured(self, snapshot: Snapshot) -> CollectionStatistics:
         words, tags = ({}, {}) if snapshot.lexical is None else snapshot.lexical.vocabulary
         return CollectionStatistics(
@@ -211,31 +174,3 @@ class ShardReader:
         """`(n, D)` float32, embeddings of everyday sentences that the index keeps."""
         dim = self.snapshot.manifest.settings.embedding_dim
         return query_log.read(self.folder, query_log.SENTENCES, embedding_dim=dim)
-
-    def _matching(self, where: str) -> np.ndarray:
-        """Ids of the videos that pass a filter, ascending."""
-        if not self._entries_checked:  # of those that a filter leaves out, nothing else is read
-            self.catalogue.check_entries()
-            self._entries_checked = True
-        condition = filters.parse_filter(where)
-        return self.catalogue.matching_ids(*condition.condition())
-
-
-def _by_id(videos: Iterable[CandidateVideo]) -> dict[str, CandidateVideo]:
-    return {video.id: video for video in videos}
-
-
-def _text_match(match: Match, record: VideoRecord, stems: Sequence[str]) -> TextMatch:
-    source, text = match.source, match.text
-    if not source:
-        source, text = documents.best_text(record, stems)
-    return TextMatch(
-        id=record.public_id,
-        level=match.level,
-        counts=match.counts,
-        length=match.length,
-        source=source,
-        text=text,
-        start_seconds=match.start_seconds,
-        end_seconds=match.end_seconds,
-    )

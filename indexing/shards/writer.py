@@ -5,8 +5,6 @@ names all of them is replaced, and what only the one before named is deleted. So
 generation of every shard, or the new one of every shard, whenever the writer is killed.
 """
 
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,30 +14,31 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME
 from reelseek.indexing.shards.catalogue import ShardedCatalogue
-from reelseek.indexing.shards.placement import ShardPlace, missing_shard, shard_of
+from reelseek.indexing.shards.clusters import open_clusters
+from reelseek.indexing.shards.layout import (
+    combined,
+    drop_shared,
+    drop_unused,
+    new_sharding,
+    open_shards,
+)
+from reelseek.indexing.shards.placement import ShardPlace
 from reelseek.indexing.shards.quantisers import SharedQuantisers
 from reelseek.indexing.store.manifest import (
-    SHARDS_NAME,
     FaissOptions,
     IndexSettings,
     Manifest,
-    QuantiserInfo,
-    Sharding,
     check_settings,
 )
 from reelseek.indexing.store.unfinished import UnfinishedVideos
 from reelseek.indexing.store.videos import NewVideo, VideoRecord
 from reelseek.indexing.writer import (
     UNFINISHED_NAME,
-    IndexWriter,
     is_save_due,
     only_writer,
     prepare_folder,
 )
-
-_WHOLE_NAMES = (CATALOGUE_NAME, EMBEDDINGS_NAME, "unsaved.journal", "sentences.log", "queries.log")
 
 
 class ShardedWriter:
@@ -75,8 +74,8 @@ class ShardedWriter:
                 self.manifest.write(folder)
             drop_unused(folder, self.manifest)
             self._opened_shards = opened.enter_context(ExitStack())
-            self.shards = open_shards(folder, self.manifest, self._opened_shards)
-            self.catalogue = ShardedCatalogue([shard.catalogue for shard in self.shards])
+            self._clusters = open_clusters(folder, self.manifest)
+            self._open_shards()
             self.unfinished = UnfinishedVideos(
                 folder / UNFINISHED_NAME,
                 settings=self.manifest.settings.to_json(),
@@ -114,12 +113,17 @@ class ShardedWriter:
         try:
             yield
         finally:
-            self.shards = open_shards(self.folder, self.manifest, self._opened_shards)
-            self.catalogue = ShardedCatalogue([shard.catalogue for shard in self.shards])
+            self._open_shards()
+
+    def _open_shards(self) -> None:
+        self.shards = open_shards(self.folder, self.manifest, self._opened_shards)
+        catalogues = [shard.catalogue for shard in self.shards]
+        self.catalogue = ShardedCatalogue(catalogues, clusters=self._clusters)
 
     def add(self, video: NewVideo, embeddings: np.ndarray) -> None:
         """Adds a video to its shard, or replaces the one with its key; see `IndexWriter.add`."""
-        position, named = self.catalogue.place(video)
+        position, named = self.catalogue.place(video, embeddings)
+        self._drop_elsewhere(named, position)
         self.shards[position].add(named, embeddings)
         self.unfinished.add(video.signature)
         self.save_if_due()
@@ -139,8 +143,9 @@ class ShardedWriter:
     def add_duplicate(self, video: NewVideo, record: VideoRecord) -> None:
         """Adds a video with the content of a saved one; another shard gets a copy of its
         embeddings."""
-        position, named = self.catalogue.place(video)
         source, own = self.catalogue.own(record)
+        position, named = self.catalogue.place(video, beside=source)
+        self._drop_elsewhere(named, position)
         if position == source:
             self.shards[position].add_duplicate(named, own)
             return
@@ -150,11 +155,18 @@ class ShardedWriter:
         self.shards[position].add(named, embeddings)
         self.save_if_due()
 
+    def _drop_elsewhere(self, video: NewVideo, position: int) -> None:
+        """Deletes the entry of a video that failed before it had embeddings to be placed by."""
+        before = self.catalogue.position_of(video.public_id)
+        if before is not None and before != position:
+            self.shards[before].delete_videos([video])
+
     def delete_videos(self, videos: Iterable[NewVideo]) -> None:
         """Deletes videos; no search that starts after this finds them."""
         by_shard: dict[int, list[NewVideo]] = {}
         for video in videos:
-            by_shard.setdefault(shard_of(video.public_id, len(self.shards)), []).append(video)
+            if (position := self.catalogue.position_of(video.public_id)) is not None:
+                by_shard.setdefault(position, []).append(video)
         for position, own in by_shard.items():
             self.shards[position].delete_videos(own)
 
@@ -162,6 +174,7 @@ class ShardedWriter:
         """Makes added videos durable in all shards, before their kept frames are dropped."""
         for shard in self.shards:
             shard.save()
+        self.catalogue.forget_unsaved()
         self.unfinished.save()
         self._saved_at = time.monotonic()
 
@@ -209,93 +222,5 @@ class ShardedWriter:
         for shard in self.shards:
             if before[shard.folder] != shard.manifest:
                 shard.clean()
-        _drop_quantisers(self.folder, self.manifest)
+        drop_shared(self.folder, self.manifest)
         return self.manifest
-
-
-def new_sharding(settings: IndexSettings, num_shards: int, *, first: int = 0) -> Sharding:
-    """Returns shards that are to be made, in folders from this number on."""
-    names = [f"{number:04d}" for number in range(first, first + num_shards)]
-    return Sharding(secrets.token_hex(16), {name: Manifest(settings) for name in names})
-
-
-def combined(
-    whole: Manifest, shards: list[Manifest], quantisers: dict[str, QuantiserInfo] | None = None
-) -> Manifest:
-    """Returns the manifest of all shards, of the same generation still, from their own.
-
-    Args:
-        quantisers: that the shards share; default: as they were.
-    """
-    assert whole.sharding is not None
-    sharding = replace(
-        whole.sharding,
-        shards=dict(zip(whole.sharding.shards, shards, strict=True)),
-        quantisers=whole.sharding.quantisers if quantisers is None else quantisers,
-    )
-    query_types = {query_type for shard in shards for query_type in shard.recall}
-    return replace(
-        whole,
-        revision=sum(shard.revision for shard in shards),
-        num_videos=sum(shard.num_videos for shard in shards),
-        num_segments=sum(shard.num_segments for shard in shards),
-        faiss=shards[0].faiss,
-        recall={
-            query_type: min(s.recall[query_type] for s in shards if query_type in s.recall)
-            for query_type in sorted(query_types)
-        },
-        rebuild=next((shard.rebuild for shard in shards if shard.rebuild), ""),
-        sharding=sharding,
-    )
-
-
-def open_shards(folder: Path, manifest: Manifest, opened: ExitStack) -> list[IndexWriter]:
-    """Opens a writer of each shard, and makes shards that have never been published.
-
-    Args:
-        opened: what closes them.
-
-    Raises:
-        ValueError: a shard is missing, damaged or another index's.
-    """
-    assert manifest.sharding is not None
-    writers = []
-    shards = manifest.shard_manifests(folder)
-    for position, (shard, own) in enumerate(shards.items()):
-        if own.generation and not Manifest.exists(shard):
-            if shard.is_dir():
-                Manifest.read(shard)  # raises
-            raise ValueError(missing_shard(folder, shard))
-        place = ShardPlace(manifest.sharding.id, position, len(shards))
-        writer = opened.enter_context(IndexWriter(shard, manifest.settings, place=place))
-        if writer.manifest.frame_spread != manifest.frame_spread:  # of a killed run
-            writer.set_frame_spread(manifest.frame_spread)
-        writers.append(writer)
-    return writers
-
-
-def drop_unused(folder: Path, manifest: Manifest) -> None:
-    """Deletes folders and files that only an earlier division of the index has, or one that was
-    never finished."""
-    used = set(manifest.shard_manifests(folder))
-    for path in (folder / SHARDS_NAME).glob("[0-9]*"):
-        if path not in used:
-            shutil.rmtree(path)
-    if folder not in used:  # what an ordinary index has in the folder itself
-        for name in _WHOLE_NAMES:
-            for path in folder.glob(f"{name}*"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for pattern in ("video-*", "moment-*", "lexical-*"):
-            for path in folder.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    else:
-        shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)
-    _drop_quantisers(folder, manifest)
-
-
-def _drop_quantisers(folder: Path, manifest: Manifest) -> None:
-    infos = () if manifest.sharding is None else manifest.sharding.quantisers.values()
-    used = {info.name for info in infos}
-    for path in folder.glob("quantiser-*"):
-        if path.name not in used:
-            path.unlink()

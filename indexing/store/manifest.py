@@ -24,7 +24,7 @@ _RENAMED_SAMPLING = {"skip_similar": "dedup_threshold", "frames_a_shot": "frames
 _FILE_NAME = "manifest.json"
 LEVELS = ("video", "moment")  # whole videos, or their segments
 SHARDS_NAME = "shards"  # the folder of a sharded index's shards
-PLACEMENTS = ("hash",)  # how a video's shard is chosen, see `indexing.shards.placement`
+PLACEMENTS = ("hash", "cluster")  # how a video's shard is chosen, see `indexing.shards.placement`
 
 
 class IndexMismatchError(ValueError):
@@ -153,6 +153,47 @@ class QuantiserInfo:
 
 
 @dataclass(frozen=True)
+class ClusterInfo:
+    """The clusters by which videos are placed; see `indexing.shards.clusters`.
+
+    Attributes:
+        name: of their file.
+        num_asked: shards that a query asks.
+        recall: measured with so many: the fraction of a query's ten nearest segments that lie in
+            them, by type of query.
+        checksum: CRC-32 of the file.
+
+    Raises:
+        ValueError: no clusters have these values.
+    """
+
+    name: str
+    num_asked: int
+    recall: dict[str, float]
+    checksum: int
+
+    def __post_init__(self) -> None:
+        if type(self.num_asked) is not int or self.num_asked < 1:
+            raise ValueError(f"{self.num_asked!r} is not a number of shards")
+        _require_plain(self.name)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ClusterInfo":
+        """The reverse of `to_json`.
+
+        Raises:
+            ValueError: no clusters have these values.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"{text[:40]!r} names no clusters") from error
+
+
+@dataclass(frozen=True)
 class Sharding:
     """The shards of an index, each an ordinary index in a folder of `shards/`.
 
@@ -163,6 +204,7 @@ class Sharding:
             generations, whatever the shards have published since.
         placement: how a video's shard is chosen.
         quantisers: shared by the shards, by level; none where all shards are searched exactly.
+        clusters: of the placement `cluster`; None for `hash`.
 
     Raises:
         ValueError: no sharding has these values.
@@ -172,10 +214,13 @@ class Sharding:
     shards: dict[str, "Manifest"]
     placement: str = "hash"
     quantisers: dict[str, QuantiserInfo] = field(default_factory=dict)
+    clusters: ClusterInfo | None = None
 
     def __post_init__(self) -> None:
         if not self.shards or self.placement not in PLACEMENTS:
             raise ValueError(f"{len(self.shards)} shards, placed by {self.placement}")
+        if (self.placement == "cluster") != (self.clusters is not None):
+            raise ValueError(f"placed by {self.placement}, with clusters {self.clusters}")
         if not all(re.fullmatch(r"\d{4,9}", name, re.ASCII) for name in self.shards):
             raise ValueError(f"{list(self.shards)} are not the names of shards")
 
@@ -312,7 +357,10 @@ def _sharding(values: dict, settings: dict) -> Sharding:
     quantisers = {level: QuantiserInfo(**own) for level, own in values["quantisers"].items()}
     for quantiser in quantisers.values():
         _require_plain(quantiser.name)
-    return Sharding(values["id"], shards, values["placement"], quantisers)
+    clusters = None
+    if values.get("clusters") is not None:  # older versions wrote none
+        clusters = ClusterInfo(**values["clusters"])
+    return Sharding(values["id"], shards, values["placement"], quantisers, clusters)
 
 
 def _renamed(values: dict, names: dict[str, str]) -> dict:

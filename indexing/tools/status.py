@@ -29,11 +29,16 @@ def index_status(folder: Path) -> dict[str, Any]:
     shards = {
         shard.name: _status(shard, own) for shard, own in manifest.shard_manifests(folder).items()
     }
+    clusters = manifest.sharding.clusters
+    placement: dict[str, Any] = {"by": manifest.sharding.placement}
+    if clusters is not None:
+        placement |= {"shards_asked": clusters.num_asked, "recall": clusters.recall}
     return _totals(folder, manifest, list(shards.values())) | {
+        "placement": placement,
         "shards": {
             name: {key: shard[key] for key in ("generation", "searchable_videos", "bytes_all")}
             for name, shard in shards.items()
-        }
+        },
     }
 
 
@@ -156,6 +161,14 @@ def main(config: StatusConfig) -> None:
         elif name == "shards":
             counts = [str(shard["searchable_videos"]) for shard in value.values()]
             print(f"{name:>24}: {len(counts)}, of {', '.join(counts)} videos")
+        elif name == "placement":
+            asked = ""
+            if "shards_asked" in value:
+                recalls = ", ".join(
+                    f"{each:.3f} ({sort} queries)" for sort, each in value["recall"].items()
+                )
+                asked = f"; a search asks {value['shards_asked']}, which hold {recalls}"
+            print(f"{name:>24}: {value['by']}{asked}")
         elif name == "videos":
             print(f"{name:>24}: {', '.join(f'{count} {what}' for what, count in value.items())}")
         else:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -16,6 +17,7 @@ from reelseek.indexing.lexical.files import check_files, read_table
 from reelseek.indexing.lexical.index import LexicalIndex
 from reelseek.indexing.lexical.publishing import document_counts, text_table
 from reelseek.indexing.publishing import CATALOGUE_NAME, EMBEDDINGS_NAME, file_problems
+from reelseek.indexing.shards.clusters import open_clusters
 from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
 from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace, shard_of
 from reelseek.indexing.sources.diff import file_signature
@@ -46,9 +48,12 @@ def find_problems(folder: Path) -> Iterator[str]:
         yield from _index_problems(folder, manifest)
         return
     shards = manifest.shard_manifests(folder)
+    yield from _cluster_problems(folder, manifest)
     for position, (shard, own) in enumerate(shards.items()):
         place = ShardPlace(manifest.sharding.id, position, len(shards))
-        for problem in chain(_index_problems(shard, own), _place_problems(shard, place)):
+        by_hash = manifest.sharding.placement == "hash"
+        place_problems = _place_problems(shard, place, by_hash=by_hash)
+        for problem in chain(_index_problems(shard, own), place_problems):
             yield f"{SHARDS_NAME}/{shard.name}: {problem}"
 
 
@@ -63,7 +68,21 @@ def _index_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         yield from _catalogue_problems(folder, manifest, catalogue)
 
 
-def _place_problems(folder: Path, place: ShardPlace) -> Iterator[str]:
+def _cluster_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Checks clusters, and that no video is in two of the shards that they place videos in."""
+    try:
+        if open_clusters(folder, manifest) is None:
+            return
+        with closing(open_catalogue(folder)) as catalogue:
+            counts = Counter(record.public_id for record in catalogue.scan())
+    except ValueError as error:
+        yield str(error)
+        return
+    for name in sorted(name for name, count in counts.items() if count > 1):
+        yield f"{name}: is in {counts[name]} shards"
+
+
+def _place_problems(folder: Path, place: ShardPlace, *, by_hash: bool) -> Iterator[str]:
     """Checks that a shard is the one that belongs there, with its own manifest and videos."""
     try:
         Manifest.read(folder)
@@ -71,7 +90,9 @@ def _place_problems(folder: Path, place: ShardPlace) -> Iterator[str]:
             if catalogue.index_metadata(SHARD_METADATA) != str(place):
                 yield f"is not shard {place.position} of this index"
             names = catalogue.public_ids().values()
-            strays = sum(shard_of(name, place.num_shards) != place.position for name in names)
+            strays = by_hash * sum(
+                shard_of(name, place.num_shards) != place.position for name in names
+            )
     except ValueError as error:
         yield str(error)
         return

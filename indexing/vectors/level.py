@@ -1,6 +1,7 @@
 """A level of an index, videos or segments -> the ones nearest to an embedding."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,57 @@ from reelseek.indexing.vectors.shard import TABLE_DTYPE, Shard, file_checksum, l
 
 # Vectors that a filter leaves, up to which all are compared instead of asking FAISS.
 _COMPARE_ALL = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Vectors near a query; one video may have several of them.
+
+    Attributes:
+        videos: `(n,)` int64, the number of each vector's video.
+        scores: `(n,)` float32.
+        locations: `(n, 2)` int32, where each embedding lies, for `EmbeddingReads.read`.
+        is_estimate: `(n,)` bool, whether the score is FAISS's from a compressed vector.
+        num_candidates: estimates to compare exactly, for the nearest to be among them.
+    """
+
+    videos: np.ndarray
+    scores: np.ndarray
+    locations: np.ndarray
+    is_estimate: np.ndarray
+    num_candidates: int = 0
+
+    @classmethod
+    def none(cls) -> "Neighbours":
+        return cls(
+            np.empty(0, np.int64),
+            np.empty(0, np.float32),
+            np.empty((0, 2), np.int32),
+            np.empty(0, bool),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Neighbours]") -> "Neighbours":
+        if len(parts) == 1:
+            return parts[0]
+        every = [cls.none(), *parts]
+        return cls(
+            np.concatenate([part.videos for part in every]),
+            np.concatenate([part.scores for part in every]),
+            np.concatenate([part.locations for part in every]),
+            np.concatenate([part.is_estimate for part in every]),
+            max(part.num_candidates for part in every),
+        )
+
+    def take(self, positions: np.ndarray) -> "Neighbours":
+        """Returns some of them, in this order."""
+        return Neighbours(
+            self.videos[positions],
+            self.scores[positions],
+            self.locations[positions],
+            self.is_estimate[positions],
+            self.num_candidates,
+        )
 
 
 class EmbeddingReads:
@@ -113,7 +165,7 @@ class LevelSearcher:
                 before = self._live[number]
                 self._live[number] = live if before is None else live & before
 
-    def nearest(
+    def neighbours(
         self,
         query: np.ndarray,
         reads: EmbeddingReads,
@@ -121,30 +173,35 @@ class LevelSearcher:
         k: int,
         min_candidates: int = 0,
         only: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the nearest, by their exact scores.
+    ) -> Neighbours:
+        """Finds the nearest by FAISS's scores, of which those of compressed vectors are estimates.
 
         Args:
             reads: of the query.
             min_candidates: to return; those beyond the k nearest are less surely the next ones.
             only: ids of the videos that may be found, ascending; None for all.
-
-        Returns:
-            `(n,)` rows of the table and `(n,)` float32 scores, best first.
         """
-        tables, scores = [], []
+        found = []
         for shard, live in zip(self._shards, self._live, strict=True):
-            positions = self._positions(shard, live, query, k, min_candidates, only)
+            positions, scores = self._found(shard, live, query, k, min_candidates, only)
             rows = shard.table[positions]
-            tables.append(rows)
-            scores.append(np.einsum("nd,d->n", reads.read(locations(rows)), query))
-        if not tables:
-            return np.empty(0, TABLE_DTYPE), np.empty(0, np.float32)
-        every_row, every_score = np.concatenate(tables), np.concatenate(scores)
-        best = np.argsort(-every_score, kind="stable")[: max(k, min_candidates)]
-        return every_row[best], every_score[best]
+            if scores is None:
+                scores = np.einsum("nd,d->n", reads.read(locations(rows)), query)
+                is_estimate = False
+            else:
+                is_estimate = not shard.is_exact
+            found.append(
+                Neighbours(
+                    rows["video"],
+                    scores,
+                    locations(rows),
+                    np.full(len(rows), is_estimate),
+                    shard.num_candidates(k, min_candidates),
+                )
+            )
+        return Neighbours.concatenate(found)
 
-    def _positions(
+    def _found(
         self,
         shard: Shard,
         live: np.ndarray | None,
@@ -152,27 +209,37 @@ class LevelSearcher:
         k: int,
         min_candidates: int,
         only: np.ndarray | None,
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Positions in a shard and FAISS's scores; None where all that may be found came back."""
         allowed, num_allowed = live, shard.info.count
         num_candidates = max(k, min_candidates)
+        inside = None
         if only is not None:
             inside = np.isin(shard.table["video"], only) & _unpacked(live, num_allowed)
             num_allowed = int(inside.sum())
-            if num_allowed <= max(_COMPARE_ALL, num_candidates):
-                return np.flatnonzero(inside)
             allowed = np.packbits(inside, bitorder="little")
-        elif num_candidates >= num_allowed:
-            return np.flatnonzero(_unpacked(live, num_allowed))
-        found = shard.nearest(query, k=k, min_candidates=min_candidates, allowed=allowed)
-        if len(found) < min(
-            num_candidates, num_allowed
-        ):  # too few in the lists that were looked at
-            found = shard.nearest(
-                query, k=k, min_candidates=min_candidates, allowed=allowed, exhaustive=True
+        num_expected = min(num_candidates, num_allowed)
+        if not shard.is_exact:
+            if inside is not None and num_allowed <= max(_COMPARE_ALL, num_candidates):
+                return np.flatnonzero(inside), None
+            if num_candidates >= num_allowed:
+                return np.flatnonzero(_unpacked(live, shard.info.count)), None
+
+        def search(*, exhaustive: bool) -> tuple[np.ndarray, np.ndarray]:
+            return shard.nearest(
+                query,
+                k=min(k, num_expected),
+                min_candidates=num_expected,
+                allowed=allowed,
+                exhaustive=exhaustive,
             )
-        if only is not None and len(found) < min(num_candidates, num_allowed):
-            return np.flatnonzero(inside)  # a graph may not lead to what a filter leaves
-        return found
+
+        positions, scores = search(exhaustive=False)
+        if len(positions) < num_expected:  # too few in the lists that were looked at
+            positions, scores = search(exhaustive=True)
+        if inside is not None and len(positions) < num_expected:
+            return np.flatnonzero(inside), None  # a graph may not lead to what a filter leaves
+        return positions, scores
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -133,6 +133,15 @@ class Shard:
         other.info = info
         return other
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether FAISS compares the vectors themselves, and all of them."""
+        return isinstance(self.index, faiss.IndexFlat)
+
+    def num_candidates(self, k: int, min_candidates: int) -> int:
+        """Returns how many vectors to look at for `k` neighbours."""
+        return max(k * self.info.tuning.get("candidates", 1), min_candidates)
+
     def nearest(
         self,
         xq: np.ndarray,
@@ -141,8 +150,8 @@ class Shard:
         min_candidates: int = 0,
         allowed: np.ndarray | None = None,
         exhaustive: bool = False,
-    ) -> np.ndarray:
-        """Positions of likely neighbours of a query, without their order being exact.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds likely neighbours of a query, without their order being exact.
 
         Args:
             xq: `(D,)` float32.
@@ -154,22 +163,20 @@ class Shard:
             exhaustive: look through all lists of an inverted file.
 
         Returns:
-            `(n,)` int64.
+            Positions, `(n,)` int64, and FAISS's scores, `(n,)` float32.
         """
-        num_candidates = min(
-            self.info.count, max(k * self.info.tuning.get("candidates", 1), min_candidates)
-        )
+        num_candidates = min(self.info.count, self.num_candidates(k, min_candidates))
         if not num_candidates:
-            return np.empty(0, np.int64)
+            return np.empty(0, np.int64), np.empty(0, np.float32)
         parameters = search_parameters(
             self.index, self.info.tuning, allowed=allowed, exhaustive=exhaustive
         )
         faiss.omp_set_num_threads(1)  # of this thread: for one query, waiting for others costs more
-        _, positions = self.index.search(
+        scores, positions = self.index.search(
             np.ascontiguousarray(xq[None], dtype=np.float32), num_candidates, params=parameters
         )
-        found = positions[0]
-        return found[(found >= 0) & (found < self.info.count)]
+        is_found = (positions[0] >= 0) & (positions[0] < self.info.count)
+        return positions[0][is_found], scores[0][is_found]
 
     def of_videos(self, video_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the first position of each video, and the one after its last."""

@@ -16,7 +16,7 @@ from reelseek.serving.media.cache import MediaCache, cache_folder
 from reelseek.serving.media.cutter import MediaCutter
 from reelseek.serving.media.pool import CutPool, PoolLimits
 from reelseek.serving.media.requests import BrowserClip, Probe, Thumbnail
-from reelseek.vision.decoding.pool import num_cores
+from reelseek.vision.cores import num_cores
 from reelseek.vision.decoding.process import start_decode_server
 
 _MAX_CLIPS_WAITING = 16

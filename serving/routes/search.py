@@ -95,17 +95,18 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
     """Searches, and writes the answer; runs in a thread."""
     started = time.perf_counter()
     try:
-        results = searcher.search(
-            asked.query,
-            k=asked.k,
-            level=asked.level,
-            where=asked.where,
-            min_confidence=asked.min_confidence,
-            sources=asked.chosen_sources,
-            analyze=asked.analyze,
-            after=None if asked.cursor is None else Cursor.parse(asked.cursor),
-        )
-        strips = strip_fields(searcher, results) if asked.strip and results else {}
+        with searcher.reader.one_generation():  # of which the strips are, too
+            results = searcher.search(
+                asked.query,
+                k=asked.k,
+                level=asked.level,
+                where=asked.where,
+                min_confidence=asked.min_confidence,
+                sources=asked.chosen_sources,
+                analyze=asked.analyze,
+                after=None if asked.cursor is None else Cursor.parse(asked.cursor),
+            )
+            strips = strip_fields(searcher, results) if asked.strip and results else {}
     except ValueError as error:
         raise ApiError(400, "invalid_request", str(error)) from error
     body = body_without_id(
@@ -118,7 +119,8 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
     for stage, seconds in stages.items():
         telemetry.STAGE_SECONDS.labels(stage).observe(seconds)
     etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-    return Answer(body, etag, stages)
+    answered, of = results.shards_answered
+    return Answer(body, etag, stages, is_complete=answered == of)
 
 
 def response(request: Request, answer: Answer, *, was_kept: bool) -> Response:

@@ -66,7 +66,7 @@ def test_all_lists_and_many_candidates_find_the_true_nearest(tmp_path: Path, rea
         for query, expected in zip(run.queries, truth, strict=True):
             by_hand = np.argsort(-(rows[:count] @ query), kind="stable")[:K]
             assert set(by_hand) == set(expected.tolist())
-            assert set(ask(searchers, run.parts, query).tolist()) == set(expected.tolist())  # type: ignore[arg-type]
+            assert set(ask(searchers, run, query).tolist()) == set(expected.tolist())
 
 
 def test_a_run_that_was_stopped_goes_on_and_makes_the_same(tmp_path: Path, real: dict) -> None:

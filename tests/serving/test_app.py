@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import httpx
@@ -22,6 +23,9 @@ HIT = SearchHit(1, "abc", "/secret/root/a.mp4", 0.5, 0.0, 4.0, 2.0, 9.0, "a.mp4"
 class FakeSearcher:
     """Answers with one hit, and notes what it is asked."""
 
+    reader = SimpleNamespace(one_generation=nullcontext)
+    shards_answered = 1, 1
+
     def __init__(self) -> None:
         self.generation, self.revision = 1, 1
         self.asked: list[str] = []
@@ -35,7 +39,12 @@ class FakeSearcher:
             raise ValueError("where='x': cannot be read")
         if query == "crash":
             raise RuntimeError("/secret/root is broken")
-        return SearchResults([HIT], generation=self.generation, stage_seconds={"encoding": 0.004})
+        return SearchResults(
+            [HIT],
+            generation=self.generation,
+            stage_seconds={"encoding": 0.004},
+            shards_answered=self.shards_answered,
+        )
 
 
 @pytest.fixture
@@ -157,6 +166,17 @@ def test_the_same_question_at_once_is_worked_out_once(service):
     assert error_of(other) == (503, "overloaded")
     assert [response.status_code for response in same] == [200] * 5
     assert service.searcher.asked == ["a"]
+
+
+def test_an_answer_that_lacks_shards_says_so_and_is_not_kept(service):
+    service.searcher.shards_answered = 2, 3
+    for num_asked in (1, 2):
+        (response,) = ask(service, "/api/search?q=a")
+        assert response.json()["shards"] == {"answered": 2, "of": 3}
+        assert len(service.searcher.asked) == num_asked
+    service.searcher.shards_answered = 3, 3
+    ask(service, "/api/search?q=a", "/api/search?q=a")
+    assert len(service.searcher.asked) == 3
 
 
 def test_what_is_turned_away_reads_no_catalogue(service):

@@ -12,7 +12,7 @@ from reelseek.training.shards.skipped import SkippedSamples
 from reelseek.training.shards.worker import SampleSettings
 from reelseek.training.texts import tokenize
 from reelseek.vision import DualEncoder
-from reelseek.vision.decoding.pool import num_cores
+from reelseek.vision.cores import num_cores
 
 
 def stream_pairs(

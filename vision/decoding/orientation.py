@@ -5,7 +5,6 @@ from fractions import Fraction
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
-from torchvision.transforms.v2 import functional as TF
 
 _ALMOST_SQUARE = 0.02  # tolerated difference between a pixel's width and height
 _MAX_PIXEL_ASPECT = 8  # a larger stated aspect ratio is damage
@@ -52,6 +51,9 @@ def square(pixels: torch.Tensor, pixel_aspect: float) -> torch.Tensor:
     """
     if pixel_aspect == 1:
         return pixels
+    # Imported here: this takes seconds, also in processes that decode nothing themselves.
+    from torchvision.transforms.v2 import functional as TF
+
     height, width = pixels.shape[-2:]
     if pixel_aspect > 1:
         width = round(width * pixel_aspect)

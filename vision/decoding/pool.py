@@ -1,6 +1,5 @@
 """Decodes videos in worker processes, and replaces workers that hang, crash or grow too large."""
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from reelseek.vision.cores import num_cores
 from reelseek.vision.decoding.file_content import FileContent
 from reelseek.vision.decoding.frames import Frames, FrameSettings, ReaderOpeners
 from reelseek.vision.decoding.opening import reader_openers
@@ -278,10 +278,3 @@ class DecodePool:
     def _discard(self, worker: DecodeWorker, job: _Job) -> None:
         worker.kill()
         self._busy.remove((worker, job))
-
-
-def num_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -156,7 +156,6 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # The server skips modules that cannot be imported: decord has no build for some processors.
-    context.set_forkserver_preload(
-        [f"{__package__}.{name}" for name in ("worker", "decord_reader", "pyav_reader")]
-    )
+    readers = [f"{__package__}.{name}" for name in ("worker", "decord_reader", "pyav_reader")]
+    context.set_forkserver_preload([*readers, "torchvision.transforms.v2"])  # which resizes
     return context

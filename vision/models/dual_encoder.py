@@ -10,26 +10,12 @@ import torch
 
 from reelseek.vision.models.pooling import MeanPooling, Pooling
 from reelseek.vision.models.preprocessing import Preprocessing
+from reelseek.vision.models.spec import ModelSpec
 
 # Tokenizers that agree on this sentence count as the same in a fingerprint.
 _TOKENIZER_PROBE = (
     "A dog's 2 red kites, cafe\u0301 \u732b \u041a\u043e\u0442 \u0642\u0637 \U0001f408!"
 )
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Names a model, so that it can be loaded again.
-
-    Attributes:
-        name: `mini`, an open_clip architecture, `hf-hub:owner/name`, or a folder.
-        pretrained: An open_clip weights tag or a weights file; None where the name is enough.
-        scripts: Unicode scripts the text tower was trained on, such as `Latin`; empty if unknown.
-    """
-
-    name: str
-    pretrained: str | None = None
-    scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

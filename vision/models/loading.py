@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from reelseek.vision.models.dual_encoder import DualEncoder, ModelSpec, model_fingerprint
+from reelseek.vision.models.dual_encoder import DualEncoder, model_fingerprint
 from reelseek.vision.models.folder import read_extras
 from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.names import (
@@ -22,6 +22,7 @@ from reelseek.vision.models.names import (
 )
 from reelseek.vision.models.preprocessing import Preprocessing
 from reelseek.vision.models.sentence_tower import register_mpnet
+from reelseek.vision.models.spec import ModelSpec
 
 
 def load_model(

@@ -11,13 +11,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from reelseek.vision.models.cache_folder import default_cache_folder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ def compile_model(
 def read_or_convert(
     openvino: Any,
     core: Any,
-    tower: nn.Module,
-    example: torch.Tensor,
+    tower: "nn.Module",
+    example: "torch.Tensor",
     cache_key: str,
     *,
     finish: Callable[[Any], Any] = lambda model: model,
@@ -90,13 +92,15 @@ def read_or_convert(
 
 
 def folder_of(openvino: Any, cache_key: str) -> Path:
-    versions = f"{cache_key} {openvino.__version__} {torch.__version__}"
+    versions = f"{cache_key} {openvino.__version__} {version('torch')}"
     name = hashlib.sha256(versions.encode()).hexdigest()[:32]
     return default_cache_folder() / "openvino" / name
 
 
-def convert(openvino: Any, tower: nn.Module, example: torch.Tensor) -> Any:
+def convert(openvino: Any, tower: "nn.Module", example: "torch.Tensor") -> Any:
     import warnings
+
+    import torch
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer warns about constants

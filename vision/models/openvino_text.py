@@ -7,7 +7,6 @@ converted model is kept in the user's cache folder beside the image towers (`ope
 """
 
 import logging
-import threading
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from reelseek.vision.models.openvino_models import (
     openvino_core,
     read_or_convert,
 )
+from reelseek.vision.models.openvino_text_tower import OpenVinoTextTower
 from reelseek.vision.models.sentence_tower import SentenceTower
 from reelseek.vision.models.traceable_text import TransformerTower, traceable_text_tower
 
@@ -35,32 +35,6 @@ _MIN_COMPRESSED = 10_000  # elements; smaller weights are not worth it
 # Elements of a tower's layers from which reading them takes longest (docs/benchmarks.md): those of
 # MPNet, 85 million, gain by 8 bits, those of ViT-B/32's text tower, 38 million, lose.
 _MIN_LAYERS_IN_8_BITS = 60_000_000
-
-
-class OpenVinoTextTower:
-    """A compiled text tower. Threads may share it; they take turns.
-
-    Args:
-        compiled: OpenVINO's compiled model, tokens `(B, L)` int64 to features `(B, D)`.
-        padding: Token that pads.
-        length: Number of tokens that the tower insists on; None if any will do.
-    """
-
-    def __init__(self, compiled: Any, *, padding: int, length: int | None) -> None:
-        self._request = compiled.create_infer_request()
-        self._padding, self._length = padding, length
-        self._lock = threading.Lock()
-
-    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps tokens `(B, context_length)` int64, padded, to features `(B, D)` float32."""
-        if self._length is None:
-            # Up to the last token that is no padding: CLIP's padding is a token of words too.
-            is_word = (tokens != self._padding).any(dim=0)
-            longest = int(is_word.nonzero().max()) + 1 if is_word.any() else 1
-            tokens = tokens[:, :longest]
-        with self._lock:
-            outputs = self._request.infer({0: tokens.contiguous().numpy()}, share_inputs=True)
-            return torch.from_numpy(outputs[0].copy())
 
 
 def compile_text_tower(
@@ -99,21 +73,22 @@ def _compile(
     length = None if tower.any_length else model.context_length
     tokens = model.tokenize(list(_PROBES), context_length=model.context_length)
 
-    def compiled(converted: Any) -> OpenVinoTextTower:
+    computed_in = "f32" if precision == "f32" else "bf16"
+
+    def compiled(converted: Any, key: str | None = None) -> OpenVinoTextTower:
         converted.reshape([-1, -1 if length is None else length])
-        ready = compile_model(
-            converted,
-            precision="f32" if precision == "f32" else "bf16",
-            num_threads=torch.get_num_threads(),
+        ready = compile_model(converted, precision=computed_in, num_threads=torch.get_num_threads())
+        return OpenVinoTextTower(
+            ready, padding=tower.padding, length=length, precision=computed_in, key=key
         )
-        return OpenVinoTextTower(ready, padding=tower.padding, length=length)
 
     def finish(converted: Any) -> Any:
         if precision == "u8":
             compress_weights(openvino, converted)
         with torch.inference_mode():
             expected = tower(tokens)
-        cosine = float(F.cosine_similarity(compiled(converted)(tokens), expected).min())
+        found = torch.from_numpy(compiled(converted)(tokens.numpy()))
+        cosine = float(F.cosine_similarity(found, expected).min())
         if not cosine >= MIN_COSINE:
             raise RuntimeError(f"its embeddings are only {cosine:.4f} like PyTorch's")
         return converted
@@ -125,7 +100,9 @@ def _compile(
             model.spec.name,
         )
     example = tokens[:, :_EXAMPLE_LENGTH] if length is None else tokens
-    return compiled(read_or_convert(openvino, core, tower, example, key, finish=finish))
+    ready = read_or_convert(openvino, core, tower, example, key, finish=finish)
+    is_kept = bool(key) and folder_of(openvino, key).is_dir()
+    return compiled(ready, key if is_kept else None)
 
 
 def fastest_precision(tower: SentenceTower | TransformerTower, *, has_bf16: bool) -> str:

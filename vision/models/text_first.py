@@ -4,7 +4,6 @@ A search by words needs no image tower, and open_clip, torchvision and transform
 seconds to import. The text tower of `mini`, and of what was trained from it, is a `SentenceTower`.
 """
 
-import html
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -16,17 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from reelseek.vision.models.dual_encoder import (
-    DualEncoder,
-    ModelSpec,
-    model_fingerprint,
-)
+from reelseek.vision.models.dual_encoder import DualEncoder, model_fingerprint
 from reelseek.vision.models.folder import WEIGHTS_NAME, read_extras
+from reelseek.vision.models.kept_text import FolderStamp
 from reelseek.vision.models.loading import load_model
 from reelseek.vision.models.mini import mini_folder
 from reelseek.vision.models.names import MINI_FOLDERS
 from reelseek.vision.models.preprocessing import Preprocessing
+from reelseek.vision.models.sentence_tokenizer import SentenceTokenizer
 from reelseek.vision.models.sentence_tower import SentenceTower, is_supported
+from reelseek.vision.models.spec import ModelSpec
 
 
 def load_text_first(
@@ -59,6 +57,7 @@ def _load_text(spec: ModelSpec, folder: Path) -> DualEncoder | None:
 
     from safetensors.torch import load_file
 
+    source = FolderStamp.of(folder)  # before it is read, so that a later change shows
     weights = load_file(folder / WEIGHTS_NAME)
     tower = SentenceTower(network_cfg, weights).eval()
     tokenize = SentenceTokenizer(
@@ -72,7 +71,7 @@ def _load_text(spec: ModelSpec, folder: Path) -> DualEncoder | None:
     whole = _Once(lambda: load_model(spec).clip)
     return DualEncoder(
         spec=replace(spec, scripts=spec.scripts or scripts),
-        clip=_TextFirst(tower, whole),
+        clip=_TextFirst(tower, whole, source=source),
         tokenize=tokenize,
         context_length=tokenize.context_length,
         embedding_dim=model_cfg["embed_dim"],
@@ -84,37 +83,6 @@ def _load_text(spec: ModelSpec, folder: Path) -> DualEncoder | None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-class SentenceTokenizer:
-    """What open_clip's tokenizer of such a model gives, without transformers.
-
-    Args:
-        path: of `tokenizer.json`.
-        context_length: tokens a sentence may have.
-        padding: the token that pads.
-    """
-
-    def __init__(self, path: Path, *, context_length: int, padding: int) -> None:
-        from tokenizers import Tokenizer
-
-        self.context_length, self._padding = context_length, padding
-        self._tokenizer = Tokenizer.from_file(str(path))
-
-    def __call__(self, sentences: Sequence[str], context_length: int | None = None) -> torch.Tensor:
-        """`(B, context_length)` int64, padded; longer sentences are cut."""
-        length = context_length or self.context_length
-        self._tokenizer.enable_truncation(length)
-        self._tokenizer.enable_padding(length=length, pad_id=self._padding)
-        encoded = self._tokenizer.encode_batch([_clean(sentence) for sentence in sentences])
-        return torch.tensor([each.ids for each in encoded], dtype=torch.int64)
-
-
-def _clean(sentence: str) -> str:
-    """As open_clip does it: mended characters, no entities of HTML, single blanks."""
-    import ftfy
-
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(sentence))).split())
 
 
 class _Once:
@@ -132,10 +100,14 @@ class _Once:
 
 class _TextFirst:
     """Stands in for an open_clip model; whatever but its text embeddings is taken from the whole
-    one, which is loaded then."""
+    one, which is loaded then.
 
-    def __init__(self, tower: SentenceTower, whole: _Once) -> None:
-        self.sentence_tower, self._device = tower, torch.device("cpu")
+    Attributes:
+        source: The folder it was loaded from.
+    """
+
+    def __init__(self, tower: SentenceTower, whole: _Once, *, source: FolderStamp) -> None:
+        self.sentence_tower, self._device, self.source = tower, torch.device("cpu"), source
         self._whole = _Once(lambda: whole().to(self._device))
         # Its configuration is asked for with each sentence.
         self.text = _TextTower(self._whole, SimpleNamespace(pad_token_id=tower.padding))

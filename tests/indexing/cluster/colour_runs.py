@@ -5,24 +5,38 @@ What is decoded is logged, and takes as long as a test likes.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from reelseek.indexing import IndexSettings, update_index
+from reelseek.indexing.remote.fetching import RemoteOptions
+from reelseek.indexing.remote.sources import read_remote_sources
 from reelseek.indexing.shards.opening import IndexEmbeddings, open_catalogue
 from reelseek.indexing.shutdown import stop_on_signals
 from reelseek.indexing.sources.collection import read_source
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.indexing.store.report import read_report
-from reelseek.vision import DecodePool, FrameEncoder, FrameSettings, IntervalSampler, WorkerLimits
+from reelseek.text.urls import is_url
+from reelseek.vision import (
+    DecodePool,
+    DualEncoder,
+    FrameEncoder,
+    FrameSettings,
+    IntervalSampler,
+    WorkerLimits,
+)
 from reelseek.vision.decoding.opening import reader_openers
 from reelseek.vision.decoding.reader import OpenReader
 from tests.conftest import make_colour_model, write_colours
@@ -37,12 +51,17 @@ class ColourRun:
     """Arguments of a run.
 
     Attributes:
+        videos: a path or a URL.
         log: where the names of decoded files are written.
         seconds: that decoding a video takes longer than it does.
         deadly: name of a file that kills the process of Ray that has it decoded.
         slow: name of a file that takes a quarter of an hour the first time.
         frames_bytes: of `start_cluster`.
         slow_options: of `Cluster`.
+        frame_size: height and width that frames are encoded at.
+        encode_seconds: that encoding a batch takes longer than it does.
+        remote_options: fields of `RemoteOptions`.
+        fetch_folder: of `start_cluster`; empty for its default.
     """
 
     videos: str
@@ -54,6 +73,28 @@ class ColourRun:
     slow: str = ""
     frames_bytes: int = 1 << 20
     slow_options: dict = field(default_factory=dict)
+    frame_size: int = 16
+    encode_seconds: float = 0.0
+    remote_options: dict = field(default_factory=dict)
+    fetch_folder: str = ""
+
+    def sources(self) -> dict[str, Any]:
+        """Arguments of `update_index`."""
+        options = RemoteOptions(**self.remote_options)
+        if is_url(self.videos):
+            remote = read_remote_sources([self.videos], options)
+            return {"sources": [], "remote_sources": remote, "remote_options": options}
+        return {"sources": [read_source(self.videos)]}
+
+
+class SlowEncoder(FrameEncoder):
+    """Takes `seconds` longer for each batch."""
+
+    seconds = 0.0
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return super().encode(pixels)
 
 
 def make_videos(folder: Path, num: int, *, seed: int = 0) -> Path:
@@ -66,6 +107,23 @@ def make_videos(folder: Path, num: int, *, seed: int = 0) -> Path:
     return folder
 
 
+def make_long_videos(folder: Path, num: int, *, num_frames: int) -> Path:
+    """Writes videos of so many frames, each of another colour and half a second long."""
+    rng = np.random.default_rng(0)
+    for number in range(num):
+        colours = [tuple(colour) for colour in rng.integers(0, 256, (num_frames, 3)).tolist()]
+        times_seconds = [index / 2 for index in range(num_frames)]
+        write_colours(folder / f"{number:03d}.mp4", colours, times_seconds=times_seconds)
+    return folder
+
+
+def colour_model(frame_size: int = 16) -> DualEncoder:
+    """The model that sees only colour, of frames of this height and width."""
+    model = make_colour_model()
+    size = (frame_size, frame_size)
+    return replace(model, preprocessing=replace(model.preprocessing, size=size))
+
+
 def settings() -> IndexSettings:
     return IndexSettings(
         model={"name": "colours", "pretrained": None, "scripts": ["Latin"]},
@@ -76,8 +134,13 @@ def settings() -> IndexSettings:
     )
 
 
-def colour_encoder(precision: str) -> FrameEncoder:
-    return FrameEncoder(make_colour_model(), device="cpu", precision=precision, padded=True)
+def colour_encoder(
+    precision: str, *, frame_size: int = 16, encode_seconds: float = 0.0
+) -> FrameEncoder:
+    model = colour_model(frame_size)
+    encoder = SlowEncoder(model, device="cpu", precision=precision, padded=True)
+    encoder.seconds = encode_seconds
+    return encoder
 
 
 def openers(path: str | Path, decoders: Sequence[str], *, run: ColourRun) -> Sequence[OpenReader]:
@@ -112,49 +175,74 @@ def decoded(log: Path) -> list[str]:
 
 def index_on_cluster(run: ColourRun) -> dict:
     """Does a run in this process, and returns its summary."""
+    (summary,) = index_in_turn([run])
+    return summary
+
+
+def index_in_turn(runs: Iterable[ColourRun]) -> Iterator[dict]:
+    """Does runs in this process, on the cluster that the first one starts, and yields their
+    summaries. They may differ in their videos and index."""
     from reelseek.indexing.cluster.connection import connect
     from reelseek.indexing.cluster.engine import start_cluster
     from reelseek.indexing.cluster.run import ClusterRun
     from reelseek.indexing.cluster.writing import wait_for_shards
 
-    model = make_colour_model()
+    runs = iter(runs)
+    first = next(runs)
+    model = colour_model(first.frame_size)
     frames = FrameSettings(SAMPLER, model.preprocessing)
-    wait_for_shards(Path(run.index))
-    with connect(run.address or None, frames_bytes=run.frames_bytes):
+    make_encoder = partial(
+        colour_encoder, frame_size=first.frame_size, encode_seconds=first.encode_seconds
+    )
+    with connect(first.address or None, frames_bytes=first.frames_bytes):
         cluster = start_cluster(
             model,
-            colour_encoder,
+            make_encoder,
             frames,
             precision="fp32",
             limits=WorkerLimits(timeout_seconds=1000.0),
-            frames_bytes=run.frames_bytes,
-            openers=partial(openers, run=run),
+            frames_bytes=first.frames_bytes,
+            fetch_folder=Path(first.fetch_folder) if first.fetch_folder else None,
+            openers=partial(openers, run=first),
         )
-        cluster.slow_options.update({"min_slow_seconds": 300.0} | run.slow_options)
-        with stop_on_signals() as stop:
-            summary = update_index(
-                Path(run.index),
-                [read_source(run.videos)],
-                settings=settings(),
-                encoder=cluster.encoder,
-                pool=DecodePool(frames),
-                num_shards=NUM_SHARDS,
-                show_progress=False,
-                stop=stop,
-                make_run=partial(ClusterRun, cluster=cluster),
-            )
-    return asdict(summary)
+        cluster.slow_options.update({"min_seconds": 300.0} | first.slow_options)
+        for run in chain([first], runs):
+            wait_for_shards(Path(run.index))
+            with stop_on_signals() as stop:
+                summary = update_index(
+                    Path(run.index),
+                    **run.sources(),
+                    settings=settings(),
+                    encoder=cluster.encoder,
+                    pool=DecodePool(frames),
+                    num_shards=NUM_SHARDS,
+                    show_progress=False,
+                    stop=stop,
+                    make_run=partial(ClusterRun, cluster=cluster),
+                )
+            yield asdict(summary) | spilled()
 
 
-def index_here(videos: Path, index: Path) -> dict:
+def spilled() -> dict[str, int]:
+    """The MiB that the nodes' object stores have put on disk, and into files beyond their memory,
+    since they were started."""
+    from ray._private.internal_api import memory_summary
+
+    text = memory_summary(stats_only=True)
+    names = {"spilled_mb": r"Spilled (\d+) MiB", "mapped_mb": r"filesystem mmap usage: (\d+) MiB"}
+    found = {name: re.search(pattern, text) for name, pattern in names.items()}
+    return {name: int(match[1]) if match else 0 for name, match in found.items()}
+
+
+def index_here(videos: Path | str, index: Path, *, frame_size: int = 16) -> dict:
     """Does the same on one machine."""
-    model = make_colour_model()
+    model = colour_model(frame_size)
     with DecodePool(FrameSettings(SAMPLER, model.preprocessing), num_workers=2) as pool:
         summary = update_index(
             index,
-            [read_source(str(videos))],
+            **ColourRun(str(videos), str(index), address="", log="").sources(),
             settings=settings(),
-            encoder=colour_encoder("fp32"),
+            encoder=colour_encoder("fp32", frame_size=frame_size),
             pool=pool,
             num_shards=NUM_SHARDS,
             show_progress=False,
@@ -162,21 +250,32 @@ def index_here(videos: Path, index: Path) -> dict:
     return asdict(summary)
 
 
-def start(run: ColourRun) -> subprocess.Popen:
-    """Starts a run in a process of its own, whose last line is its summary."""
-    command = [sys.executable, "-m", "tests.indexing.cluster.colour_runs", json.dumps(asdict(run))]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    return subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+def start(*runs: ColourRun) -> subprocess.Popen:
+    """Starts runs in a process of their own, which writes a line with the summary of each. It
+    takes further ones as lines of JSON."""
+    command = [sys.executable, "-m", "tests.indexing.cluster.colour_runs"]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(PROJECT)}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    for run in runs:
+        begin(process, run)
+    return process
+
+
+def begin(process: subprocess.Popen, run: ColourRun) -> None:
+    """Gives a process another run."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(asdict(run)) + "\n")
+    process.stdin.flush()
 
 
 def finish(process: subprocess.Popen, *, timeout: float = 120) -> dict:
-    """Waits for the end of a run, and returns its summary."""
+    """Waits for the end of a process, and returns the summary of its last run."""
     stdout, stderr = process.communicate(timeout=timeout)
     assert process.returncode == 0, stderr[-3000:]
-    return json.loads(stdout.splitlines()[-1])
+    # Ray writes lines of its own, also when it is left.
+    return json.loads([line for line in stdout.splitlines() if line.startswith("{")][-1])
 
 
 def rows_of(index: Path) -> dict[str, tuple]:
@@ -221,5 +320,6 @@ if __name__ == "__main__":
     # By its name, under which other processes find what it defines.
     from tests.indexing.cluster import colour_runs
 
-    run = colour_runs.ColourRun(**json.loads(sys.argv[1]))
-    print(json.dumps(colour_runs.index_on_cluster(run)))
+    given = (colour_runs.ColourRun(**json.loads(line)) for line in sys.stdin)
+    for summary in colour_runs.index_in_turn(given):
+        print(json.dumps(summary), flush=True)

@@ -16,25 +16,31 @@ _STORE_BYTES = 80 << 20
 
 
 class SmallCluster:
-    """A head without cores, and nodes of one core each.
+    """A head without cores, and nodes.
+
+    Args:
+        num_cpus: of each node.
 
     Attributes:
         address: for `ray.init`.
     """
 
-    def __init__(self, num_nodes: int) -> None:
+    def __init__(self, num_nodes: int, *, num_cpus: int = 1) -> None:
         from ray.cluster_utils import Cluster
 
         os.environ["PYTHONPATH"] = str(PROJECT)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         options = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
         self._ray = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
         self.address = self._ray.address
         self.nodes: list[Any] = []
+        self._num_cpus = num_cpus
         for _ in range(num_nodes):
             self.add_node()
 
-    def add_node(self) -> None:
-        node = self._ray.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
+    def add_node(self, **options: Any) -> None:
+        options = {"num_cpus": self._num_cpus, "object_store_memory": _STORE_BYTES, **options}
+        node = self._ray.add_node(**options)
         self.nodes.append(node)
 
     def kill_node(self) -> None:

@@ -1,5 +1,6 @@
 """What is killed on a cluster costs the work in hand, and nothing else: `make test-cluster`."""
 
+import os
 import signal
 import time
 from dataclasses import replace
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reelseek.indexing.store.report import read_report
-from tests.indexing.cluster.colour_runs import decoded, finish, problems, start
-from tests.indexing.cluster.conftest import processes, wait_until
+from tests.indexing.cluster.colour_runs import PROJECT, decoded, finish, problems, start
+from tests.indexing.cluster.conftest import SmallCluster, processes, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.cluster_failures]
 
@@ -100,7 +101,7 @@ def test_video_that_kills_its_worker_twice_has_failed_and_is_not_tried_again(run
 
 
 def test_straggler_is_tried_again_elsewhere(run, expected):
-    options = {"min_slow_seconds": 3.0, "slow_factor": 3.0}
+    options = {"min_seconds": 3.0, "factor": 3.0}
     run = replace(run, slow="009.mp4", slow_options=options)
     summary = finish(start(run), timeout=400)  # the first attempt takes longer
     assert summary["repeated"] == 1
@@ -111,3 +112,33 @@ def test_object_store_that_is_too_small_for_the_frames_loses_none(run, expected)
     summary = finish(start(replace(run, frames_bytes=400 << 20)))
     assert summary["indexed"] == len(expected)
     assert problems(Path(run.index), expected) == []
+
+
+BLIND = """
+import os
+def refuse(name):
+    call = getattr(os, name)
+    def refused(path, *rest, **more):
+        if str(path).startswith({folder!r}):
+            raise PermissionError(13, "Permission denied", str(path))
+        return call(path, *rest, **more)
+    setattr(os, name, refused)
+refuse("open")
+refuse("stat")
+"""
+
+
+def test_node_that_cannot_read_the_videos_has_another_read_them(run, videos, expected, tmp_path):
+    """Its Python refuses to open them, as it would where the folder is not mounted."""
+    patched = tmp_path / "patched"
+    patched.mkdir()
+    (patched / "sitecustomize.py").write_text(BLIND.format(folder=str(videos)))
+    nodes = SmallCluster(1)
+    try:
+        nodes.add_node(env_vars={"PYTHONPATH": os.pathsep.join([str(patched), str(PROJECT)])})
+        summary = finish(start(replace(run, address=nodes.address)))
+    finally:
+        nodes.close()
+    assert problems(Path(run.index), expected) == []
+    assert (summary["indexed"], summary["failed"]) == (len(expected), 0)
+    assert sorted(decoded(Path(run.log))) == sorted(expected)

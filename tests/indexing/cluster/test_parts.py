@@ -1,5 +1,7 @@
 """What of a cluster can be tested without Ray."""
 
+import os
+import socket
 import threading
 from dataclasses import replace
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 import reelseek.indexing.__main__
+import reelseek.vision
 from reelseek.indexing.cluster import connection
 from reelseek.indexing.cluster.encoding import EncoderInfo, _check_alike
 from reelseek.indexing.cluster.placement import Node, Sight, encoder_nodes
@@ -16,7 +19,7 @@ from reelseek.indexing.shards.opening import open_writer
 from reelseek.indexing.shards.writer import ShardedWriter
 from reelseek.indexing.writer import IndexWriter, only_writer
 from reelseek.vision import FrameEncoder
-from tests.command_lines import run_in_this_process
+from tests.command_lines import assert_user_error, run_in_this_process
 from tests.indexing.small_index import SETTINGS, random_video
 
 
@@ -65,6 +68,59 @@ def test_8_bits_are_refused_since_two_runs_would_differ(film, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "part"),
+    [
+        ("ray.address=nonsense", "must be auto or HOST:PORT"),
+        ("ray.address=ray://head:10001", "must be auto or HOST:PORT"),
+        ("ray.address=head:123456", "must be auto or HOST:PORT"),
+        ("ray.frames_mb=0", "must be at least 1"),
+        ("ray.frames_mb=inf", "must be at least 1"),
+    ],
+)
+def test_bad_option_is_one_line_before_a_model_is_loaded(film, tmp_path, monkeypatch, option, part):
+    monkeypatch.setattr(connection, "find_spec", lambda name: object())
+    monkeypatch.setattr(reelseek.vision, "load_model", None)
+    folder = tmp_path / "index"
+    done = index(f"videos={film}", f"index={folder}", "engine=ray", "shards=2", option)
+    assert_user_error(done, option.partition("=")[0], part)
+    assert not folder.exists()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("listens", [False, True], ids=["nobody", "another-program"])
+def test_address_without_a_cluster_is_one_line_before_a_model_is_loaded(
+    film, tmp_path, monkeypatch, listens
+):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'reelseek[cluster]'")
+    monkeypatch.setattr(reelseek.vision, "load_model", None)
+    monkeypatch.setattr(connection, "_PROBE_SECONDS", 3.0)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if listens:
+            other.listen()
+        address = "{}:{}".format(*other.getsockname())
+        arguments = (f"videos={film}", f"index={tmp_path / 'index'}", "engine=ray", "shards=2")
+        done = index(*arguments, f"ray.address={address}")
+    assert_user_error(done, f"ray.address={address}: no cluster can be joined there")
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, "0"), ("1", "1")])
+def test_usage_statistics_are_off_unless_asked_for(monkeypatch, asked, told):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'reelseek[cluster]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "")  # so that it is restored
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    if asked is not None:
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", asked)
+    seen = []
+    # The processes of Ray take over the environment that it is started in.
+    init = lambda **options: seen.append(os.environ["RAY_USAGE_STATS_ENABLED"])  # noqa: E731
+    monkeypatch.setattr(ray, "init", init)
+    with connection.connect(None):
+        pass
+    assert seen == [told]
+
+
 # Where things run
 
 
@@ -77,8 +133,8 @@ def test_encoders_are_on_gpus_where_there_are_any_else_on_every_node():
 
 def test_nodes_that_are_blind_to_a_root_are_avoided_for_that_root():
     sight = Sight()
-    sight.note_blind("films", ["a"])
-    sight.note_blind("films", {"b"})
+    sight.note("films", sees="c", blind=["a"])
+    sight.note("films", sees="d", blind={"b", "c"})  # c has read another
     assert sight.avoid("films") == {"a", "b"}
     assert sight.avoid("photos") == frozenset()
 

@@ -60,28 +60,35 @@ def make_index(folder: Path, videos, texts, *, num_shards: int, change=None) -> 
     return folder
 
 
-def answers(folder: Path, ids: Sequence[str], *, seed: int = 2) -> list[object]:
+def answers(
+    folder: Path, ids: Sequence[str], *, seed: int = 2, shards: str = "auto"
+) -> list[object]:
     """What an index says to questions of every kind, in full."""
+    with Searcher.open(folder, encoder=GivenEncoder(), entities=True, shards=shards) as searcher:
+        return answers_of(searcher, ids, seed=seed)
+
+
+def answers_of(searcher: Searcher, ids: Sequence[str], *, seed: int = 2) -> list[object]:
+    """The same of a searcher, which finds entities."""
     rng = np.random.default_rng(seed)
     said: list[object] = []
-    with Searcher.open(folder, encoder=GivenEncoder(), entities=True) as searcher:
-        for query in _queries(rng, ids):
-            for options in (
-                {"k": 7},
-                {"k": 200, "level": "moment"},
-                {"k": 5, "min_confidence": 0.3},
-                {"k": 4, "where": "year >= 2002 or rare = 'yes'", "level": "moment"},
-                {"k": 3, "where": "rare = 'yes'"},
-                {"k": 3, "sources": ["lexical"]},
-            ):
-                said.append(_answer(searcher, query, options))
-        said.append(_pages(searcher))
-        said.append(_answer(searcher, "dog", {"where": "no_such_field = 1"}))
-        said.append(searcher.reader.video_ids())
-        said += [searcher.match_segments("dog in the snow", ids[:9])[id].scores for id in ids[:9]]
-        suggester = Suggester.of(searcher.reader)
-        said += [suggester.suggest(prefix, 9) for prefix in ("d", "ru", "tag:", "the s", "#c")]
-        said += [str(searcher.analyze(query)) for query in ("dgo runing", "red cat, no sea")]
+    for query in _queries(rng, ids):
+        for options in (
+            {"k": 7},
+            {"k": 200, "level": "moment"},
+            {"k": 5, "min_confidence": 0.3},
+            {"k": 4, "where": "year >= 2002 or rare = 'yes'", "level": "moment"},
+            {"k": 3, "where": "rare = 'yes'"},
+            {"k": 3, "sources": ["lexical"]},
+        ):
+            said.append(_answer(searcher, query, options))
+    said.append(_pages(searcher))
+    said.append(_answer(searcher, "dog", {"where": "no_such_field = 1"}))
+    said.append(searcher.reader.video_ids())
+    said += [searcher.match_segments("dog in the snow", ids[:9])[id].scores for id in ids[:9]]
+    suggester = Suggester.of(searcher.reader)
+    said += [suggester.suggest(prefix, 9) for prefix in ("d", "ru", "tag:", "the s", "#c")]
+    said += [str(searcher.analyze(query)) for query in ("dgo runing", "red cat, no sea")]
     return said
 
 

@@ -101,15 +101,17 @@ def add_more(folder, number):
 
 
 @pytest.mark.usefixtures("without_words")
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
-def test_killed_anywhere_it_is_the_old_or_the_new_one(tmp_path, before, after):
+@pytest.mark.parametrize(
+    ("before", "after", "placement"), [(1, 2, None), (2, 1, None), (3, 2, "cluster")]
+)
+def test_killed_anywhere_it_is_the_old_or_the_new_one(tmp_path, before, after, placement):
     start, expected = tmp_path / "start", Oracle({v.key: (v, rows) for v, rows in videos(0, 6)})
     add(start, videos(0, 6))
     divide_index(start, before)
     numbers = set()
 
     def work(folder):
-        divide_index(folder, after)
+        divide_index(folder, after, placement=placement)
 
     for step in steps_of(start, work):
         folder = tmp_path / f"killed-{step}"
@@ -117,8 +119,9 @@ def test_killed_anywhere_it_is_the_old_or_the_new_one(tmp_path, before, after):
         killed_at(step, lambda folder=folder: work(folder))
         numbers.add(len(Manifest.read(folder).shard_manifests(folder)))
         is_whole(folder, expected)
-        divide_index(folder, after)
+        work(folder)
         is_whole(folder, expected)
+        assert len(list(folder.glob("clusters-*"))) == (placement == "cluster")
         assert len(keys(folder)) == 6
         assert list(find_problems(folder)) == []
         shutil.rmtree(folder)

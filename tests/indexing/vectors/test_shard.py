@@ -83,17 +83,17 @@ def test_flat_neighbours_equal_brute_force(tmp_path):
     rows = random_rows(500)
     shard = open_shard(tmp_path, write_shard(tmp_path, rows))
     for xq in random_rows(20, seed=1):
-        np.testing.assert_array_equal(shard.nearest(xq, k=25), np.argsort(-rows @ xq)[:25])
+        np.testing.assert_array_equal(shard.nearest(xq, k=25)[0], np.argsort(-rows @ xq)[:25])
 
 
 def test_fewer_come_back_where_there_are_fewer(tmp_path):
     shard = open_shard(tmp_path, write_shard(tmp_path, random_rows(3)))
-    assert sorted(shard.nearest(random_rows(1)[0], k=10).tolist()) == [0, 1, 2]
+    assert sorted(shard.nearest(random_rows(1)[0], k=10)[0].tolist()) == [0, 1, 2]
 
 
 def test_shard_of_nothing_has_no_neighbours(tmp_path):
     shard = open_shard(tmp_path, write_shard(tmp_path, np.empty((0, D), np.float32)))
-    assert shard.nearest(np.ones(D, np.float32), k=5).shape == (0,)
+    assert shard.nearest(np.ones(D, np.float32), k=5)[0].shape == (0,)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,10 +105,10 @@ def test_only_what_is_allowed_is_found(tmp_path, kind, fraction):
     is_allowed = np.random.default_rng(2).random(1000) < fraction
     allowed = np.packbits(is_allowed, bitorder="little")
     for xq in random_rows(5, seed=1):
-        found = shard.nearest(xq, k=10, allowed=allowed)
+        found = shard.nearest(xq, k=10, allowed=allowed)[0]
         assert len(found) == len(set(found.tolist())) == 10
         assert is_allowed[found].all()
-        nothing = shard.nearest(xq, k=10, allowed=np.zeros_like(allowed))
+        nothing = shard.nearest(xq, k=10, allowed=np.zeros_like(allowed))[0]
         assert len(nothing) == 0
 
 
@@ -117,13 +117,13 @@ def test_exhaustive_search_of_an_inverted_file_finds_everything(tmp_path, kind):
     rows = random_rows(1000)
     shard = open_shard(tmp_path, write_shard(tmp_path, rows, kind=kind, tuning={"nprobe": 1}))
     xq = random_rows(1, seed=1)[0]
-    assert len(shard.nearest(xq, k=1000)) < 1000
-    everything = shard.nearest(xq, k=1000, exhaustive=True)
+    assert len(shard.nearest(xq, k=1000)[0]) < 1000
+    everything = shard.nearest(xq, k=1000, exhaustive=True)[0]
     assert sorted(everything.tolist()) == list(range(1000))
     # And the last one that is allowed, wherever it lies.
     farthest = int((rows @ xq).argmin())
     only = np.packbits(np.arange(1000) == farthest, bitorder="little")
-    assert shard.nearest(xq, k=1, allowed=only, exhaustive=True).tolist() == [farthest]
+    assert shard.nearest(xq, k=1, allowed=only, exhaustive=True)[0].tolist() == [farthest]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,7 +134,7 @@ def test_candidates_hold_most_of_the_true_neighbours(tmp_path, kind):
     num_found = 0
     for xq in random_rows(20, seed=1):
         true = np.argsort(-rows @ xq)[:10]
-        found = shard.nearest(xq, k=10)
+        found = shard.nearest(xq, k=10)[0]
         num_found += len(np.intersect1d(found, true))
     assert num_found >= 0.8 * 200
 
@@ -144,8 +144,8 @@ def test_tuned_shard_is_the_same_files_searched_otherwise(tmp_path):
     shard = open_shard(tmp_path, info)
     other = shard.tuned(replace(info, tuning={"nprobe": 16, "candidates": 3}))
     xq = random_rows(1, seed=1)[0]
-    assert len(other.nearest(xq, k=300)) == 900
-    assert len(shard.nearest(xq, k=300)) < 300
+    assert len(other.nearest(xq, k=300)[0]) == 900
+    assert len(shard.nearest(xq, k=300)[0]) < 300
 
 
 @pytest.mark.parametrize("rows_a_video", [1, 3])
@@ -301,7 +301,7 @@ def test_index_of_another_class_is_refused_or_searched_like_any(tmp_path):
     binary.add_with_ids(random_rows(9), np.arange(9) + 10**12)
     info = replace(info, faiss_checksum=write_index(tmp_path / "main.faiss", binary))
     shard = open_shard(tmp_path, info)
-    assert len(shard.nearest(random_rows(1)[0], k=5)) == 0  # positions that there are not
+    assert len(shard.nearest(random_rows(1)[0], k=5)[0]) == 0  # positions that there are not
 
 
 def test_file_that_claims_more_memory_than_there_is_is_refused(tmp_path, monkeypatch):

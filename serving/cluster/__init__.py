@@ -1,0 +1,1 @@
+"""Serves an index with the processes of a Ray cluster."""
