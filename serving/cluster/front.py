@@ -29,7 +29,11 @@ class Front:
 
     def __init__(self, app: Application, config: ServeConfig, *, encoder: RemoteEncoder) -> None:
         location = Location(app.index, config.index_cache, config.index_cache_gb)
-        self._routers = FanOut([router_handle(app)], deadline_seconds=_SEARCH_SECONDS)
+        self._routers = FanOut(
+            [router_handle(app)],
+            deadline_seconds=_SEARCH_SECONDS,
+            is_hedged=config.ray.max_routers > 1,
+        )
         shards = FanOut(
             shard_handles(app),
             deadline_seconds=config.ray.deadline_ms / 1000,
