@@ -84,12 +84,12 @@ def test_service_opens_a_published_index(index, bucket, tmp_path, monkeypatch):
     served = []
     monkeypatch.setattr(
         "reelseek.serving.supervisor.serve",
-        lambda config: served.append(answers(index, config.index)),
+        lambda config, *, url: served.append((url, answers(index, config.index))),
     )
     monkeypatch.setattr("reelseek.serving.telemetry.log_as_json", lambda: None)
     given = [f"index={url}", f"index_cache={tmp_path / 'cache'}"]
     serving.main(compose(ServeConfig, given))
-    assert served == [answers(index, index.folder)]
+    assert served == [(url, answers(index, index.folder))]
 
 
 def test_what_is_private_or_unfinished_is_not_published(index, bucket, tmp_path):
