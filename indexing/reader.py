@@ -26,6 +26,7 @@ from reelseek.indexing.shards.clusters import parse_max_asked
 from reelseek.indexing.shards.gathering import gather
 from reelseek.indexing.shards.generation import Generation, OpenedShards
 from reelseek.indexing.shards.placement import shard_of
+from reelseek.indexing.shards.query import ReaderQuery
 from reelseek.indexing.shards.reader import ShardReader
 from reelseek.indexing.snapshot import open_latest
 from reelseek.indexing.store.catalogue import VideoRecord
@@ -165,7 +166,9 @@ class IndexReader:
             self._check(request.where)
             is_near = self._generation.is_near(request, self._max_asked)
             return gather(
-                [shard.query(request) for shard in self.shards], request, is_near=is_near.tolist()
+                [ReaderQuery(shard, request) for shard in self.shards],
+                request,
+                is_near=is_near.tolist(),
             )
 
     def statistics(self) -> CollectionStatistics:

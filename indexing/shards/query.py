@@ -5,7 +5,6 @@ See `indexing.shards.gathering` for the steps of a search over several shards.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +12,9 @@ from reelseek.indexing.candidates import CandidateSet, GatherRequest, TextMatch
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.found import FoundTexts, Match
 from reelseek.indexing.shards.gathering import ShardChoice, ShardFindings
+from reelseek.indexing.shards.reader import ShardReader
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.vectors.level import Neighbours
-
-if TYPE_CHECKING:
-    from reelseek.indexing.shards.reader import ShardReader
 
 
 class ReaderQuery:
@@ -29,7 +26,7 @@ class ReaderQuery:
         request: to all shards.
     """
 
-    def __init__(self, shard: "ShardReader", request: GatherRequest) -> None:
+    def __init__(self, shard: ShardReader, request: GatherRequest) -> None:
         self._shard = shard
         self._snapshot = shard.snapshot
         self._request = request

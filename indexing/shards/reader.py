@@ -17,12 +17,10 @@ import numpy as np
 from reelseek.indexing import filters
 from reelseek.indexing.candidates import (
     CollectionStatistics,
-    GatherRequest,
 )
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.publishing import CATALOGUE_NAME
 from reelseek.indexing.shards.placement import SHARD_METADATA, ShardPlace
-from reelseek.indexing.shards.query import ReaderQuery
 from reelseek.indexing.snapshot import Snapshot
 from reelseek.indexing.store import query_log
 from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
@@ -68,10 +66,6 @@ class ShardReader:
     def revision(self) -> int:
         """The catalogue's count of changes so far, deletions included; takes some microseconds."""
         return self._counting.counter("revision")
-
-    def query(self, request: GatherRequest) -> ReaderQuery:
-        """Returns what asks this shard step by step; see `indexing.shards.gathering`."""
-        return ReaderQuery(self, request)
 
     def statistics(self) -> CollectionStatistics:
         """Returns the statistics of the snapshot, to be added to those of other shards."""

@@ -11,6 +11,7 @@ from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, Gat
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.shards.gathering import gather
+from reelseek.indexing.shards.query import ReaderQuery
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.serving.cluster.source import (
     Generation,
@@ -124,7 +125,7 @@ class ShardGroup:
     @staticmethod
     def gather(reader: IndexReader, request: GatherRequest) -> CandidateSet:
         # The router has compared the filter with the fields of all shards.
-        return gather([shard.query(request) for shard in reader.shards], request)
+        return gather([ReaderQuery(shard, request) for shard in reader.shards], request)
 
     @staticmethod
     def statistics(reader: IndexReader) -> CollectionStatistics:

@@ -22,6 +22,7 @@ from reelseek.indexing.shards.gathering import (
     rescored,
 )
 from reelseek.indexing.shards.opening import open_writer
+from reelseek.indexing.shards.query import ReaderQuery
 from reelseek.indexing.store.catalogue import Catalogue
 from reelseek.indexing.store.embeddings import EmbeddingParts
 from reelseek.indexing.store.manifest import FaissOptions
@@ -182,9 +183,9 @@ def test_steps_go_to_another_process_and_back(tmp_path):
 
     with closing(IndexReader(folder)) as reader:
         asked = sent(request(queries(2), num=6, level="moment", where="year >= 2001"))
-        found = [sent(shard.query(asked).find()) for shard in reader.shards]
+        found = [sent(ReaderQuery(shard, asked).find()) for shard in reader.shards]
         parts = [
-            sent(shard.query(sent(asked)).read(sent(choice)))
+            sent(ReaderQuery(shard, sent(asked)).read(sent(choice)))
             for shard, choice in zip(reader.shards, choose(found, asked), strict=True)
         ]
         expected = reader.gather(asked)
@@ -202,7 +203,7 @@ def test_what_is_deleted_between_the_steps_is_not_found_again(tmp_path):
     asked = request(queries(1), num=5)
     with closing(IndexReader(folder)) as reader:
         expected = reader.gather(replace(asked, num_videos=6))
-        before = [shard.query(asked) for shard in reader.shards]
+        before = [ReaderQuery(shard, asked) for shard in reader.shards]
         choices = choose([query.find() for query in before], asked)
         nearest = expected.nearest[0]
         scores = {id: expected.videos[id].scores(asked.embeddings[0])[0] for id in nearest}
