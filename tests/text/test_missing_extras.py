@@ -74,6 +74,6 @@ def test_importing_loads_nothing_heavy_and_encoding_no_analysis():
     assert done.returncode == 0, done.stderr
     encoding, heavy = done.stdout.splitlines()
     assert set(encoding.split()) == {
-        f"reelseek.text.{name}" for name in ("encoding", "scripts", "tokenizer")
+        f"reelseek.text.{name}" for name in ("encoding", "query_check", "scripts", "tokenizer")
     }
     assert heavy == ""
