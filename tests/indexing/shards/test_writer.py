@@ -7,6 +7,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -60,6 +61,7 @@ def killed_at(step: int, work) -> bool:
     it was, rather than being done before."""
     child = os.fork()
     if child == 0:
+        faiss.omp_set_num_threads(1)  # the others are the parent's, and would be waited for
         left = [step]
         sync, unlink = reelseek.indexing.store.atomic._sync, Path.unlink
 
