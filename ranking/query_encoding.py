@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,12 +89,14 @@ class QueryEncoder:
         self._given = model
         self._text_encoder = _text_encoder(model, device)
 
-    @cached_property
+    @property
     def _model(self) -> "DualEncoder":
         from reelseek.vision.models.kept_text import KeptText
 
         with self._making:
-            return self._given.load() if isinstance(self._given, KeptText) else self._given
+            if isinstance(self._given, KeptText):
+                self._given = self._given.load()
+            return self._given
 
     def sentences(self, sentences: Sequence[str]) -> np.ndarray:
         """`(n, D)` float32, L2-normalised; n may be 0."""

@@ -1,10 +1,13 @@
 """The text tower of an earlier run, which a search by words opens without PyTorch."""
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,6 +91,20 @@ def write_again(path):
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content)
+
+
+def test_threads_load_the_whole_model_once(run):
+    loaded = []
+
+    def load():
+        loaded.append(1)
+        time.sleep(0.1)
+        return run[1]
+
+    again = QueryEncoder(dataclasses.replace(opened(run), load=load), device="cpu")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: again.frame_settings, range(4)))
+    assert len(loaded) == 1
 
 
 CHANGES = {
