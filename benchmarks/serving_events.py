@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reelseek.serving.events.log import EventLog
-from reelseek.serving.events.schema import Play
+from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.events.schema import Play
 
 _USERS = [f"user-{number:05}-{uuid.uuid4().hex[:12]}" for number in range(1000)]
 

@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.http_load import Connection, search_target  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
 from benchmarks.serving import free_port, sentences, service  # noqa: E402
-from reelseek.serving.events.log import EventLog  # noqa: E402
+from reelseek.recommendation.events.log import EventLog  # noqa: E402
 
 TOKEN = "benchmark-token-of-40-letters-0123456789"
 DELETED = 40

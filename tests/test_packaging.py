@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-ROOMS = ("configs", "indexing", "ranking", "text", "training", "vision")
+ROOMS = ("configs", "indexing", "ranking", "recommendation", "text", "training", "vision")
 
 # Files of these names lie in the folder in which the installed package is tried.
 HOSTILE = ("configs/__init__.py", "indexing.py", "search.py", "text.py", "train.py", "vision.py")

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from reelseek.recommendation.events import schema
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable
 from reelseek.serving.errors import ApiError
-from reelseek.serving.events import schema
-from reelseek.serving.events.log import EventLog, EventsUnavailable
 from reelseek.serving.security import require_write_token
 from reelseek.serving.services import Services
 

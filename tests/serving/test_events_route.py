@@ -9,14 +9,14 @@ from starlette.testclient import TestClient
 
 from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.events.schema import Deletion
+from reelseek.recommendation.events.store import EventStore
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
-from reelseek.serving.events.log import EventLog, EventsUnavailable
-from reelseek.serving.events.schema import Deletion
-from reelseek.serving.events.store import EventStore
 from reelseek.serving.services import Services
-from tests.serving.event_writer import NOW
+from tests.recommendation.events.event_writer import NOW
 
 TOKEN, WRITE_TOKEN = "token-of-the-reader", "token-of-the-writer"
 TOKENS = (f"token={TOKEN}", f"write_token={WRITE_TOKEN}")

@@ -17,10 +17,10 @@ from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
 from reelseek.indexing import IndexReader, IndexSettings, update_index
 from reelseek.indexing.sources.collection import read_source
+from reelseek.recommendation.events.log import EventLog
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
-from reelseek.serving.events.log import EventLog
 from reelseek.serving.services import Services
 from reelseek.vision import FrameEncoder, FrameSettings, IntervalSampler
 from tests.conftest import COLOURS, InProcessPool, make_colour_model, write_colours

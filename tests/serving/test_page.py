@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from reelseek.serving.events.schema import parse_events
+from reelseek.recommendation.events.schema import parse_events
 from reelseek.serving.routes.page import page_files
 from reelseek.text import QueryAnalyzer, Vocabulary
 from tests.conftest import COLOURS

@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from reelseek.serving.events.rows import Row
-from reelseek.serving.events.store import EventStore, EventsUnavailable
+from reelseek.recommendation.events.rows import Row
+from reelseek.recommendation.events.store import EventStore, EventsUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """A process that writes events until it is killed, and says which are acknowledged.
 
-    python -m tests.serving.event_writer FOLDER NAME [NUM]  # writes NUM batches, or for ever
+    # Writes NUM batches, or for ever.
+    python -m tests.recommendation.events.event_writer FOLDER NAME [NUM]
 
 It prints `{"event_id", ...}` of a batch, as JSON, when the batch is on the disk.
 """
@@ -10,8 +11,8 @@ import random
 import sys
 from pathlib import Path
 
-from reelseek.serving.events.log import EventLog
-from reelseek.serving.events.schema import Click
+from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.events.schema import Click
 from tests.indexing.power_loss import mark
 
 NOW = 1_800_000_000.0

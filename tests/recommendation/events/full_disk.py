@@ -1,7 +1,7 @@
 """A process that writes events until the disk is full, and again after there is room.
 
-    python -m tests.serving.full_disk FOLDER limit     # no file may exceed 200 kB
-    python -m tests.serving.full_disk FOLDER ballast   # FOLDER/ballast fills the disk
+    python -m tests.recommendation.events.full_disk FOLDER limit     # no file may exceed 200 kB
+    python -m tests.recommendation.events.full_disk FOLDER ballast   # FOLDER/ballast fills the disk
 
 It prints which events were acknowledged and which were refused, as JSON.
 """
@@ -11,8 +11,8 @@ import resource
 import sys
 from pathlib import Path
 
-from reelseek.serving.events.log import EventLog, EventsUnavailable
-from tests.serving.event_writer import make_event
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from tests.recommendation.events.event_writer import make_event
 
 _LIMIT_BYTES = 200_000
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from reelseek.indexing.store.atomic import make_folder
 from reelseek.indexing.store.database import Database
-from reelseek.serving.events.residue import file_contains
-from reelseek.serving.events.rows import COLUMNS, SCHEMA, Row, deletion_row
+from reelseek.recommendation.events.residue import file_contains
+from reelseek.recommendation.events.rows import COLUMNS, SCHEMA, Row, deletion_row
 
 FILE_NAME, LOCK_NAME = "events.sqlite", "events.lock"
 _FORMAT = 1  # of the file, in `user_version`

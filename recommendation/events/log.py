@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from reelseek.indexing.store.atomic import check_can_write_folder
-from reelseek.serving.events.rows import LoggedEvent, from_row, to_row
-from reelseek.serving.events.schema import AnyEvent
-from reelseek.serving.events.store import EventReader, EventStore, EventsUnavailable
-from reelseek.serving.events.writer import Appended, GroupWriter
+from reelseek.recommendation.events.rows import LoggedEvent, from_row, to_row
+from reelseek.recommendation.events.schema import AnyEvent
+from reelseek.recommendation.events.store import EventReader, EventStore, EventsUnavailable
+from reelseek.recommendation.events.writer import Appended, GroupWriter
 
 __all__ = ["Appended", "EventLog", "EventsUnavailable", "LoggedEvent", "check_folder"]
 

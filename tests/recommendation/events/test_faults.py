@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelseek.serving.events.log import EventLog, EventsUnavailable
-from reelseek.serving.events.store import FILE_NAME, EventStore
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.events.store import FILE_NAME, EventStore
 from tests.command_lines import PROJECT
 from tests.indexing.power_loss import build_shim, crash_state, marks, read_trace, trace
-from tests.serving.event_writer import make_event
+from tests.recommendation.events.event_writer import make_event
 
-WRITER = [sys.executable, "-m", "tests.serving.event_writer"]
+WRITER = [sys.executable, "-m", "tests.recommendation.events.event_writer"]
 
 
 def ids_in(folder: Path) -> list[str]:
@@ -137,7 +137,7 @@ def check_full_disk(output: str) -> None:
 
 
 def test_a_file_that_may_not_grow(tmp_path):
-    command = [sys.executable, "-m", "tests.serving.full_disk", tmp_path, "limit"]
+    command = [sys.executable, "-m", "tests.recommendation.events.full_disk", tmp_path, "limit"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=60)
     assert done.returncode == 0, done.stderr
     check_full_disk(done.stdout)
@@ -151,7 +151,7 @@ def test_a_full_disk(tmp_path):
         or subprocess.run([*mount, script, tmp_path, "true"], capture_output=True).returncode
     ):
         pytest.skip("a small disk cannot be mounted here")
-    command = [sys.executable, "-m", "tests.serving.full_disk", tmp_path, "ballast"]
+    command = [sys.executable, "-m", "tests.recommendation.events.full_disk", tmp_path, "ballast"]
     done = subprocess.run(
         [*mount, script, tmp_path, *command],
         capture_output=True,
@@ -174,7 +174,7 @@ def test_full_is_refused_and_none_of_the_request_stored(tmp_path, monkeypatch):
             super().__init__(folder)
             self._connection.execute("PRAGMA max_page_count = 20")
 
-    monkeypatch.setattr("reelseek.serving.events.log.EventStore", SmallStore)
+    monkeypatch.setattr("reelseek.recommendation.events.log.EventStore", SmallStore)
     with pytest.raises(EventsUnavailable, match="No space left on device"):
         log.append([make_event(f"{i}") for i in range(1000)])
     assert [each.event.event_id for each in log.read()] == ["first"]

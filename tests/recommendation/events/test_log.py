@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from reelseek.serving.events.log import Appended, EventLog, EventsUnavailable, check_folder
-from reelseek.serving.events.schema import Deletion, Impression, Like, Play, Search
-from reelseek.serving.events.store import FILE_NAME, EventStore
-from tests.serving.event_writer import NOW, make_event
+from reelseek.recommendation.events.log import Appended, EventLog, EventsUnavailable, check_folder
+from reelseek.recommendation.events.schema import Deletion, Impression, Like, Play, Search
+from reelseek.recommendation.events.store import FILE_NAME, EventStore
+from tests.recommendation.events.event_writer import NOW, make_event
 
 DAY_SECONDS = 86400.0
 
@@ -131,7 +131,7 @@ def test_callers_share_a_transaction(log, folder, monkeypatch):
 
 
 def test_too_many_waiting_events_are_refused(log, monkeypatch):
-    monkeypatch.setattr("reelseek.serving.events.writer._MAX_WAITING", 3)
+    monkeypatch.setattr("reelseek.recommendation.events.writer._MAX_WAITING", 3)
     go_on = threading.Event()
     append = EventStore.append
     monkeypatch.setattr(
@@ -388,6 +388,6 @@ def test_files_that_cannot_be_used(log, folder):
 
 
 def test_the_log_needs_no_model():
-    script = "import sys; import reelseek.serving.events.log; print('torch' in sys.modules)"
+    script = "import sys; import reelseek.recommendation.events.log; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr

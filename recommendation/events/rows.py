@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from reelseek.serving.events.schema import KINDS, AnyEvent, Deletion, Event, sha256_of
+from reelseek.recommendation.events.schema import KINDS, AnyEvent, Deletion, Event, sha256_of
 
 # In the order of the table. What a user typed stands beside the pseudonyms.
 _TYPES = {

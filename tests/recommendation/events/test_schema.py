@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from reelseek.serving.events.schema import (
+from reelseek.recommendation.events.schema import (
     KINDS,
     MAX_EVENTS,
     Click,

@@ -1,6 +1,7 @@
 """Whether bytes are anywhere in a file, in use or not.
 
-    python -m reelseek.serving.events.residue FILE  # reads the bytes from its input; prints 0 or 1
+    # Reads the bytes from its input; prints 0 or 1.
+    python -m reelseek.recommendation.events.residue FILE
 
 This runs in a process of its own, as SQLite loses its locks when a process that it runs in closes
 the file.

@@ -1,0 +1,1 @@
+"""What users do -> related videos, a feed for each user, and what to ask next."""
