@@ -14,7 +14,7 @@ from typing import Any
 
 import faiss
 import numpy as np
-from scipy.optimize import nnls  # type: ignore[import-untyped]
+from scipy.optimize import nnls
 
 from reelseek.indexing.vectors.tuning import num_lists
 
