@@ -122,6 +122,10 @@ class CandidateSet:
     texts: list[TextMatch]
 
     @classmethod
+    def none(cls, request: GatherRequest) -> "CandidateSet":
+        return cls({}, [[] for _ in request.embeddings], [])
+
+    @classmethod
     def merge(cls, sets: Sequence["CandidateSet"]) -> "CandidateSet":
         """Puts together what the shards of a collection gathered for one request."""
         if len(sets) == 1:

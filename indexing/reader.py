@@ -23,7 +23,7 @@ from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, Gat
 from reelseek.indexing.lexical import documents
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.shards.clusters import parse_max_asked
-from reelseek.indexing.shards.gathering import gather
+from reelseek.indexing.shards.gathering import InTurn, gather
 from reelseek.indexing.shards.generation import Generation, OpenedShards
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.shards.query import ReaderQuery
@@ -165,11 +165,8 @@ class IndexReader:
         with self.one_generation():
             self._check(request.where)
             is_near = self._generation.is_near(request, self._max_asked)
-            return gather(
-                [ReaderQuery(shard, request) for shard in self.shards],
-                request,
-                is_near=is_near.tolist(),
-            )
+            queries = InTurn([ReaderQuery(shard, request) for shard in self.shards], request)
+            return gather(queries, request, is_near=is_near.tolist())
 
     def statistics(self) -> CollectionStatistics:
         """Returns the statistics of the current generation, to be added to those of others."""

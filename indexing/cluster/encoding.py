@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from reelseek.indexing.cluster.frame_batches import FrameBatches
 from reelseek.indexing.cluster.placement import encoder_nodes, live_nodes, on_node
 from reelseek.vision import FrameEncoder, choose_device, choose_precision
 
@@ -52,7 +53,8 @@ class EncoderActor:
         torch.set_num_threads(num_threads)
         self._encoder = make_encoder(precision)
         batch_frames = min(self._encoder.batch_frames, _MAX_BATCH)
-        self._encoder.batch_frames = batch_frames  # of one video, or padding would fill the rest
+        self._encoder.batch_frames = batch_frames
+        self._batches = FrameBatches(self._encoder)
 
     def describe(self) -> EncoderInfo:
         encoder = self._encoder
@@ -62,8 +64,7 @@ class EncoderActor:
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Encodes frames, `(T, 3, H, W)` uint8 to `(T, D)` float32; several calls at once."""
-        # Ray's arrays lie in memory that others read, too.
-        return self._encoder.encode(torch.from_numpy(pixels.copy())).numpy()
+        return self._batches.encode(pixels)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reelseek.indexing.candidates import GatherRequest
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.atomic import publish_file
@@ -187,6 +188,32 @@ def parse_max_asked(text: str | int) -> int | None:
     if not re.fullmatch(r"[1-9]\d{0,3}", str(text), re.ASCII):
         raise ValueError(f"shards={text}: must be auto, all or a number of shards from 1 on")
     return int(text)
+
+
+def is_near(
+    manifest: Manifest,
+    request: GatherRequest,
+    *,
+    clusters: ClusterMap | None,
+    counts: Sequence[int],
+    max_asked: int | None,
+) -> np.ndarray:
+    """Returns `(num_shards,)` bool, the shards to ask for the nearest videos of a request. With a
+    filter all are asked: what it leaves may lie anywhere.
+
+    Args:
+        clusters: of the index; None asks all.
+        counts, max_asked: see `near_shards`.
+    """
+    sharding = manifest.sharding
+    return near_shards(
+        None if request.where is not None else clusters,
+        None if sharding is None else sharding.clusters,
+        request.embeddings,
+        counts=counts,
+        num_videos=request.num_videos,
+        max_asked=max_asked,
+    )
 
 
 def near_shards(

@@ -6,8 +6,9 @@
 2. `choose` takes the best of all shards, and `ShardQuery.read` reads the rows of a shard's own
    (`ShardChoice`): embeddings, catalogue entries and texts.
 
-`gather` does all of it in one process. What goes from one step to the next is
-plain values and arrays that pickle; a `ShardQuery` keeps nothing that the next call needs, so that
+`gather` takes these steps with all shards of an index, whether they are in this process (`InTurn`)
+or on other machines (`serving.cluster.shard_calls`). What goes from one step to the next is plain
+values and arrays that pickle; a `ShardQuery` keeps nothing that the next call needs, so that
 another machine may make a new one of the same `GatherRequest` for each call. All calls of one
 search must be to the same generation: `video` numbers and addresses are those of one snapshot.
 """
@@ -39,6 +40,10 @@ class ShardFindings:
     neighbours: list[Neighbours]
     texts: FoundTexts = field(default_factory=FoundTexts.none)
 
+    @classmethod
+    def none(cls, request: GatherRequest) -> "ShardFindings":
+        return cls([Neighbours.none() for _ in request.embeddings])
+
 
 @dataclass(frozen=True, eq=False)
 class ShardChoice:
@@ -67,41 +72,103 @@ class ShardQuery(Protocol):
     def read(self, choice: ShardChoice) -> CandidateSet | None: ...
 
 
+class ShardQueries(Protocol):
+    """One request to all shards of an index. Arguments and results are in the order of these."""
+
+    def find(self, is_near: Sequence[bool]) -> list[ShardFindings]:
+        """Finds in each shard; looks for vectors only in those that are near."""
+        ...
+
+    def rescore(self, locations: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+        """Compares exactly, in each shard for each embedding, vectors at `(n, 2)` locations."""
+        ...
+
+    def read(self, choices: Sequence[ShardChoice]) -> list[CandidateSet | None]:
+        """Reads each shard's choice; None where some of it has been deleted since."""
+        ...
+
+
+class InTurn:
+    """A request to shards of this process, one after the other."""
+
+    def __init__(self, shards: Sequence[ShardQuery], request: GatherRequest) -> None:
+        self._shards = shards
+        self._request = request
+
+    def find(self, is_near: Sequence[bool]) -> list[ShardFindings]:
+        return [
+            shard.find(vectors=near)
+            if near or self._request.num_texts
+            else ShardFindings.none(self._request)
+            for shard, near in zip(self._shards, is_near, strict=True)
+        ]
+
+    def rescore(self, locations: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+        return [
+            [
+                shard.rescore(number, own) if len(own) else np.empty(0, np.float32)
+                for number, own in enumerate(of_shard)
+            ]
+            for shard, of_shard in zip(self._shards, locations, strict=True)
+        ]
+
+    def read(self, choices: Sequence[ShardChoice]) -> list[CandidateSet | None]:
+        return [
+            shard.read(choice)
+            if self._request.ids or not choice.is_empty
+            else CandidateSet.none(self._request)
+            for shard, choice in zip(self._shards, choices, strict=True)
+        ]
+
+
 def gather(
-    shards: Sequence[ShardQuery], request: GatherRequest, *, is_near: Sequence[bool] | None = None
+    shards: ShardQueries, request: GatherRequest, *, is_near: Sequence[bool]
 ) -> CandidateSet:
     """Gathers the nearest videos of each embedding and the best texts of all shards together.
 
     Args:
-        is_near: whether to ask each shard for nearest videos (`indexing.shards.clusters`), of which
-            all are asked for texts; None asks all for both.
+        is_near: whether to ask each shard for nearest videos (`indexing.shards.clusters`); all are
+            asked for texts.
 
     Raises:
         ValueError: the filter is wrong, or a file is damaged.
     """
-    if is_near is None:
-        is_near = [True] * len(shards)
-    nothing_found = ShardFindings([Neighbours.none() for _ in request.embeddings])
     while True:  # until nothing chosen has been deleted meanwhile
-        found = [
-            shard.find(vectors=near) if near or request.num_texts else replace(nothing_found)
-            for shard, near in zip(shards, is_near, strict=True)
-        ]
-        for number, chosen in enumerate(choose_estimates(found, request)):
-            for shard, findings, positions in zip(shards, found, chosen, strict=True):
-                if len(positions):
-                    own = findings.neighbours[number]
-                    scores = shard.rescore(number, own.locations[positions])
-                    findings.neighbours[number] = rescored(own, positions, scores)
-        read = [
-            shard.read(choice)
-            for shard, choice in zip(shards, choose(found, request), strict=True)
-            if request.ids or not choice.is_empty
-        ]
+        found = shards.find(is_near)
+        _rescore(shards, found, choose_estimates(found, request))
+        read = shards.read(choose(found, request))
         complete = [candidates for candidates in read if candidates is not None]
         if len(complete) == len(read):
-            nothing = CandidateSet({}, [[] for _ in request.embeddings], [])
-            return CandidateSet.merge(complete or [nothing])
+            return CandidateSet.merge(complete)
+
+
+def _rescore(
+    shards: ShardQueries,
+    found: Sequence[ShardFindings],
+    chosen: Sequence[Sequence[np.ndarray]],
+) -> None:
+    """Makes estimates exact.
+
+    Args:
+        chosen: of `choose_estimates`.
+    """
+    if not any(len(positions) for of_embedding in chosen for positions in of_embedding):
+        return
+    locations = [
+        [
+            findings.neighbours[number].locations[of_embedding[position]]
+            for number, of_embedding in enumerate(chosen)
+        ]
+        for position, findings in enumerate(found)
+    ]
+    for position, (findings, scores) in enumerate(
+        zip(found, shards.rescore(locations), strict=True)
+    ):
+        for number, of_embedding in enumerate(chosen):
+            positions = of_embedding[position]
+            if len(positions):
+                own = findings.neighbours[number]
+                findings.neighbours[number] = rescored(own, positions, scores[number])
 
 
 def choose_estimates(

@@ -10,7 +10,7 @@ import numpy as np
 
 from reelseek.indexing.candidates import CollectionStatistics, GatherRequest
 from reelseek.indexing.publishing import CATALOGUE_NAME
-from reelseek.indexing.shards.clusters import ClusterMap, near_shards, read_clusters
+from reelseek.indexing.shards.clusters import ClusterMap, is_near, read_clusters
 from reelseek.indexing.shards.placement import ShardPlace, missing_shard
 from reelseek.indexing.shards.reader import ShardReader
 from reelseek.indexing.snapshot import Snapshot
@@ -34,19 +34,12 @@ class Generation:
     merging: threading.Lock = field(default_factory=threading.Lock)
 
     def is_near(self, request: GatherRequest, max_asked: int | None) -> np.ndarray:
-        """Returns `(num_shards,)` bool, the shards to ask for the nearest videos. With a filter all
-        are asked: what it leaves may lie anywhere.
-
-        Args:
-            max_asked: see `near_shards`.
-        """
-        sharding = self.manifest.sharding
-        return near_shards(
-            None if request.where is not None else self.clusters,
-            None if sharding is None else sharding.clusters,
-            request.embeddings,
+        """Returns `(num_shards,)` bool, the shards to ask; see `clusters.is_near`."""
+        return is_near(
+            self.manifest,
+            request,
+            clusters=self.clusters,
             counts=[shard.snapshot.manifest.num_videos for shard in self.shards.values()],
-            num_videos=request.num_videos,
             max_asked=max_asked,
         )
 

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,20 +67,19 @@ class FanOut:
         return len(self._targets)
 
     def call(
-        self, name: str, *arguments: Any, kind: str = "", to: Iterable[int] | None = None
+        self, name: str, arguments: Mapping[int, Sequence[Any]], *, kind: str = ""
     ) -> dict[int, Any]:
         """Calls the method `name` of deployments, all at once.
 
         Args:
+            arguments: of each call, by number of the deployment.
             kind: of call, where the method does several whose latencies differ.
-            to: numbers of the deployments; None for all.
 
         Returns:
             The answers by number of the deployment; those that came too late are missing.
         """
-        numbers = list(range(len(self._targets)) if to is None else to)
-        calls = self._call_all(numbers, _Call(name, arguments, kind or name))
-        return asyncio.run_coroutine_threadsafe(calls, self._loop).result()
+        calls = {number: _Call(name, own, kind or name) for number, own in arguments.items()}
+        return asyncio.run_coroutine_threadsafe(self._call_all(calls), self._loop).result()
 
     def broadcast(self, name: str) -> None:
         """Calls a method of every replica, and waits; replicas that fail are left alone."""
@@ -100,10 +99,11 @@ class FanOut:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    async def _call_all(self, numbers: Sequence[int], call: _Call) -> dict[int, Any]:
-        calls = (self._call(self._targets[number], call) for number in numbers)
-        answers = await asyncio.gather(*calls)
-        return {n: each[0] for n, each in zip(numbers, answers, strict=True) if each}
+    async def _call_all(self, calls: Mapping[int, _Call]) -> dict[int, Any]:
+        answers = await asyncio.gather(
+            *(self._call(self._targets[number], call) for number, call in calls.items())
+        )
+        return {number: each[0] for number, each in zip(calls, answers, strict=True) if each}
 
     async def _call(self, target: _Target, call: _Call) -> tuple[Any, ...]:
         """Returns the answer as a tuple of one; an empty one where none came in time."""

@@ -68,7 +68,7 @@ class Front:
             ApiError: the request is wrong, or nothing can answer it.
         """
         # An answer is kept under the generation that this worker reads, so it must not be older.
-        replies = self._routers.call("search", asked, searcher.generation)
+        replies = self._routers.call("search", {0: (asked, searcher.generation)})
         if 0 not in replies:
             raise ApiError(503, "unavailable", "no router answers", retry_after_seconds=2)
         answer: Answer = replies[0].result()

@@ -7,7 +7,7 @@ returns), but that shards may be missing from an answer.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,13 @@ import numpy as np
 from reelseek.indexing import filters
 from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, GatherRequest
 from reelseek.indexing.lexical.scoring import TermStatistics
+from reelseek.indexing.shards.clusters import ClusterMap, is_near, parse_max_asked, read_clusters
+from reelseek.indexing.shards.gathering import gather
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.indexing.store.manifest import Manifest
 from reelseek.serving.cluster.catalogues import Catalogues
 from reelseek.serving.cluster.fan_out import FanOut
+from reelseek.serving.cluster.shard_calls import RemoteShards
 from reelseek.serving.cluster.shards import Reply, StaleGeneration
 from reelseek.serving.cluster.source import Generation, IndexSource
 from reelseek.serving.cluster.terms import KnownTerms
@@ -40,6 +43,8 @@ class _State:
     """A generation, and what the router knows of it.
 
     Attributes:
+        clusters: by which videos are placed; None where that is by hash.
+        counts: videos of each shard.
         statistics: of the groups that have told theirs; those of a group that has not yet are
             taken from the generation before.
         merged: of these; None until they are needed.
@@ -47,6 +52,8 @@ class _State:
 
     manifest: Manifest
     generation: Generation
+    clusters: ClusterMap | None
+    counts: list[int]
     statistics: dict[int, CollectionStatistics] = field(default_factory=dict)
     told: set[int] = field(default_factory=set)
     merged: CollectionStatistics | None = None
@@ -70,12 +77,16 @@ class ClusterReader:
     Args:
         source: of the manifest, and of the catalogues where `revision` or `record` is called.
         shards: the deployments that read the shards, by group.
+        shards_asked: see `IndexReader`.
 
     Raises:
         ValueError: there is no index, or its manifest is damaged.
     """
 
-    def __init__(self, source: IndexSource, shards: FanOut) -> None:
+    def __init__(
+        self, source: IndexSource, shards: FanOut, *, shards_asked: str | int = "auto"
+    ) -> None:
+        self._max_asked = parse_max_asked(shards_asked)
         self._source = source
         self._shards = shards
         self._refreshing = threading.Lock()
@@ -151,7 +162,28 @@ class ClusterReader:
         """
         with self.one_generation():
             self._check(request.where)
-            return CandidateSet.merge(self._ask("gather", request))
+            shards = RemoteShards(request, self._step, num_groups=len(self._groups))
+            return gather(shards, request, is_near=self._is_near(request).tolist())
+
+    def _step(self, name: str, arguments: Mapping[int, Sequence[Any]]) -> dict[int, Any]:
+        """Has groups take a step of a search; see `RemoteShards`."""
+        query = self._query
+        answers = self._answers_to(
+            name, {group: own for group, own in arguments.items() if group not in query.missing}
+        )
+        if query.missing >= self._groups:
+            raise ShardsUnavailable
+        return answers
+
+    def _is_near(self, request: GatherRequest) -> np.ndarray:
+        state = self._query.state
+        return is_near(
+            state.manifest,
+            request,
+            clusters=state.clusters,
+            counts=state.counts,
+            max_asked=self._max_asked,
+        )
 
     def statistics(self) -> CollectionStatistics:
         state = self._query.state
@@ -281,12 +313,14 @@ class ClusterReader:
         return [answers[group] for group in sorted(answers)]
 
     def _answers(self, name: str, *arguments: Any, to: set[int] | None = None) -> dict[int, Any]:
+        groups = (self._groups if to is None else to) - self._query.missing
+        return self._answers_to(name, {group: arguments for group in sorted(groups)})
+
+    def _answers_to(self, name: str, arguments: Mapping[int, Sequence[Any]]) -> dict[int, Any]:
         query = self._query
-        groups = (self._groups if to is None else to) - query.missing
-        replies: dict[int, Reply] = self._shards.call(
-            "answer", name, query.state.generation, arguments, kind=name, to=sorted(groups)
-        )
-        query.missing |= groups - replies.keys()
+        calls = {g: (name, query.state.generation, own) for g, own in arguments.items()}
+        replies: dict[int, Reply] = self._shards.call("answer", calls, kind=name)
+        query.missing |= calls.keys() - replies.keys()
         for reply in replies.values():
             if reply.is_stale:
                 raise StaleGeneration
@@ -296,5 +330,20 @@ class ClusterReader:
 
     @staticmethod
     def _read(folder: Path) -> _State:
-        manifest = Manifest.read(folder)
-        return _State(manifest, Generation.of(manifest))
+        manifest, clusters = _read_description(folder)
+        counts = [own.num_videos for own in manifest.shard_manifests(folder).values()]
+        return _State(manifest, Generation.of(manifest), clusters, counts)
+
+
+def _read_description(folder: Path) -> tuple[Manifest, ClusterMap | None]:
+    """Reads the manifest with its clusters, again where a writer replaces them meanwhile."""
+    manifest = Manifest.read(folder)
+    while True:
+        try:
+            return manifest, read_clusters(folder, manifest)
+        except FileNotFoundError as error:
+            before, manifest = manifest, Manifest.read(folder)
+            if manifest.generation == before.generation:
+                raise ValueError(
+                    f"index={folder}: lacks {error.filename}; run reelseek repair --index {folder}"
+                ) from error

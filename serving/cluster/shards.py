@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from reelseek.indexing.candidates import CandidateSet, CollectionStatistics, GatherRequest
 from reelseek.indexing.lexical.scoring import TermStatistics
 from reelseek.indexing.reader import IndexReader
-from reelseek.indexing.shards.gathering import gather
+from reelseek.indexing.shards.gathering import InTurn, ShardChoice, ShardFindings
 from reelseek.indexing.shards.query import ReaderQuery
 from reelseek.indexing.store.catalogue import VideoRecord
 from reelseek.serving.cluster.source import (
@@ -66,7 +68,9 @@ class ShardGroup:
         self._calls: dict[str, Callable[..., Any]] = {
             each.__name__: each
             for each in (
-                self.gather,
+                self.find,
+                self.rescore,
+                self.read,
                 self.statistics,
                 self.term_statistics,
                 self.copies,
@@ -122,10 +126,26 @@ class ShardGroup:
 
     # What can be called; each reads one generation, and deletions up to now.
 
+    # The steps of a search, see `indexing.shards.gathering.ShardQueries`. The router has compared
+    # the filter with the fields of all shards.
+
     @staticmethod
-    def gather(reader: IndexReader, request: GatherRequest) -> CandidateSet:
-        # The router has compared the filter with the fields of all shards.
-        return gather([ReaderQuery(shard, request) for shard in reader.shards], request)
+    def find(
+        reader: IndexReader, request: GatherRequest, is_near: Sequence[bool]
+    ) -> list[ShardFindings]:
+        return _queries(reader, request).find(is_near)
+
+    @staticmethod
+    def rescore(
+        reader: IndexReader, request: GatherRequest, locations: Sequence[Sequence[np.ndarray]]
+    ) -> list[list[np.ndarray]]:
+        return _queries(reader, request).rescore(locations)
+
+    @staticmethod
+    def read(
+        reader: IndexReader, request: GatherRequest, choices: Sequence[ShardChoice]
+    ) -> list[CandidateSet | None]:
+        return _queries(reader, request).read(choices)
 
     @staticmethod
     def statistics(reader: IndexReader) -> CollectionStatistics:
@@ -156,3 +176,7 @@ class ShardGroup:
     @staticmethod
     def metadata(reader: IndexReader) -> list[tuple[str, dict[str, Any]]]:
         return list(reader.metadata())
+
+
+def _queries(reader: IndexReader, request: GatherRequest) -> InTurn:
+    return InTurn([ReaderQuery(shard, request) for shard in reader.shards], request)

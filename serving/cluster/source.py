@@ -97,12 +97,14 @@ class IndexSource:
 
 
 def description() -> Part:
-    """Returns the part of a published index that says what is in it: manifest, catalogues and
-    report, without embeddings."""
+    """Returns the part of a published index that says what is in it: manifest, catalogues,
+    clusters and report, without embeddings."""
 
     def holds(path: str) -> bool:
         name = path.rpartition("/")[2]
-        return path == Manifest.path(Path()).name or name in (CATALOGUE_NAME, "report.jsonl")
+        is_clusters = path.startswith("clusters-") and path.endswith(".npy")
+        is_named = name in (CATALOGUE_NAME, "report.jsonl")
+        return path == Manifest.path(Path()).name or is_named or is_clusters
 
     return Part("description", holds)
 

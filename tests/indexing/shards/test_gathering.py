@@ -15,6 +15,7 @@ from reelseek.indexing.candidates import GatherRequest
 from reelseek.indexing.lexical.found import FoundTexts
 from reelseek.indexing.shards.dividing import divide_index
 from reelseek.indexing.shards.gathering import (
+    InTurn,
     ShardFindings,
     choose,
     choose_estimates,
@@ -212,7 +213,7 @@ def test_what_is_deleted_between_the_steps_is_not_found_again(tmp_path):
             writer.delete_videos(writer.catalogue.by_public_id([gone]).values())
         read = [query.read(choice) for query, choice in zip(before, choices, strict=True)]
         assert sum(part is None for part in read) == 1
-        found = gather(before, asked)
+        found = gather(InTurn(before, asked), asked, is_near=[True] * 3)
     assert gone not in found.videos
     assert set(found.videos) == set(nearest) - {gone}
 

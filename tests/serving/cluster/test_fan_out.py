@@ -17,8 +17,9 @@ def echo(value):
 def test_all_answer():
     handles = [FakeHandle([FakeReplica(lambda v, n=n: (n, v))]) for n in range(3)]
     with closing(FanOut(handles, deadline_seconds=5)) as fan_out:
-        assert fan_out.call("answer", "x") == {0: (0, "x"), 1: (1, "x"), 2: (2, "x")}
-        assert fan_out.call("answer", "y", to=[2]) == {2: (2, "y")}
+        answers = fan_out.call("answer", {number: (f"to {number}",) for number in range(3)})
+        assert answers == {0: (0, "to 0"), 1: (1, "to 1"), 2: (2, "to 2")}
+        assert fan_out.call("answer", {2: ("y",)}) == {2: (2, "y")}
 
 
 def test_who_is_late_is_missing_and_the_others_answer_within_the_deadline():
@@ -26,7 +27,7 @@ def test_who_is_late_is_missing_and_the_others_answer_within_the_deadline():
     handles = [FakeHandle([away]), FakeHandle([FakeReplica(echo)])]
     with closing(FanOut(handles, deadline_seconds=0.2)) as fan_out:
         started = time.monotonic()
-        assert fan_out.call("answer", 1) == {1: 1}
+        assert fan_out.call("answer", {0: (1,), 1: (1,)}) == {1: 1}
         assert 0.2 <= time.monotonic() - started < 10
         deadline = time.monotonic() + 10
         while not away.num_cancelled and time.monotonic() < deadline:
@@ -38,13 +39,13 @@ def test_who_is_away_for_long_is_asked_now_and_then():
     away = FakeReplica(echo, seconds=60)
     with closing(FanOut([FakeHandle([away])], deadline_seconds=0.05)) as fan_out:
         for _ in range(20):
-            assert fan_out.call("answer", 1) == {}
+            assert fan_out.call("answer", {0: (1,)}) == {}
         assert away.num_calls < 20
         away.seconds = 0
         deadline = time.monotonic() + 10
-        while fan_out.call("answer", 1) == {} and time.monotonic() < deadline:
+        while fan_out.call("answer", {0: (1,)}) == {} and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert fan_out.call("answer", 1) == {0: 1}
+        assert fan_out.call("answer", {0: (1,)}) == {0: 1}
 
 
 def test_a_slow_replica_is_hedged_once_elsewhere():
@@ -52,7 +53,7 @@ def test_a_slow_replica_is_hedged_once_elsewhere():
     handle = FakeHandle([slow, fast])
     with closing(FanOut([handle], deadline_seconds=0.4, is_hedged=True)) as fan_out:
         started = time.monotonic()
-        assert fan_out.call("answer", 7) == {0: 7}
+        assert fan_out.call("answer", {0: (7,)}) == {0: 7}
         assert time.monotonic() - started >= 0.1  # a quarter, as no latencies are known
         assert (slow.num_calls, fast.num_calls, fan_out.num_hedged) == (1, 1, 1)
         assert len(set(handle.keys)) == 1
@@ -61,21 +62,21 @@ def test_a_slow_replica_is_hedged_once_elsewhere():
 def test_without_a_second_replica_nothing_is_sent_twice():
     slow = FakeReplica(echo, seconds=0.3)
     with closing(FanOut([FakeHandle([slow])], deadline_seconds=5)) as fan_out:
-        assert fan_out.call("answer", 7) == {0: 7}
+        assert fan_out.call("answer", {0: (7,)}) == {0: 7}
         assert slow.num_calls == 1
 
 
 def test_a_call_whose_replica_dies_is_sent_elsewhere():
     dead, fine = FakeReplica(echo, fails=True), FakeReplica(echo)
     with closing(FanOut([FakeHandle([dead, fine])], deadline_seconds=5)) as fan_out:
-        assert fan_out.call("answer", 7) == {0: 7}
+        assert fan_out.call("answer", {0: (7,)}) == {0: 7}
         assert (dead.num_calls, fine.num_calls) == (1, 1)
 
 
 def test_a_deployment_whose_replicas_all_die_is_missing_at_the_deadline():
     dead = FakeReplica(echo, fails=True)
     with closing(FanOut([FakeHandle([dead])], deadline_seconds=0.3)) as fan_out:
-        assert fan_out.call("answer", 7) == {}
+        assert fan_out.call("answer", {0: (7,)}) == {}
         assert 2 <= dead.num_calls <= 6  # with growing pauses
 
 
