@@ -54,6 +54,10 @@ _NICENESS = Range(0, 19)
 _GRAY_LEVELS = Range(0, 255)
 _NUM_SHARDS = Range(1, 9999)
 _SHARDS_ASKED = _ShardsAsked()
+_SHARDS_ASKED_HELP = (
+    "of an index placed by cluster, that are asked for what looks like the query: auto for as many "
+    "as were measured to hold it, all, or a number"
+)
 
 
 class Decoder(Enum):
@@ -514,12 +518,7 @@ class SearchConfig(Options, command="search"):
     sources: list[str] = option(
         "what to search; [] for both", OneOf(("visual", "lexical")), default=[]
     )
-    shards: str = option(
-        "of an index placed by cluster, that are asked for what looks like the query: auto for as "
-        "many as were measured to hold it, all, or a number",
-        _SHARDS_ASKED,
-        default="auto",
-    )
+    shards: str = option(_SHARDS_ASKED_HELP, _SHARDS_ASKED, default="auto")
     ranker: str | None = path_option("folder of a ranker that reelseek rank trained", None)
     token_matching: str | None = path_option(
         "folder that python -m ranking.token_matching trained", None
@@ -651,6 +650,7 @@ class ServeConfig(Options, command="serve"):
     host: str = option("address to listen on; beyond this machine a token is needed")
     port: int = option("0 chooses a free one", Range(0, 65535))
     workers: int = option("processes that answer; 0 chooses by the processor", Range(0))
+    shards: str = option(_SHARDS_ASKED_HELP, _SHARDS_ASKED, default="auto")
     threads: int = option("searches that a worker runs at once", Range(1))
     max_waiting: int = option("searches that may wait in a worker; others get a 503", Range(0))
     max_wait_seconds: float = option("a search that would wait longer gets a 503", Range(above=0))

@@ -112,7 +112,9 @@ def _open(
     config = services.config
     assert config.index is not None
     if cluster is None:
-        searcher = Searcher.open(config.index, encoder=encoder, refresh="manual")
+        searcher = Searcher.open(
+            config.index, encoder=encoder, refresh="manual", shards=config.shards
+        )
         searcher.warm_up()
         return searcher, searcher.refresh
     from reelseek.serving.cluster.front import Front

@@ -140,6 +140,7 @@ def _bind(
         deadline_seconds=options.deadline_ms / 1000,
         is_hedged=options.max_replicas > 1,
         cache_mb=config.cache_mb,
+        shards_asked=config.shards,
     )
     shared = {
         **_HEALTH,
@@ -187,7 +188,15 @@ def _scaling(least: int, most: int) -> dict[str, Any]:
 def _name(config: ServeConfig, index: str) -> str:
     """The same for all services that want the same application."""
     options = replace(config.ray, address=None)
-    wanted = program_version(), index, config.model, config.device, config.cache_mb, options
+    wanted = (
+        program_version(),
+        index,
+        config.model,
+        config.device,
+        config.cache_mb,
+        config.shards,
+        options,
+    )
     digest = hashlib.sha256(repr(wanted).encode("utf-8", "surrogateescape")).hexdigest()
     return f"reelseek-{digest[:12]}"
 

@@ -39,7 +39,9 @@ class Front:
             deadline_seconds=config.ray.deadline_ms / 1000,
             is_hedged=config.ray.max_replicas > 1,
         )
-        self._reader = ClusterReader(IndexSource(location, part=description()), shards)
+        self._reader = ClusterReader(
+            IndexSource(location, part=description()), shards, shards_asked=config.shards
+        )
         self.searcher = Searcher(self._reader, encoder=encoder)
 
     @classmethod

@@ -41,6 +41,7 @@ class ServiceSettings:
         deadline_seconds: for each call of a shard.
         is_hedged: whether shards have several replicas, so that slow calls are sent twice.
         cache_mb: MiB of sentences' embeddings that a router keeps.
+        shards_asked: see `IndexReader`.
     """
 
     location: Location
@@ -49,6 +50,7 @@ class ServiceSettings:
     deadline_seconds: float = 1.0
     is_hedged: bool = True
     cache_mb: float = 64.0
+    shards_asked: str = "auto"
 
     @property
     def look_seconds(self) -> float:
@@ -108,7 +110,7 @@ class RouterReplica:
         fan_out = FanOut(
             shards, deadline_seconds=settings.deadline_seconds, is_hedged=settings.is_hedged
         )
-        reader = ClusterReader(source, fan_out)
+        reader = ClusterReader(source, fan_out, shards_asked=settings.shards_asked)
         encoder = RemoteEncoder(
             _InProcess(make_handlers(str(reader.folder))),
             max_cache_bytes=int(settings.cache_mb * 2**20),

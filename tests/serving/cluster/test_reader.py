@@ -10,6 +10,7 @@ import pytest
 
 from reelseek import Searcher
 from reelseek.indexing import IndexReader
+from reelseek.indexing.candidates import GatherRequest
 from reelseek.indexing.remote.publisher import publish_index
 from reelseek.indexing.shards.dividing import divide_index
 from reelseek.indexing.shards.opening import open_writer
@@ -24,17 +25,20 @@ from tests.indexing.shards.collection import (
     collection,
     make_index,
 )
-from tests.serving.cluster.fakes import group_handle
+from tests.indexing.shards.test_clusters import kinds, make
+from tests.indexing.small_index import queries
+from tests.serving.cluster.fakes import Died, group_handle
 
 pytest.importorskip("tantivy")
 
 
-def opened(location: Location, num_groups: int, *, deadline_seconds: float = 20.0):
+def opened(location: Location, num_groups: int, *, deadline_seconds: float = 20.0, **options):
     """A reader of an index whose groups are in this process, and their handles."""
     groups = [ShardGroup(location, group=n, num_groups=num_groups) for n in range(num_groups)]
     handles = [group_handle(each) for each in groups]
     source = IndexSource(location, part=description())
-    return ClusterReader(source, FanOut(handles, deadline_seconds=deadline_seconds)), handles
+    fan_out = FanOut(handles, deadline_seconds=deadline_seconds)
+    return ClusterReader(source, fan_out, **options), handles
 
 
 @contextmanager
@@ -98,6 +102,64 @@ def test_a_missing_shard_is_said_and_the_others_score_as_before(made):
 
 def _text_score(hit):
     return [each.score for each in hit.evidence if each.source == "lexical"]
+
+
+def test_shards_that_are_gone_between_the_steps_are_said(made, monkeypatch):
+    _, five, _ = made
+    with searcher_of(Location(str(five)), 5, deadline_seconds=0.5) as (searcher, handles):
+        before = searcher.search("dog red", k=200, analyze=False)
+
+        def answer(call, *arguments):
+            if call == "read":
+                raise Died("with a query in hand")
+            return group(call, *arguments)
+
+        group, handles[1].replicas[0].work = handles[1].replicas[0].work, answer
+        results = searcher.search("dog red", k=200, analyze=False)
+        assert results.shards_answered == (4, 5)
+        assert 0 < len(results) < len(before)
+
+
+def test_rows_are_sent_of_what_is_chosen_alone(made):
+    _, five, _ = made
+    sent = []
+    with closing(opened(Location(str(five)), 5)[0]) as reader:
+        call = reader._shards.call
+
+        def counted(name, arguments, *, kind):
+            answers = call(name, arguments, kind=kind)
+            if kind == "read":
+                sent.extend(len(s.videos) for reply in answers.values() for s in reply.value)
+            return answers
+
+        reader._shards.call = counted
+        found = reader.gather(GatherRequest(queries(1), "video", 6))
+    assert len(found.videos) == sum(sent) == 6
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 3])
+def test_shards_placed_by_cluster_are_asked_where_they_are_near(tmp_path, num_groups):
+    videos, kind_of, centres = kinds(120)
+    make(tmp_path, videos)
+    divide_index(tmp_path, 3, placement="cluster")
+    asked = []
+    for shards in ("auto", "all"):
+        reader, _ = opened(Location(str(tmp_path)), num_groups, shards_asked=shards)
+        with closing(reader), closing(IndexReader(tmp_path, shards_asked=shards)) as one:
+            call = reader._shards.call
+
+            def counted(name, arguments, *, kind, call=call):
+                if kind == "find":
+                    asked.append(sum(sum(each[2][1]) for each in arguments.values()))
+                return call(name, arguments, kind=kind)
+
+            reader._shards.call = counted
+            for kind, centre in enumerate(centres):
+                request = GatherRequest(centre[None], "moment", 8)
+                found = reader.gather(request)
+                assert {kind_of[v.record.key] for v in found.videos.values()} == {kind}
+                assert found.videos.keys() == one.gather(request).videos.keys()
+    assert asked == [1] * len(centres) + [3] * len(centres)
 
 
 def test_no_shard_at_all(made):
