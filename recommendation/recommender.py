@@ -1,16 +1,24 @@
 """What every recommender does: it learns from sequences, then scores all items for histories."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from reelseek.recommendation.data.sequences import Sequences
 
-__all__ = ["FitSettings", "Progress", "Recommender", "print_progress", "silent"]
+__all__ = [
+    "FitSettings",
+    "Progress",
+    "Recommender",
+    "TunableRecommender",
+    "print_progress",
+    "silent",
+]
 
 # Called with the fraction that is done, 0 to 1, and what is being done.
 Progress: TypeAlias = Callable[[float, str], None]
@@ -46,24 +54,36 @@ class Recommender(Protocol):
         ...
 
 
+@runtime_checkable
+class TunableRecommender(Recommender, Protocol):
+    """Chooses its settings by pairs that were held out, before it is fitted for good."""
+
+    def tune(self, training: Sequences, validation: Sequences) -> None:
+        """Chooses settings by how well what is learned from `training` finds `validation`.
+
+        The `fit` that follows may be on the same training, or on both together.
+        """
+        ...
+
+
 def silent(fraction: float, text: str) -> None:
     """Shows no progress."""
 
 
-def print_progress(label: str) -> Progress:
-    """Returns a function that prints progress with the time left on stderr, each few seconds."""
+def print_progress(label: str, *, every_seconds: float = 5.0) -> Progress:
+    """Returns a function that prints progress with the time left on stderr, now and then."""
     started = time.monotonic()
-    printed = -float("inf")
+    printed = -math.inf
 
     def show(fraction: float, text: str) -> None:
         nonlocal printed
         now = time.monotonic()
-        if now - printed < 5 and fraction < 1:
+        if now - printed < every_seconds and fraction < 1:
             return
         printed = now
-        left = "" if not 0.01 <= fraction < 1 else (now - started) * (1 / fraction - 1)
-        left_text = "" if left == "" else f", {float(left):.0f} s left"
-        print(f"{label}: {100 * fraction:.0f} % {text}{left_text}", file=sys.stderr, flush=True)
+        # Too early, the rest cannot be told.
+        left = f", {(now - started) * (1 / fraction - 1):.0f} s left" if fraction > 0.01 else ""
+        print(f"{label}: {fraction:.0%} {text}{left}", file=sys.stderr, flush=True)
 
     return show
 

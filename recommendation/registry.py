@@ -28,6 +28,18 @@ FACTORIES: dict[str, Factory] = {
     "ials": _baseline("baselines.ials", "Ials"),
 }
 
+
+def require_libraries() -> None:
+    """Raises an ImportError that names the remedy where the extra is not installed."""
+    try:
+        import_module("scipy.sparse")
+        import_module("implicit")
+    except ImportError as error:
+        raise ImportError(
+            "recommendation needs SciPy and implicit: pip install 'reelseek[recommend]'"
+        ) from error
+
+
 # What runs where no method is named.
 BEST_FOR_SEQUENCES = "item_knn_recency"
 BEST_FOR_SETS = "ials"

@@ -6,7 +6,6 @@ sequences.history(0)  # array([0, 1], dtype=int32), which are sequences.items["a
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,9 +43,8 @@ class Vocabulary:
         """Returns the number of an id, a new one where it was not seen before."""
         return self._index_by_id.setdefault(each, len(self._index_by_id))
 
-    @cached_property
     def ids(self) -> tuple[str, ...]:
-        """All ids by their number. Ask when no more are added."""
+        """Returns all ids by their number."""
         return tuple(self._index_by_id)
 
 
