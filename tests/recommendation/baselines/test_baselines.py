@@ -74,7 +74,7 @@ def test_only_the_nearest_are_kept(training):
 
 def test_item_knn_adds_up_similarities(training):
     recommender = fitted(ItemKnn, training)
-    similarity = item_similarity(training.matrix(), shrinkage=10.0).toarray()
+    similarity = item_similarity(training.matrix(), shrinkage=30.0).toarray()
     found = recommender.scores([np.array([3, 5, 3]), NOTHING])
     np.testing.assert_allclose(found[0], similarity[3] + similarity[5], rtol=1e-5)
     assert not found[1].any()
@@ -82,7 +82,7 @@ def test_item_knn_adds_up_similarities(training):
 
 def test_the_last_items_count_most(training):
     recommender = fitted(ItemKnnRecency, training)
-    similarity = item_similarity(training.matrix(), shrinkage=10.0).toarray()
+    similarity = item_similarity(training.matrix(), shrinkage=30.0).toarray()
     found = recommender.scores([np.array([3, 5])])[0]
     np.testing.assert_allclose(found, similarity[5] + 0.8 * similarity[3], rtol=1e-5)
 
