@@ -32,6 +32,7 @@ _TARGET_EXPONENTS = (-0.7, -0.5, -0.3)
 _WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0)
 _MAX_USERS = 4000  # of the validation; more would take longer and choose the same
 _NUM_BEST = 20  # scores of a user that are brought to the same height
+_MIN_RELATIVE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,16 @@ def _filtered(low_pass: LowPass, known: "csr_matrix", settings: FilterSettings) 
 
 
 def _brought_level(scores: np.ndarray, known: "csr_matrix") -> np.ndarray:
-    """Divides each row by the mean of its best scores of items that are not known; a row without
-    any above 0 stays."""
+    """Divides each row by the mean of its best scores of items that are not known.
+
+    Where those are nothing beside the scores of known items, such as the rounding errors of a
+    filter that lets all pass, the row is divided by its largest score instead.
+    """
     unseen = scores.copy()
     unseen[known.nonzero()] = -np.inf
     num = min(_NUM_BEST, scores.shape[1])
     best = np.partition(unseen, -num, axis=1)[:, -num:]
     means = np.where(np.isfinite(best), best, 0).mean(axis=1, keepdims=True)
-    return scores / np.where(means > 0, means, 1).astype(np.float32)
+    largest = np.abs(scores).max(axis=1, keepdims=True)
+    scale = np.where(means > _MIN_RELATIVE * largest, means, largest)
+    return scores / np.where(scale > 0, scale, 1).astype(np.float32)
