@@ -56,13 +56,25 @@ def test_last_items_of_sequences(loops):
 
 
 def test_users_of_sequences_are_not_trained_on_beside_more(loops, tmp_path):
-    asked = write(tmp_path / "asked.txt", "new x b c", "other b x", "u0 b never")
+    asked = write(tmp_path / "asked.txt", "new x b c", "other b x", "third b never")
     found = run(f"sequences={asked}", f"more_sequences={loops}", "method=item_knn").metrics
     assert (found["num_users"], found["num_items"]) == (3, 14)
     # x and `never` are in nobody's training, c is: the last item of `new`.
     assert found["cold"]["num_targets"] == 2
     assert found["cold"]["R@10"] == 0
     assert found["R@10"] == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_whoever_is_asked_about_is_not_trained_on(loops, tmp_path):
+    # With the further events of u0 it would be plain that x follows b.
+    more = write(tmp_path / "more.txt", "u0 b x b x", *loops.read_text().splitlines()[1:])
+    asked = write(tmp_path / "asked.txt", "u0 a b x", "new c d e")
+    done = run(f"sequences={asked}", f"more_sequences={more}", "method=item_knn_recency")
+    assert done.metrics["cold"]["num_targets"] == 1
+    assert "1 users of more_sequences are asked about: not trained on" in done.stderr
+    done = run(f"sequences={asked}", f"more_sequences={asked}")
+    assert done.returncode == 2
+    assert "more_sequences holds only users of sequences" in done.stderr
 
 
 def test_titles_bring_items_that_nobody_chose(loops, tmp_path):
