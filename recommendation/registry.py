@@ -26,6 +26,7 @@ FACTORIES: dict[str, Factory] = {
     "item_knn": _baseline("baselines.item_knn", "ItemKnn"),
     "item_knn_recency": _baseline("baselines.item_knn", "ItemKnnRecency"),
     "ials": _baseline("baselines.ials", "Ials"),
+    "sequential": _baseline("sequential.recommender", "SequentialRecommender"),
 }
 
 
@@ -41,5 +42,5 @@ def require_libraries() -> None:
 
 
 # What runs where no method is named.
-BEST_FOR_SEQUENCES = "item_knn_recency"
+BEST_FOR_SEQUENCES = "sequential"
 BEST_FOR_SETS = "ials"
