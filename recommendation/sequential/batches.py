@@ -31,8 +31,8 @@ class SequenceBatches:
     padding, and most catalogues of users have few long ones.
 
     An epoch's batches depend on the seed and the epoch alone, and their number is the same in each
-    epoch: a run that was stopped continues with exactly the batches that it would have seen. Several
-    processes each take a part of every batch.
+    epoch: a run that was stopped continues with exactly the batches that it would have seen.
+    Several processes each take a part of every batch.
 
     Args:
         histories: of users, the oldest item first; those with fewer than two items teach nothing.

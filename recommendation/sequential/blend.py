@@ -13,9 +13,9 @@ WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 def blend(logits: np.ndarray, knn_scores: np.ndarray, weight: float) -> np.ndarray:
-    """Returns `logits + weight * log(1 + share / small)`, where a share is an item's part of a user's
-    kNN scores: a product of two models' opinions, in which items that kNN knows nothing of keep the
-    transformer's score.
+    """Returns `logits + weight * log(1 + share / small)`, where a share is an item's part of a
+    user's kNN scores: a product of two models' opinions, in which items that kNN knows nothing of
+    keep the transformer's score.
 
     Args:
         logits: `(B, N)` float32.

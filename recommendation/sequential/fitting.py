@@ -1,6 +1,5 @@
 """Sequences -> a trained sequential model: the parts of a run, put together."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

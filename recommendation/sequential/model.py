@@ -1,4 +1,4 @@
-"""A trained sequential model as it is served: items as vectors, histories as vectors, inner products.
+"""A trained sequential model as it is served: items and histories as vectors, inner products.
 
 sequential.safetensors    weights of each network, and the embeddings of all items
 sequential.json           the format, the ids of the items, and checksums
@@ -114,7 +114,7 @@ class SequentialModel:
 
         make_folder(folder)
         tensors = {
-            f"{number}.{name}": np.ascontiguousarray(tensor, np.float32)
+            f"{number}.{name}": np.asarray(tensor, np.float32, order="C")
             for number, network in enumerate(self.networks)
             for name, tensor in _tensors(network).items()
         }
