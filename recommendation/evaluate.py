@@ -1,6 +1,7 @@
 """`python -m recommendation.evaluate`: measures a recommender beside four simple ones."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ from reelseek.configs.recommend_schema import EvaluateConfig
 from reelseek.recommendation.data.files import check_file, read_interactions, read_titles
 from reelseek.recommendation.data.influence import bound_influence
 from reelseek.recommendation.data.sequences import Sequences, Vocabulary
-from reelseek.recommendation.evaluation import HeldOut, last_items, measure, test_pairs
+from reelseek.recommendation.data.splits import (
+    HeldOut,
+    held_out_items,
+    last_items,
+    sorted_catalogue,
+)
+from reelseek.recommendation.evaluation import measure
 from reelseek.recommendation.recommender import FitSettings, TunableRecommender, print_progress
 from reelseek.recommendation.registry import (
     BASELINE_NAMES,
@@ -28,7 +35,10 @@ Learns from interactions, ranks the whole catalogue for each user, and says how 
 was held out. The last line on stdout is a JSON object: R@10, NDCG@10, R@20, NDCG@20, and the same
 of simple recommenders under `baselines`."""
 
+_INTERACTIONS = ("sequences", "more_sequences", "train", "valid", "test")
 
+
+@dataclass(frozen=True)
 class _Task:
     """What is learned from and what is asked.
 
@@ -36,55 +46,52 @@ class _Task:
         training: what is learned from; bounded for each user.
         tuning: what settings are chosen by: pairs to learn from and pairs to find; None for
             sequences, from which a recommender cuts its own.
+        titles: of each item by its number.
     """
 
-    def __init__(self, config: EvaluateConfig) -> None:
-        self._config = config
-        self._items = Vocabulary()
-        self.tuning: tuple[Sequences, Sequences] | None = None
-        self.titles: tuple[str, ...] | None = None
-        self.training, self.held_out = (
-            self._pairs() if config.sequences is None else self._sequences()
+    training: Sequences
+    held_out: HeldOut
+    tuning: tuple[Sequences, Sequences] | None
+    titles: tuple[str, ...] | None
+
+
+def _read_task(config: EvaluateConfig) -> _Task:
+    items = Vocabulary()
+    is_ordered = config.sequences is not None
+    parts = {
+        name: read_interactions(
+            name,
+            Path(path),
+            items=items,
+            is_ordered=is_ordered,
+            may_lack_items=name in ("valid", "test"),
         )
-        if config.titles is not None:
-            titles = read_titles("titles", Path(config.titles))
-            for item in titles:  # what nobody has chosen yet can be recommended too
-                self._items.add(item)
-            self.titles = tuple(titles.get(item, "") for item in self._items)
+        for name in _INTERACTIONS
+        if (path := getattr(config, name)) is not None
+    }
+    titles = {} if config.titles is None else read_titles("titles", Path(config.titles))
+    for item in titles:  # what nobody has chosen yet can be recommended too
+        items.add(item)
+    parts = dict(zip(parts, sorted_catalogue(list(parts.values())), strict=True))
+    catalogue = next(iter(parts.values())).items
+    title_of = tuple(titles.get(item, "") for item in catalogue) if titles else None
 
-    def _sequences(self) -> tuple[Sequences, HeldOut]:
-        asked = self._read("sequences")
-        if self._config.more_sequences is None:
-            training = asked.without_last()
-        else:
-            training = self._read("more_sequences")
-        return self._bounded(training), last_items(asked)
-
-    def _pairs(self) -> tuple[Sequences, HeldOut]:
-        train, valid = self._read("train"), self._read("valid", may_lack_items=True)
-        test = self._read("test", may_lack_items=True)
-        self.tuning = (self._bounded(train), valid)
-        known = train.joined_with(valid) if self._config.refit else train
-        return self._bounded(known), test_pairs(known, test)
-
-    def _read(self, option: str, *, may_lack_items: bool = False) -> Sequences:
-        found = read_interactions(
-            option,
-            Path(getattr(self._config, option)),
-            items=self._items,
-            may_lack_items=may_lack_items,
-            is_ordered=self._config.sequences is not None,
-        )
-        return found
-
-    def _bounded(self, training: Sequences) -> Sequences:
-        config = self._config
+    def bounded(training: Sequences) -> Sequences:
         return bound_influence(training, config.max_items_per_user, seed=config.seed)
+
+    if is_ordered:
+        asked = parts["sequences"]
+        training = parts.get("more_sequences", asked.without_last())
+        return _Task(bounded(training), last_items(asked), None, title_of)
+    train, valid, test = parts["train"], parts["valid"], parts["test"]
+    known = train.joined_with(valid) if config.refit else train
+    tuning = (bounded(train), valid)
+    return _Task(bounded(known), held_out_items(known, test), tuning, title_of)
 
 
 def main(config: EvaluateConfig) -> None:
     _check_before_loading(config)
-    task = _Task(config)
+    task = _read_task(config)
     default = BEST_FOR_SETS if config.sequences is None else BEST_FOR_SEQUENCES
     method = config.method or default
     summary = {"method": method, **_run(method, task, config)}
@@ -133,7 +140,7 @@ def _check_before_loading(config: EvaluateConfig) -> None:
     ImportError for a library that is not installed."""
     if config.method is not None and config.method not in FACTORIES:
         raise ValueError(f"method={config.method}: must be one of {', '.join(FACTORIES)}")
-    for name in ("sequences", "more_sequences", "titles", "train", "valid", "test"):
+    for name in (*_INTERACTIONS, "titles"):
         value = getattr(config, name)
         if value is not None:
             check_file(name, Path(value))

@@ -1,7 +1,6 @@
 """A recommender and held-out items -> how well it finds them, and what its lists are like."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,47 +8,13 @@ import numpy as np
 from reelseek.recommendation import metrics
 from reelseek.recommendation.beyond_accuracy import list_statistics
 from reelseek.recommendation.data.sequences import Sequences
+from reelseek.recommendation.data.splits import HeldOut
 from reelseek.recommendation.recommender import Progress, Recommender, silent
 
-__all__ = ["HeldOut", "last_items", "measure", "test_pairs"]
+__all__ = ["measure"]
 
 CUTS = (10, 20)
 _BATCH_NUMBERS = 8_000_000  # scores that are in memory at once, 32 MB
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Users who are asked about.
-
-    Attributes:
-        histories: of each user what is known, in order; it is masked.
-        targets: of each user the right items, at least one.
-    """
-
-    histories: list[np.ndarray]
-    targets: list[np.ndarray]
-
-
-def last_items(sequences: Sequences) -> HeldOut:
-    """Asks each user for the last item; what comes before it is known."""
-    asked = np.flatnonzero(sequences.lengths)
-    known = sequences.without_last()
-    last = sequences.last_items()
-    return HeldOut(known.histories(asked), [last[user : user + 1] for user in asked])
-
-
-def test_pairs(known: Sequences, test: Sequences) -> HeldOut:
-    """Asks for the items of `test`; users who have none are left out, and users who are not in
-    `known` have no history."""
-    row_by_user = {user: row for row, user in enumerate(known.users)}
-    nothing = np.zeros(0, np.int32)
-    histories, targets = [], []
-    for user, items in zip(test.users, test.histories(), strict=True):
-        if len(items):
-            row = row_by_user.get(user)
-            histories.append(nothing if row is None else known.history(row))
-            targets.append(np.unique(items))
-    return HeldOut(histories, targets)
 
 
 def measure(

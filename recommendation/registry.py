@@ -11,7 +11,7 @@ Factory: TypeAlias = Callable[[FitSettings], Recommender]
 BASELINE_NAMES = ("popularity", "item_knn", "item_knn_recency", "ials")
 
 
-def _baseline(module: str, name: str) -> Factory:
+def _made_by(module: str, name: str) -> Factory:
     """Imports a module when its recommender is made, as some need seconds."""
 
     def make(settings: FitSettings) -> Recommender:
@@ -22,11 +22,12 @@ def _baseline(module: str, name: str) -> Factory:
 
 
 FACTORIES: dict[str, Factory] = {
-    "popularity": _baseline("baselines.popularity", "Popularity"),
-    "item_knn": _baseline("baselines.item_knn", "ItemKnn"),
-    "item_knn_recency": _baseline("baselines.item_knn", "ItemKnnRecency"),
-    "ials": _baseline("baselines.ials", "Ials"),
-    "sequential": _baseline("sequential.recommender", "SequentialRecommender"),
+    "popularity": _made_by("baselines.popularity", "Popularity"),
+    "item_knn": _made_by("baselines.item_knn", "ItemKnn"),
+    "item_knn_recency": _made_by("baselines.item_knn", "ItemKnnRecency"),
+    "ials": _made_by("baselines.ials", "Ials"),
+    "item_transitions": _made_by("item_transitions", "ItemTransitions"),
+    "sequential": _made_by("sequential.recommender", "SequentialRecommender"),
 }
 
 

@@ -26,7 +26,7 @@ class Ials:
 
     def fit(self, training: Sequences) -> None:
         from implicit.cpu.als import AlternatingLeastSquares
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         self._num_items = training.num_items
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ItemKnn", "ItemKnnRecency", "item_similarity", "keep_nearest"]
 
 _NUM_NEIGHBORS = 100
-_SHRINKAGE = 10.0
+_SHRINKAGE = 30.0
 _DECAY = 0.8  # of an event's weight, for each later one
 
 

@@ -188,7 +188,8 @@ class Sequences:
 
         shape = (self.num_users, self.num_items)
         ones = np.ones(self.num_events, np.float32)
-        found = csr_matrix((ones, self.item_indices, self.offsets), shape=shape)
+        # SciPy may keep the arrays it is given, and `sum_duplicates` sorts in place.
+        found = csr_matrix((ones, self.item_indices.copy(), self.offsets.copy()), shape=shape)
         found.sum_duplicates()
         found.data[:] = 1
         return found
