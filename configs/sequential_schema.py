@@ -50,7 +50,7 @@ class SequentialLoopConfig(Options, section="loop"):
     warmup_steps: int = option("in which the learning rate rises", Range(0))
     max_grad_norm: float = option("gradients are scaled down to it", Range(above=0, below=inf))
     validation_users: int = option(
-        "users whose last event is not learned from, but tells how much item kNN counts", Range(0)
+        "users whose last event is not learned from, but tells how much transitions count", Range(0)
     )
     save_every_seconds: float = option("between checkpoints", Range(0, below=inf))
 

@@ -1,4 +1,4 @@
-"""Scores of the transformer and of item kNN with recency -> one score, and how much each counts."""
+"""Logits of the transformer and scores of transitions -> one score, and how much each counts."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,29 @@ import numpy as np
 
 __all__ = ["blend", "choose_weight", "mean_gain"]
 
-# kNN's share of a user's scores, which add up to 1, that counts as little: below it, a share says
-# hardly more than none.
-_SMALL_SHARE = 1e-3
+# An item's part of a user's transition scores that says hardly more than none does.
+_SMALL_SHARE = 1e-4
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
-def blend(logits: np.ndarray, knn_scores: np.ndarray, weight: float) -> np.ndarray:
+def blend(logits: np.ndarray, transition_scores: np.ndarray, weight: float) -> np.ndarray:
     """Returns `logits + weight * log(1 + share / small)`, where a share is an item's part of a
-    user's kNN scores: a product of two models' opinions, in which items that kNN knows nothing of
-    keep the transformer's score.
+    user's transition scores: a product of two models' opinions, in which items that never came near
+    those of the history keep the transformer's score.
 
     Args:
         logits: `(B, N)` float32.
-        knn_scores: `(B, N)`, at least 0.
+        transition_scores: `(B, N)`, at least 0.
         weight: at least 0.
     """
-    total = knn_scores.sum(axis=1, keepdims=True)
-    share = knn_scores / np.maximum(total, np.finfo(np.float32).tiny)
+    total = transition_scores.sum(axis=1, keepdims=True)
+    share = transition_scores / np.maximum(total, np.finfo(np.float32).tiny)
     return np.asarray(logits + np.float32(weight) * np.log1p(share / _SMALL_SHARE), np.float32)
 
 
 def choose_weight(
     logits: np.ndarray,
-    knn_scores: np.ndarray,
+    transition_scores: np.ndarray,
     *,
     histories: Sequence[np.ndarray],
     targets: np.ndarray,
@@ -38,7 +37,7 @@ def choose_weight(
     """Chooses the weight that ranks held-out items best.
 
     Args:
-        logits, knn_scores: `(B, N)` of users of whom one item was held out.
+        logits, transition_scores: `(B, N)` of users of whom one item was held out.
         histories: of these users; what they have seen is not ranked.
         targets: `(B,)` the held-out items.
         weights: to choose from, the smallest first; among equals the smallest is chosen.
@@ -47,7 +46,7 @@ def choose_weight(
         The weight, and the `mean_gain` of each.
     """
     gains = {
-        weight: mean_gain(blend(logits, knn_scores, weight), histories=histories, targets=targets)
+        weight: mean_gain(blend(logits, transition_scores, weight), histories=histories, targets=targets)
         for weight in weights
     }
     return max(gains, key=lambda weight: gains[weight]), gains

@@ -1,4 +1,4 @@
-"""The sequential model and item kNN with recency, blended: `method=sequential`."""
+"""The sequential model and item transitions, blended: `method=sequential`."""
 
 import logging
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from reelseek.configs.sequential_schema import (
     SequentialLoopConfig,
     SequentialNetworkConfig,
 )
-from reelseek.recommendation.baselines.item_knn import ItemKnnRecency
 from reelseek.recommendation.data.sequences import Sequences
+from reelseek.recommendation.item_transitions import ItemTransitions
 from reelseek.recommendation.recommender import FitSettings, Progress
 from reelseek.recommendation.sequential.blend import blend, choose_weight
 from reelseek.recommendation.sequential.content import embed_titles, load_text_tower
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 
 class SequentialRecommender:
-    """Scores items by transformers, and by item kNN with recency as much as that helped to find the
-    last items of users who were held out.
+    """Scores items by transformers, and by what came soon after the history's items as much as
+    that helped to find the last items of users who were held out.
 
     Args:
         settings: the seed, titles and progress. The number of epochs is that of the configuration:
@@ -37,7 +37,7 @@ class SequentialRecommender:
 
     Attributes:
         model: the transformers, once fitted.
-        knn_weight: how much item kNN counts.
+        transitions_weight: how much item transitions count.
     """
 
     def __init__(
@@ -56,14 +56,16 @@ class SequentialRecommender:
         self._ensemble = ensemble or values["ensemble"]
         self._text_model = text_model or values["text_model"]
         self.model: SequentialModel | None = None
-        self.knn_weight = 0.0
-        self._knn = ItemKnnRecency(settings)
+        self.transitions_weight = 0.0
+        self._transitions = ItemTransitions(settings)
         self._vectors = np.zeros((0, 0), np.float32)
         self._item_counts = np.zeros(0, np.int64)
 
     def fit(self, training: Sequences) -> None:
         from reelseek.vision import choose_device
 
+        if not training.is_ordered:
+            raise ValueError("sequential learns from sequences; for pairs choose another method")
         held_out = hold_out_last(training, self._loop.validation_users, seed=self._settings.seed)
         content, fingerprint = self._content(training)
         networks = []
@@ -85,13 +87,13 @@ class SequentialRecommender:
         self._vectors = self.model.item_vectors()
         self._item_counts = training.item_counts
         if len(held_out.targets):
-            self._knn.fit(held_out.learned)
-            self.knn_weight = self._choose_weight(held_out.histories, held_out.targets)
-        self._knn.fit(training)
+            self._transitions.fit(held_out.learned)
+            self.transitions_weight = self._choose_weight(held_out.histories, held_out.targets)
+        self._transitions.fit(training)
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         assert self.model is not None, "fit comes first"
-        return blend(self._logits(histories), self._knn.scores(histories), self.knn_weight)
+        return blend(self._logits(histories), self._transitions.scores(histories), self.transitions_weight)
 
     def _logits(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """`(B, N)`. Without a history, items are ordered by popularity; items of which nothing is
@@ -108,11 +110,11 @@ class SequentialRecommender:
     def _choose_weight(self, histories: list[np.ndarray], targets: np.ndarray) -> float:
         weight, gains = choose_weight(
             self._logits(histories),
-            self._knn.scores(histories),
+            self._transitions.scores(histories),
             histories=histories,
             targets=targets,
         )
-        logger.info("item kNN counts %s: %s", weight, gains)
+        logger.info("item transitions count %s: %s", weight, gains)
         return weight
 
     def _content(self, training: Sequences) -> tuple[np.ndarray | None, str]:

@@ -104,9 +104,9 @@ def test_held_out_items_are_not_learned_from() -> None:
 
 def test_the_blend_by_hand() -> None:
     logits = np.array([[1.0, 2.0, 3.0]], np.float32)
-    knn = np.array([[3.0, 1.0, 0.0]], np.float32)
-    expected = [1 + 0.5 * np.log(1 + 750), 2 + 0.5 * np.log(1 + 250), 3.0]
-    np.testing.assert_allclose(blend(logits, knn, 0.5)[0], expected, rtol=1e-6)
+    transitions = np.array([[3.0, 1.0, 0.0]], np.float32)
+    expected = [1 + 0.5 * np.log(1 + 7500), 2 + 0.5 * np.log(1 + 2500), 3.0]
+    np.testing.assert_allclose(blend(logits, transitions, 0.5)[0], expected, rtol=1e-6)
     nothing = np.zeros((1, 3), np.float32)
     assert np.array_equal(blend(logits, nothing, 2.0), logits)
 
@@ -123,7 +123,7 @@ def test_the_weight_is_that_which_finds_held_out_items() -> None:
     nothing = [np.zeros(0, int)] * 2
     right = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
     weight, gains = choose_weight(logits, right, histories=nothing, targets=np.array([0, 0]))
-    assert weight == 0.35 and gains[0.35] == 1  # the first for which 2 < weight * log(1001)
+    assert weight == 0.35 and gains[0.35] == 1  # the first for which 2 < weight * log(10001)
     weight, _ = choose_weight(logits, right, histories=nothing, targets=np.array([2, 2]))
     assert weight == 0.0
 
