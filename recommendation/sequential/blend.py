@@ -46,7 +46,9 @@ def choose_weight(
         The weight, and the `mean_gain` of each.
     """
     gains = {
-        weight: mean_gain(blend(logits, transition_scores, weight), histories=histories, targets=targets)
+        weight: mean_gain(
+            blend(logits, transition_scores, weight), histories=histories, targets=targets
+        )
         for weight in weights
     }
     return max(gains, key=lambda weight: gains[weight]), gains

@@ -1,6 +1,6 @@
-"""Sequences -> a trained sequential model: the parts of a run, put together."""
+"""Sequences -> one trained network: the parts of its run, put together."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +20,7 @@ from reelseek.training.checkpoints import Checkpoints
 from reelseek.training.checks import require_same_run
 from reelseek.training.processes import Processes
 
-__all__ = ["HeldOutLast", "export_network", "hold_out_last", "train_network"]
-
-_MAX_VALIDATION_FRACTION = 0.1  # of the users
-_MIN_ITEMS = 3  # of a user whose last item is held out, so that something comes after something
-_VALIDATION_STREAM = 2  # a stream of random numbers of its own
-
-
-@dataclass(frozen=True)
-class HeldOutLast:
-    """Some users' last items, cut off.
-
-    Attributes:
-        learned: all users, without these items.
-        histories: of the users who lost one, what is left.
-        targets: `(n,)` what they lost.
-    """
-
-    learned: Sequences
-    histories: list[np.ndarray]
-    targets: np.ndarray
-
-
-def hold_out_last(sequences: Sequences, max_users: int, *, seed: int) -> HeldOutLast:
-    """Cuts off the last item of users drawn at random: at most `max_users`, a tenth of all, and
-    only those with three items or more."""
-    long_enough = np.flatnonzero(sequences.lengths >= _MIN_ITEMS)
-    num = min(max_users, int(_MAX_VALIDATION_FRACTION * sequences.num_users), len(long_enough))
-    random = np.random.default_rng([seed, _VALIDATION_STREAM])
-    users = np.sort(random.permutation(long_enough)[:num])
-    histories = sequences.histories()
-    targets = np.array([histories[user][-1] for user in users], np.int64)
-    for user in users:
-        histories[user] = histories[user][:-1]
-    learned = Sequences.of_histories(
-        sequences.items, sequences.users, histories, is_ordered=sequences.is_ordered
-    )
-    return HeldOutLast(learned, [histories[user] for user in users], targets)
+__all__ = ["export_network", "train_network"]
 
 
 def train_network(

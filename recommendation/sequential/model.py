@@ -55,12 +55,14 @@ class SequentialModel:
         num_heads: of their attention.
         item_ids: of the catalogue, by index.
         content_fingerprint: of the text tower that content comes from; "" without content.
+        transitions_weight: how much item transitions count beside the logits, see `blend`.
     """
 
     networks: Sequence[TrainedNetwork]
     num_heads: int
     item_ids: Sequence[str]
     content_fingerprint: str = ""
+    transitions_weight: float = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -126,6 +128,7 @@ class SequentialModel:
             "content_fingerprint": self.content_fingerprint,
             "num_networks": len(self.networks),
             "num_heads": self.num_heads,
+            "transitions_weight": self.transitions_weight,
             "crc32": zlib.crc32(content),
             "item_ids": list(self.item_ids),
         }
@@ -198,5 +201,9 @@ def _from_values(config: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> S
             raise ValueError(f"it has {len(items)} items and {len(config['item_ids'])} ids")
         networks.append(TrainedNetwork(weights, items, tensors.get(f"{number}.projection")))
     return SequentialModel(
-        networks, config["num_heads"], config["item_ids"], config["content_fingerprint"]
+        networks,
+        int(config["num_heads"]),
+        config["item_ids"],
+        config["content_fingerprint"],
+        float(config["transitions_weight"]),
     )

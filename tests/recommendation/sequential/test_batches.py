@@ -43,12 +43,8 @@ def test_the_order_depends_on_the_seed_and_the_epoch_alone() -> None:
     again.indices(0)
     same = zip(first.indices(2), again.indices(2), strict=True)
     assert all(np.array_equal(a, b) for a, b in same)
-    assert not np.array_equal(
-        np.concatenate(first.indices(2)), np.concatenate(other.indices(2))
-    )
-    assert not np.array_equal(
-        np.concatenate(first.indices(2)), np.concatenate(first.indices(3))
-    )
+    assert not np.array_equal(np.concatenate(first.indices(2)), np.concatenate(other.indices(2)))
+    assert not np.array_equal(np.concatenate(first.indices(2)), np.concatenate(first.indices(3)))
 
 
 def test_processes_share_each_batch() -> None:

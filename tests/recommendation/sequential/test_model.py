@@ -18,7 +18,7 @@ def model(num_networks: int = 2, content_dim: int = 5) -> SequentialModel:
         export_network(new_network(seed=seed, content_dim=content_dim))
         for seed in range(num_networks)
     ]
-    return SequentialModel(networks, 2, _IDS, "tower")
+    return SequentialModel(networks, 2, _IDS, "tower", 0.35)
 
 
 def test_scores_are_the_mean_logits_of_the_networks() -> None:
@@ -37,6 +37,7 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
     ours.save(tmp_path / "new" / "folder")
     loaded = SequentialModel.load(tmp_path / "new" / "folder", fingerprint=ours.fingerprint)
     assert loaded.item_ids == _IDS and loaded.content_fingerprint == "tower"
+    assert loaded.transitions_weight == 0.35
     histories = [np.array([1, 2, 3])]
     assert np.array_equal(loaded.history_vectors(histories), ours.history_vectors(histories))
     assert np.array_equal(loaded.item_vectors(), ours.item_vectors())
@@ -84,7 +85,9 @@ def test_a_new_item_is_placed_by_its_content() -> None:
     assert network.items.content is not None
     content = network.items.content.numpy()
     # Nobody chose item 0, so its own embedding comes from content as well.
-    np.testing.assert_allclose(ours.content_vectors(content[:1]), ours.item_vectors()[:1], atol=1e-6)
+    np.testing.assert_allclose(
+        ours.content_vectors(content[:1]), ours.item_vectors()[:1], atol=1e-6
+    )
     with pytest.raises(ValueError, match="content is"):
         ours.content_vectors(np.ones((1, 4), np.float32))
     with pytest.raises(ValueError, match="none"):

@@ -1,17 +1,18 @@
 """What is recommended: what comes next, items without history, and odd histories."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from reelseek.recommendation.data.sequences import Sequences, Vocabulary
 from reelseek.recommendation.recommender import FitSettings
-from reelseek.recommendation.sequential import recommender as module
+from reelseek.recommendation.sequential import run
 from reelseek.recommendation.sequential.blend import blend, choose_weight, mean_gain
 from reelseek.recommendation.sequential.content import embed_titles
-from reelseek.recommendation.sequential.fitting import hold_out_last
 from reelseek.recommendation.sequential.recommender import SequentialRecommender
+from reelseek.recommendation.sequential.validation import hold_out_last
 from tests.recommendation.sequential.samples import loop_config, network_config, rings
 
 
@@ -63,14 +64,14 @@ def test_an_item_that_nobody_chose_is_found_by_its_content(
         kinds = {"apples": [1.0, 0.1], "bears": [0.1, 1.0]}
         return np.array([kinds[title] for title in titles], np.float32)
 
-    monkeypatch.setattr(module, "load_text_tower", lambda name: (embed, "tower"))
+    monkeypatch.setattr(run, "load_text_tower", lambda name: (embed, "tower"))
     titles = tuple({"a": "apples", "b": "bears"}[each[0]] for each in items)
     made = fitted(sequences, titles=titles)
     scores = made.scores([np.array([items["a0"], items["a1"]]), np.array([items["b0"]])])
     cold = [items["a14"], items["b14"]]
     assert scores[0, cold[0]] > scores[0, cold[1]] + 1
     assert scores[1, cold[1]] > scores[1, cold[0]] + 1
-    assert made.model is not None and made.model.content_fingerprint == "tower"
+    assert made.model.content_fingerprint == "tower"
 
 
 def test_odd_histories_have_an_order_too() -> None:
@@ -139,3 +140,20 @@ def test_titles_are_embedded_once_around_their_mean_and_blank_ones_are_zero() ->
     assert asked == ["aa", "bbbb"]
     np.testing.assert_allclose(content, [[-1, 0], [0, 0], [1, 0], [-1, 0], [0, 0]])
     assert not embed_titles(["", " "], embed).any()
+
+
+def test_a_loaded_recommender_scores_as_the_fitted_one(tmp_path: Path) -> None:
+    sequences = rings()
+    made = fitted(sequences)
+    made.model.save(tmp_path)
+    histories = [np.array([1, 2, 3]), np.zeros(0, np.int32)]
+    loaded = SequentialRecommender.load(tmp_path, sequences)
+    assert np.array_equal(loaded.scores(histories), made.scores(histories))
+    with pytest.raises(ValueError, match="another catalogue"):
+        SequentialRecommender.load(tmp_path, rings(num_items=19))
+
+
+def test_sets_are_refused() -> None:
+    pairs = Sequences.of([("ann", ["a", "b"])], is_ordered=False)
+    with pytest.raises(ValueError, match="learns from sequences"):
+        fitted(pairs)

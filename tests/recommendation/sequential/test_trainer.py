@@ -97,5 +97,3 @@ def test_the_export_has_no_more_than_is_served() -> None:
     assert not any(name.startswith("items.") for name in exported.weights)
     assert exported.items.shape == (30, 16)
     assert exported.projection is not None and exported.projection.shape == (16, 5)
-
-
