@@ -1,5 +1,6 @@
 """`python -m recommendation.evaluate`: measures a recommender beside four simple ones."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from reelseek.recommendation.registry import (
     FACTORIES,
     require_libraries,
 )
+
+logger = logging.getLogger(__name__)
 
 USAGE = """usage: python -m recommendation.evaluate sequences=FILE [more_sequences=FILE]
            [titles=FILE.csv] [method=NAME] [seed=0] [name=value ...]
@@ -81,12 +84,34 @@ def _read_task(config: EvaluateConfig) -> _Task:
 
     if is_ordered:
         asked = parts["sequences"]
-        training = parts.get("more_sequences", asked.without_last())
+        more = parts.get("more_sequences")
+        training = asked.without_last() if more is None else _of_others(more, asked)
+        if not training.num_events:
+            raise ValueError(
+                f"sequences={config.sequences}: without last items nothing is left to learn from; "
+                "give users of two items or more, or more_sequences"
+            )
         return _Task(bounded(training), last_items(asked), None, title_of)
     train, valid, test = parts["train"], parts["valid"], parts["test"]
     known = train.joined_with(valid) if config.refit else train
     tuning = (bounded(train), valid)
     return _Task(bounded(known), held_out_items(known, test), tuning, title_of)
+
+
+def _of_others(more: Sequences, asked: Sequences) -> Sequences:
+    """Leaves out users who are asked about: their further events may hold the answer.
+
+    Raises:
+        ValueError: nobody is left.
+    """
+    others = more.without_users(asked.users)
+    if num_both := more.num_users - others.num_users:
+        logger.warning("%d users of more_sequences are asked about: not trained on", num_both)
+    if not others.num_events:
+        raise ValueError(
+            "more_sequences holds only users of sequences: give others, or leave it out"
+        )
+    return others
 
 
 def main(config: EvaluateConfig) -> None:
@@ -97,14 +122,14 @@ def main(config: EvaluateConfig) -> None:
     summary = {"method": method, **_run(method, task, config)}
     if config.baselines:
         summary["baselines"] = {
-            name: summary_of(summary) if name == method else _run(name, task, config)
+            name: _figures(summary) if name == method else _run(name, task, config)
             for name in BASELINE_NAMES
         }
     command_line.print_json(summary)
 
 
-def summary_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a method that is a baseline itself, which need not run twice."""
+def _figures(summary: dict[str, Any]) -> dict[str, Any]:
+    """Those of a method that is a baseline itself, which need not run twice."""
     return {name: value for name, value in summary.items() if name != "method"}
 
 

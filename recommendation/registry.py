@@ -28,6 +28,7 @@ FACTORIES: dict[str, Factory] = {
     "ials": _made_by("baselines.ials", "Ials"),
     "item_transitions": _made_by("item_transitions", "ItemTransitions"),
     "sequential": _made_by("sequential.recommender", "SequentialRecommender"),
+    "graph_filter": _made_by("sets.graph_filter", "GraphFilter"),
 }
 
 
@@ -44,4 +45,4 @@ def require_libraries() -> None:
 
 # What runs where no method is named.
 BEST_FOR_SEQUENCES = "sequential"
-BEST_FOR_SETS = "ials"
+BEST_FOR_SETS = "graph_filter"

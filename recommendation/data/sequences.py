@@ -4,7 +4,7 @@ sequences = Sequences.of([("ann", ["a", "b"]), ("bob", ["b"])])
 sequences.history(0)  # array([0, 1], dtype=int32), which are sequences.items["a"], "b"
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -162,6 +162,17 @@ class Sequences:
         has_any = self.lengths > 0
         last[has_any] = self.item_indices[self.offsets[1:][has_any] - 1]
         return last
+
+    def without_users(self, users: Collection[str]) -> "Sequences":
+        """Returns the sequences of all other users."""
+        left_out = set(users)
+        kept = [index for index, user in enumerate(self.users) if user not in left_out]
+        return Sequences.of_histories(
+            self.items,
+            [self.users[index] for index in kept],
+            self.histories(kept),
+            is_ordered=self.is_ordered,
+        )
 
     def joined_with(self, other: "Sequences") -> "Sequences":
         """Returns the events of both, where users who are in both go on with their second ones.
