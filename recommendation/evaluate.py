@@ -86,6 +86,11 @@ def _read_task(config: EvaluateConfig) -> _Task:
         asked = parts["sequences"]
         more = parts.get("more_sequences")
         training = asked.without_last() if more is None else _of_others(more, asked)
+        if not training.num_events:
+            raise ValueError(
+                f"sequences={config.sequences}: without last items nothing is left to learn from; "
+                "give users of two items or more, or more_sequences"
+            )
         return _Task(bounded(training), last_items(asked), None, title_of)
     train, valid, test = parts["train"], parts["valid"], parts["test"]
     known = train.joined_with(valid) if config.refit else train

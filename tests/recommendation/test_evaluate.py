@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from reelseek.recommendation import evaluate
-from reelseek.recommendation.registry import BASELINE_NAMES
+from reelseek.recommendation.registry import BASELINE_NAMES, FACTORIES
 from tests.command_lines import run_in_this_process
 
 
@@ -96,6 +96,30 @@ def test_sets(pairs):
 def test_users_without_test_items_are_left_out(pairs, tmp_path):
     write(tmp_path / "test.txt", "u0", "u1 3", "stranger 4")
     assert run(*pairs, "method=popularity", "baselines=false").metrics["num_users"] == 2
+
+
+@pytest.mark.parametrize("method", [name for name in FACTORIES if name != "graph_filter"])
+def test_one_user_is_enough(tmp_path, method):
+    path = write(tmp_path / "one.txt", "only a b")
+    found = run(f"sequences={path}", f"method={method}", "baselines=false").metrics
+    assert (found["num_users"], found["num_items"], found["R@10"]) == (1, 2, 1.0)
+
+
+def test_one_item_leaves_nothing_to_learn_from(tmp_path):
+    path = write(tmp_path / "one.txt", "a x", "b x")
+    done = run(f"sequences={path}")
+    assert done.returncode == 2
+    assert "without last items nothing is left to learn from" in done.stderr
+    more = write(tmp_path / "more.txt", "c x")
+    assert run(f"sequences={path}", f"more_sequences={more}").metrics["num_items"] == 1
+
+
+def test_a_robot_is_bounded(tmp_path, loops):
+    robot = "robot " + " ".join("abcdefghijkl"[draw % 12] for draw in range(0, 250_000, 5))
+    path = write(tmp_path / "attacked.txt", *loops.read_text().splitlines(), robot)
+    attacked = run(f"sequences={path}", "max_items_per_user=5", "baselines=false").metrics
+    assert attacked["num_users"] == 13
+    assert attacked["R@10"] >= 12 / 13 - 0.01
 
 
 @pytest.mark.parametrize(

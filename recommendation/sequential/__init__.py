@@ -1,0 +1,1 @@
+"""Sequences -> a causal transformer over items, and what it recommends next."""
