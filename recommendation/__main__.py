@@ -3,11 +3,15 @@
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reelseek.configs import command_line
 from reelseek.configs.feed_schema import BuildRecommenderConfig
 from reelseek.indexing.store.atomic import check_can_write_folder
 from reelseek.indexing.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from reelseek.recommendation.models.building import BuildSettings
 
 USAGE = """usage: python -m recommendation build index=DIR events=DIR [models=DIR] [name=value ...]
 
@@ -80,7 +84,7 @@ def _check(index: Path, events: Path) -> None:
         )
 
 
-def _settings(config: BuildRecommenderConfig) -> "BuildSettings":  # noqa: F821
+def _settings(config: BuildRecommenderConfig) -> "BuildSettings":
     from reelseek.recommendation.feed.factors import FactorSettings
     from reelseek.recommendation.live.history import HistoryLimits
     from reelseek.recommendation.models.building import BuildSettings

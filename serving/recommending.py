@@ -9,11 +9,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from reelseek.configs.schema import Engine
-from reelseek.indexing.reader import IndexReader
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.diversity import DiversityRule
@@ -156,7 +156,7 @@ class Recommendations:
             self._view = self._made(*self._catalogue, self._state)
             self._has_view.set()
 
-    def _follow_index(self, reader: IndexReader) -> bool:
+    def _follow_index(self, reader: Any) -> bool:
         searcher = self._services.searcher
         state = searcher.generation, searcher.revision
         if state == self._index_state or time.monotonic() < self._next_catalogue_at:
@@ -170,7 +170,7 @@ class Recommendations:
         self._next_catalogue_at = time.monotonic() + _PAUSES * took
         return True
 
-    def _follow_models(self, reader: IndexReader) -> bool:
+    def _follow_models(self, reader: Any) -> bool:
         """Reads the log anew where there is another model, which says how much of it is learned."""
         folder, log = self._models_folder(), self._services.events
         signature = () if folder is None else models.current_signature(folder)

@@ -26,7 +26,7 @@ def make_index(factors: np.ndarray, *, seed: int = 0) -> Any:
 def search(index: Any, user: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns numbers and inner products, the best first; fewer than k where the lists that are
     looked at hold fewer."""
-    parameters = faiss.SearchParametersIVF(nprobe=_PROBED)
+    parameters = faiss.SearchParametersIVF(nprobe=_PROBED)  # type: ignore[call-arg]
     products, numbers = index.search(user[None], k, params=parameters)
     is_there = numbers[0] >= 0
     return numbers[0][is_there], products[0][is_there]

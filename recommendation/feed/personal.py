@@ -82,7 +82,8 @@ class PersonalView:
         days = self._seen_again_days
         until = now_seconds - days * DAY_SECONDS if days else -np.inf
         row_by_id = self._catalogue.row_by_id
-        out, again = [], []
+        out: list[int] = []
+        again: list[int] = []
         for video, watched in history.watched.items():
             row = row_by_id.get(video)
             if row is not None:

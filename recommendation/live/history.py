@@ -61,6 +61,7 @@ class UserHistory:
     shown: dict[str, int] = field(default_factory=dict)
     _day: int = -1  # of the last new video, by arrival
     _num_today: int = 0
+    _counted: list[tuple[float, str]] | None = None  # until something of it changes
 
     def add(
         self,
@@ -90,20 +91,25 @@ class UserHistory:
             entry = Watched(time_seconds, time_seconds, position, position, is_counted=is_counted)
             self._make_room(limits.max_items)
             self.watched[event.video] = entry
+        before = entry.is_positive, entry.first_seconds
         entry.first_seconds = min(entry.first_seconds, time_seconds)
         entry.last_seconds = max(entry.last_seconds, time_seconds)
         entry.position = position
         if event.session is not None and event.session not in entry.sessions:
             entry.sessions = (*entry.sessions, event.session)
         _judge(entry, event, limits.min_watched_seconds)
+        if entry.is_counted and before != (entry.is_positive, entry.first_seconds):
+            self._counted = None
 
     def counted(self) -> list[tuple[float, str]]:
-        """Returns time and id of what counts for others, the oldest first."""
-        return sorted(
-            (each.first_seconds, video)
-            for video, each in self.watched.items()
-            if each.is_positive and each.is_counted
-        )
+        """Returns time and id of what counts for others, the oldest first; not to be changed."""
+        if self._counted is None:
+            self._counted = sorted(
+                (each.first_seconds, video)
+                for video, each in self.watched.items()
+                if each.is_positive and each.is_counted
+            )
+        return self._counted
 
     def recent(self, num: int) -> list[tuple[str, Watched]]:
         """Returns what the user chose last, the latest first."""
@@ -114,6 +120,7 @@ class UserHistory:
     def forget(self, videos: Iterable[str]) -> None:
         for video in videos:
             self.watched.pop(video, None)
+        self._counted = None
 
     def _may_count(self, day: int, limits: HistoryLimits) -> bool:
         if day != self._day:
@@ -125,6 +132,7 @@ class UserHistory:
         if len(self.watched) >= max_items:
             oldest = min(self.watched, key=lambda v: (self.watched[v].last_seconds, v))
             del self.watched[oldest]
+            self._counted = None
 
 
 def _judge(entry: Watched, event: VideoEvent, min_watched_seconds: float) -> None:

@@ -44,7 +44,7 @@ class LogState:
         self._histories: dict[str, UserHistory] = {}
         # Hash of a pseudonym -> the keys of the histories that have events of it.
         self._keys_by_hash: dict[str, set[str]] = {}
-        self._known: set[str] = set()  # pseudonyms whose hash is known
+        self._known: set[str] = set()  # keys whose hash is known
         self._counted_from: int | None = None
         self._co_watch = CoWatch(CoWatchTable.empty(), self.settings)
 
@@ -128,9 +128,10 @@ class LogState:
         self._recount(before, history)
 
     def _know(self, pseudonym: str | None, key: str) -> None:
-        if pseudonym is None or (pseudonym == key and pseudonym in self._known):
+        if pseudonym is None or (pseudonym == key and key in self._known):
             return
-        self._known.add(pseudonym)
+        if pseudonym == key:
+            self._known.add(key)
         self._keys_by_hash.setdefault(sha256_of(pseudonym), set()).add(key)
 
     def _delete(self, deletion: Deletion) -> None:
@@ -165,5 +166,5 @@ class LogState:
     def _recount(self, before: list[tuple[float, str]], history: UserHistory) -> None:
         if self._counted_from is not None:
             after = history.counted()
-            if after != before:
+            if after is not before and after != before:
                 self._co_watch.replace(before, after)

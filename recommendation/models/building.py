@@ -118,6 +118,7 @@ def _build_once(
         num_users=len(histories),
         num_items=len(table.ids),
         num_events=state.num_events,
+        as_of_seconds=table.as_of_seconds,
         limits=settings.limits,
         co_watch=settings.co_watch,
         factors=None if factors is None else settings.factors,

@@ -45,6 +45,7 @@ class LearnedInfo:
         position: of the last event that was learned from.
         built_seconds: Unix time.
         num_users, num_items, num_events: that were learned from.
+        as_of_seconds: of the table.
         limits, co_watch, factors: the settings; no factors where there are too few users.
         version: from 1; given when it is written.
     """
@@ -55,6 +56,7 @@ class LearnedInfo:
     num_users: int
     num_items: int
     num_events: int
+    as_of_seconds: float
     limits: HistoryLimits = field(default_factory=HistoryLimits)
     co_watch: CoWatchSettings = field(default_factory=CoWatchSettings)
     factors: FactorSettings | None = None
@@ -164,7 +166,7 @@ def _opened(target: Path, info: LearnedInfo, checksums: dict[str, int]) -> Learn
             raise ValueError(_damaged(target / name))
     ids = strict_json.loads((target / _ITEMS).read_bytes())
     arrays = {name: read_array(target / f"{name}.npy", mapped=True) for name in _ARRAYS}
-    table = CoWatchTable(ids=tuple(ids), **arrays)
+    table = CoWatchTable(ids=tuple(ids), as_of_seconds=info.as_of_seconds, **arrays)
     factors = None
     if info.factors is not None:
         index = read_index(target / _INDEX) if _INDEX in checksums else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelseek.recommendation.live.decay import scale_at, weights_at
+from reelseek.recommendation.live.decay import LANDMARK_SECONDS, scale_at, weights_at
 
 __all__ = ["CoWatch", "CoWatchSettings", "CoWatchTable", "co_watch_table", "pairs_of"]
 
@@ -47,8 +47,9 @@ class CoWatchTable:
         ids: of the videos.
         offsets: `(N + 1,)` int64; the neighbors of video i are `offsets[i]:offsets[i + 1]`.
         neighbors: int32 numbers of videos.
-        counts: float32, of each neighbor, as `live.decay` weighs.
-        watchers: `(N,)` float64, users who watched each, weighed likewise.
+        counts: float32, of each neighbor, as they were at a time.
+        as_of_seconds: that Unix time.
+        watchers: `(N,)` float64, users who watched each, as `live.decay` weighs.
         popular: `(N,)` float64, likewise with the shorter half-life.
     """
 
@@ -58,6 +59,7 @@ class CoWatchTable:
     counts: np.ndarray
     watchers: np.ndarray
     popular: np.ndarray
+    as_of_seconds: float = LANDMARK_SECONDS
 
     @classmethod
     def empty(cls) -> "CoWatchTable":
@@ -125,14 +127,20 @@ def count_pairs(
     rows = np.concatenate([found // max(num, 1), found % max(num, 1)])
     columns = np.concatenate([found % max(num, 1), found // max(num, 1)])
     watchers = np.bincount(items, weights, minlength=num)
-    latest = float(times_seconds.max()) if len(times_seconds) else 0.0
+    latest = float(times_seconds.max()) if len(times_seconds) else LANDMARK_SECONDS
     offsets, neighbors, counts = _nearest(
         rows, columns, np.concatenate([sums, sums]), watchers=watchers, now_seconds=latest,
         settings=settings,
     )  # fmt: skip
     lately = weights_at(times_seconds, half_life_days=settings.popular_half_life_days)
     return CoWatchTable(
-        ids, offsets, neighbors, counts, watchers, np.bincount(items, lately, minlength=num)
+        ids,
+        offsets,
+        neighbors,
+        counts,
+        watchers,
+        np.bincount(items, lately, minlength=num),
+        latest,
     )
 
 
@@ -155,7 +163,9 @@ def _nearest(
     is_kept = rank < settings.num_neighbors
     offsets = np.zeros(len(watchers) + 1, np.int64)
     np.cumsum(np.bincount(rows[is_kept], minlength=len(watchers)), out=offsets[1:])
-    return offsets, columns[is_kept].astype(np.int32), counts[is_kept].astype(np.float32)
+    # Seen from the landmark, they would be too small for float32.
+    scaled = (counts[is_kept] * scale).astype(np.float32)
+    return offsets, columns[is_kept].astype(np.int32), scaled
 
 
 def _cosine(
@@ -182,6 +192,9 @@ class CoWatch:
         self._number_by_id = {video: number for number, video in enumerate(self.ids)}
         self._watchers = table.watchers.copy()
         self._popular = table.popular.copy()
+        self._scale = float(
+            weights_at(table.as_of_seconds, half_life_days=settings.half_life_days)
+        )
         self._since: dict[int, dict[int, float]] = {}
 
     def number(self, video: str) -> int | None:
@@ -229,11 +242,12 @@ class CoWatch:
         return np.where(found > _NOTHING, found, 0.0)
 
     def _counts_of(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        others, counts = np.zeros(0, np.int64), np.zeros(0)
+        others: np.ndarray = np.zeros(0, np.int64)
+        counts: np.ndarray = np.zeros(0)
         if number < self._num_of_table:
             row = slice(self._table.offsets[number], self._table.offsets[number + 1])
             others = self._table.neighbors[row].astype(np.int64)
-            counts = self._table.counts[row].astype(np.float64)
+            counts = self._table.counts[row].astype(np.float64) * self._scale
         since = self._since.get(number)
         if not since:
             return others, counts

@@ -223,7 +223,7 @@ def _feed_body(recommendations: Recommendations, user: str, k: int, explain: boo
         uses_models=not view.personal.state.lost_learned,
     )
     records = view.catalogue.records([each.row for each in found])
-    hits = []
+    hits: list[dict[str, Any]] = []
     for each in found:
         if each.row in records:
             fields = _fields(records[each.row], len(hits) + 1, each.score, None)
