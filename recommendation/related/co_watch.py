@@ -192,9 +192,7 @@ class CoWatch:
         self._number_by_id = {video: number for number, video in enumerate(self.ids)}
         self._watchers = table.watchers.copy()
         self._popular = table.popular.copy()
-        self._scale = float(
-            weights_at(table.as_of_seconds, half_life_days=settings.half_life_days)
-        )
+        self._scale = float(weights_at(table.as_of_seconds, half_life_days=settings.half_life_days))
         self._since: dict[int, dict[int, float]] = {}
 
     def number(self, video: str) -> int | None:

@@ -96,9 +96,7 @@ def test_a_deleted_user_may_come_again():
 
 
 def test_a_session_of_a_user_is_deleted_alone():
-    state = state_of(
-        [event("click", "ann@s1", "a"), event("click", "ann@s2", "b"), deletion("s1")]
-    )
+    state = state_of([event("click", "ann@s1", "a"), event("click", "ann@s2", "b"), deletion("s1")])
     assert list(state.history("ann").watched) == ["b"]
 
 
@@ -165,7 +163,9 @@ def test_users_are_forgotten_with_what_retention_drops():
     assert similarities(state) == {}
 
 
-@pytest.mark.parametrize("user", ["\u202eann", "a" * 128, "'; DROP TABLE events;--", "../..", "名前"])
+@pytest.mark.parametrize(
+    "user", ["\u202eann", "a" * 128, "'; DROP TABLE events;--", "../..", "名前"]
+)
 def test_pseudonyms_of_any_text(user):
     state = state_of([event("click", user, "a"), event("click", user, "<b>")])
     assert list(state.history(user).watched) == ["a", "<b>"]
