@@ -63,6 +63,7 @@ def service(tmp_path):
         folder=tmp_path / "index",
         ids=ids_by_key(searcher.reader),
     )
+    services.recommendations.close()
     searcher.close()
 
 
