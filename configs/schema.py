@@ -10,6 +10,7 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from reelseek.configs.feed_schema import RecommendConfig
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
 from reelseek.text.urls import is_url
 
@@ -637,6 +638,7 @@ class ServeConfig(Options, command="serve"):
     index_cache_gb: float = option("GiB that published indexes may take there", Range(above=0))
     engine: Engine = option("what searches: this machine, or a cluster (docs/cluster.md)")
     ray: ServeRayConfig = option("the cluster of engine=ray")
+    recommend: RecommendConfig = option("related videos and the feed (docs/feed.md)")
     roots: list[str] = path_option(
         "folders below which videos may be added over HTTP; default: those of `videos`", []
     )

@@ -148,6 +148,20 @@ class Snapshot:
             first = last
         return candidates
 
+    def video_embeddings(self, video_ids: np.ndarray) -> np.ndarray:
+        """Returns `(n, D)` float32, the embedding of each whole video; zeros where it is not there.
+
+        Args:
+            video_ids: `(n,)`.
+        """
+        rows, counts = self._levels["video"].rows_of(video_ids.tolist())
+        found = np.zeros((len(video_ids), self._parts.embedding_dim), np.float32)
+        is_there = counts > 0
+        first = (np.cumsum(counts) - counts)[is_there]
+        if len(first):
+            found[is_there] = self._parts.read(locations(rows[first]))
+        return found
+
     def video_ids(self) -> np.ndarray:
         """`(n,)`, ascending."""
         return self._levels["video"].video_ids()

@@ -15,7 +15,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reelseek.configs.command_line import program_version
 from reelseek.serving import telemetry
 from reelseek.serving.errors import ApiError, error_body
-from reelseek.serving.routes import events, health, library, media, page, search, suggest, videos
+from reelseek.serving.recommending import Recommendations
+from reelseek.serving.routes import (
+    events,
+    health,
+    library,
+    media,
+    page,
+    recommend,
+    search,
+    suggest,
+    videos,
+)
 from reelseek.serving.search_endpoint import SearchEndpoint
 from reelseek.serving.security import Security, SecuritySettings, require_write_token
 from reelseek.serving.services import Services
@@ -38,10 +49,11 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
     )
-    for route in (page, suggest, media, events, health):
+    services.recommendations = services.recommendations or Recommendations(services)
+    for route in (page, suggest, media, events, health, videos):
         app.include_router(route.router(services))
     endpoint = SearchEndpoint(services, search.search_answer)
-    for route in (search, videos):
+    for route in (search, recommend):
         app.include_router(route.router(services, endpoint))
     may_write = require_write_token(services)
     app.include_router(library.router(services, may_write=may_write))

@@ -14,6 +14,7 @@ from reelseek.serving.errors import ApiError
 
 if TYPE_CHECKING:
     from reelseek.ranking.searcher import Searcher
+    from reelseek.serving.recommending import Recommendations
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Services:
         ready: set when there is a searcher.
         events: what users do; None where nothing is kept.
         search: has searches answered elsewhere; None where this process searches.
+        recommendations: what related videos and the feed are made from; made with the application.
     """
 
     config: ServeConfig
@@ -52,6 +54,7 @@ class Services:
     ready: threading.Event = field(default_factory=threading.Event)
     events: EventLog | None = None
     search: Callable[..., Any] | None = None
+    recommendations: "Recommendations | None" = None
     _searcher: "Searcher | None" = field(default=None, repr=False)
 
     @property

@@ -149,6 +149,8 @@ def _follow(services: Services, was_ready: Path, cluster: "Application | None") 
     logger.info("ready", extra={"fields": {"generation": services.searcher.generation}})
     while True:
         telemetry.note_index(services.searcher.reader.manifest)
+        if services.events is not None and services.recommendations is not None:
+            services.recommendations.start()  # there will be users to recommend to
         services.look_now.wait(_LOOK_EVERY_SECONDS)
         services.look_now.clear()
         try:

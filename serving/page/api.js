@@ -96,12 +96,19 @@ export function videoRecord(id) {
 }
 
 export function related(id, { startSeconds, endSeconds, signal }) {
-  const values = new URLSearchParams({ k: "6" });
+  const values = new URLSearchParams({ k: "8" });
   if (startSeconds != null) {
     values.set("start_seconds", String(startSeconds));
     values.set("end_seconds", String(endSeconds));
   }
   return requestJson(`${videoPath(id)}/related?${values}`, { signal });
+}
+
+/** @param {string} user the pseudonym that events are sent with; empty for none */
+export function forYou(user, { signal }) {
+  const values = new URLSearchParams({ k: "12" });
+  if (user) values.set("user", user);
+  return requestJson(`/api/for-you?${values}`, { signal });
 }
 
 export function status() {

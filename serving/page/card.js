@@ -17,12 +17,13 @@ const SEEN = "seen in the picture";
  * @param {object} options
  * @param {object} options.state what was searched for, see `address.js`
  * @param {string} options.asked the words to mark
+ * @param {boolean} options.isWhole whether the whole video is meant, and no moment of it
  * @param {(hit: object, seconds: number) => void} options.onopen
  * @param {(like: string) => void} options.onsimilar more like this is asked for
  * @param {Likes} options.likes
  */
-export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
-  const moment = bestMoment(hit, state.level);
+export function createCard(hit, { state, asked, isWhole = false, onopen, onsimilar, likes }) {
+  const moment = isWhole ? wholeOf(hit) : bestMoment(hit, state.level);
   const name = videoName(hit);
   const address = writeAddress({ ...state, video: hit.id, seconds: moment.startSeconds });
   const open = (event) => {
@@ -39,6 +40,7 @@ export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
     { class: "card" },
     figure,
     hit.duration_seconds > 0 &&
+      !isWhole &&
       createStrip({
         durationSeconds: hit.duration_seconds,
         strip: hit.strip ?? { spans: [[moment.startSeconds, moment.endSeconds]], probabilities: [1] },
@@ -53,7 +55,7 @@ export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
       "div",
       { class: "card-actions" },
       likes.button(hit, { class: "on-cover", "aria-label": `Like ${name}`, title: "Like (l)" }),
-      similarButton(hit, moment, state.level, onsimilar),
+      similarButton(hit, moment, isWhole ? "video" : state.level, onsimilar),
     ),
   );
   card.addEventListener("keydown", (event) => {
@@ -61,6 +63,10 @@ export function createCard(hit, { state, asked, onopen, onsimilar, likes }) {
   });
   if (hit.duration_seconds > 0) addPreview(card, figure, moment);
   return card;
+}
+
+function wholeOf(hit) {
+  return { hit, startSeconds: 0, endSeconds: hit.duration_seconds, probability: null };
 }
 
 function coverOf(hit, moment, address, open) {
@@ -95,7 +101,7 @@ export function probabilityOf({ confidence }) {
 
 /** Why it is a hit, in words. */
 export function reasonsOf(hit, asked) {
-  const reasons = hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean);
+  const reasons = hit.reasons ?? hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean);
   if (!reasons.length) reasons.push(SEEN);
   const items = reasons.slice(0, MAX_REASONS).map((reason) => element("li", {}, reason));
   return element("ul", { class: "reasons", "aria-label": "Why" }, ...items);

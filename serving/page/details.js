@@ -6,6 +6,7 @@ import { probabilityOf, reasonsOf } from "./card.js";
 import { element, icon } from "./dom.js";
 import { clock, day, span, videoName } from "./format.js";
 
+const SURFACE = "related";
 const MAX_CLIP_SECONDS = 60; // that the service cuts
 
 export class Details {
@@ -14,7 +15,8 @@ export class Details {
    * @param {object} listener
    * @param {() => void} listener.oncopy
    * @param {(like: string) => void} listener.onsimilar more like this is asked for
-   * @param {(id: string, seconds: number) => void} listener.onopen a related video was chosen
+   * @param {(hit: object, seconds: number) => void} listener.onopen a related video was chosen
+   * @param {Events} listener.events
    * @param {(hit: object) => HTMLElement | null} listener.heart a button to like it
    */
   constructor(node, listener) {
@@ -39,7 +41,7 @@ export class Details {
     this._node.replaceChildren(
       element("h2", { id: "player-title" }, videoName(hit)),
       this._spanText,
-      ...(hit.evidence.length ? [reasonsOf(hit, asked)] : []),
+      ...(hit.evidence.length || hit.reasons ? [reasonsOf(hit, asked)] : []),
       element("p", { class: "facts" }, facts.join(" · ")),
       this._actions,
       this._related,
@@ -68,16 +70,23 @@ export class Details {
   }
 
   /** @param {object} state what was searched for, which the addresses of related videos keep */
-  async showRelated({ hit, startSeconds, endSeconds }, state) {
+  async showRelated({ hit, startSeconds, endSeconds, isWhole }, state) {
     this._request?.abort();
     this._request = new AbortController();
     this._related.replaceChildren();
     const { signal } = this._request;
-    const times = endSeconds > 0 ? { startSeconds, endSeconds } : {};
+    const times = endSeconds > 0 && !isWhole ? { startSeconds, endSeconds } : {};
     const answer = await related(hit.id, { ...times, signal }).catch(() => null);
     const others = answer?.hits.filter((other) => other.id !== hit.id) ?? [];
     if (signal.aborted || !others.length) return;
-    const items = others.map((other) => this._relatedItem(other, state));
+    const { events } = this._listener;
+    events.watchesAnew(SURFACE);
+    const items = others.map((other) => {
+      const related = { ...other, surface: SURFACE, request_id: answer.request_id };
+      const item = this._relatedItem(related, state);
+      events.watchCard(item, related);
+      return item;
+    });
     this._related.replaceChildren(element("h3", {}, "Related"), element("ul", {}, ...items));
   }
 
@@ -87,11 +96,12 @@ export class Details {
     const onclick = (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return; // into a new tab or window
       event.preventDefault();
-      this._listener.onopen(hit.id, seconds);
+      this._listener.onopen(hit, seconds);
     };
     const size = { width: "160", height: "90", loading: "lazy" };
     const image = element("img", { src: thumbnailPath(hit.id, seconds, 240), alt: "", ...size });
-    return element("li", {}, element("a", { href, onclick }, image, element("span", {}, videoName(hit))));
+    const reason = element("span", { class: "reason" }, hit.reasons?.[0] ?? "");
+    return element("li", {}, element("a", { href, onclick }, image, element("span", {}, videoName(hit)), reason));
   }
 }
 

@@ -18,6 +18,7 @@ export class Events {
     this._timer = 0;
     this._requestId = undefined;
     this._seenTimers = new Map();
+    this._watched = new Map(); // cards by the list that they are in
     this._isLeaving = false;
     if (!isOn) return;
     this._session = sessionPseudonym();
@@ -35,21 +36,41 @@ export class Events {
   /** What is reported from now on is about this answer. */
   searched(state, answer) {
     this._requestId = answer.request_id;
-    this._observer?.disconnect();
-    this._seenTimers.forEach(clearTimeout);
-    this._seenTimers.clear();
+    this.watchesAnew("search");
     this.add("search", { query: state.q, num_hits: answer.hits.length });
+  }
+
+  /** The pseudonym that events are sent with; empty where none are. */
+  get pseudonym() {
+    return this._session ?? "";
+  }
+
+  /** The cards of a list are about to be replaced. */
+  watchesAnew(surface) {
+    for (const card of this._watched.get(surface) ?? []) {
+      this._observer.unobserve(card);
+      clearTimeout(this._seenTimers.get(card));
+      this._seenTimers.delete(card);
+    }
+    this._watched.delete(surface);
   }
 
   /** Reports a hit once its card has been seen. */
   watchCard(card, hit) {
     if (!this.isOn) return;
-    card.reportSeen = () => this.addOfHit("impression", hit);
+    const surface = hit.surface ?? "search";
+    this._watched.set(surface, [...(this._watched.get(surface) ?? []), card]);
+    card.reportSeen = () => {
+      const drawn = hit.propensity ? { propensity: hit.propensity } : {};
+      this.addOfHit("impression", hit, drawn);
+    };
     this._observer.observe(card);
   }
 
+  /** @param {object} hit with `surface` and `request_id` where it is not of the last search */
   addOfHit(kind, hit, fields = {}) {
-    const position = hit.rank ? { position: hit.rank, surface: "search" } : {};
+    const position = hit.rank ? { position: hit.rank, surface: hit.surface ?? "search" } : {};
+    if (hit.request_id) position.request_id = hit.request_id;
     const { start_seconds: start, end_seconds: end, duration_seconds: duration } = hit;
     const isMoment = start > 0 || end < duration;
     const moment = isMoment ? { start_seconds: start, end_seconds: end } : {};
@@ -76,7 +97,12 @@ export class Events {
     this._seenTimers.set(target, setTimeout(report, SEEN_MS));
   }
 
-  _send() {
+  /** Sends what waits; done when the service has it. */
+  flush() {
+    return this._send();
+  }
+
+  async _send() {
     clearTimeout(this._timer);
     this._timer = 0;
     const events = this._waiting.splice(0);
@@ -84,7 +110,7 @@ export class Events {
     const headers = { "Content-Type": "application/json" };
     const body = JSON.stringify({ events });
     // `keepalive` lets it end after the page has gone. What fails is lost: it is no user's concern.
-    fetch("/api/events", { method: "POST", headers, body, keepalive: true }).catch(() => {});
+    await fetch("/api/events", { method: "POST", headers, body, keepalive: true }).catch(() => {});
   }
 }
 

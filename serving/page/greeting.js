@@ -10,10 +10,12 @@ export class Greeting {
   /**
    * @param {HTMLElement} text
    * @param {HTMLElement} link to the page of the status
+   * @param {() => void} onready called whenever the library can be searched
    */
-  constructor(text, link) {
+  constructor(text, link, onready) {
     this._text = text;
     this._link = link;
+    this._onready = onready;
     this._timer = 0;
   }
 
@@ -33,6 +35,7 @@ export class Greeting {
       isRunning ? ` · indexing ${indexing.done} of ${indexing.total}${left}` : ""
     }`;
     this._link.classList.toggle("running", isRunning);
+    this._onready();
     if (isRunning && !document.hidden) this._timer = setTimeout(() => this.refresh(), PERIOD_MS);
   }
 }

@@ -7,6 +7,7 @@ import { createChips } from "./chips.js";
 import { element, icon } from "./dom.js";
 import { Events } from "./events.js";
 import { addFilters } from "./filters.js";
+import { ForYou } from "./foryou.js";
 import { plural } from "./format.js";
 import { Greeting } from "./greeting.js";
 import { Likes } from "./likes.js";
@@ -26,7 +27,14 @@ const find = (id) => document.getElementById(id);
 const input = find("q");
 const events = new Events();
 const likes = new Likes(events);
-const greeting = new Greeting(find("library"), find("status-link"));
+const forYou = new ForYou(find("for-you"), {
+  ...{ events, likes },
+  onopen: openHit,
+  onsimilar: addSimilar,
+});
+const greeting = new Greeting(find("library"), find("status-link"), () => {
+  if (!asksSomething(state) && !forYou.isShown) forYou.refresh(state);
+});
 const searching = new Searching((isBusy) => {
   find("busy").hidden = !isBusy;
   find("hits").classList.toggle("old", isBusy);
@@ -36,6 +44,7 @@ let state = readAddress(location.search);
 let files = []; // pictures that are part of the search
 let hits = [];
 let answer = null;
+let openedHit = null; // of a list that is no search
 let shownSearch = null; // the address of the search whose hits are shown
 const filesOfEntry = new Map(); // of the history, so that "back" finds them again
 let lastEntry = 0;
@@ -63,6 +72,7 @@ async function show() {
   const key = [writeAddress(asked), ...files.map(nameOf)].join(" ");
   showForm();
   if (!state.video) player.close();
+  if (asksSomething(state)) forYou.hide();
   if (key !== shownSearch) {
     shownSearch = key;
     await searchFor(asked);
@@ -153,11 +163,8 @@ function showWhyEmpty(reason) {
 function addHits(found, asked) {
   const query = found.query?.sentence || asked.q;
   const cards = found.hits.map((hit) => {
-    const onopen = (one, seconds) => {
-      events.addOfHit("click", one);
-      go({ video: one.id, seconds });
-    };
-    const card = createCard(hit, { state: asked, asked: query, onopen, onsimilar: addSimilar, likes });
+    const options = { onopen: openHit, onsimilar: addSimilar, likes };
+    const card = createCard(hit, { state: asked, asked: query, ...options });
     events.watchCard(card, hit);
     return card;
   });
@@ -166,6 +173,12 @@ function addHits(found, asked) {
   find("more").hidden = !found.next_cursor;
   find("summary").textContent = summaryOf(found, asked.level);
   filters.learn(found.hits);
+}
+
+function openHit(hit, seconds, options = {}) {
+  events.addOfHit("click", hit);
+  openedHit = hit.surface ? hit : null;
+  go({ video: hit.id, seconds }, options);
 }
 
 function summaryOf({ next_cursor: cursor, shards }, level) {
@@ -214,7 +227,7 @@ function showPlayer() {
   const isAt = (hit) => state.seconds == null || (hit.start_seconds <= state.seconds && state.seconds < hit.end_seconds);
   player.open(state.video, state.seconds, {
     moments: allMoments(hits, state.level),
-    hit: ofVideo.find(isAt) ?? ofVideo[0] ?? null,
+    hit: openedHit?.id === state.video ? openedHit : (ofVideo.find(isAt) ?? ofVideo[0] ?? null),
     asked: answer?.query?.sentence || state.q,
     state,
   });
@@ -227,15 +240,15 @@ const listener = {
     if (hit.id !== player.videoId) showPlayer();
   },
   onclose: () => {
+    openedHit = null;
+    if (!asksSomething(state)) forYou.refresh(state);
     if (!state.video) return; // the address said so
     if (history.state?.opened) history.back();
     else go({ video: "", seconds: null });
   },
   onsimilar: addSimilar,
-  onopen: (id, seconds) => {
-    events.add("click", { video: id, surface: "related" });
-    go({ video: id, seconds }, { replaces: true });
-  },
+  onopen: (hit, seconds) => openHit(hit, seconds, { replaces: true }),
+  events,
   onevent: (kind, hit, fields) => events.addOfHit(kind, hit, fields),
 };
 const player = new Player(find("player"), listener, likes);

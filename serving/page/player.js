@@ -22,7 +22,8 @@ export class Player {
    * @param {(moment: object) => void} listener.onmove another moment is shown
    * @param {() => void} listener.onclose
    * @param {(like: string) => void} listener.onsimilar more like this is asked for
-   * @param {(id: string, seconds: number) => void} listener.onopen a related video was chosen
+   * @param {(hit: object, seconds: number) => void} listener.onopen a related video was chosen
+   * @param {Events} listener.events
    * @param {(kind: string, hit: object, fields: object) => void} listener.onevent
    * @param {Likes} likes
    */
@@ -76,7 +77,7 @@ export class Player {
     const found = momentAt(ownMoments, seconds ?? shown.best_seconds ?? 0);
     const start = seconds ?? found?.startSeconds ?? 0;
     const end = Math.min(record.duration_seconds, start + SHORT_SECONDS);
-    this._moment = found ?? { hit: shown, startSeconds: start, endSeconds: end, probability: null };
+    this._moment = found ?? { hit: shown, startSeconds: start, endSeconds: end, probability: null, isWhole: true };
     this._record = record;
     this._visit.enter(this._moment, { isLiked: this._likes.has(id) });
     this._describe(record, hit ? this._moment.hit : shown, ownMoments, start);
@@ -147,6 +148,7 @@ export class Player {
       heart: (hit) =>
         this._likes.button(hit, { class: "action", title: "Like (l)", onclick: () => this._toggleLike() }, "Like"),
       onopen: this._listener.onopen,
+      events: this._listener.events,
     });
     const closeButton = iconButton("close", "Close (Escape)", () => this.close(), { class: "quiet close" });
     const main = element("div", { class: "watch" }, this._stage, this._message);

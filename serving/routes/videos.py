@@ -1,27 +1,20 @@
-"""`GET /api/videos/{id}` and `/related`: a video of the index, and more like it."""
+"""`GET /api/videos/{id}`: a video of the index."""
 
-import math
-import time
 from typing import Annotated, Any
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from reelseek.indexing.store.dates import date_of
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.ranking.query_parts import Similar
 from reelseek.serving.answers import with_request_id
 from reelseek.serving.errors import ApiError
 from reelseek.serving.media.client import MediaClient
 from reelseek.serving.media.requests import MediaFile, Probe
-from reelseek.serving.routes.search import response
-from reelseek.serving.search_endpoint import SearchEndpoint
-from reelseek.serving.search_request import EXAMPLE, MAX_HITS, Level, SearchRequest
 from reelseek.serving.services import Services
 
 VideoId = Annotated[str, Path(max_length=64, description="As hits have it")]
-_Seconds = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 _READING_THREADS = 8  # which wait for the media process to look at a file
 
 _VIDEO_EXAMPLE: dict[int | str, dict[str, Any]] = {
@@ -45,7 +38,7 @@ _VIDEO_EXAMPLE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
+def router(services: Services) -> APIRouter:
     routes = APIRouter(prefix="/api/videos/{video_id}", tags=["videos"])
     media = MediaClient(services.media)
     limiter = CapacityLimiter(_READING_THREADS)
@@ -65,42 +58,7 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
         request_id = request.scope["state"]["request_id"]
         return Response(with_request_id(body, request_id), media_type="application/json")
 
-    @routes.get(
-        "/related", responses=EXAMPLE, summary="Videos like a video, or like a stretch of it"
-    )
-    async def related(
-        request: Request,
-        video_id: VideoId,
-        k: Annotated[int, Query(ge=1, le=MAX_HITS, description="Hits to return")] = 10,
-        level: Annotated[Level, Query(description="Whole videos, or moments")] = "video",
-        start_seconds: _Seconds = None,
-        end_seconds: _Seconds = None,
-        cursor: Annotated[str | None, Query(max_length=4000)] = None,
-        timeout_ms: Annotated[int | None, Query(ge=1, le=600_000)] = None,
-    ) -> Response:
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        _check_stretch(await find(video_id), start_seconds, end_seconds)
-        asked = SearchRequest(
-            similar=(Similar(video_id, start_seconds, end_seconds),),
-            k=k,
-            level=level,
-            cursor=cursor,
-        )
-        answer, was_kept = await endpoint.answer(asked, deadline=deadline)
-        return response(request, answer, was_kept=was_kept)
-
     return routes
-
-
-def _check_stretch(record: VideoRecord, start: float | None, end: float | None) -> None:
-    start, end = start or 0.0, math.inf if end is None else end
-    if not start < min(end, record.duration_seconds or math.inf):
-        raise ApiError(
-            422,
-            "out_of_range",
-            f"start_seconds={start:g}, end_seconds={end:g}: must be a stretch of the video, which "
-            f"is {record.duration_seconds:.1f} s long",
-        )
 
 
 def _record_fields(record: VideoRecord) -> dict[str, Any]:

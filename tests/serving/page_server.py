@@ -17,6 +17,7 @@ from reelseek.configs.schema import ServeConfig
 from reelseek.indexing import IndexReader, IndexSettings, update_index
 from reelseek.indexing.sources.collection import read_source
 from reelseek.ranking.searcher import Searcher
+from reelseek.recommendation.events.log import EventLog
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client, Server
@@ -115,8 +116,8 @@ def listen(name: str, folder: Path, answers: dict[str, Any]) -> Client:
 
 
 @contextmanager
-def serve(index: Path) -> Iterator[str]:
-    """Serves an index; yields the address."""
+def serve(index: Path, *, events: Path | None = None) -> Iterator[str]:
+    """Serves an index, and keeps events in a folder where one is named; yields the address."""
     searcher = Searcher(IndexReader(index), make_colour_model(), device="cpu")
     cutter = MediaCutter(
         MediaCache(index.parent / "cache", max_bytes=1 << 30), CutsHere(), CutsHere()
@@ -124,6 +125,7 @@ def serve(index: Path) -> Iterator[str]:
     folder = index.parent
     services = Services(
         config=compose(ServeConfig, [f"index={index}", f"cache={index.parent / 'cache'}"]),
+        events=None if events is None else EventLog(events),
         admission=Admission(num_running=1, max_waiting=50, max_wait_seconds=10),
         encoder=listen(
             "encoder",
@@ -141,7 +143,11 @@ def serve(index: Path) -> Iterator[str]:
         with run(WithPolicy(create_app(services))) as address:
             yield address
     finally:
+        if services.recommendations is not None:
+            services.recommendations.close()
         searcher.close()
+        if services.events is not None:
+            services.events.close()
 
 
 @contextmanager

@@ -9,13 +9,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from PIL import Image
 
-from reelseek.recommendation.events.schema import parse_events
+from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.events.schema import Click, Impression, parse_events
 from reelseek.serving.routes.page import page_files
 from reelseek.text import QueryAnalyzer, Vocabulary
 from tests.conftest import COLOURS
@@ -32,12 +34,15 @@ pytestmark = [
 ]
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+open_folders: dict[str, Path] = {}  # of the index that is served at an address
 FILM_SECONDS = {"red": (0, 8), "green": (8, 16), "blue": (16, 24)}
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> Iterator[str]:
-    with serve(make_index(tmp_path_factory.mktemp("page"))) as address:
+    folder = make_index(tmp_path_factory.mktemp("page"))
+    with serve(folder) as address:
+        open_folders[address] = folder
         yield address
 
 
@@ -637,6 +642,84 @@ def test_what_is_left_soon_is_skipped(open_page):
     (skip,) = [event for event in sent if event["kind"] == "skip"]
     assert (skip["start_seconds"], skip["end_seconds"]) == FILM_SECONDS["green"]
     assert skip["position"] >= 1 and skip["surface"] == "search" and skip["request_id"]
+
+
+# What is recommended
+
+
+@pytest.fixture
+def kept(address, tmp_path) -> Iterator[tuple[str, EventLog]]:
+    """The address of a service that keeps events, and its log."""
+    index = tmp_path / "index"
+    shutil.copytree(open_folders[address], index)
+    with serve(index, events=tmp_path / "events") as kept_address:
+        log = EventLog(tmp_path / "events")
+        yield kept_address, log
+        log.close()
+
+
+def events_of(log: EventLog, kind: type, *, least: int = 1) -> list:
+    """Waits until there are so many events of a kind."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = [each.event for each in log.read() if isinstance(each.event, kind)]
+        if len(found) >= least:
+            return found
+        assert time.monotonic() < deadline, [each.event for each in log.read()]
+        time.sleep(0.1)
+
+
+def test_start_page_shows_a_feed_without_what_was_seen(open_page, kept):
+    address, log = kept
+    page = open_page(at=address, viewport={"width": 1200, "height": 2000})
+    page.get_by_role("heading", name="For you").wait_for()
+    cards = page.locator("#for-you .card")
+    first = cards.first.locator("h2 a").inner_text().split("\n")[0]
+    before = cards.count()
+    assert before >= 3
+    shown = events_of(log, Impression, least=before)
+    assert {each.surface for each in shown} == {"for_you"}
+    assert sorted(each.position for each in shown) == list(range(1, before + 1))
+    assert all(0 < each.propensity <= 1 and each.request_id for each in shown)
+    cards.first.locator("h2 a").click()
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.wait_for_function(f"document.querySelectorAll('#for-you .card').length < {before}")
+    assert page.locator("#for-you").get_by_text(first, exact=True).count() == 0
+    (click,) = events_of(log, Click)
+    assert (click.surface, click.position) == ("for_you", 1)
+    assert click.request_id == shown[0].request_id
+    page.get_by_role("combobox").fill("green")
+    page.keyboard.press("Enter")
+    titles(page)
+    assert page.locator("#for-you .card").count() == 0
+    page.go_back()
+    page.get_by_role("heading", name="For you").wait_for()
+
+
+def test_related_stand_beside_the_player_with_their_reasons(open_page, kept):
+    address, log = kept
+    page = open_page("/?q=green&level=moment", at=address)
+    open_film(page)
+    page.get_by_role("heading", name="Related").wait_for()
+    items = page.locator(".related li")
+    assert items.count() >= 2
+    reason = items.first.locator(".reason").inner_text()
+    assert reason in ("looks alike", "same tags", "similar words", "watched by the same people")
+    name = items.first.locator("span").first.inner_text()
+    pause(page)
+    items.first.locator("a").click()
+    page.locator("#player-title").get_by_text(name).wait_for()
+    clicks = events_of(log, Click, least=2)
+    assert (clicks[-1].surface, clicks[-1].position) == ("related", 1)
+    assert clicks[-1].request_id != clicks[0].request_id
+
+
+def test_a_service_without_events_shows_some_videos(open_page):
+    page = open_page()
+    page.get_by_role("heading", name="Have a look").wait_for()
+    assert page.locator("#for-you .card").count() >= 3
 
 
 # For everybody

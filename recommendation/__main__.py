@@ -1,0 +1,112 @@
+"""`python -m recommendation build`: learns from the log of events what servers recommend by."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reelseek.configs import command_line
+from reelseek.configs.feed_schema import BuildRecommenderConfig
+from reelseek.indexing.store.atomic import check_can_write_folder
+from reelseek.indexing.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from reelseek.recommendation.models.building import BuildSettings
+
+USAGE = """usage: python -m recommendation build index=DIR events=DIR [models=DIR] [name=value ...]
+
+Learns what is watched together, what is popular, and factors of videos, from the log of events.
+Servers pick up the new model by themselves. The last line on stdout is a JSON object."""
+
+
+def main(config: BuildRecommenderConfig) -> None:
+    index, events = Path(config.index), Path(config.events)
+    _check(index, events)
+    models = _models_folder(config)
+    check_can_write_folder("models", models)
+    manifest = Manifest.read(index)
+
+    from filelock import FileLock, Timeout
+
+    from reelseek.indexing.reader import IndexReader
+    from reelseek.indexing.store.atomic import make_folder
+    from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+    from reelseek.recommendation.models.building import build
+    from reelseek.recommendation.models.folder import write
+    from reelseek.recommendation.recommender import print_progress
+
+    started = time.perf_counter()
+    reader = IndexReader(index)
+    videos = set(reader.video_ids())
+    reader.close()
+    log = EventLog(events)
+    make_folder(models)
+    try:
+        with FileLock(models / "build.lock", timeout=0):
+            learned = build(
+                log,
+                videos,
+                _settings(config),
+                fingerprint=manifest.settings.fingerprint,
+                progress=print_progress("build"),
+            )
+            version = write(models, learned)
+    except Timeout as error:
+        raise ValueError(f"models={models}: another program is building there; wait") from error
+    except EventsUnavailable as error:
+        raise ValueError(f"events={events}: {error}") from error
+    finally:
+        log.close()
+    info = learned.info
+    command_line.print_json(
+        {
+            **{"version": version, "num_users": info.num_users, "num_items": info.num_items},
+            **{"num_events": info.num_events, "position": info.position},
+            "has_factors": learned.factors is not None,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+    )
+
+
+def _models_folder(config: BuildRecommenderConfig) -> Path:
+    from reelseek.recommendation.models.folder import default_folder
+
+    return default_folder(Path(config.events)) if config.models is None else Path(config.models)
+
+
+def _check(index: Path, events: Path) -> None:
+    """Raises a ValueError where one of the folders is not there."""
+    if not index.is_dir():
+        raise ValueError(f"index={index}: no such folder; name the folder of an index")
+    if not events.is_dir():
+        raise ValueError(
+            f"events={events}: no such folder; reelseek serve ... events=DIR keeps events in one"
+        )
+
+
+def _settings(config: BuildRecommenderConfig) -> "BuildSettings":
+    from reelseek.recommendation.feed.factors import FactorSettings
+    from reelseek.recommendation.live.history import HistoryLimits
+    from reelseek.recommendation.models.building import BuildSettings
+    from reelseek.recommendation.related.co_watch import CoWatchSettings
+
+    return BuildSettings(
+        limits=HistoryLimits(config.max_items_per_user, config.max_items_per_day),
+        co_watch=CoWatchSettings(
+            window=config.window,
+            half_life_days=config.half_life_days,
+            popular_half_life_days=config.popular_half_life_days,
+            num_neighbors=config.neighbors,
+        ),
+        factors=FactorSettings(num_factors=config.factors) if config.factors else None,
+        seed=config.seed,
+    )
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name not in ("build", "-h", "--help", "--version"):
+        print(f"error: {name!r} is no command: must be build; see --help", file=sys.stderr)
+        sys.exit(2)
+    given = arguments if name == "build" else [name]
+    command_line.run(main, BuildRecommenderConfig, usage=USAGE, arguments=given)

@@ -1,0 +1,1 @@
+"""A user's history -> a feed of videos."""

@@ -1,0 +1,128 @@
+"""Factors of videos, by iALS -> a user's factors from a history, and the videos nearest to them.
+
+Hu, Koren and Volinsky, ICDM 2008, "Collaborative Filtering for Implicit Feedback Datasets": learned
+by the library `implicit`; a user is folded in by equation 4 with numpy alone, so that a server
+needs no second library, and users who came after the training are like any others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FactorSettings", "ItemFactors", "train_factors"]
+
+_COMPARE_ALL = 50_000  # videos, up to which a search compares all of them
+
+
+@dataclass(frozen=True)
+class FactorSettings:
+    """
+    Attributes:
+        num_factors: of each video.
+        regularization: of the squares of the factors.
+        alpha: how much more a choice counts than none.
+        iterations: of the training.
+    """
+
+    num_factors: int = 32
+    regularization: float = 0.01
+    alpha: float = 10.0
+    iterations: int = 15
+
+
+def train_factors(
+    histories: Sequence[np.ndarray],
+    num_items: int,
+    settings: FactorSettings,
+    *,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> np.ndarray:
+    """Returns `(num_items, num_factors)` float32.
+
+    Args:
+        histories: of each user the numbers of the videos.
+
+    Raises:
+        ImportError: the library is not installed.
+    """
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+        from scipy.sparse import csr_matrix
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("factors need implicit: pip install 'reelseek[recommend]'") from error
+    lengths = [len(each) for each in histories]
+    columns = np.concatenate([np.zeros(0, np.int32), *histories]).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    matrix = csr_matrix(
+        (np.ones(len(columns), np.float32), columns, offsets), shape=(len(histories), num_items)
+    )
+    # Threads of BLAS would fight with those of the library for the cores.
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=settings.num_factors,
+            regularization=settings.regularization,
+            alpha=settings.alpha,
+            iterations=settings.iterations,
+            random_state=seed,
+        )
+        model.fit(
+            matrix,
+            show_progress=False,
+            callback=lambda n, *_: progress((n + 1) / settings.iterations),
+        )
+    return np.ascontiguousarray(model.item_factors, np.float32)
+
+
+class ItemFactors:
+    """Finds the videos that suit a history. Threads may share it.
+
+    Args:
+        factors: `(N, F)` float32.
+        index: of FAISS over the same rows, by inner product; None to compare all.
+    """
+
+    def __init__(
+        self, factors: np.ndarray, settings: FactorSettings, *, index: Any | None = None
+    ) -> None:
+        self.factors, self.settings, self._index = factors, settings, index
+        num_factors = factors.shape[1]
+        self._gram = factors.T.astype(np.float64) @ factors + settings.regularization * np.eye(
+            num_factors
+        )
+
+    def fold_in(self, items: np.ndarray) -> np.ndarray:
+        """Returns a user's factors, `(F,)` float32.
+
+        Args:
+            items: numbers of the videos that the user chose, each once.
+        """
+        own = self.factors[items].astype(np.float64)
+        alpha = self.settings.alpha
+        left = self._gram + (alpha - 1) * own.T @ own
+        return np.linalg.solve(left, alpha * own.sum(axis=0)).astype(np.float32)
+
+    def nearest(self, user: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of the k videos that suit a user best, and how well, the best
+        first."""
+        k = min(k, len(self.factors))
+        if self._index is not None:
+            from reelseek.recommendation.feed.factor_index import search
+
+            return search(self._index, user, k)
+        scores = self.factors @ user
+        found = np.argpartition(-scores, k - 1)[:k] if k else np.zeros(0, np.int64)
+        found = found[np.lexsort((found, -scores[found]))]
+        return found, scores[found]
+
+    def scores(self, user: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Returns how well some videos suit a user."""
+        return self.factors[items] @ user
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether there are so many that comparing all takes too long."""
+        return len(self.factors) > _COMPARE_ALL

@@ -1,0 +1,1 @@
+"""A video -> others that the same people watch, and others like it."""

@@ -1,0 +1,72 @@
+"""Folding a user in: against the library that learned the factors."""
+
+import numpy as np
+import pytest
+
+from reelseek.recommendation.feed.factor_index import make_index, read_index, write_index
+from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors, train_factors
+
+SETTINGS = FactorSettings(num_factors=8, iterations=5)
+
+
+def histories(num_users: int = 60, num_items: int = 30) -> list[np.ndarray]:
+    """Users of two tastes: items of the first half, or of the second."""
+    rng = np.random.default_rng(0)
+    half = num_items // 2
+    return [
+        (rng.permutation(half)[:6] + half * (user % 2)).astype(np.int32)
+        for user in range(num_users)
+    ]
+
+
+@pytest.fixture(scope="module")
+def factors() -> ItemFactors:
+    pytest.importorskip("implicit")
+    return ItemFactors(train_factors(histories(), 30, SETTINGS), SETTINGS)
+
+
+def test_fold_in_is_that_of_implicit(factors):
+    from implicit.cpu.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
+
+    model = AlternatingLeastSquares(
+        factors=8, regularization=SETTINGS.regularization, alpha=SETTINGS.alpha
+    )
+    model.item_factors = factors.factors
+    items = np.array([1, 4, 9])
+    liked = csr_matrix((np.ones(3, np.float32), (np.zeros(3, int), items)), shape=(1, 30))
+    (expected,) = model.recalculate_user(np.array([0]), liked)
+    np.testing.assert_allclose(factors.fold_in(items), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_new_user_is_given_what_suits(factors):
+    found, scores = factors.nearest(factors.fold_in(np.array([0, 1, 2])), 10)
+    assert (found < 15).mean() >= 0.8
+    assert (np.diff(scores) <= 0).all()
+    user = factors.fold_in(np.array([0, 1, 2]))
+    np.testing.assert_allclose(scores, np.sort(factors.factors @ user)[::-1][:10], rtol=1e-5)
+    assert len(factors.nearest(user, 99)[0]) == 30
+
+
+def test_training_repeats(factors):
+    np.testing.assert_array_equal(train_factors(histories(), 30, SETTINGS), factors.factors)
+
+
+def test_faiss_finds_nearly_the_same(tmp_path):
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(3_000, 8)).astype(np.float32)
+    write_index(make_index(rows), tmp_path / "factors.faiss")
+    exact = ItemFactors(rows, SETTINGS)
+    found = ItemFactors(rows, SETTINGS, index=read_index(tmp_path / "factors.faiss"))
+    shares = []
+    for _ in range(20):
+        user = rng.normal(size=8).astype(np.float32)
+        right = exact.nearest(user, 20)[0]
+        shares.append(len(np.intersect1d(right, found.nearest(user, 20)[0])) / 20)
+    assert np.mean(shares) > 0.8
+
+
+def test_a_damaged_index_is_said(tmp_path):
+    (tmp_path / "factors.faiss").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is damaged"):
+        read_index(tmp_path / "factors.faiss")
