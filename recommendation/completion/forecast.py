@@ -2,9 +2,9 @@
 
 A query's level is its count with a half-life in days; its trend is the ratio of a level with a short
 half-life to one with a longer one, to a power. Which half-life and which power are best differs
-between calm weeks and a surge, so each day's queries choose them for the next: those that would
-have completed the latest days best, later days counting for more. Without enough days, or a clear
-winner, the plain sum of all days stays.
+between calm weeks and a surge, so the days themselves say: each forecast counts by how well it would
+have completed the latest days (Hedge, Freund and Schapire 1997, section 2), later days for more.
+Until enough days have been seen, the plain sum of all days is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,10 @@ _HALF_LIVES_DAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, inf)
 _TRENDS = (0.0, 0.5, 1.0)
 _FAST_DAYS, _SLOW_DAYS = 1.0, 3.0  # half-lives whose ratio is the trend
 _SMOOTHING = 1e-6  # of the shares of all queries that the ratio is of
-_MEMORY = 0.5  # of a day's result in what the next day chooses by
-_MIN_DAYS = 5  # measured before another than the plain sum may be chosen
-_MIN_GAIN = 0.0005  # of MRR@10, over the plain sum
+_MEMORY = 0.7  # what a day's result counts a day later
+_RATE = 1000.0  # .001 of MRR@10 less is a weight of 1/e
+_MIN_WEIGHT = 1e-3
+_MIN_DAYS = 5  # measured before others than the plain sum count
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,14 @@ class PopularityTracker:
         """Returns `(num_queries,)` float64 for the day after the last; only the order matters.
 
         Args:
-            forecast: default: the one that did best so far.
+            forecast: default: all, as `weights` has them.
         """
-        forecast = self.best() if forecast is None else forecast
+        if forecast is None:
+            total = np.zeros(len(self._levels[inf]))
+            for each, weight in self.weights().items():
+                popularity = self.popularity(each)
+                total += weight * popularity / max(popularity.sum(), 1e-300)
+            return total
         level = self._levels[forecast.half_life_days]
         if forecast.trend == 0:
             return level.copy()
@@ -77,13 +83,15 @@ class PopularityTracker:
         )
         return level * ratio**forecast.trend
 
-    def best(self) -> Forecast:
+    def weights(self) -> dict[Forecast, float]:
+        """Returns what each forecast counts, the best first; of those that count at all."""
         if self._num_measured < _MIN_DAYS or self._result_weight <= 0:
-            return PLAIN
+            return {PLAIN: 1.0}
         results = self._results / self._result_weight
-        best = int(np.argmax(results))
-        gain = results[best] - results[FORECASTS.index(PLAIN)]
-        return FORECASTS[best] if gain >= _MIN_GAIN else PLAIN
+        weights = np.exp(_RATE * (results - results.max()))
+        weights /= weights.sum()
+        order = np.argsort(-weights, kind="stable")
+        return {FORECASTS[n]: float(weights[n]) for n in order if weights[n] >= _MIN_WEIGHT}
 
     def add(self, day: int, counts: np.ndarray, *, measure: bool = True) -> None:
         """Adds a day, after comparing what the forecasts said of it.

@@ -121,6 +121,13 @@ class Phrases:
         kept.sort()
         return [Phrase(text, -score) for score, text in kept[:k]]
 
+    def exactly(self, text: str, *, min_users: int = 0) -> Phrase | None:
+        """Returns a text, if it is there and enough users asked for it."""
+        number = self._trie.get(text)
+        if number is None or self._users[number] < min_users:
+            return None
+        return Phrase(text, float(self._scores[number]))
+
     def has_prefix(self, prefix: str) -> bool:
         """Whether any text begins with it."""
         return bool(self._trie.has_keys_with_prefix(prefix))

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,40 @@ class WordTables:
     earlier: SparseRows
     background_pairs: SparseRows
     best: dict[str, np.ndarray]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """All but the trie of the words, as `from_tensors` takes them."""
+        found = {name: getattr(self, name) for name in _ARRAYS}
+        for name in _ROWS:
+            found.update(getattr(self, name).tensors(name))
+        found.update({f"best.{name}": array for name, array in self.best.items()})
+        return {**found, "places": self.vocabulary.places}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], *, trie: Any) -> "WordTables":
+        """Checks what `tensors` made.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: the arrays do not fit together.
+        """
+        vocabulary = Vocabulary(trie, tensors["places"])
+        size = len(vocabulary)
+        if any(tensors[name].shape != (size,) for name in _ARRAYS):
+            raise ValueError("its words are damaged")
+        best = {name: tensors[f"best.{name}"] for name in ("keys", "best")}
+        if len(best["keys"]) != len(best["best"]) or (best["best"] >= size).any():
+            raise ValueError("its best words are damaged")
+        return cls(
+            vocabulary,
+            **{name: tensors[name] for name in _ARRAYS},
+            **{name: SparseRows.from_tensors(tensors, name, size) for name in _ROWS},
+            best=best,
+        )
+
+
+_ARRAYS = ("first", "later", "background", "num_users")
+_ROWS = ("pairs", "triples", "skips", "earlier", "background_pairs")
 
 
 def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTables:

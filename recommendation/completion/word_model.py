@@ -25,6 +25,7 @@ NUM_FEATURES = 4 * len(SOURCES) + 5
 # Found by trying multiples of each on queries that were not counted, see docs/completion.md.
 _MIXTURE = np.array([0.3, 0.3, 0.02, 1.0, 1.0, 0.1, 0.1, 0.4])
 _DISCOUNTS = {"pair": 0.6, "triple": 0.6, "skip": 0.3, "earlier": 0.3, "background_pair": 0.0}
+_FIRST_OF_CONTEXT = SOURCES.index("pair")
 _REPEATED = 0.1  # of the score of a word that the query has already
 _FLOOR = 1e-9  # of a probability whose logarithm is a feature
 _MAX_FOLLOWERS = 64  # of each row, that are candidates
@@ -89,8 +90,14 @@ class WordModel:
         if min_users:
             ids = ids[self.tables.num_users[ids] >= min_users]
         sources = self.sources(context, ids)
+        whole = self.vocabulary.id_of(letters)
+        if whole >= 0:  # nothing is left to complete
+            ids, sources = ids[ids != whole], sources[ids != whole]
+        if not letters:  # only what followed the words before: anything could come otherwise
+            followed = sources[:, _FIRST_OF_CONTEXT:].any(axis=1)
+            ids, sources = ids[followed], sources[followed]
         scores = self.mixed(context, ids, sources)
-        best = _best(scores, max(k, K))
+        best = np.argsort(-scores, kind="stable")[: max(k, K)]
         order = best
         if self.trees is not None and letters and len(best) > 1:
             features = self.features(
@@ -105,6 +112,12 @@ class WordModel:
             ScoredWord(self.vocabulary[ids[each]], float(scores[each]), int(ids[each]))
             for each in order[:k]
         ]
+
+    @property
+    def num_bytes(self) -> int:
+        """What the arrays and the trie take."""
+        arrays = {**self.tables.tensors(), **(self.trees.tensors() if self.trees else {})}
+        return sum(a.nbytes for a in arrays.values()) + len(self.vocabulary.trie.tobytes())
 
     def context(self, before: Sequence[str]) -> Context:
         tables, size = self.tables, len(self.vocabulary)
@@ -212,7 +225,3 @@ def _discounted(row: Row, ids: np.ndarray, discount: float) -> np.ndarray:
 def _mass(row: Row, first: int, last: int) -> float:
     return float(in_range(row, first, last)[1].sum()) / row[2] if row[2] else 0.0
 
-
-def _best(scores: np.ndarray, num: int) -> np.ndarray:
-    """Positions of the highest scores, descending; of equals the first leads."""
-    return np.argsort(-scores, kind="stable")[:num]
