@@ -35,10 +35,16 @@ def main(config: EvaluateCompletionConfig) -> None:
 
         # A day's model is used for that day alone: trees would cost more than they give.
         with_trees = config.trees and None in test
+        embed = None
+        if with_trees and config.text_model is not None:
+            from reelseek.recommendation.completion.word_embeddings import WordEmbeddings
+
+            _say(f"words: loading the text model {config.text_model}")
+            embed = WordEmbeddings(config.text_model)
         result = evaluate_words(
             log, test, letters,
             train=lambda queries: train_word_model(
-                queries, with_trees=with_trees, seed=config.seed, report=_say
+                queries, with_trees=with_trees, embed=embed, seed=config.seed, report=_say
             ),
         )  # fmt: skip
     result["seconds"] = time.monotonic() - started

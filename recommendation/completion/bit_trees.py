@@ -35,7 +35,9 @@ class BitTrees:
     @classmethod
     def from_lightgbm(cls, model: dict[str, Any]) -> "BitTrees":
         """Converts what `Booster.dump_model` returns; columns may hold no missing values."""
-        starts, nodes, values = [], [], []
+        starts: list[int] = []
+        nodes: list[tuple[int, float, int]] = []
+        values: list[list[float]] = []
         for tree in model["tree_info"]:
             leaves: list[float] = []
             own: list[tuple[int, float, int]] = []
@@ -91,7 +93,9 @@ class BitTrees:
         lowest = leaves & (~leaves + np.uint32(1))
         # A power of two is exact in float32, and its exponent is the leaf.
         place = np.frexp(lowest.astype(np.float32))[1] - 1
-        return np.take_along_axis(self.values, np.minimum(place, MAX_LEAVES - 1), axis=1).sum(axis=0)
+        return np.take_along_axis(self.values, np.minimum(place, MAX_LEAVES - 1), axis=1).sum(
+            axis=0
+        )
 
 
 def _collect(

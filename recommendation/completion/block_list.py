@@ -78,7 +78,9 @@ def _words(text: str) -> tuple[str, ...]:
     """The words of a text without accents."""
     plain = folded(text)
     if not plain.isascii():
-        bare = "".join(c for c in unicodedata.normalize("NFD", plain) if not unicodedata.combining(c))
+        bare = "".join(
+            c for c in unicodedata.normalize("NFD", plain) if not unicodedata.combining(c)
+        )
         # Composed again, as Korean syllables come apart.
         plain = unicodedata.normalize("NFC", bare).casefold()
     return tuple(_WORD.findall(plain))

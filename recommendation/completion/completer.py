@@ -103,9 +103,7 @@ class Completer:
             texts += self._next_words(typed, split, k, min_users=min_users)
         return texts[:k]
 
-    def _next_words(
-        self, typed: str, split: list[Token], k: int, *, min_users: int
-    ) -> list[str]:
+    def _next_words(self, typed: str, split: list[Token], k: int, *, min_users: int) -> list[str]:
         assert self.words is not None
         before = [token.word for token in split]
         found = self.words.complete(before, "", k, min_users=min_users)

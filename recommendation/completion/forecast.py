@@ -1,10 +1,10 @@
 """How often queries were asked on each day -> how often each will be asked on the next.
 
-A query's level is its count with a half-life in days; its trend is the ratio of a level with a short
-half-life to one with a longer one, to a power. Which half-life and which power are best differs
-between calm weeks and a surge, so the days themselves say: each forecast counts by how well it would
-have completed the latest days (Hedge, Freund and Schapire 1997, section 2), later days for more.
-Until enough days have been seen, the plain sum of all days is used.
+A query's level is its count with a half-life in days; its trend is the ratio of a level with a
+short half-life to one with a longer one, to a power. Which half-life and which power are best
+differs between calm weeks and a surge, so the days themselves say: each forecast counts by how well
+it would have completed the latest days (Hedge, Freund and Schapire 1997, section 2), later days for
+more. Until enough days have been seen, the plain sum of all days is used.
 """
 
 from collections.abc import Mapping, Sequence

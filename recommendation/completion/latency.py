@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,10 @@ class Latency:
         self._wall_ns: list[int] = []
         self._cpu_ns: list[int] = []
 
-    def timed(self, answer: Callable[[], AnswerT]) -> AnswerT:
+    def timed(self, answer: Callable[..., AnswerT], *arguments: Any) -> AnswerT:
+        """Calls a function, and returns what it does."""
         cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
-        value = answer()
+        value = answer(*arguments)
         self._wall_ns.append(time.perf_counter_ns() - wall)
         self._cpu_ns.append(time.thread_time_ns() - cpu)
         return value

@@ -67,7 +67,7 @@ def evaluate_queries(
             for query, count in asked.items():
                 for num_letters in range(letters[0], min(letters[1], len(query) - 1) + 1):
                     prefix = query[:num_letters]
-                    found = latency.timed(lambda p=prefix: completer.best(p, K))  # type: ignore[misc]
+                    found = latency.timed(completer.best, prefix, K)
                     system.add(query, found, count, group=str(num_letters))
         tracker.add(day, as_array(learned, positions))
         seen.update(learned)
@@ -84,9 +84,7 @@ def evaluate_queries(
     }
 
 
-def _in_order(
-    log: DailyCounts, test: DailyCounts
-) -> list[tuple[int, Counter[str], Counter[str]]]:
+def _in_order(log: DailyCounts, test: DailyCounts) -> list[tuple[int, Counter[str], Counter[str]]]:
     """Days in order, with what is learned on each and what is asked before that.
 
     What has no date is learned before all days, and asked after them.
@@ -114,7 +112,9 @@ def _completer(
     model = train_word_model(
         worded((words(query), float(count)) for query, count in seen.items()), with_trees=False
     )
-    size = sum(len(trie.tobytes()) for trie in tries.values()) + sum(a.nbytes for a in arrays.values())
+    size = sum(len(trie.tobytes()) for trie in tries.values()) + sum(
+        a.nbytes for a in arrays.values()
+    )
     completer = Completer(Phrases(tries, arrays), model, alphabet=alphabet_of(texts))
     return completer, (size + model.num_bytes) / 1e6
 

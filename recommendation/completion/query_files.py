@@ -1,8 +1,8 @@
 """Files of past queries -> how often each was asked on each day.
 
-    query TAB count [TAB date]          date as 2020-01-31
-    id:query, or id TAB query           asked once each; TREC's `id:priority:query` too
-    Date TAB Query TAB ... TAB PopularityScore ...     Bing's, known by its header
+query TAB count [TAB date]          date as 2020-01-31
+id:query, or id TAB query           asked once each; TREC's `id:priority:query` too
+Date TAB Query TAB ... TAB PopularityScore ...     Bing's, known by its header
 """
 
 import re

@@ -15,7 +15,9 @@ _PLACES = 4  # tried, up to where the trie ends
 _AGREEING = 2  # letters after the slip
 
 
-def corrected(phrases: Phrases, prefix: str, k: int, *, alphabet: str, min_users: int) -> list[Phrase]:
+def corrected(
+    phrases: Phrases, prefix: str, k: int, *, alphabet: str, min_users: int
+) -> list[Phrase]:
     """Returns at most k phrases, the best first.
 
     Args:

@@ -83,12 +83,9 @@ class WordTables:
         best = {name: tensors[f"best.{name}"] for name in ("keys", "best")}
         if len(best["keys"]) != len(best["best"]) or (best["best"] >= size).any():
             raise ValueError("its best words are damaged")
-        return cls(
-            vocabulary,
-            **{name: tensors[name] for name in _ARRAYS},
-            **{name: SparseRows.from_tensors(tensors, name, size) for name in _ROWS},
-            best=best,
-        )
+        parts: dict[str, Any] = {name: tensors[name] for name in _ARRAYS}
+        parts |= {name: SparseRows.from_tensors(tensors, name, size) for name in _ROWS}
+        return cls(vocabulary, best=best, **parts)
 
 
 _ARRAYS = ("first", "later", "background", "num_users")
@@ -124,8 +121,10 @@ def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTa
     pairs = background_pairs() if common else {}
     return WordTables(
         vocabulary,
-        *(array.astype(np.float32) for array in (first, later, background)),
-        num_users,
+        first=first.astype(np.float32),
+        later=later.astype(np.float32),
+        background=background.astype(np.float32),
+        num_users=num_users,
         pairs=_rows(grams.kept("pairs"), ids, size),
         triples=_rows(grams.kept("triples"), ids, size),
         skips=_rows(grams.kept("skips"), ids, size),

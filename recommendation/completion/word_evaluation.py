@@ -47,7 +47,7 @@ def evaluate_words(
             word, head = query[place], query[:place]
             for num_letters in range(letters[0], min(letters[1], len(word) - 1) + 1):
                 start, group = word[:num_letters], str(num_letters)
-                found = latency.timed(lambda h=head, s=start: model.complete(h, s, K))  # type: ignore[misc]
+                found = latency.timed(model.complete, head, start, K)
                 system.add(word, [each.word for each in found], count, group=group)
                 unigram.add(word, baseline.by_itself(start), count, group=group)
                 bigram.add(word, baseline.after(head, start), count, group=group)

@@ -1,13 +1,13 @@
 """The words before, and the first letters of a word -> the words it may become.
 
 Candidates are the most common words with these letters, and those that followed the words before.
-Each has its probability by eight sources: its place in the query, the language at large, the word
+Each has its probability by nine sources: its place in the query, the language at large, the word
 before, the two before, and so on. A fixed mixture of these orders the candidates; trees trained on
 queries that were not counted put the best of them in their final order (LambdaMART).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,15 +15,16 @@ from reelseek.recommendation.completion.bit_trees import BitTrees
 from reelseek.recommendation.completion.sparse_rows import EMPTY, Row, counts_of, in_range
 from reelseek.recommendation.completion.vocabulary import range_key
 from reelseek.recommendation.completion.word_counts import MAX_EARLIER, WordTables
+from reelseek.recommendation.completion.word_vectors import WordVectors
 
 K = 20  # words that the trees order
 SOURCES = (
     *("place", "everywhere", "background", "pair", "triple", "skip", "earlier"),
-    "background_pair",
+    *("background_pair", "vectors"),
 )
 NUM_FEATURES = 4 * len(SOURCES) + 5
 # Found by trying multiples of each on queries that were not counted, see docs/completion.md.
-_MIXTURE = np.array([0.3, 0.3, 0.02, 1.0, 1.0, 0.1, 0.1, 0.4])
+_MIXTURE = np.array([0.3, 0.3, 0.02, 1.0, 1.0, 0.1, 0.1, 0.4, 0.5])
 _DISCOUNTS = {"pair": 0.6, "triple": 0.6, "skip": 0.3, "earlier": 0.3, "background_pair": 0.0}
 _FIRST_OF_CONTEXT = SOURCES.index("pair")
 _REPEATED = 0.1  # of the score of a word that the query has already
@@ -45,11 +46,13 @@ class Context(NamedTuple):
         ids: of the words before, -1 for unknown ones.
         rows: of the sources in `_DISCOUNTS` but `earlier`.
         earlier: a row for each of the last words.
+        likely: the words with the letters typed, and their probabilities by the vectors.
     """
 
     ids: tuple[int, ...]
     rows: dict[str, Row]
     earlier: list[Row]
+    likely: Row
 
 
 class WordModel:
@@ -57,11 +60,18 @@ class WordModel:
 
     Args:
         tables: as counted.
+        vectors: for words that have not followed those before; None for counts alone.
         trees: over `features`; None for the mixture's order.
     """
 
-    def __init__(self, tables: WordTables, trees: BitTrees | None = None) -> None:
-        self.tables, self.trees = tables, trees
+    def __init__(
+        self,
+        tables: WordTables,
+        *,
+        vectors: WordVectors | None = None,
+        trees: BitTrees | None = None,
+    ) -> None:
+        self.tables, self.vectors, self.trees = tables, vectors, trees
         self.vocabulary = tables.vocabulary
         self._everywhere = 0.5 * (tables.first + tables.later)
         # Sums up to each word: the mass of any range of words is a difference.
@@ -85,7 +95,7 @@ class WordModel:
         first, last = self.vocabulary.range_of(letters)
         if first == last:
             return []
-        context = self.context(before if min_users == 0 else ())
+        context = self.context(before if min_users == 0 else (), first, last)
         ids = self.candidates(context, first, last)
         if min_users:
             ids = ids[self.tables.num_users[ids] >= min_users]
@@ -106,20 +116,45 @@ class WordModel:
             )  # fmt: skip
             top = best[:K]
             order = np.concatenate(
-                [top[np.argsort(-self.trees.predict(features)[: len(top)], kind="stable")], best[K:]]
+                [
+                    top[np.argsort(-self.trees.predict(features)[: len(top)], kind="stable")],
+                    best[K:],
+                ]
             )
         return [
             ScoredWord(self.vocabulary[ids[each]], float(scores[each]), int(ids[each]))
             for each in order[:k]
         ]
 
+    def tensors(self) -> dict[str, np.ndarray]:
+        """All but the trie of the words, as `from_tensors` takes them."""
+        parts = [part for part in (self.tables, self.vectors, self.trees) if part is not None]
+        return {name: array for part in parts for name, array in part.tensors().items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, np.ndarray], *, trie: Any) -> "WordModel":
+        """Checks what `tensors` made.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: the arrays do not fit together.
+        """
+        tables = WordTables.from_tensors(tensors, trie=trie)
+        vectors, trees = None, None
+        if "vectors.ids" in tensors:
+            vectors = WordVectors.from_tensors(tensors, size=len(tables.vocabulary))
+        if "trees.starts" in tensors:
+            trees = BitTrees.from_tensors(tensors, num_features=NUM_FEATURES)
+        return cls(tables, vectors=vectors, trees=trees)
+
     @property
     def num_bytes(self) -> int:
         """What the arrays and the trie take."""
-        arrays = {**self.tables.tensors(), **(self.trees.tensors() if self.trees else {})}
+        arrays = self.tensors()
         return sum(a.nbytes for a in arrays.values()) + len(self.vocabulary.trie.tobytes())
 
-    def context(self, before: Sequence[str]) -> Context:
+    def context(self, before: Sequence[str], first: int, last: int) -> Context:
+        """Args: first, last: of the ids of the words with the letters typed."""
         tables, size = self.tables, len(self.vocabulary)
         ids = tuple(self.vocabulary.id_of(word) for word in before[-MAX_EARLIER:])
         rows: dict[str, Row] = dict.fromkeys(_DISCOUNTS, EMPTY)
@@ -131,7 +166,13 @@ class WordModel:
         if len(ids) > 1 and ids[-2] >= 0:
             rows["skip"] = tables.skips.row(ids[-2])
         earlier = [tables.earlier.row(each) for each in dict.fromkeys(ids) if each >= 0]
-        return Context(ids, rows, earlier)
+        likely = EMPTY
+        if ids and self.vectors is not None and last - first < len(self.vocabulary):
+            own, shares = self.vectors.probabilities(ids, first, last)
+            # On the scale of the others, which are probabilities among all words.
+            mass = float(self._sums[2][last] - self._sums[2][first])
+            likely = (own, shares * np.float32(mass), 1.0)
+        return Context(ids, rows, earlier, likely)
 
     def candidates(self, context: Context, first: int, last: int) -> np.ndarray:
         """Returns `(n,)` ids, ascending."""
@@ -140,7 +181,7 @@ class WordModel:
         best = self.tables.best
         place = int(best["keys"].searchsorted(range_key(first, last, len(self.vocabulary))))
         found = [best["best"][place]]
-        for row in (*context.rows.values(), *context.earlier):
+        for row in (*context.rows.values(), *context.earlier, context.likely):
             ids, counts = in_range(row, first, last)
             if len(ids) > _MAX_FOLLOWERS:
                 ids = ids[np.argpartition(-counts, _MAX_FOLLOWERS)[:_MAX_FOLLOWERS]]
@@ -158,6 +199,7 @@ class WordModel:
         columns.append(sum(shares) / len(shares) if shares else np.zeros(len(ids)))
         name = "background_pair"
         columns.append(_discounted(context.rows[name], ids, _DISCOUNTS[name]))
+        columns.append(counts_of(context.likely, ids))
         return np.stack(columns, axis=1)
 
     def mixed(self, context: Context, ids: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -205,6 +247,7 @@ class WordModel:
         shares = [_mass(row, first, last) for row in context.earlier]
         masses.append(sum(shares) / len(shares) if shares else 0.0)
         masses.append(_mass(context.rows["background_pair"], first, last))
+        masses.append(everywhere if context.likely[2] else 0.0)
         return np.array(masses)
 
     def _totals(self, context: Context) -> np.ndarray:
@@ -212,7 +255,8 @@ class WordModel:
         rows = context.rows
         earlier = sum(total for _, _, total in context.earlier)
         totals = [0, 0, 0, rows["pair"][2], rows["triple"][2], rows["skip"][2], earlier]
-        return np.log1p(np.array([*totals, rows["background_pair"][2]], dtype=np.float64))
+        totals += [rows["background_pair"][2], context.likely[2]]
+        return np.log1p(np.array(totals, dtype=np.float64))
 
 
 def _discounted(row: Row, ids: np.ndarray, discount: float) -> np.ndarray:
@@ -224,4 +268,3 @@ def _discounted(row: Row, ids: np.ndarray, discount: float) -> np.ndarray:
 
 def _mass(row: Row, first: int, last: int) -> float:
     return float(in_range(row, first, last)[1].sum()) / row[2] if row[2] else 0.0
-

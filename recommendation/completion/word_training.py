@@ -17,6 +17,7 @@ from reelseek.recommendation.completion.word_counts import (
     recent_weights,
 )
 from reelseek.recommendation.completion.word_model import K, WordModel
+from reelseek.recommendation.completion.word_vectors import Embed, WordVectors
 
 _HELD_OUT = 0.2  # of the queries, the last ones
 _MAX_HELD_OUT = 12_000
@@ -35,6 +36,7 @@ def train_word_model(
     *,
     min_users: int = 0,
     with_trees: bool = True,
+    embed: Embed | None = None,
     seed: int = 0,
     report: Report = lambda _: None,
 ) -> WordModel:
@@ -42,7 +44,8 @@ def train_word_model(
 
     Args:
         min_users: as of `count_words`.
-        with_trees: False for the mixture alone, in a tenth of the time.
+        with_trees: False for the mixture of counts alone, in a tenth of the time.
+        embed: what words resemble each other, by a text model.
         report: told what is being done.
     """
     num_held_out = min(int(_HELD_OUT * len(queries)), _MAX_HELD_OUT)
@@ -52,9 +55,15 @@ def train_word_model(
         report(f"words: choosing a half-life on {min(len(later), _MAX_ASKED):,} queries")
         half_life, model = _choose_half_life(earlier, later, min_users=min_users)
         report(f"words: half-life {half_life:g} queries; training on {len(later):,} queries")
-        trees = train_trees(model, later, seed=seed)
+        vectors = _train_vectors(model, earlier, embed=embed, seed=seed)
+        trees = train_trees(WordModel(model.tables, vectors=vectors), later, seed=seed)
     report(f"words: counting {len(queries):,} queries")
-    return WordModel(count_words(_aged(queries, half_life), min_users=min_users), trees)
+    tables = count_words(_aged(queries, half_life), min_users=min_users)
+    vectors = None
+    if trees is not None:  # which know what to make of them
+        report("words: training vectors on all queries")
+        vectors = _train_vectors(WordModel(tables), queries, embed=embed, seed=seed)
+    return WordModel(tables, vectors=vectors, trees=trees)
 
 
 def mean_reciprocal_rank(
@@ -69,6 +78,15 @@ def mean_reciprocal_rank(
                 total += query.weight / (found.index(word) + 1) if word in found else 0.0
                 weight += query.weight
     return total / weight if weight else 0.0
+
+
+def _train_vectors(
+    model: WordModel, queries: Sequence[WordedQuery], *, embed: Embed | None, seed: int
+) -> WordVectors | None:
+    # Imports PyTorch, which takes seconds: only where there is something to train.
+    from reelseek.recommendation.completion.word_vector_training import train_word_vectors
+
+    return train_word_vectors(model.tables, queries, embed=embed, seed=seed)
 
 
 def _choose_half_life(
@@ -111,9 +129,7 @@ def train_trees(model: WordModel, queries: Sequence[WordedQuery], *, seed: int) 
                 continue
             for num_letters in _NUM_LETTERS:
                 if len(word) > num_letters:
-                    ids, features = ranked_features(
-                        model, query.words[:place], word[:num_letters]
-                    )
+                    ids, features = ranked_features(model, query.words[:place], word[:num_letters])
                     if target in ids:
                         rows.append(features)
                         groups.append(len(ids))
@@ -144,7 +160,7 @@ def ranked_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids of the mixture's best words `(n,)`, and their features `(n, F)`."""
     first, last = model.vocabulary.range_of(letters)
-    context = model.context(before)
+    context = model.context(before, first, last)
     ids = model.candidates(context, first, last)
     sources = model.sources(context, ids)
     scores = model.mixed(context, ids, sources)
