@@ -128,6 +128,15 @@ class Phrases:
             return None
         return Phrase(text, float(self._scores[number]))
 
+    def number_of(self, text: str) -> int | None:
+        """Returns the id of a text, below `len(self)`; None where it is not there."""
+        number = self._trie.get(text)
+        return None if number is None else int(number)
+
+    def text_of(self, number: int, *, min_users: int = 0) -> str:
+        """Returns the text of an id; empty where too few users asked for it."""
+        return str(self._trie.restore_key(number)) if self._users[number] >= min_users else ""
+
     def has_prefix(self, prefix: str) -> bool:
         """Whether any text begins with it."""
         return bool(self._trie.has_keys_with_prefix(prefix))

@@ -92,8 +92,8 @@ def best_of_ranges(words: Sequence[str], scores: np.ndarray) -> dict[str, np.nda
                     waiting.append((start, place, num_letters + 1))
                 start = place
     keys = np.array(sorted(found), np.int64)
-    best = np.stack([found[key] for key in keys.tolist()]) if found else np.empty((0, NUM_BEST))
-    return {"keys": keys, "best": best.astype(np.int32)}
+    rows = [found[key] for key in keys.tolist()]
+    return {"keys": keys, "best": np.array(rows, np.int32).reshape(len(rows), NUM_BEST)}
 
 
 def range_key(first: int, last: int, size: int) -> int:
