@@ -55,14 +55,16 @@ def train_word_model(
         report(f"words: choosing a half-life on {min(len(later), _MAX_ASKED):,} queries")
         half_life, model = _choose_half_life(earlier, later, min_users=min_users)
         report(f"words: half-life {half_life:g} queries; training on {len(later):,} queries")
-        vectors = _train_vectors(model, earlier, embed=embed, seed=seed)
+        vectors = _train_vectors(model, earlier, embed=embed, seed=seed, min_users=min_users)
         trees = train_trees(WordModel(model.tables, vectors=vectors), later, seed=seed)
     report(f"words: counting {len(queries):,} queries")
     tables = count_words(_aged(queries, half_life), min_users=min_users)
     vectors = None
     if trees is not None:  # which know what to make of them
         report("words: training vectors on all queries")
-        vectors = _train_vectors(WordModel(tables), queries, embed=embed, seed=seed)
+        vectors = _train_vectors(
+            WordModel(tables), queries, embed=embed, seed=seed, min_users=min_users
+        )
     return WordModel(tables, vectors=vectors, trees=trees)
 
 
@@ -81,12 +83,19 @@ def mean_reciprocal_rank(
 
 
 def _train_vectors(
-    model: WordModel, queries: Sequence[WordedQuery], *, embed: Embed | None, seed: int
+    model: WordModel,
+    queries: Sequence[WordedQuery],
+    *,
+    embed: Embed | None,
+    seed: int,
+    min_users: int,
 ) -> WordVectors | None:
     # Imports PyTorch, which takes seconds: only where there is something to train.
     from reelseek.recommendation.completion.word_vector_training import train_word_vectors
 
-    return train_word_vectors(model.tables, queries, embed=embed, seed=seed)
+    # Vectors remember single queries: they see only what enough users asked as a whole.
+    shared = [each for each in queries if each.users is None or len(each.users) >= min_users]
+    return train_word_vectors(model.tables, shared, embed=embed, seed=seed)
 
 
 def _choose_half_life(
