@@ -33,6 +33,12 @@ def folded(text: str) -> str:
     return normalized(text).casefold()
 
 
+def typed_form(prefix: str) -> str:
+    """What is typed, in the form in which texts are compared; a blank at its end ends a word."""
+    form = folded(prefix)
+    return f"{form} " if form and prefix[-1:].isspace() else form
+
+
 class PrefixIndex:
     """Made once, then only read: threads may share it.
 

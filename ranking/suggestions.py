@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from reelseek.indexing.store.dates import CAPTURED, FROM_FILE_TIME, date_of
 from reelseek.ranking.operators import QUOTED, Operator, operators
-from reelseek.ranking.prefix_index import PrefixIndex, folded, word_starts
+from reelseek.ranking.prefix_index import PrefixIndex, folded, typed_form, word_starts
 from reelseek.ranking.readers import Reader
 
 QUERY, TAG, ENTITY, TITLE, OPERATOR = "query", "tag", "entity", "title", "operator"
@@ -139,7 +139,7 @@ class Suggester:
 
     def _whole(self, index: PrefixIndex, prefix: str, k: int, kind: str) -> list["_Found"]:
         """Texts that continue all that is typed, half of k: other kinds have a place, too."""
-        typed = _typed(prefix)
+        typed = typed_form(prefix)
         return [
             _Found(len(typed), Suggestion(text, kind)) for text in index.best(typed, (k + 1) // 2)
         ]
@@ -154,7 +154,7 @@ class Suggester:
         """Completes the last words, as many as are the beginning of a name."""
         found: dict[str, _Found] = {}
         for start in word_starts(prefix)[-_LAST_WORDS:]:
-            typed = _typed(prefix[start:])
+            typed = typed_form(prefix[start:])
             for name in index.best(typed, k):
                 each = suggestion(prefix[:start], name)
                 if each is not None:
@@ -186,7 +186,7 @@ class Suggester:
             return
         seen: set[Operator] = set()
         for start in word_starts(prefix)[-_LAST_WORDS:]:
-            typed = _typed(prefix[start:])
+            typed = typed_form(prefix[start:])
             if typed.isascii() and len(typed) < _MIN_OPERATOR_LETTERS:
                 continue
             for phrase, operator in self._operators:
@@ -196,12 +196,6 @@ class Suggester:
                     yield _Found(len(typed), Suggestion(text, OPERATOR, operator.detail))
                     if len(seen) == k:
                         return
-
-
-def _typed(prefix: str) -> str:
-    """What is typed, as texts are compared; a blank at its end ends a word."""
-    form = folded(prefix)
-    return f"{form} " if form and prefix[-1:].isspace() else form
 
 
 def _tag_after(sign: str, name: str) -> str | None:

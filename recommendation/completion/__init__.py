@@ -1,0 +1,1 @@
+"""What was asked before -> what to ask next: completions while typing."""
