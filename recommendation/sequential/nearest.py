@@ -35,7 +35,9 @@ class NearestItems:
             self._index = faiss.index_factory(
                 dim, f"IVF{num_cells},SQ8", faiss.METRIC_INNER_PRODUCT
             )
-            self._index.nprobe = max(1, round(_SEARCHED_FRACTION * num_cells))
+            faiss.extract_index_ivf(self._index).nprobe = max(
+                1, round(_SEARCHED_FRACTION * num_cells)
+            )
             rows = np.random.default_rng(0).permutation(num_items)[: _SAMPLES_PER_CELL * num_cells]
             self._index.train(vectors[rows])
         self._index.add(vectors)

@@ -34,11 +34,16 @@ class SequentialRecommender:
 
     @property
     def model(self) -> SequentialModel:
-        """The transformers, once fitted."""
+        """The transformers, once fitted to sequences that teach them something."""
         assert self._scorer is not None, "fit comes first"
         return self._scorer.model
 
     def fit(self, training: Sequences) -> None:
+        """Trains; where no sequence has two items, item transitions and popularity are all there
+        is to learn."""
+        if training.lengths.max(initial=0) < 2:
+            self._transitions.fit(training)
+            return
         from reelseek.recommendation.sequential.run import train_model
         from reelseek.training.processes import Processes
         from reelseek.vision import choose_device
@@ -74,7 +79,8 @@ class SequentialRecommender:
         return made
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        assert self._scorer is not None, "fit comes first"
+        if self._scorer is None:
+            return self._transitions.scores(histories)
         return blend(
             self._scorer.logits(histories),
             self._transitions.scores(histories),
