@@ -13,6 +13,7 @@ import gzip
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def measure(
         is_known = np.zeros(num_queries, dtype=bool)
         is_known[list(known)] = True
         ranks = []
-        for query, following in zip(session, session[1:], strict=False):
+        for query, following in pairwise(session):
             embedding = embeddings[query] if uses_meaning else None
             scores = np.where(is_known, model.scores(query, embedding), 0.0)
             scores[query] = 0.0
@@ -88,9 +89,7 @@ def summary(ranks: Sequence[Sequence[float]]) -> str:
     drawn = draws.integers(0, len(ranks), (NUM_BOOTSTRAPS, len(ranks)))
     mrr = sums[drawn].sum(1) / nums[drawn].sum(1)
     low, high = np.percentile(mrr, (2.5, 97.5))
-    return (
-        f"{sums.sum() / nums.sum():.4f} [{low:.4f}, {high:.4f}]  {found.sum() / nums.sum():.4f}"
-    )
+    return f"{sums.sum() / nums.sum():.4f} [{low:.4f}, {high:.4f}]  {found.sum() / nums.sum():.4f}"
 
 
 def main() -> None:
