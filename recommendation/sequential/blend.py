@@ -8,7 +8,7 @@ __all__ = ["blend", "choose_weight", "mean_gain"]
 
 # An item's part of a user's transition scores that says hardly more than none does.
 _SMALL_SHARE = 1e-4
-WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def blend(logits: np.ndarray, transition_scores: np.ndarray, weight: float) -> np.ndarray:
