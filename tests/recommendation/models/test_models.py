@@ -1,4 +1,4 @@
-"""Models of the log: what is built is read again, fits or is refused, and knows of nobody deleted."""
+"""Models of the log: what is built is read again, fits or is refused, and knows nobody deleted."""
 
 import json
 from pathlib import Path
