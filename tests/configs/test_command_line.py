@@ -9,7 +9,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from reelseek.configs import command_line, recommend_schema, schema, train_schema
+from reelseek.configs import command_line, feed_schema, recommend_schema, schema, train_schema
 from reelseek.configs.arguments import prepare_arguments, quote
 from reelseek.configs.command_line import (
     load_model_config,
@@ -45,6 +45,7 @@ NEEDED_BY_TOOLS = {
     "clip": ["index=i", "query=q", "output=o"],
     "serve": ["index=i"],
     "evaluate_recommenders": ["sequences=s"],
+    "build_recommender": ["index=i", "events=e"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -256,6 +257,7 @@ def test_every_yaml_becomes_objects(file):
             "clip": schema.ClipConfig,
             "serve": schema.ServeConfig,
             "evaluate_recommenders": recommend_schema.EvaluateConfig,
+            "build_recommender": feed_schema.BuildRecommenderConfig,
         }
         assert isinstance(config_object(name), types[name])
 
