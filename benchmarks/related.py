@@ -1,12 +1,12 @@
 """How good related videos are, on public tables without frames.
 
-    python benchmarks/related.py captions=FILE.csv [k=10]
+    python benchmarks/related.py captions=FILE.csv [k=10] [users=10000]
     python benchmarks/related.py sequences=FILE.tsv titles=FILE.csv [users=10000] [k=10]
 
 With KuaiRec's `captions` (video_id, manual_cover_text, caption, topic_tag, categories), of each
 video that has a third-level category: the share of its k related videos that have the same one, for
 `words` (plain TF-IDF of all its texts), `tags` (the share of common tags) and `related` (as served,
-without frames), with the interval of a bootstrap over videos.
+without frames), for at most `users` videos drawn at random, with the interval of a bootstrap over videos.
 
 With `sequences` of users in order of time and `titles`: from each user's last item but one, whether
 the last is among the k most related, learned from what comes before the last. `item_knn` is the
@@ -21,6 +21,7 @@ import json
 import re
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +89,16 @@ def precision(found: list[int], own: str, categories: list[str], k: int) -> floa
     return sum(categories[row] == own for row in found[:k]) / k
 
 
-def measure_captions(path: Path, k: int) -> None:
+def measure_captions(path: Path, k: int, *, num: int) -> None:
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["third_level_category_name"]]
     ids = [row["video_id"] for row in rows]
     categories = [row["third_level_category_name"] for row in rows]
     metadata = [
         {
             "title": "" if row["manual_cover_text"] == _UNKNOWN else row["manual_cover_text"],
-            "captions": [row["caption"]],
-            "tags": [tag for tag in re.split(r"[\[\],]", row["topic_tag"]) if tag.strip()],
+            "captions": [row["caption"] or ""],
+            "tags": [tag for tag in re.split(r"[\[\],]", row["topic_tag"] or "") if tag.strip()],
         }
         for row in rows
     ]
@@ -111,7 +112,8 @@ def measure_captions(path: Path, k: int) -> None:
     )
     asked = [row for row, name in enumerate(categories) if name != _UNKNOWN]
     found: dict[str, list[float]] = {"words": [], "tags": [], "related": []}
-    for row in asked:
+    drawn = np.random.default_rng(0).permutation(asked)[:num]
+    for row in drawn.tolist():
         own = categories[row]
         found["words"].append(precision(plain.nearest(row, k)[0].tolist(), own, categories, k))
         found["tags"].append(precision(by_tags(catalogue, row, k), own, categories, k))
@@ -119,7 +121,7 @@ def measure_captions(path: Path, k: int) -> None:
         found["related"].append(precision([each.row for each in related], own, categories, k))
     counts = np.array(list(Counter(categories[row] for row in asked).values()))
     chance = float((counts * (counts - 1)).sum() / counts.sum() / (len(ids) - 1))
-    print(json.dumps({"videos": len(ids), "asked": len(asked), "chance": round(chance, 4)}))
+    print(json.dumps({"videos": len(ids), "asked": len(drawn), "chance": round(chance, 4)}))
     for name, values in found.items():
         low, high = interval(np.array(values))
         figures = {f"same_category@{k}": round(float(np.mean(values)), 4)}
@@ -203,7 +205,7 @@ def report(hits: dict[str, list[float]], seeds: np.ndarray, *, k: int) -> None:
                 round(float(found[inside].mean()), 4),
                 int(inside.sum()),
             ]
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+            for first, last in pairwise(bounds)
             if (inside := (seeds >= first) & (seeds < last)).any()
         }
         figures = {f"R@{k}": round(float(found.mean()), 4)}
@@ -217,7 +219,7 @@ def main() -> None:
     )
     k = int(options["k"])
     if options["captions"]:
-        measure_captions(Path(options["captions"]), k)
+        measure_captions(Path(options["captions"]), k, num=int(options["users"]))
     if options["sequences"]:
         measure_sequences(
             Path(options["sequences"]),

@@ -201,8 +201,12 @@ class Recommendations:
         ):
             logger.warning("a user was deleted since the model was made: it waits to be made again")
             learned = None
-        self._state = self._read_log(log, learned)
-        self._learned = learned
+        state = self._read_log(log, learned)
+        if learned is not None and log is not None:
+            # Whoever was deleted meanwhile may have been gone before the log was read that far.
+            if has_deletion_after(log, learned.info.position):
+                learned, state = None, self._read_log(log, None)
+        self._state, self._learned = state, learned
         return True
 
     def _read_log(self, log: EventLog | None, learned: Learned | None) -> LogState:
