@@ -3,10 +3,10 @@
     python benchmarks/related.py captions=FILE.csv [k=10] [users=10000]
     python benchmarks/related.py sequences=FILE.tsv titles=FILE.csv [users=10000] [k=10]
 
-With KuaiRec's `captions` (video_id, manual_cover_text, caption, topic_tag, categories), of each
-video that has a third-level category: the share of its k related videos that have the same one, for
-`words` (plain TF-IDF of all its texts), `tags` (the share of common tags) and `related` (as served,
-without frames), for at most `users` videos drawn at random, with the interval of a bootstrap over videos.
+With KuaiRec's `captions` (video_id, manual_cover_text, caption, topic_tag, categories), of videos
+that have a third-level category, at most `users` drawn at random: the share of the k related videos
+that have the same one, for `words` (plain TF-IDF of all texts), `tags` (the share of common tags)
+and `related` (as served, without frames), with intervals by a bootstrap over videos.
 
 With `sequences` of users in order of time and `titles`: from each user's last item but one, whether
 the last is among the k most related, learned from what comes before the last. `item_knn` is the
@@ -126,6 +126,10 @@ def measure_captions(path: Path, k: int, *, num: int) -> None:
         low, high = interval(np.array(values))
         figures = {f"same_category@{k}": round(float(np.mean(values)), 4)}
         print(json.dumps({"what": name, **figures, "interval": [round(low, 4), round(high, 4)]}))
+    gain = np.array(found["related"]) - np.array(found["words"])
+    low, high = interval(gain)
+    figures = {"gain": round(float(gain.mean()), 4), "interval": [round(low, 4), round(high, 4)]}
+    print(json.dumps({"what": "related over words", **figures}))
 
 
 def by_tags(catalogue: ItemCatalogue, row: int, k: int) -> list[int]:

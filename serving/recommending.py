@@ -202,10 +202,9 @@ class Recommendations:
             logger.warning("a user was deleted since the model was made: it waits to be made again")
             learned = None
         state = self._read_log(log, learned)
-        if learned is not None and log is not None:
-            # Whoever was deleted meanwhile may have been gone before the log was read that far.
-            if has_deletion_after(log, learned.info.position):
-                learned, state = None, self._read_log(log, None)
+        # Whoever was deleted meanwhile may have been gone before the log was read that far.
+        if learned and log and has_deletion_after(log, learned.info.position):
+            learned, state = None, self._read_log(log, None)
         self._state, self._learned = state, learned
         return True
 
