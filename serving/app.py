@@ -49,7 +49,9 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
     )
-    services.recommendations = services.recommendations or Recommendations(services)
+    services.recommendations = services.recommendations or Recommendations(
+        services.config, events=services.events, searcher=services.opened_searcher
+    )
     for route in (page, suggest, media, events, health, videos):
         app.include_router(route.router(services))
     endpoint = SearchEndpoint(services, search.search_answer)

@@ -7,13 +7,15 @@ Nothing is read before it is asked for, or before `start`.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reelseek.configs.schema import Engine
+from reelseek.configs.schema import Engine, ServeConfig
+from reelseek.ranking.searcher import Searcher
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.diversity import DiversityRule
@@ -29,7 +31,6 @@ from reelseek.recommendation.models.building import has_deletion_after
 from reelseek.recommendation.models.folder import Learned
 from reelseek.recommendation.related.finder import RelatedFinder, RelatedSettings
 from reelseek.serving.errors import ApiError
-from reelseek.serving.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,22 @@ class View:
 
 
 class Recommendations:
-    """Threads may share it."""
+    """Threads may share it.
 
-    def __init__(self, services: Services) -> None:
-        config = services.config.recommend
-        self._services = services
+    Args:
+        events: what users do; None where nothing is kept.
+        searcher: returns what searches the index; None as long as there is none.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        events: EventLog | None,
+        searcher: Callable[[], Searcher | None],
+    ) -> None:
+        self._events, self._searcher = events, searcher
+        self._config, config_of_feed = config, config.recommend
         self._stop = threading.Event()
         self._has_view = threading.Event()
         self._view: View | None = None
@@ -68,12 +80,14 @@ class Recommendations:
         self._reading = threading.Lock()
         self._thread: threading.Thread | None = None
         self._feed_settings = FeedSettings(
-            weights=FeedWeights(config.weights),
-            diversity=DiversityRule(relevance_share=config.relevance_share),
-            explore_probability=config.explore_probability,
-            explore_every=config.explore_every,
+            weights=FeedWeights(config_of_feed.weights),
+            diversity=DiversityRule(relevance_share=config_of_feed.relevance_share),
+            explore_probability=config_of_feed.explore_probability,
+            explore_every=config_of_feed.explore_every,
         )
-        self._related_settings = RelatedSettings(confidence_watchers=config.confidence_watchers)
+        self._related_settings = RelatedSettings(
+            confidence_watchers=config_of_feed.confidence_watchers
+        )
         self._index_state: tuple[int, int] | None = None
         self._catalogue: tuple[ItemCatalogue, IndexContent] | None = None
         self._next_catalogue_at = 0.0
@@ -86,12 +100,13 @@ class Recommendations:
     @property
     def is_possible(self) -> bool:
         """Whether this process reads the index itself; a router of a cluster does not."""
-        return self._services.config.engine is Engine.local and self._services.search is None
+        return self._config.engine is Engine.local
 
     @property
     def generation(self) -> int:
         """Of the index that is searched now."""
-        return self._services.searcher.generation
+        searcher = self._searcher()
+        return 0 if searcher is None else searcher.generation
 
     def start(self) -> None:
         """Begins to follow the index, the log and the models, if that has not begun."""
@@ -127,37 +142,37 @@ class Recommendations:
                 "nothing can be recommended yet: the index and the events are being read",
                 retry_after_seconds=2,
             )
-        if self._services.events is not None:
+        if self._events is not None:
             with self._reading:
-                read_new(self._services.events, view.personal.state)
+                read_new(self._events, view.personal.state)
         return view
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                if self._services.ready.is_set():
-                    self._follow()
+                searcher = self._searcher()
+                if searcher is not None:
+                    self._follow(searcher)
             except Exception:
                 logger.exception("recommendations are not brought up to date; the last go on")
                 self._stop.wait(10 * _TICK_SECONDS)
             self._stop.wait(_TICK_SECONDS)
 
-    def _follow(self) -> None:
-        reader = self._services.searcher.reader
-        has_new_catalogue = self._follow_index(reader)
-        has_new_state = self._follow_models(reader)
+    def _follow(self, searcher: Searcher) -> None:
+        has_new_catalogue = self._follow_index(searcher)
+        has_new_state = self._follow_models(searcher.reader)
         if self._catalogue is None or self._state is None:
             return
-        if self._services.events is not None:
+        if self._events is not None:
             with self._reading:
-                read_new(self._services.events, self._state)
-            self._follow_retention(self._services.events)
+                read_new(self._events, self._state)
+            self._follow_retention(self._events)
         if has_new_catalogue or has_new_state:
             self._view = self._made(*self._catalogue, self._state)
             self._has_view.set()
 
-    def _follow_index(self, reader: Any) -> bool:
-        searcher = self._services.searcher
+    def _follow_index(self, searcher: Searcher) -> bool:
+        reader: Any = searcher.reader
         state = searcher.generation, searcher.revision
         if state == self._index_state or time.monotonic() < self._next_catalogue_at:
             return False
@@ -172,7 +187,7 @@ class Recommendations:
 
     def _follow_models(self, reader: Any) -> bool:
         """Reads the log anew where there is another model, which says how much of it is learned."""
-        folder, log = self._models_folder(), self._services.events
+        folder, log = self._models_folder(), self._events
         signature = () if folder is None else models.current_signature(folder)
         if self._state is not None and signature == self._model_signature:
             return False
@@ -186,8 +201,11 @@ class Recommendations:
         ):
             logger.warning("a user was deleted since the model was made: it waits to be made again")
             learned = None
-        self._state = self._read_log(log, learned)
-        self._learned = learned
+        state = self._read_log(log, learned)
+        # Whoever was deleted meanwhile may have been gone before the log was read that far.
+        if learned and log and has_deletion_after(log, learned.info.position):
+            learned, state = None, self._read_log(log, None)
+        self._state, self._learned = state, learned
         return True
 
     def _read_log(self, log: EventLog | None, learned: Learned | None) -> LogState:
@@ -220,7 +238,7 @@ class Recommendations:
         sources: dict[str, Source] = {}
         if learned is not None and learned.factors is not None:
             sources["factors"] = FactorSource(learned.factors, learned.table.ids, catalogue)
-        days = self._services.config.recommend.seen_again_days
+        days = self._config.recommend.seen_again_days
         return View(
             catalogue,
             content,
@@ -231,7 +249,7 @@ class Recommendations:
         )
 
     def _models_folder(self) -> Path | None:
-        config = self._services.config
+        config = self._config
         if config.recommend.models is not None:
             return Path(config.recommend.models)
         return None if config.events is None else models.default_folder(Path(config.events))

@@ -70,6 +70,10 @@ class Services:
             )
         return self._searcher
 
+    def opened_searcher(self) -> "Searcher | None":
+        """Returns the searcher; None as long as there is none."""
+        return self._searcher
+
     def set_searcher(self, searcher: "Searcher") -> None:
         self._searcher = searcher
         self.ready.set()

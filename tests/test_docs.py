@@ -48,6 +48,7 @@ NOT_RUN = {
     "reelseek index https://": "tests/indexing/remote runs it, on a server of its own",
     "reelseek publish s3://": "tests/indexing/remote runs it, on a server of its own",
     'reelseek search "a dog catches a frisbee" --index s3://': "as the one before",
+    "python -m recommendation build": "tests/recommendation/models runs it, on a log made there",
     "torchrun": "tests/test_train.py runs two processes; this one names eight GPUs",
 }
 NAMES = ("red", "green", "blue", "red and blue", "green and red")

@@ -87,7 +87,11 @@ class FeedVideo:
 
 
 class Feed:
-    """Threads may share it."""
+    """Threads may share it.
+
+    Attributes:
+        catalogue: whose rows it answers with.
+    """
 
     def __init__(
         self,
@@ -96,7 +100,8 @@ class Feed:
         settings: FeedSettings | None = None,
         sources: Mapping[str, Source] | None = None,
     ) -> None:
-        self._catalogue, self._content = catalogue, content
+        self.catalogue = self._catalogue = catalogue
+        self._content = content
         self._settings = settings or FeedSettings()
         self._candidates = Candidates(catalogue, content, dict(sources or {}))
 

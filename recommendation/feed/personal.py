@@ -102,7 +102,9 @@ class PersonalView:
             counts = self.state.co_watch.popular(now_seconds=now_seconds)
             rows = self._known_rows()
             known = np.flatnonzero((rows >= 0) & (counts > 0))
-            best = known[np.argsort(-counts[known], kind="stable")[:NUM_OF_SOURCE]]
+            if len(known) > NUM_OF_SOURCE:
+                known = known[np.argpartition(-counts[known], NUM_OF_SOURCE)[:NUM_OF_SOURCE]]
+            best = known[np.argsort(-counts[known], kind="stable")]
             self._popular = rows[best], counts[best]
             self._popular_at = now_seconds, self.state.num_deletions
         return self._popular

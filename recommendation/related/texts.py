@@ -17,7 +17,7 @@ __all__ = ["TextVectors", "words_of"]
 _FIELDS = {"title": 2, "tags": 3, "captions": 1}  # how often a word of each counts
 _MAX_WORDS = 200  # of a video, the first
 # A word of more videos than this share tells little, and makes finding slow.
-_MAX_SHARE, _MIN_COMMON = 0.1, 20
+_MAX_SHARE, _MIN_COMMON = 0.1, 3
 _MAX_LOOKED_UP = 30  # words of a video, the rarest
 
 

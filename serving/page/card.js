@@ -31,7 +31,8 @@ export function createCard(hit, { state, asked, isWhole = false, onopen, onsimil
     event.preventDefault();
     onopen(hit, moment.startSeconds);
   };
-  const figure = coverOf(hit, moment, address, open);
+  const seconds = isWhole ? clock(hit.duration_seconds) : span(moment.startSeconds, moment.endSeconds);
+  const figure = coverOf(hit, { moment, address, open, time: seconds });
   const time = element("span", { class: "hidden" }, ` ${span(moment.startSeconds, moment.endSeconds)}`);
   const link = element("a", { href: address, onclick: open, title: hit.video }, name, time);
   const title = element("h2", {}, link);
@@ -69,7 +70,7 @@ function wholeOf(hit) {
   return { hit, startSeconds: 0, endSeconds: hit.duration_seconds, probability: null };
 }
 
-function coverOf(hit, moment, address, open) {
+function coverOf(hit, { moment, address, open, time }) {
   const seconds = Math.min(Math.max(hit.best_seconds, moment.startSeconds), moment.endSeconds);
   const image = element("img", {
     ...{ src: thumbnailPath(hit.id, seconds, 480), alt: "", loading: "lazy", decoding: "async" },
@@ -77,7 +78,6 @@ function coverOf(hit, moment, address, open) {
     onload: () => image.classList.toggle("tall", image.naturalWidth < 1.3 * image.naturalHeight),
     onerror: () => image.replaceWith(element("p", { class: "no-image" }, "no picture")),
   });
-  const time = span(moment.startSeconds, moment.endSeconds);
   return element(
     "a",
     { class: "cover", href: address, tabindex: "-1", "aria-hidden": "true", onclick: open },

@@ -104,19 +104,19 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
         started = time.perf_counter()
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         reader = services.searcher.reader
-        record = await threads.run(lambda: reader.record(video_id))
-        if record is None:
-            raise ApiError(404, "not_found", "no video has this id")
-        _check_stretch(record, start_seconds, end_seconds)
-        similar = Similar(video_id, start_seconds, end_seconds)
         paged = None if cursor is None else _CURSOR.fullmatch(cursor)
         if level == "video" and (cursor is None or paged is not None):
             first = 0 if paged is None else int(paged[1])
-            body = await threads.run(
-                lambda: _related_body(recommendations, similar, k, first, explain)
-            )
+
+            def work() -> bytes | None:
+                similar = _checked(reader.record(video_id), video_id, start_seconds, end_seconds)
+                return _related_body(recommendations, similar, k, first, explain)
+
+            body = await threads.run(work)
             if body is not None:
                 return _answer(request, body, "related", started)
+        record = await threads.run(lambda: reader.record(video_id))
+        similar = _checked(record, video_id, start_seconds, end_seconds)
         asked = SearchRequest(similar=(similar,), k=k, level=level, cursor=cursor)
         answer, was_kept = await endpoint.answer(asked, deadline=deadline)
         return response(request, answer, was_kept=was_kept)
@@ -276,8 +276,16 @@ def _fields(
     return hit_fields(hit, explain=False)
 
 
-def _check_stretch(record: VideoRecord, start: float | None, end: float | None) -> None:
-    start, end = start or 0.0, math.inf if end is None else end
+def _checked(
+    record: VideoRecord | None,
+    video_id: str,
+    start_seconds: float | None,
+    end_seconds: float | None,
+) -> Similar:
+    """The stretch that is asked for; raises an ApiError where there is none."""
+    if record is None:
+        raise ApiError(404, "not_found", "no video has this id")
+    start, end = start_seconds or 0.0, math.inf if end_seconds is None else end_seconds
     if not start < min(end, record.duration_seconds or math.inf):
         raise ApiError(
             422,
@@ -285,3 +293,4 @@ def _check_stretch(record: VideoRecord, start: float | None, end: float | None) 
             f"start_seconds={start:g}, end_seconds={end:g}: must be a stretch of the video, which "
             f"is {record.duration_seconds:.1f} s long",
         )
+    return Similar(video_id, start_seconds, end_seconds)

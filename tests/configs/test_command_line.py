@@ -9,6 +9,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
+<<<<<<< HEAD
 from reelseek.configs import (
     command_line,
     recommend_schema,
@@ -16,6 +17,9 @@ from reelseek.configs import (
     sequential_schema,
     train_schema,
 )
+=======
+from reelseek.configs import command_line, feed_schema, recommend_schema, schema, train_schema
+>>>>>>> w-feed
 from reelseek.configs.arguments import prepare_arguments, quote
 from reelseek.configs.command_line import (
     load_model_config,
@@ -51,7 +55,11 @@ NEEDED_BY_TOOLS = {
     "clip": ["index=i", "query=q", "output=o"],
     "serve": ["index=i"],
     "evaluate_recommenders": ["sequences=s"],
+<<<<<<< HEAD
     "sequential": ["sequences=s", "output=o"],
+=======
+    "build_recommender": ["index=i", "events=e"],
+>>>>>>> w-feed
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -263,7 +271,11 @@ def test_every_yaml_becomes_objects(file):
             "clip": schema.ClipConfig,
             "serve": schema.ServeConfig,
             "evaluate_recommenders": recommend_schema.EvaluateConfig,
+<<<<<<< HEAD
             "sequential": sequential_schema.SequentialConfig,
+=======
+            "build_recommender": feed_schema.BuildRecommenderConfig,
+>>>>>>> w-feed
         }
         assert isinstance(config_object(name), types[name])
 

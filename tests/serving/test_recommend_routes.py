@@ -271,8 +271,16 @@ def test_hostile_ids_in_events_do_no_harm(service):
 
 
 def test_a_service_without_events_has_a_feed(service):
-    service.services.events = None
-    assert len(feed(service, "ann", k=3)) == 3
+    services = Services(
+        config=service.services.config,
+        admission=service.services.admission,
+        encoder=service.services.encoder,
+    )
+    services.set_searcher(service.searcher)
+    client = TestClient(create_app(services), base_url="http://127.0.0.1")
+    hits_of_all = client.get("/api/for-you", params={"user": "ann", "k": 3}).json()["hits"]
+    assert len(hits_of_all) == 3
+    services.recommendations.close()
 
 
 def test_events_that_cannot_be_read_are_said(service):

@@ -40,14 +40,16 @@ def test_content_alone_for_a_video_nobody_has_watched(library):
 def test_people_count_more_the_more_there_are(library):
     catalogue, content, rows = library
     finder = RelatedFinder(catalogue, content, RelatedSettings(confidence_watchers=10.0))
-    shares, of_looks = [], []
-    for num in (0.0, 1.0, 10.0, 1000.0):
+    shares, looks = [], []
+    numbers = (0.0, 1.0, 10.0, 1000.0)
+    for num in numbers:
         together = Together(num, np.array([rows[7]]), np.array([0.02]))
         found = {each.row: each for each in finder.find(rows[1], 7, together=together)}
         shares.append(found[rows[7]].parts[PEOPLE])
-        of_looks.append(found[rows[0]].parts[LOOKS])
-    np.testing.assert_allclose(of_looks, of_looks[0] * (1 - np.array(shares)), atol=2e-4)
-    np.testing.assert_allclose(shares, [0, 1 / 11, 0.5, 1000 / 1010], atol=1e-4)
+        looks.append(found[rows[0]].parts[LOOKS])
+    known = [num / (num + 10) for num in numbers]
+    np.testing.assert_allclose(shares, known, atol=1e-4)
+    np.testing.assert_allclose(looks, [looks[0] * (1 - share) for share in known], atol=2e-4)
     first = finder.find(rows[1], 1, together=Together(1000.0, np.array([rows[7]]), np.ones(1)))
     assert (first[0].row, first[0].reasons) == (rows[7], (PEOPLE,))
 
