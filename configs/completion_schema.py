@@ -51,7 +51,9 @@ class EvaluateCompletionConfig(Options, command="evaluate_completion"):
 @dataclass
 class CompletionConfig(Options, command="completion"):
     events: str = path_option("the folder of the log of events, see docs/events.md")
-    output: str = path_option("the folder for what is built, made if missing")
+    output: str | None = path_option(
+        "the folder for what is built, made if missing; default: completion in events", None
+    )
     index: str | None = path_option(
         "the folder of the index that is asked whether a query has an answer; default: none is",
         None,

@@ -667,6 +667,10 @@ class ServeConfig(Options, command="serve"):
     events: str | None = path_option(
         "folder in which to keep what users do (docs/events.md); default: nothing is kept", None
     )
+    completion: str | None = path_option(
+        "folder of what `python -m recommendation.completion` built; default: completion in events",
+        None,
+    )
     events_days: float = option("days after which events are deleted", Range(above=0))
     events_gb: float = option("GiB of events to keep; the oldest go first", Range(0.01))
     model: ModelConfig | None = option(

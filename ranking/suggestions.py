@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from reelseek.indexing.store.dates import CAPTURED, FROM_FILE_TIME, date_of
 from reelseek.ranking.operators import QUOTED, Operator, operators
@@ -43,6 +43,29 @@ class Suggestion:
     detail: str = ""
 
 
+class PastQueries(Protocol):
+    """What was asked before; texts and prefixes are as of `prefix_index.folded`."""
+
+    def best(self, prefix: str, k: int) -> list[str]:
+        """Returns at most k queries that continue a prefix, the best first."""
+
+    def by_words(self, prefix: str, k: int) -> list[str]:
+        """Returns at most k texts that were never asked: a prefix with its last word completed."""
+
+
+class _CountedQueries:
+    """Past queries of which no more is known than how often each was asked."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._index = PrefixIndex(counts)
+
+    def best(self, prefix: str, k: int) -> list[str]:
+        return self._index.best(prefix, k)
+
+    def by_words(self, prefix: str, k: int) -> list[str]:
+        return []
+
+
 class _Found(NamedTuple):
     num_typed: int  # letters, which it continues
     suggestion: Suggestion
@@ -74,7 +97,7 @@ class Suggester:
         self._tags = PrefixIndex(tags)
         self._entities = PrefixIndex({name: count for name, (_, count) in names.items()})
         self._operators = [(each.phrase.casefold(), each) for each in operators(sorted(set(years)))]
-        self._queries = PrefixIndex(queries or {})
+        self._queries: PastQueries = _CountedQueries(queries or {})
 
     @classmethod
     def of(cls, reader: Reader, *, queries: Mapping[str, int] | None = None) -> "Suggester":
@@ -102,10 +125,15 @@ class Suggester:
             queries=queries,
         )
 
-    def with_queries(self, queries: Mapping[str, int]) -> "Suggester":
-        """Returns the same with other past queries; shares all else."""
+    def with_queries(self, queries: Mapping[str, int] | PastQueries) -> "Suggester":
+        """Returns the same with other past queries; shares all else.
+
+        Args:
+            queries: with how often each was asked, or what completes them.
+        """
         other = object.__new__(Suggester)
-        other.__dict__.update(self.__dict__, _queries=PrefixIndex(queries))
+        past = _CountedQueries(queries) if isinstance(queries, Mapping) else queries
+        other.__dict__.update(self.__dict__, _queries=past)
         return other
 
     def suggest(self, prefix: str, k: int = 8) -> list[Suggestion]:
@@ -127,6 +155,7 @@ class Suggester:
                 self._last_words(self._entities, prefix, k, self._entity),
                 self._whole(self._titles, prefix, k, TITLE),
                 list(self._of_operators(prefix, k)),
+                self._by_words(prefix, k),
             ]
         in_turn = [each for row in zip_longest(*found) for each in row if each is not None]
         in_turn.sort(key=lambda each: -each.num_typed)
@@ -137,7 +166,17 @@ class Suggester:
                 distinct.setdefault(folded(text), each.suggestion)
         return list(distinct.values())[:k]
 
-    def _whole(self, index: PrefixIndex, prefix: str, k: int, kind: str) -> list["_Found"]:
+    def _by_words(self, prefix: str, k: int) -> list["_Found"]:
+        """Past queries' words after those that are typed; they continue the last word alone."""
+        typed = typed_form(prefix)
+        found = self._queries.by_words(typed, k)
+        last = word_starts(typed)[-1:]
+        num_typed = len(typed) - last[0] if last else 0
+        return [_Found(num_typed, Suggestion(text, QUERY)) for text in found]
+
+    def _whole(
+        self, index: PrefixIndex | PastQueries, prefix: str, k: int, kind: str
+    ) -> list["_Found"]:
         """Texts that continue all that is typed, half of k: other kinds have a place, too."""
         typed = typed_form(prefix)
         return [

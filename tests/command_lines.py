@@ -15,17 +15,15 @@ from typing import Any
 from unittest import mock
 
 from reelseek import cli
-<<<<<<< HEAD
 from reelseek.configs import (
     command_line,
+    completion_schema,
+    feed_schema,
     recommend_schema,
     schema,
     sequential_schema,
     train_schema,
 )
-=======
-from reelseek.configs import command_line, feed_schema, recommend_schema, schema, train_schema
->>>>>>> w-feed
 from reelseek.configs.options import Options
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -33,11 +31,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 # The options of each command line, by the name of its YAML.
 SCHEMAS: dict[str, type[Options]] = {
     node.command: node
-<<<<<<< HEAD
-    for module in (schema, train_schema, recommend_schema, sequential_schema)
-=======
-    for module in (schema, train_schema, recommend_schema, feed_schema)
->>>>>>> w-feed
+    for module in (
+        *(schema, train_schema, recommend_schema, sequential_schema),
+        *(feed_schema, completion_schema),
+    )
     for node in vars(module).values()
     if isinstance(node, type) and issubclass(node, Options) and node.command
 }

@@ -1,4 +1,4 @@
-"""`python -m recommendation.completion events=DIR output=DIR`: builds what completes queries."""
+"""`python -m recommendation.completion events=DIR`: builds what completes queries."""
 
 import sys
 import time
@@ -12,11 +12,11 @@ from reelseek.configs.completion_schema import CompletionConfig
 from reelseek.indexing.store.atomic import check_can_write_folder, make_folder
 from reelseek.recommendation.completion.block_list import BlockList, read_block_list
 from reelseek.recommendation.completion.building import BuildSettings, Encode, build_model
-from reelseek.recommendation.completion.model_files import save_model
+from reelseek.recommendation.completion.model_files import DEFAULT_FOLDER, save_model
 from reelseek.recommendation.completion.search_history import read_history
 from reelseek.recommendation.events.log import EventLog
 
-USAGE = """usage: python -m recommendation.completion events=DIR output=DIR [index=DIR]
+USAGE = """usage: python -m recommendation.completion events=DIR [output=DIR] [index=DIR]
        [block_list=FILE] [min_users=5] [name=value ...]
 
 Builds what completes queries, from what users asked; a running service goes over to it. With an
@@ -26,10 +26,10 @@ JSON object: how many queries were kept and left out."""
 
 def main(config: CompletionConfig) -> None:
     started = time.monotonic()
-    folder = Path(config.output)
-    check_can_write_folder("output", folder)
+    folder = Path(config.output or Path(config.events) / DEFAULT_FOLDER)
     if not Path(config.events).is_dir():
         raise ValueError(f"events={config.events}: no such folder; name that of a service's log")
+    check_can_write_folder("output", folder)
     block_list = BlockList()
     if config.block_list is not None:
         block_list = read_block_list(Path(config.block_list))

@@ -48,9 +48,9 @@ class Completer:
     alphabet: str = ""
     min_users: int = 0
 
-    def best(self, typed: str, k: int) -> list[str]:
-        """As `ranking.prefix_index.PrefixIndex` does."""
-        return [each.text for each in self.complete(typed, k)]
+    def best(self, prefix: str, k: int) -> list[str]:
+        """Returns the texts of `complete`."""
+        return [each.text for each in self.complete(prefix, k)]
 
     def complete(self, prefix: str, k: int, *, num_deleted: int = 0) -> list[Completion]:
         """Returns at most k completions, the best first; none of a long prefix, which is pasted.

@@ -27,6 +27,7 @@ from reelseek.recommendation.completion.mapped_tensors import map_tensors
 from reelseek.recommendation.completion.phrases import Phrases
 from reelseek.recommendation.completion.word_model import WordModel
 
+DEFAULT_FOLDER = "completion"  # in that of the events
 MANIFEST_NAME = "completion.json"
 _FORMAT = 1
 _ARRAYS_NAME = "arrays.safetensors"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from reelseek.ranking.prefix_index import folded
 from reelseek.recommendation.completion.phrases import MAX_USERS
 from reelseek.recommendation.completion.query_files import MAX_QUERY_LETTERS
-from reelseek.recommendation.events.log import EventLog, LoggedEvent
-from reelseek.recommendation.events.schema import Deletion, Search
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable, LoggedEvent
+from reelseek.recommendation.events.schema import Search
 
 _AT_ONCE = 10_000  # events
 _MAX_READS = 5  # of the whole log, where users are deleted meanwhile
@@ -71,21 +71,10 @@ def read_history(
     for _ in range(_MAX_READS):
         _, last = log.bounds()
         history = _read_once(log, last, max_queries_per_user, report)
-        if history is not None and not any(
-            isinstance(each.event, Deletion) for each in _events(log, after=last)
-        ):
+        if not log.num_deletions(after=last):
             return history
         report("a user was deleted meanwhile: reading again")
-    return history or SearchHistory()
-
-
-def num_deletions(log: EventLog, *, after: int) -> tuple[int, int]:
-    """Returns how many users were deleted after a position, and the position of the last event."""
-    number = 0
-    for each in _events(log, after=after):
-        number += isinstance(each.event, Deletion)
-        after = each.log_position
-    return number, after
+    raise EventsUnavailable("users are being deleted all the time; try again later")
 
 
 def _events(log: EventLog, *, after: int) -> Iterator[LoggedEvent]:
@@ -96,7 +85,7 @@ def _events(log: EventLog, *, after: int) -> Iterator[LoggedEvent]:
 
 def _read_once(
     log: EventLog, last: int, max_queries_per_user: int, report: Callable[[str], None]
-) -> SearchHistory | None:
+) -> SearchHistory:
     history = SearchHistory(log_position=last)
     counted: dict[tuple[int, int], set[str]] = defaultdict(set)  # by user and day
     open_sessions: dict[int, tuple[float, int, list[str]]] = {}

@@ -115,6 +115,14 @@ class EventLog:
         """
         return self._opened().bounds()
 
+    def num_deletions(self, *, after: int) -> int:
+        """Returns how many users were deleted after a position.
+
+        Raises:
+            EventsUnavailable: the file cannot be read.
+        """
+        return self._opened().num_deletions(after=after)
+
     def delete_user(self, user: str) -> int:
         """Deletes all events of a pseudonym, as user or session; returns their number.
 

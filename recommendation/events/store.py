@@ -19,6 +19,7 @@ from reelseek.indexing.store.atomic import make_folder
 from reelseek.indexing.store.database import Database
 from reelseek.recommendation.events.residue import file_contains
 from reelseek.recommendation.events.rows import COLUMNS, SCHEMA, Row, deletion_row
+from reelseek.recommendation.events.schema import Deletion
 
 FILE_NAME, LOCK_NAME = "events.sqlite", "events.lock"
 _FORMAT = 1  # of the file, in `user_version`
@@ -61,6 +62,12 @@ class EventReader(_EventFile):
         """Returns rows of `log_position` and `COLUMNS`, in order."""
         sql = f"{_SELECT} WHERE log_position > ? ORDER BY log_position LIMIT ?"
         return self._query(sql, (after, limit))
+
+    def num_deletions(self, *, after: int) -> int:
+        """Returns how many users were deleted after a position."""
+        sql = "SELECT count(*) FROM events WHERE log_position > ? AND kind = ?"
+        ((number,),) = self._query(sql, (after, str(Deletion.__struct_config__.tag)))
+        return int(number)
 
     def bounds(self) -> tuple[int, int]:
         """Returns the last position that retention has dropped, and the last that was given; 0

@@ -9,17 +9,15 @@ from pathlib import Path
 import open_clip
 import pytest
 
-<<<<<<< HEAD
 from reelseek.configs import (
     command_line,
+    completion_schema,
+    feed_schema,
     recommend_schema,
     schema,
     sequential_schema,
     train_schema,
 )
-=======
-from reelseek.configs import command_line, feed_schema, recommend_schema, schema, train_schema
->>>>>>> w-feed
 from reelseek.configs.arguments import prepare_arguments, quote
 from reelseek.configs.command_line import (
     load_model_config,
@@ -55,11 +53,10 @@ NEEDED_BY_TOOLS = {
     "clip": ["index=i", "query=q", "output=o"],
     "serve": ["index=i"],
     "evaluate_recommenders": ["sequences=s"],
-<<<<<<< HEAD
     "sequential": ["sequences=s", "output=o"],
-=======
     "build_recommender": ["index=i", "events=e"],
->>>>>>> w-feed
+    "completion": ["events=e"],
+    "evaluate_completion": ["log=l", "test=t"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -271,11 +268,10 @@ def test_every_yaml_becomes_objects(file):
             "clip": schema.ClipConfig,
             "serve": schema.ServeConfig,
             "evaluate_recommenders": recommend_schema.EvaluateConfig,
-<<<<<<< HEAD
             "sequential": sequential_schema.SequentialConfig,
-=======
             "build_recommender": feed_schema.BuildRecommenderConfig,
->>>>>>> w-feed
+            "completion": completion_schema.CompletionConfig,
+            "evaluate_completion": completion_schema.EvaluateCompletionConfig,
         }
         assert isinstance(config_object(name), types[name])
 

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Models of the log: built, then read again, fitting or refused, and knowing of nobody deleted."""
-=======
 """Models of the log: what is built is read again, fits or is refused, and knows nobody deleted."""
->>>>>>> w-feed
 
 import json
 from pathlib import Path
