@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from reelseek import cli
-from reelseek.configs import command_line, schema, train_schema
+from reelseek.configs import command_line, recommend_schema, schema, train_schema
 from reelseek.configs.options import Options
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # The options of each command line, by the name of its YAML.
 SCHEMAS: dict[str, type[Options]] = {
     node.command: node
-    for module in (schema, train_schema)
+    for module in (schema, train_schema, recommend_schema)
     for node in vars(module).values()
     if isinstance(node, type) and issubclass(node, Options) and node.command
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from reelseek.configs import command_line, schema, train_schema
+from reelseek.configs import command_line, recommend_schema, schema, train_schema
 from reelseek.configs.arguments import prepare_arguments, quote
 from reelseek.configs.command_line import (
     load_model_config,
@@ -44,6 +44,7 @@ NEEDED_BY_TOOLS = {
     "token_matching": ["index=i", "output=o"],
     "clip": ["index=i", "query=q", "output=o"],
     "serve": ["index=i"],
+    "evaluate_recommenders": ["sequences=s"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -254,6 +255,7 @@ def test_every_yaml_becomes_objects(file):
             "token_matching": schema.TokenMatchingConfig,
             "clip": schema.ClipConfig,
             "serve": schema.ServeConfig,
+            "evaluate_recommenders": recommend_schema.EvaluateConfig,
         }
         assert isinstance(config_object(name), types[name])
 

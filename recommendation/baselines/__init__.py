@@ -1,0 +1,1 @@
+"""Simple recommenders, which every other is measured against."""

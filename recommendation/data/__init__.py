@@ -1,0 +1,1 @@
+"""Logs and files of interactions -> typed, compact structures, and splits of them."""
