@@ -1,6 +1,7 @@
 """Events in order of time -> batches that are predicted before any of them is learned."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,9 +30,9 @@ def batches_of(
         cuts_ms: no batch has events on both sides of these.
     """
     times, users = time_ms.tolist(), user.tolist()
-    moments = np.flatnonzero(np.diff(time_ms, prepend=time_ms[:1] - 1)).tolist() + [len(times)]
+    moments = [*np.flatnonzero(np.diff(time_ms, prepend=time_ms[:1] - 1)).tolist(), len(times)]
     first, seen = 0, set[object]()
-    for begin, end in zip(moments[:-1], moments[1:], strict=True):
+    for begin, end in pairwise(moments):
         now, new = times[begin], users[begin:end]
         is_full = (
             now - times[first] > max_ms

@@ -104,7 +104,10 @@ class OnlineModel:
         self.counted_ms = np.zeros(size)
         self.row_z, self.row_n = np.zeros((size, heads)), np.zeros((size, heads))
         num_values = self.users.num_values + self.videos.num_values
-        self.profile_z, self.profile_n = np.zeros((num_values, heads)), np.zeros((num_values, heads))
+        self.profile_z, self.profile_n = (
+            np.zeros((num_values, heads)),
+            np.zeros((num_values, heads)),
+        )
         self.first_weights = self._first_weights()
         self.dense_z, self.dense_n = (np.zeros_like(self.first_weights) for _ in range(2))
 
@@ -334,9 +337,7 @@ def _step(
     )
 
 
-def _sum_by_row(
-    rows: np.ndarray, values: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sum_by_row(rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sums the values of equal rows, in their order; drops row -1.
 
     Returns:

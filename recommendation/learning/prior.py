@@ -50,8 +50,8 @@ def fit_prior(
         return Prior()
     user_ids, user = np.unique(history.user, return_inverse=True)
     video_ids, video = np.unique(history.video, return_inverse=True)
-    author_ids, author_of = _groups([authors.get(video, None) for video in video_ids.tolist()])
-    tag_ids, tag_of = _groups([tags.get(video, None) for video in video_ids.tolist()])
+    author_ids, author_of = _groups([authors.get(video) for video in video_ids.tolist()])
+    tag_ids, tag_of = _groups([tags.get(video) for video in video_ids.tolist()])
     tag_of_author = np.zeros(len(author_ids), np.int64)
     tag_of_author[author_of] = tag_of
 
@@ -66,9 +66,7 @@ def fit_prior(
             residual, author_of[video], num=len(author_ids), kind="author", above=above
         )
         above = author[author_of]
-        effects["video"] = _shrunken(
-            residual, video, num=len(video_ids), kind="video", above=above
-        )
+        effects["video"] = _shrunken(residual, video, num=len(video_ids), kind="video", above=above)
         residual = is_long - mean - effects["video"][video]
         effects["user"] = _shrunken(residual, user, num=len(user_ids), kind="user")
 

@@ -1,9 +1,9 @@
-"""A log of impressions and outcomes -> predictions that were each made before the event was learned.
+"""A log of impressions and outcomes -> predictions, each made before the event was learned.
 
     done = replay(model, impressions, outcomes, settings=ReplaySettings(measure_from_ms=...))
 
-The model is given outcomes only by `learn`, at `delay_ms` after their events; `predict` gets columns
-that have no outcome. So a changed outcome cannot change any prediction up to its event.
+The model is given outcomes only by `learn`, at `delay_ms` after their events; `predict` gets
+columns that have no outcome. So a changed outcome cannot change any prediction up to its event.
 """
 
 import copy
@@ -19,7 +19,7 @@ from reelseek.recommendation.learning.impressions import HEADS, Impressions, Out
 from reelseek.recommendation.learning.model import OnlineModel, Scored
 from reelseek.recommendation.learning.sessions import sessions_of
 
-__all__ = ["Replayed", "ReplaySettings", "replay"]
+__all__ = ["ReplaySettings", "Replayed", "replay"]
 
 _FROZEN_BATCH = 1024  # events, predicted at once by a model that no longer learns
 
@@ -98,7 +98,14 @@ def replay(
         cuts_ms=(settings.measure_from_ms,),
     ):
         started = time.process_time()
-        _learn_known(model, impressions, outcomes, waiting=waiting, before=times[batch.start], delay_ms=settings.delay_ms)
+        _learn_known(
+            model,
+            impressions,
+            outcomes,
+            waiting=waiting,
+            before=times[batch.start],
+            delay_ms=settings.delay_ms,
+        )
         seconds += time.process_time() - started
         if batch.start >= first and not is_measuring:
             is_measuring = True
