@@ -6,6 +6,7 @@ seen for long, or when the table is full and others were seen later (expiry), as
 same ones.
 """
 
+import heapq
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -38,8 +39,9 @@ class IdTable:
         self.last_ms = np.full(min(capacity, _FIRST_ROWS), -np.inf)
         self._rows: dict[Key, int] = {}
         self._keys: list[Key | None] = []  # of each row; None if it is free
-        self._free: list[int] = []
+        self._free: list[int] = []  # a heap: the first free row is given out
         self._candidates: dict[Key, int] = {}  # sightings; insertion order is that of the last one
+        self._touched: dict[Key, int] = {}  # candidates since `take_touched`, 0 for no longer one
         self.num_evicted = 0
         self.num_expired = 0
 
@@ -97,29 +99,50 @@ class IdTable:
         self.num_expired += len(rows)
         return rows
 
-    def items(self) -> tuple[list[Key], np.ndarray]:
-        """Returns the keys and their rows, in the order of rows."""
-        pairs = sorted((row, index) for index, row in enumerate(self._rows.values()))
-        keys = list(self._rows)
-        return [keys[index] for _, index in pairs], np.array([row for row, _ in pairs], np.int64)
+    def grow(self, size: int) -> None:
+        """Makes room for more rows in `last_ms`."""
+        grown = np.full(size, -np.inf)
+        grown[: self.size] = self.last_ms
+        self.last_ms = grown
 
-    def state(self) -> tuple[list[Key | None], list[int], list[tuple[Key, int]]]:
-        """Returns the key of each row, the free rows, and the candidates; for `restore`."""
-        return list(self._keys), list(self._free), list(self._candidates.items())
+    def keys_of(self, rows: Iterable[int]) -> list[Key | None]:
+        """Returns the key of each row; None where it is free."""
+        return [self._keys[row] if row < len(self._keys) else None for row in rows]
 
-    def restore(
-        self,
-        keys: Sequence[Key | None],
-        free: Sequence[int],
-        *,
-        candidates: Iterable[tuple[Key, int]],
-        last_ms: np.ndarray,
-    ) -> None:
-        """Takes over what `state` returned, and `last_ms`."""
-        self._keys, self._free = list(keys), list(free)
-        self._rows = {key: row for row, key in enumerate(keys) if key is not None}
-        self._candidates = dict(candidates)
-        self.last_ms = last_ms.copy()
+    @property
+    def num_used(self) -> int:
+        """The number of rows that were ever given out."""
+        return len(self._keys)
+
+    def candidates(self) -> list[tuple[Key, int]]:
+        """Returns the keys below their admission with their sightings, the longest unseen first."""
+        return list(self._candidates.items())
+
+    def take_touched(self) -> list[tuple[Key, int]]:
+        """Returns what became of candidates since the last call, in order; 0 for no longer one."""
+        touched, self._touched = list(self._touched.items()), {}
+        return touched
+
+    def set_rows(self, rows: Iterable[int], keys: Iterable[Key | None], *, num_used: int) -> None:
+        """Takes over the keys of rows from another table, of which `num_used` is known."""
+        self._keys += [None] * (num_used - len(self._keys))
+        pairs = list(zip(rows, keys, strict=True))
+        for row, _ in pairs:  # first all old ones, as a key may have moved to another row
+            if self._keys[row] is not None:
+                del self._rows[self._keys[row]]
+                self._keys[row] = None
+        for row, key in pairs:
+            if key is not None:
+                self._keys[row] = key
+                self._rows[key] = row
+        self._free = [row for row, key in enumerate(self._keys) if key is None]
+
+    def set_candidates(self, touched: Iterable[tuple[Key, int]]) -> None:
+        """Repeats what `take_touched` or `candidates` of another table returned."""
+        for key, sightings in touched:
+            self._candidates.pop(key, None)
+            if sightings:
+                self._candidates[key] = sightings
 
     def _sight(self, key: Key, min_sightings: int) -> int:
         row = self._rows.get(key)  # given out earlier in the same call
@@ -127,24 +150,30 @@ class IdTable:
             return row
         sightings = self._candidates.pop(key, 0) + 1
         if sightings >= min_sightings and len(self._rows) < self.capacity:
+            if sightings > 1:
+                self._touch(key, 0)
             return self._admit(key)
         if len(self._candidates) >= self.max_candidates:
-            del self._candidates[next(iter(self._candidates))]
+            dropped = next(iter(self._candidates))
+            del self._candidates[dropped]
+            self._touch(dropped, 0)
         self._candidates[key] = sightings
+        self._touch(key, sightings)
         return -1
+
+    def _touch(self, key: Key, sightings: int) -> None:
+        self._touched.pop(key, None)  # so that the order is that of the last change
+        self._touched[key] = sightings
 
     def _admit(self, key: Key) -> int:
         if self._free:
-            row = self._free.pop()
+            row = heapq.heappop(self._free)
             self._keys[row] = key
         else:
             row = len(self._keys)
             self._keys.append(key)
             if row >= self.size:
-                num = min(self.capacity, 2 * self.size)
-                grown = np.full(num, -np.inf)
-                grown[: self.size] = self.last_ms
-                self.last_ms = grown
+                self.grow(min(self.capacity, 2 * self.size))
         self._rows[key] = row
         return row
 
@@ -152,5 +181,5 @@ class IdTable:
         for row in rows.tolist():
             del self._rows[self._keys[row]]
             self._keys[row] = None
-            self._free.append(row)
+            heapq.heappush(self._free, row)
         self.last_ms[rows] = -np.inf

@@ -102,6 +102,7 @@ class OnlineModel:
         size, heads = self.table.size, len(HEADS)
         self.counts = np.zeros((size, len(COUNTED)))
         self.counted_ms = np.zeros(size)
+        self.is_changed = np.zeros(size, bool)  # rows since the state was last stored
         self.row_z, self.row_n = np.zeros((size, heads)), np.zeros((size, heads))
         num_values = self.users.num_values + self.videos.num_values
         self.profile_z, self.profile_n = (
@@ -151,12 +152,12 @@ class OnlineModel:
             distance[index] = 0 if parent == index else distance[parent] + 1
         self._levels = [np.flatnonzero(distance == d) for d in range(distance.max() + 1)]
         self._children = np.flatnonzero(distance > 0)
+        self._num_rates = len(self._children) * len(_RATES_USED)
         self._recent = [i for i, name in enumerate(names) if name.startswith("user")][:4]
 
     def _first_weights(self) -> np.ndarray:
         """A history's effects and the tab's rate count fully before anything is learned."""
-        num_rates = len(self._children) * len(_RATES_USED)
-        weights = np.zeros((num_rates + len(self._recent) + 7, len(HEADS)))
+        weights = np.zeros((self._num_rates + len(self._recent) + 7, len(HEADS)))
         for column, used in enumerate(_RATES_USED):
             first = column * len(self._children)
             if used < len(HEADS):
@@ -180,21 +181,23 @@ class OnlineModel:
                 min_sightings=self.settings.min_sightings if is_cross else 1,
                 now_ms=self.clock_ms,
             )
-        self._grow()
+        self.grow()
         return rows
 
-    def _grow(self) -> None:
+    def grow(self) -> None:
+        """Gives all arrays of rows the size of the table."""
         size = self.table.size
         if size > len(self.counts):
-            for name in ("counts", "counted_ms", "row_z", "row_n"):
+            for name in ("counts", "counted_ms", "row_z", "row_n", "is_changed"):
                 old = getattr(self, name)
-                grown = np.zeros((size, *old.shape[1:]))
+                grown = np.zeros((size, *old.shape[1:]), old.dtype)
                 grown[: len(old)] = old
                 setattr(self, name, grown)
 
     def _clear(self, rows: np.ndarray) -> None:
         for array in (self.counts, self.counted_ms, self.row_z, self.row_n):
             array[rows] = 0.0
+        self.is_changed[rows] = True
 
     def _expire(self) -> None:
         """Looks once a day of event time for what has not been seen for long."""
@@ -218,7 +221,7 @@ class OnlineModel:
         differences = odds[:, self._children] - odds[:, self._parents[self._children]]
         return np.concatenate(
             [
-                differences.transpose(0, 2, 1).reshape(len(rows), -1),
+                differences.transpose(0, 2, 1).reshape(len(rows), self._num_rates),
                 np.log1p(counts[:, self._recent, 0]),
                 self._prior_features(impressions, now_ms),
             ],
@@ -253,7 +256,9 @@ class OnlineModel:
         ):
             none = np.full(table.num_columns, -1 - first)
             codes = [table.codes.get(each, none) for each in ids.tolist()]
-            found.append(np.array(codes, np.int64).reshape(len(impressions), -1) + first)
+            found.append(
+                np.array(codes, np.int64).reshape(len(impressions), table.num_columns) + first
+            )
         return np.concatenate(found, axis=1)
 
     def _logits(self, dense: np.ndarray, rows: np.ndarray, *, profile: np.ndarray) -> np.ndarray:
@@ -317,6 +322,7 @@ class OnlineModel:
         left = counters.decay(self.clock_ms - self.counted_ms[unique], half_life)
         self.counts[unique] = self.counts[unique] * left[:, None] + sums
         self.counted_ms[unique] = self.clock_ms
+        self.is_changed[unique] = True
 
 
 def _step(

@@ -173,9 +173,7 @@ def _table(option: str, path: Path, wanted: Sequence[str], *, optional: Sequence
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ImportError(
-            "Parquet files need PyArrow: pip install 'reelseek[parquet]'"
-        ) from error
+        raise ImportError("Parquet files need PyArrow: pip install 'reelseek[parquet]'") from error
     try:
         file = parquet.ParquetFile(path)
         names = set(file.schema_arrow.names)
