@@ -7,14 +7,14 @@ same ones.
 """
 
 import heapq
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 __all__ = ["IdTable", "Key"]
 
-Key: TypeAlias = Hashable
+Key: TypeAlias = tuple[Any, ...]  # the kind of key, then ids
 
 _EVICTED_FRACTION = 0.1  # of a full table, at once, as each search for the oldest reads all rows
 _FIRST_ROWS = 1024
@@ -99,6 +99,16 @@ class IdTable:
         self.num_expired += len(rows)
         return rows
 
+    def remove(self, keys: Iterable[Key]) -> np.ndarray:
+        """Takes the rows of keys, and drops them as candidates; returns the rows."""
+        distinct = list(dict.fromkeys(keys))
+        for key in distinct:
+            if self._candidates.pop(key, 0):
+                self._touch(key, 0)
+        rows = np.array([row for row in self.find(distinct) if row >= 0], np.int64)
+        self._release(rows)
+        return rows
+
     def grow(self, size: int) -> None:
         """Makes room for more rows in `last_ms`."""
         grown = np.full(size, -np.inf)
@@ -128,9 +138,7 @@ class IdTable:
         self._keys += [None] * (num_used - len(self._keys))
         pairs = list(zip(rows, keys, strict=True))
         for row, _ in pairs:  # first all old ones, as a key may have moved to another row
-            if self._keys[row] is not None:
-                del self._rows[self._keys[row]]
-                self._keys[row] = None
+            self._drop_key(row)
         for row, key in pairs:
             if key is not None:
                 self._keys[row] = key
@@ -179,7 +187,11 @@ class IdTable:
 
     def _release(self, rows: np.ndarray) -> None:
         for row in rows.tolist():
-            del self._rows[self._keys[row]]
-            self._keys[row] = None
+            self._drop_key(row)
             heapq.heappush(self._free, row)
         self.last_ms[rows] = -np.inf
+
+    def _drop_key(self, row: int) -> None:
+        key, self._keys[row] = self._keys[row], None
+        if key is not None:
+            del self._rows[key]

@@ -10,6 +10,7 @@ So what only depends on the user adds the same to all videos of a session and ca
 order; following a user's mood costs nothing there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from reelseek.recommendation.learning import counters
 from reelseek.recommendation.learning.counters import COUNTED
 from reelseek.recommendation.learning.ftrl import Rates, gradient_step, weights_of
-from reelseek.recommendation.learning.id_table import IdTable
+from reelseek.recommendation.learning.id_table import IdTable, Key
 from reelseek.recommendation.learning.impressions import HEADS, Impressions, Outcomes, Profiles
 from reelseek.recommendation.learning.namespaces import NAMESPACES, Namespace, keys_of
 from reelseek.recommendation.learning.prior import Prior
@@ -141,6 +142,40 @@ class OnlineModel:
         self._step_rows(rows, impressions, gradient=gradient, outcomes=outcomes)
         self.num_learned += len(impressions)
         self._expire()
+
+    def correct(self, impressions: Impressions, *, change: Outcomes) -> None:
+        """Corrects labels that were learned too early.
+
+        The gradient of the logistic loss is (p - y) x, so the gradients of a wrong label and of the
+        right one differ by the change of y times x, whatever p was: one more step with this
+        difference leads to the sum of gradients that the right label alone would have given.
+        Counters get the difference too, as of the time of the impression. Inputs are those of now.
+
+        Args:
+            change: right labels, and seconds, less those that were learned.
+        """
+        if not len(impressions):
+            return
+        scored = self.predict(impressions)
+        rows = self._find(impressions)
+        gradient = -change.labels
+        self._step_dense(scored.dense, gradient)
+        self._step_profile(scored.profile, gradient)
+        self._step_rows(rows, impressions, gradient=gradient, outcomes=change, num_events=0.0)
+
+    def forget(self, is_deleted: Callable[[object], bool]) -> int:
+        """Removes the counters and weights of users; returns how many keys they had. What they have
+        changed in counters and weights that are not theirs stays."""
+        keys = [
+            key
+            for key in self.table.keys_of(range(self.table.num_used))
+            if key is not None and self._is_of_user(key) and is_deleted(key[1])
+        ]
+        self._clear(self.table.remove(keys))
+        return len(keys)
+
+    def _is_of_user(self, key: Key) -> bool:
+        return self.namespaces[key[0]].columns[:1] == ("user",)
 
     def _prepare_namespaces(self) -> None:
         names = [namespace.name for namespace in self.namespaces]
@@ -301,6 +336,7 @@ class OnlineModel:
         *,
         gradient: np.ndarray,
         outcomes: Outcomes,
+        num_events: float = 1.0,
     ) -> None:
         num = len(self.namespaces)
         flat = rows.ravel()
@@ -311,8 +347,8 @@ class OnlineModel:
             gradient=np.repeat(gradient, num, axis=0),
             rates=self.settings.sparse,
         )
-        ones = np.ones((len(rows), 1))
-        counted = np.concatenate([ones, outcomes.labels, outcomes.watched[:, None]], axis=1)
+        events = np.full((len(rows), 1), num_events)
+        counted = np.concatenate([events, outcomes.labels, outcomes.watched[:, None]], axis=1)
         elapsed = self.clock_ms - impressions.time_ms
         late = counters.decay(elapsed[:, None].astype(np.float64), self._half_lives)
         added = (counted[:, None, :] * late[:, :, None]).reshape(len(flat), -1)

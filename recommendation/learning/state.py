@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from reelseek.recommendation.learning.id_table import Key
 from reelseek.recommendation.learning.model import OnlineModel
 
 __all__ = ["DamagedState", "decode", "encode", "fingerprint", "restore", "take_state"]
@@ -135,5 +134,6 @@ def _array(found: Mapping[str, Any]) -> np.ndarray:
     return values.reshape(found["shape"]).copy()
 
 
-def _as_key(key: Any) -> Key:
+def _as_key(key: Any) -> Any:
+    """Keys are tuples, which MessagePack gives back as lists."""
     return tuple(key) if isinstance(key, list) else key

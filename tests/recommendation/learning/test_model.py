@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reelseek.recommendation.learning.counters import COUNTED, decay, shrunken_rates
-from reelseek.recommendation.learning.impressions import HEADS, Profiles
+from reelseek.recommendation.learning.impressions import HEADS, Outcomes, Profiles
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.namespaces import NAMESPACES, keys_of
 from reelseek.recommendation.learning.prior import Prior
@@ -141,3 +141,41 @@ def test_an_empty_batch_is_learned_without_effect():
     scored = model.predict(impressions.take(none))
     model.learn(scored, impressions.take(none), outcomes=outcomes.take(none))
     assert model.num_learned == 0
+
+
+def test_a_correction_leads_to_the_counters_and_gradients_of_the_right_label():
+    impressions, outcomes = log(150)
+    right, corrected = OnlineModel(), OnlineModel()
+    learn(right, impressions, outcomes, batch=150)
+    wrong = Outcomes(outcomes.labels.copy(), outcomes.watched.copy())
+    wrong.labels[40:60] = 0
+    learn(corrected, impressions, wrong, batch=150)
+    late = slice(40, 60)
+    change = outcomes.labels[late] - wrong.labels[late]
+    corrected.correct(impressions.take(late), change=Outcomes(change, np.zeros(20)))
+    np.testing.assert_allclose(corrected.counts, right.counts, atol=1e-12)
+    # Weights of keys have inputs of 1, so their sums of gradients differ by the weights alone.
+    keys = [key for key, *_ in keys_of(impressions.take(slice(40, 41)))]
+    rows = corrected.table.find(keys)
+    assert (
+        np.abs(corrected.row_z[rows] - right.row_z[rows]).max()
+        < 0.05 * np.abs(right.row_z[rows]).max()
+    )
+
+
+def test_a_forgotten_user_has_no_counters():
+    impressions, outcomes = log(300)
+    model = OnlineModel()
+    learn(model, impressions, outcomes)
+    user = int(impressions.user[-1])
+    rows = [
+        row
+        for keys in keys_of(impressions.take(slice(299, 300)))
+        for row in model.table.find(k for k in keys if model._is_of_user(k))
+    ]
+    assert model.forget(lambda each: each == user) >= len(rows)
+    assert not model.counts[rows].any()
+    assert all(
+        key is None or not model._is_of_user(key) or key[1] != user
+        for key in model.table.keys_of(range(model.table.num_used))
+    )
