@@ -1,0 +1,39 @@
+"""The types of the configurations of `recommendation/learning/`; see `configs.schema` for how they
+are kept."""
+
+from dataclasses import dataclass
+from math import inf
+
+from reelseek.configs.options import OneOf, Options, Range, option, path_option
+
+
+@dataclass
+class ReplayConfig(Options, command="replay"):
+    events: list[str] = path_option("Parquet files of impressions and their outcomes")
+    history: str | None = path_option(
+        "a Parquet file of what users watched before: user_id, last_time_ms, watch_seq, "
+        "long_watch_seq",
+        None,
+    )
+    users: str | None = path_option("a CSV of users' features, with the column user_id", None)
+    videos: str | None = path_option(
+        "a CSV of videos' features, with the columns video_id, author_id, tag", None
+    )
+    label: str = option("what is predicted", OneOf(("long_view", "click", "like")))
+    measure_from: int = option("Unix time in ms; events from then on are measured", Range(0))
+    delay_seconds: float = option(
+        "after an event, when its outcome becomes known to the model", Range(0, below=inf)
+    )
+    delays: bool = option("measure too what a delay of an hour, and of a day, costs")
+    batch_seconds: float = option(
+        "of a log that are learned in one step; users' own events never wait for it",
+        Range(0, below=inf),
+    )
+    capacity: int = option("rows of the table of ids, some 500 bytes each", Range(100))
+    min_sightings: int = option("of a pair of ids, before it is counted", Range(1))
+    expire_days: float = option(
+        "without an event, after which an id is forgotten", Range(above=0, below=inf)
+    )
+    predictions: str | None = path_option(
+        "a .npz file for the predictions of measured events", None
+    )

@@ -1,0 +1,1 @@
+"""A model that learns while it runs: examples in order of time -> probabilities, and tables."""

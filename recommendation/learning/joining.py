@@ -1,0 +1,274 @@
+"""Impressions, clicks and watched seconds of the log -> one example for each impression.
+
+    joiner = Joiner(JoinSettings(wait_seconds=600))
+    for logged in log.read(after=position):
+        joiner.add(logged)
+    for joined in joiner.take(): ...
+
+An example is complete `wait_seconds` after its impression: what has not happened by then counts as
+not happening. Where it does later, a correction follows, which says by how much the labels that
+were learned are wrong. Time is that at which the log received events, so a wrong clock of a phone
+neither delays nor hastens anything, and a replay of the log gives the same examples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from reelseek.recommendation.events.rows import LoggedEvent
+from reelseek.recommendation.events.schema import (
+    Click,
+    Deletion,
+    Impression,
+    Like,
+    Play,
+    VideoEvent,
+)
+
+__all__ = ["JoinCounts", "JoinSettings", "Joined", "Joiner"]
+
+_Key = tuple[str, str, str]  # user or session, request, video
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """How long is waited.
+
+    Attributes:
+        wait_seconds: after an impression, until its example is complete.
+        correct_seconds: after an impression, until which outcomes correct its example.
+        long_view_seconds: watched, from which a view is long.
+        max_open: impressions that are remembered; the oldest are completed early.
+    """
+
+    wait_seconds: float = 600.0
+    correct_seconds: float = 86_400.0
+    long_view_seconds: float = 18.0
+    max_open: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.wait_seconds <= self.correct_seconds:
+            raise ValueError(
+                f"wait_seconds={self.wait_seconds}, correct_seconds={self.correct_seconds}: the "
+                "wait must be 0 or more, and at most the time for corrections"
+            )
+        if self.max_open < 1:
+            raise ValueError(f"max_open={self.max_open}: must be at least 1")
+
+
+class Joined(msgspec.Struct, kw_only=True):
+    """An impression with its outcomes.
+
+    Attributes:
+        log_position: of the impression.
+        user: or else its session.
+        time_seconds: Unix time at which the log received the impression.
+        position, propensity: as the impression says; they are kept for off-policy estimates.
+        clicked, liked, long_view: labels.
+        watched_seconds: the sum over its plays.
+        corrects: the labels (clicked, liked, long_view) and the seconds that were learned before;
+            None for a first example.
+    """
+
+    log_position: int
+    user: str
+    video: str
+    request_id: str
+    time_seconds: float
+    surface: str
+    position: int
+    propensity: float | None
+    clicked: bool = False
+    liked: bool = False
+    long_view: bool = False
+    watched_seconds: float = 0.0
+    corrects: tuple[bool, bool, bool, float] | None = None
+
+    @property
+    def outcome(self) -> tuple[bool, bool, bool, float]:
+        return self.clicked, self.liked, self.long_view, self.watched_seconds
+
+
+@dataclass
+class JoinCounts:
+    """What became of events.
+
+    Attributes:
+        examples, corrections: that were given out.
+        repeated: impressions of what the same answer had shown already.
+        unmatched: outcomes without an impression, or of one that is no longer remembered.
+        completed_early: impressions that did not wait to the end, as there were too many.
+    """
+
+    examples: int = 0
+    corrections: int = 0
+    repeated: int = 0
+    unmatched: int = 0
+    completed_early: int = 0
+
+
+class _Open(msgspec.Struct):
+    """An impression that is remembered; `learned` is None until its example was given out."""
+
+    joined: Joined
+    learned: tuple[bool, bool, bool, float] | None = None
+
+
+class _State(msgspec.Struct):
+    now_seconds: float
+    open: list[_Open]
+    early: list[tuple[_Key, float, list[tuple[str, float]]]]
+
+
+@dataclass
+class Joiner:
+    """Joins the events of a log, given in its order."""
+
+    settings: JoinSettings = field(default_factory=JoinSettings)
+    counts: JoinCounts = field(default_factory=JoinCounts)
+
+    def __post_init__(self) -> None:
+        self._now_seconds = float("-inf")
+        self._waiting: dict[_Key, _Open] = {}  # in order of time, until their examples are out
+        self._done: dict[_Key, _Open] = {}  # in order of time, until they are forgotten
+        # Outcomes that came before their impressions: when, and what.
+        self._early: dict[_Key, tuple[float, list[tuple[str, float]]]] = {}
+        self._ready: list[Joined] = []
+
+    @property
+    def num_open(self) -> int:
+        return len(self._waiting) + len(self._done)
+
+    def add(self, logged: LoggedEvent) -> None:
+        """Takes the next event of the log."""
+        event = logged.event
+        self._now_seconds = max(self._now_seconds, logged.received_seconds)
+        self._complete()
+        if isinstance(event, Deletion):
+            self._forget(event.is_of)
+        elif isinstance(event, Impression):
+            self._add_impression(event, logged)
+        elif isinstance(event, Click):
+            self._add_outcome(_key_of(event), "clicked", 1.0)
+        elif isinstance(event, Like):
+            self._add_outcome(_key_of(event), "liked", float(event.liked))
+        elif isinstance(event, Play):
+            self._add_outcome(_key_of(event), "watched", event.watched_seconds)
+
+    def take(self) -> list[Joined]:
+        """Returns the examples and corrections that became complete since the last call."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def state(self) -> Any:
+        """Returns what is remembered, of numbers, text and lists; after `take`."""
+        if self._ready:
+            raise ValueError("take what is ready before the state")
+        every = [*self._done.values(), *self._waiting.values()]
+        early = [(key, when, outcomes) for key, (when, outcomes) in self._early.items()]
+        return msgspec.to_builtins(_State(self._now_seconds, every, early))
+
+    def restore(self, state: Any) -> None:
+        """Takes over what `state` returned."""
+        found = msgspec.convert(state, _State)
+        self._now_seconds = found.now_seconds
+        for each in found.open:
+            kept = self._waiting if each.learned is None else self._done
+            kept[_key_of_joined(each.joined)] = each
+        self._early = {key: (when, outcomes) for key, when, outcomes in found.early}
+
+    def _add_impression(self, event: Impression, logged: LoggedEvent) -> None:
+        key = _key_of(event)
+        if key in self._waiting or key in self._done:
+            self.counts.repeated += 1
+            return
+        while self.num_open >= self.settings.max_open:
+            self._drop_oldest()
+        joined = Joined(
+            log_position=logged.log_position,
+            user=key[0],
+            video=event.video,
+            request_id=key[1],
+            time_seconds=logged.received_seconds,
+            surface=event.surface or "",
+            position=event.position,
+            propensity=event.propensity,
+        )
+        self._waiting[key] = _Open(joined)
+        _, outcomes = self._early.pop(key, (0.0, []))
+        for kind, value in outcomes:
+            self._add_outcome(key, kind, value)
+
+    def _add_outcome(self, key: _Key, kind: str, value: float) -> None:
+        found = self._waiting.get(key) or self._done.get(key)
+        if found is None:
+            _, outcomes = self._early.setdefault(key, (self._now_seconds, []))
+            outcomes.append((kind, value))
+            return
+        joined = found.joined
+        if kind == "clicked":
+            joined.clicked = True
+        elif kind == "liked":
+            joined.liked = bool(value)
+        else:
+            joined.watched_seconds += value
+            joined.long_view = joined.watched_seconds >= self.settings.long_view_seconds
+        if found.learned is not None and found.learned[:3] != joined.outcome[:3]:
+            self._give_out(found)
+
+    def _complete(self) -> None:
+        """Gives out the examples whose wait is over, and forgets what nothing corrects any more."""
+        wait, correct = self.settings.wait_seconds, self.settings.correct_seconds
+        for key in _older(self._waiting, self._now_seconds - wait):
+            self._done[key] = self._waiting.pop(key)
+            self._give_out(self._done[key])
+        for key in _older(self._done, self._now_seconds - correct):
+            del self._done[key]
+        while self._early:
+            key, (when, outcomes) = next(iter(self._early.items()))
+            if when > self._now_seconds - wait and len(self._early) <= self.settings.max_open:
+                break
+            del self._early[key]
+            self.counts.unmatched += len(outcomes)
+
+    def _give_out(self, found: _Open) -> None:
+        is_first = found.learned is None
+        self._ready.append(msgspec.structs.replace(found.joined, corrects=found.learned))
+        found.learned = found.joined.outcome
+        self.counts.examples += is_first
+        self.counts.corrections += not is_first
+
+    def _drop_oldest(self) -> None:
+        if self._done:
+            del self._done[next(iter(self._done))]
+            return
+        key = next(iter(self._waiting))
+        self._give_out(self._waiting.pop(key))
+        self.counts.completed_early += 1
+
+    def _forget(self, is_deleted: Callable[[str], bool]) -> None:
+        kept: dict[_Key, Any]
+        for kept in (self._waiting, self._done, self._early):
+            for key in [key for key in kept if is_deleted(key[0])]:
+                del kept[key]
+        self._ready = [joined for joined in self._ready if not is_deleted(joined.user)]
+
+
+def _older(kept: dict[_Key, _Open], limit_seconds: float) -> list[_Key]:
+    """Returns the keys that stand before the first one that is younger."""
+    found = []
+    for key, each in kept.items():
+        if each.joined.time_seconds > limit_seconds:
+            break
+        found.append(key)
+    return found
+
+
+def _key_of(event: VideoEvent) -> _Key:
+    return event.user or event.session or "", event.request_id or "", event.video
+
+
+def _key_of_joined(joined: Joined) -> _Key:
+    return joined.user, joined.request_id, joined.video

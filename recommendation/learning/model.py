@@ -1,0 +1,398 @@
+"""The online model: an impression -> probabilities of a long view, a click, a like.
+
+A linear model of each head over two kinds of inputs, learned by FTRL-proximal:
+
+- dense features: by how much the log-odds of each running counter differ from those of its parent,
+  and what a history says of the user and the video;
+- one weight for each key of `NAMESPACES` and for each value of the tables of users and videos.
+
+So what only depends on the user adds the same to all videos of a session and cannot change their
+order; following a user's mood costs nothing there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reelseek.recommendation.learning import counters
+from reelseek.recommendation.learning.counters import COUNTED
+from reelseek.recommendation.learning.ftrl import Rates, gradient_step, weights_of
+from reelseek.recommendation.learning.id_table import IdTable, Key
+from reelseek.recommendation.learning.impressions import HEADS, Impressions, Outcomes, Profiles
+from reelseek.recommendation.learning.namespaces import NAMESPACES, Namespace, keys_of
+from reelseek.recommendation.learning.prior import Prior
+
+__all__ = ["ModelSettings", "OnlineModel", "Scored"]
+
+_DAY_MS = 86_400_000.0
+_ROOT_RATES = np.array([0.3, 0.4, 0.02, 0.5])  # before the first event: long views, clicks, ...
+_RATES_USED = [0, 1, 3]  # likes are too rare for a rate of each counter
+_MAX_AGE_DAYS = 30.0
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What the model is made with; the defaults are chosen by a split in time.
+
+    Attributes:
+        capacity: rows of the table, some 450 bytes each.
+        max_candidates: keys that wait for their admission.
+        min_sightings: before a key of several columns, or of a video, gets a row.
+        expire_days: without an event, after which a key loses its row.
+        dense: learning rates of dense features.
+        sparse: learning rates of the weights of keys.
+        profile: learning rates of the values of tables.
+    """
+
+    capacity: int = 1_000_000
+    max_candidates: int = 1_000_000
+    min_sightings: int = 1
+    expire_days: float = 90.0
+    dense: Rates = field(default_factory=lambda: Rates(alpha=0.02, beta=1.0, l2=1.0))
+    sparse: Rates = field(default_factory=lambda: Rates(alpha=0.02, beta=1.0, l2=5.0))
+    profile: Rates = field(default_factory=lambda: Rates(alpha=0.02, beta=1.0, l2=1.0))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions, and the inputs that a later step learns from.
+
+    Attributes:
+        probabilities: `(k, len(HEADS))`.
+        dense: `(k, num_features)`.
+        profile: `(k, num_columns)` positions among the weights of tables; -1 for none.
+    """
+
+    probabilities: np.ndarray
+    dense: np.ndarray
+    profile: np.ndarray
+
+    def take(self, index: np.ndarray | slice) -> "Scored":
+        return Scored(self.probabilities[index], self.dense[index], self.profile[index])
+
+
+class OnlineModel:
+    """See the top of this module. Deterministic: the same calls give the same bits.
+
+    Args:
+        prior: of users and videos, from a history.
+        users, videos: tables of features.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings | None = None,
+        *,
+        prior: Prior | None = None,
+        users: Profiles | None = None,
+        videos: Profiles | None = None,
+        namespaces: tuple[Namespace, ...] = NAMESPACES,
+    ) -> None:
+        self.settings = settings or ModelSettings()
+        self.prior = prior or Prior()
+        self.users, self.videos = users or Profiles.empty(), videos or Profiles.empty()
+        self.namespaces = namespaces
+        self.table = IdTable(
+            capacity=self.settings.capacity, max_candidates=self.settings.max_candidates
+        )
+        self.clock_ms = -np.inf  # the latest event time that was learned
+        self.next_expiry_ms = -np.inf
+        self.num_learned = 0
+        self._prepare_namespaces()
+        size, heads = self.table.size, len(HEADS)
+        self.counts = np.zeros((size, len(COUNTED)))
+        self.counted_ms = np.zeros(size)
+        self.is_changed = np.zeros(size, bool)  # rows since the state was last stored
+        self.row_z, self.row_n = np.zeros((size, heads)), np.zeros((size, heads))
+        num_values = self.users.num_values + self.videos.num_values
+        self.profile_z, self.profile_n = (
+            np.zeros((num_values, heads)),
+            np.zeros((num_values, heads)),
+        )
+        self.first_weights = self._first_weights()
+        self.dense_z, self.dense_n = (np.zeros_like(self.first_weights) for _ in range(2))
+
+    def predict(self, impressions: Impressions, now_ms: np.ndarray | None = None) -> Scored:
+        """Predicts without learning.
+
+        Args:
+            now_ms: `(k,)`, up to when counters decay; default: the times of the impressions.
+        """
+        now_ms = impressions.time_ms if now_ms is None else now_ms
+        rows = self._find(impressions)
+        dense = self._dense_features(impressions, rows, now_ms=now_ms)
+        profile = self._profile_positions(impressions)
+        return Scored(_sigmoid(self._logits(dense, rows, profile=profile)), dense, profile)
+
+    def learn(self, scored: Scored, impressions: Impressions, *, outcomes: Outcomes) -> None:
+        """Learns a batch, as one step of all its weights and counters.
+
+        Args:
+            scored: what `predict` returned for these impressions, at whatever time.
+        """
+        if not len(impressions):
+            return
+        self.clock_ms = max(self.clock_ms, float(impressions.time_ms.max()))
+        rows = self._observe(impressions)
+        probabilities = _sigmoid(self._logits(scored.dense, rows, profile=scored.profile))
+        gradient = probabilities - outcomes.labels
+        self._step_dense(scored.dense, gradient)
+        self._step_profile(scored.profile, gradient)
+        self._step_rows(rows, impressions, gradient=gradient, outcomes=outcomes)
+        self.num_learned += len(impressions)
+        self._expire()
+
+    def correct(self, impressions: Impressions, *, change: Outcomes) -> None:
+        """Corrects labels that were learned too early.
+
+        The gradient of the logistic loss is (p - y) x, so the gradients of a wrong label and of the
+        right one differ by the change of y times x, whatever p was: one more step with this
+        difference leads to the sum of gradients that the right label alone would have given.
+        Counters get the difference too, as of the time of the impression. Inputs are those of now.
+
+        Args:
+            change: right labels, and seconds, less those that were learned.
+        """
+        if not len(impressions):
+            return
+        scored = self.predict(impressions)
+        rows = self._find(impressions)
+        gradient = -change.labels
+        self._step_dense(scored.dense, gradient)
+        self._step_profile(scored.profile, gradient)
+        self._step_rows(rows, impressions, gradient=gradient, outcomes=change, num_events=0.0)
+
+    def forget(self, is_deleted: Callable[[object], bool]) -> int:
+        """Removes the counters and weights of users; returns how many keys they had. What they have
+        changed in counters and weights that are not theirs stays."""
+        keys = [
+            key
+            for key in self.table.keys_of(range(self.table.num_used))
+            if key is not None and self._is_of_user(key) and is_deleted(key[1])
+        ]
+        self._clear(self.table.remove(keys))
+        return len(keys)
+
+    def _is_of_user(self, key: Key) -> bool:
+        return self.namespaces[key[0]].columns[:1] == ("user",)
+
+    def _prepare_namespaces(self) -> None:
+        names = [namespace.name for namespace in self.namespaces]
+        self._parents = np.array([names.index(n.parent or n.name) for n in self.namespaces])
+        self._half_lives = np.array([n.half_life_days for n in self.namespaces])
+        self._smoothing = np.array([n.smoothing for n in self.namespaces])
+        distance = np.zeros(len(names), np.int64)
+        for index, parent in enumerate(self._parents):
+            distance[index] = 0 if parent == index else distance[parent] + 1
+        self._levels = [np.flatnonzero(distance == d) for d in range(distance.max() + 1)]
+        self._children = np.flatnonzero(distance > 0)
+        self._num_rates = len(self._children) * len(_RATES_USED)
+        self._recent = [i for i, name in enumerate(names) if name.startswith("user")][:4]
+
+    def _first_weights(self) -> np.ndarray:
+        """A history's effects and the tab's rate count fully before anything is learned."""
+        weights = np.zeros((self._num_rates + len(self._recent) + 7, len(HEADS)))
+        for column, used in enumerate(_RATES_USED):
+            first = column * len(self._children)
+            if used < len(HEADS):
+                weights[first, used] = 1.0  # the tab, which is the first child
+        weights[-7:-5, :2] = 1.0
+        return weights
+
+    def _find(self, impressions: Impressions) -> np.ndarray:
+        keys = keys_of(impressions, self.namespaces)
+        return np.array([self.table.find(each) for each in keys], np.int64).T
+
+    def _observe(self, impressions: Impressions) -> np.ndarray:
+        """Returns the rows after one more sighting of each key; new rows begin empty."""
+        keys = keys_of(impressions, self.namespaces)
+        self._clear(self.table.reclaim(len(keys) * len(impressions)))
+        rows = np.empty((len(impressions), len(keys)), np.int64)
+        for number, (namespace, each) in enumerate(zip(self.namespaces, keys, strict=True)):
+            is_cross = len(namespace.columns) > 1
+            rows[:, number] = self.table.observe(
+                each,
+                min_sightings=self.settings.min_sightings if is_cross else 1,
+                now_ms=self.clock_ms,
+            )
+        self.grow()
+        return rows
+
+    def grow(self) -> None:
+        """Gives all arrays of rows the size of the table."""
+        size = self.table.size
+        if size > len(self.counts):
+            for name in ("counts", "counted_ms", "row_z", "row_n", "is_changed"):
+                old = getattr(self, name)
+                grown = np.zeros((size, *old.shape[1:]), old.dtype)
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+
+    def _clear(self, rows: np.ndarray) -> None:
+        for array in (self.counts, self.counted_ms, self.row_z, self.row_n):
+            array[rows] = 0.0
+        self.is_changed[rows] = True
+
+    def _expire(self) -> None:
+        """Looks once a day of event time for what has not been seen for long."""
+        if self.clock_ms >= self.next_expiry_ms:
+            self._clear(self.table.expire(self.clock_ms - self.settings.expire_days * _DAY_MS))
+            self.next_expiry_ms = self.clock_ms + _DAY_MS
+
+    def _dense_features(
+        self, impressions: Impressions, rows: np.ndarray, *, now_ms: np.ndarray
+    ) -> np.ndarray:
+        left = counters.decay(now_ms[:, None] - self.counted_ms[rows], self._half_lives)
+        counts = self.counts[rows] * np.where(rows >= 0, left, 0.0)[:, :, None]
+        rates = counters.shrunken_rates(
+            counts,
+            levels=self._levels,
+            parents=self._parents,
+            smoothing=self._smoothing,
+            root=_ROOT_RATES,
+        )
+        odds = counters.log_odds(rates[:, :, _RATES_USED])
+        differences = odds[:, self._children] - odds[:, self._parents[self._children]]
+        return np.concatenate(
+            [
+                differences.transpose(0, 2, 1).reshape(len(rows), self._num_rates),
+                np.log1p(counts[:, self._recent, 0]),
+                self._prior_features(impressions, now_ms),
+            ],
+            axis=1,
+        )
+
+    def _prior_features(self, impressions: Impressions, now_ms: np.ndarray) -> np.ndarray:
+        """`(k, 7)`: effects of user and video, logarithms of their counts, whether each is unknown,
+        and the video's age."""
+        none = (0.0, 0.0)
+        user = [self.prior.user.get(each, none) for each in impressions.user.tolist()]
+        ids = zip(
+            impressions.video.tolist(),
+            impressions.author.tolist(),
+            impressions.tag.tolist(),
+            strict=True,
+        )
+        video = [self.prior.of_video(each, author, tag=tag) for each, author, tag in ids]
+        effects = np.array([user, video]).reshape(2, len(impressions), 2)
+        known = effects[:, :, 1].T
+        age = now_ms / _DAY_MS - impressions.upload_day
+        age = np.clip(np.nan_to_num(age / _MAX_AGE_DAYS, nan=0.5), 0.0, 1.0)
+        return np.concatenate(
+            [effects[:, :, 0].T, np.log1p(known) / 4, known == 0, age[:, None]], axis=1
+        )
+
+    def _profile_positions(self, impressions: Impressions) -> np.ndarray:
+        found = []
+        for table, ids, first in (
+            (self.users, impressions.user, 0),
+            (self.videos, impressions.video, self.users.num_values),
+        ):
+            none = np.full(table.num_columns, -1 - first)
+            codes = [table.codes.get(each, none) for each in ids.tolist()]
+            found.append(
+                np.array(codes, np.int64).reshape(len(impressions), table.num_columns) + first
+            )
+        return np.concatenate(found, axis=1)
+
+    def _logits(self, dense: np.ndarray, rows: np.ndarray, *, profile: np.ndarray) -> np.ndarray:
+        weights = self.first_weights + weights_of(self.dense_z, self.dense_n, self.settings.dense)
+        # Sums of products by einsum do not depend on the size of the batch, unlike those of BLAS.
+        logits = np.einsum("kf,fh->kh", dense, weights)
+        of_rows = weights_of(self.row_z[rows], self.row_n[rows], self.settings.sparse)
+        logits += np.where(rows[:, :, None] >= 0, of_rows, 0.0).sum(axis=1)
+        if profile.shape[1]:
+            state = self.profile_z[profile], self.profile_n[profile]
+            of_values = weights_of(*state, self.settings.profile)
+            logits += np.where(profile[:, :, None] >= 0, of_values, 0.0).sum(axis=1)
+        return logits
+
+    def _step_dense(self, dense: np.ndarray, gradient: np.ndarray) -> None:
+        self.dense_z, self.dense_n = gradient_step(
+            self.dense_z,
+            self.dense_n,
+            gradient=np.einsum("kf,kh->fh", dense, gradient),
+            squared=np.einsum("kf,kh->fh", dense**2, gradient**2),
+            weights=weights_of(self.dense_z, self.dense_n, self.settings.dense),
+            rates=self.settings.dense,
+        )
+
+    def _step_profile(self, profile: np.ndarray, gradient: np.ndarray) -> None:
+        if profile.shape[1]:
+            per_value = np.repeat(gradient, profile.shape[1], axis=0)
+            _step(
+                self.profile_z,
+                self.profile_n,
+                positions=profile.ravel(),
+                gradient=per_value,
+                rates=self.settings.profile,
+            )
+
+    def _step_rows(
+        self,
+        rows: np.ndarray,
+        impressions: Impressions,
+        *,
+        gradient: np.ndarray,
+        outcomes: Outcomes,
+        num_events: float = 1.0,
+    ) -> None:
+        num = len(self.namespaces)
+        flat = rows.ravel()
+        _step(
+            self.row_z,
+            self.row_n,
+            positions=flat,
+            gradient=np.repeat(gradient, num, axis=0),
+            rates=self.settings.sparse,
+        )
+        events = np.full((len(rows), 1), num_events)
+        counted = np.concatenate([events, outcomes.labels, outcomes.watched[:, None]], axis=1)
+        elapsed = self.clock_ms - impressions.time_ms
+        late = counters.decay(elapsed[:, None].astype(np.float64), self._half_lives)
+        added = (counted[:, None, :] * late[:, :, None]).reshape(len(flat), -1)
+        half_lives = np.broadcast_to(self._half_lives, rows.shape).ravel()
+        unique, sums, first = _sum_by_row(flat, added)
+        half_life = half_lives[first]
+        left = counters.decay(self.clock_ms - self.counted_ms[unique], half_life)
+        self.counts[unique] = self.counts[unique] * left[:, None] + sums
+        self.counted_ms[unique] = self.clock_ms
+        self.is_changed[unique] = True
+
+
+def _step(
+    z: np.ndarray, n: np.ndarray, *, positions: np.ndarray, gradient: np.ndarray, rates: Rates
+) -> None:
+    """A step of weights that appear several times in a batch, in place; position -1 is none."""
+    both = np.concatenate([gradient, gradient**2], axis=1)
+    unique, sums, _ = _sum_by_row(positions, both)
+    old_z, old_n = z[unique], n[unique]
+    heads = gradient.shape[1]
+    z[unique], n[unique] = gradient_step(
+        old_z,
+        old_n,
+        gradient=sums[:, :heads],
+        squared=sums[:, heads:],
+        weights=weights_of(old_z, old_n, rates),
+        rates=rates,
+    )
+
+
+def _sum_by_row(rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums the values of equal rows, in their order; drops row -1.
+
+    Returns:
+        The rows, their sums, and where each first stands.
+    """
+    order = np.argsort(rows, kind="stable")
+    order = order[np.searchsorted(rows, 0, sorter=order) :]
+    ordered = rows[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    if not len(starts):
+        return ordered, values[order], order
+    return ordered[starts], np.add.reduceat(values[order], starts, axis=0), order[starts]
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(logits, -30.0, 30.0)))

@@ -1,0 +1,248 @@
+"""A folder in which a learner keeps its model with the log position it came from.
+
+    with ModelStore(folder) as store:
+        position = store.open(model)  # the model as it was last committed
+        ...learn the log from there...
+        store.commit(model, position)
+
+Each commit is one file, which appears whole or not at all: the changes since the last one, and now
+and then all of it. Both hold the position, so an event is never learned twice, nor left out. Files:
+
+    snapshot-EPOCH-NUMBER.bin    the whole state
+    delta-EPOCH-NUMBER.bin       what changed since the file with the number before
+    epoch, writer.lock           the lease
+
+The lease: one process holds the lock, which the system releases when it ends in whatever way. Each
+new holder takes the next epoch and begins with a snapshot. Readers follow the newest epoch alone,
+so what an earlier holder still writes (the lock of a network drive can be lost) counts for nothing.
+"""
+
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from reelseek.indexing.store.atomic import make_folder, write_atomically
+from reelseek.recommendation.learning.model import OnlineModel
+from reelseek.recommendation.learning.state import (
+    DamagedState,
+    decode,
+    encode,
+    fingerprint,
+    restore,
+    take_state,
+)
+
+__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore"]
+
+_NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
+_EPOCH, _LOCK = "epoch", "writer.lock"
+_KEPT_SNAPSHOTS = 2  # the one before serves where the last is damaged
+
+
+class LeaseHeld(ValueError):
+    """Another process learns into the folder."""
+
+
+class LeaseLost(RuntimeError):
+    """Another process has taken over; what this one has learned since is not kept."""
+
+
+@dataclass(frozen=True, order=True)
+class _File:
+    epoch: int
+    number: int
+    kind: str
+    path: Path
+
+
+class ModelReader:
+    """Reads the newest model of a folder, and follows it.
+
+    Attributes:
+        epoch, number: of the last file that was read; 0 for none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.epoch = self.number = 0
+
+    def load(self, model: OnlineModel) -> tuple[int, Any]:
+        """Gives a new model the newest state; returns its log position, and what was stored with
+        it. 0 and None where there is none.
+
+        Raises:
+            ValueError: the model's settings are not those of the state.
+            DamagedState: there are states, but none can be read.
+        """
+        files = _files(self._folder)
+        snapshots = [file for file in files if file.kind == "snapshot"]
+        problem: DamagedState | None = None
+        for snapshot in reversed(snapshots):
+            try:
+                state = _read(snapshot.path)
+            except (DamagedState, FileNotFoundError) as error:
+                problem = DamagedState(f"{snapshot.path}: {error}")
+                continue
+            _check_fingerprint(model, state, path=snapshot.path)
+            restore(model, state["model"])
+            self.epoch, self.number = snapshot.epoch, snapshot.number
+            return self._follow(model, (state["position"], state["extra"]))
+        if problem is not None:
+            raise problem
+        return 0, None
+
+    def _follow(self, model: OnlineModel, found: tuple[int, Any]) -> tuple[int, Any]:
+        """Applies the deltas that follow; stops at one that is damaged or missing."""
+        while True:
+            path = self._folder / _name("delta", self.epoch, number=self.number + 1)
+            try:
+                state = _read(path)
+            except (DamagedState, FileNotFoundError):
+                return found
+            restore(model, state["model"])
+            self.number += 1
+            found = state["position"], state["extra"]
+
+
+class ModelStore:
+    """The folder, for the one process that writes it.
+
+    Args:
+        folder: made where it is missing.
+        snapshot_every: commits, of which one writes the whole state.
+
+    Raises:
+        LeaseHeld: another process has it.
+    """
+
+    def __init__(self, folder: Path, *, snapshot_every: int = 64) -> None:
+        self._folder, self._snapshot_every = folder, snapshot_every
+        make_folder(folder)
+        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise LeaseHeld(f"{folder}: another process learns into it; stop that first") from error
+        for left in folder.glob("*.tmp"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+        self.epoch = 1 + max([_read_epoch(folder), *(file.epoch for file in _files(folder))])
+        write_atomically(folder / _EPOCH, b"%d\n" % self.epoch)
+        self._number = 0
+        self._fingerprint = ""
+        self.extra: Any = None
+
+    def __enter__(self) -> "ModelStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives up the lease."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def open(self, model: OnlineModel) -> int:
+        """Gives a new model the last committed state; returns the log position to go on from. What
+        was stored with it is in `extra`."""
+        self._fingerprint = fingerprint(model)
+        position, self.extra = ModelReader(self._folder).load(model)
+        self._write("snapshot", model, position)
+        return position
+
+    def commit(self, model: OnlineModel, position: int, *, extra: Any = None) -> None:
+        """Stores the model and the position as one; they are on the disk when this returns.
+
+        Args:
+            model: the one that was opened.
+            extra: what else belongs to this position, of numbers, text, lists and dictionaries.
+
+        Raises:
+            LeaseLost: another process has taken over.
+        """
+        if not self._fingerprint:
+            raise ValueError("the model must be opened before it is committed")
+        self.extra = extra
+        is_whole = (self._number + 1) % self._snapshot_every == 0
+        self._write("delta", model, position)
+        if is_whole:
+            self._write("snapshot", model, position)
+            self._delete_old()
+
+    def _write(self, kind: str, model: OnlineModel, position: int) -> None:
+        """A snapshot has the number of the delta whose state it repeats."""
+        self._check_lease()
+        number = self._number + (kind == "delta")
+        content = {
+            "position": position,
+            "extra": self.extra,
+            "fingerprint": self._fingerprint,
+            "model": take_state(model, only_changed=kind == "delta"),
+        }
+        path = self._folder / _name(kind, self.epoch, number=number)
+        write_atomically(path, encode(content))
+        self._number = number
+
+    def _check_lease(self) -> None:
+        if self._lock < 0:
+            raise LeaseLost(f"{self._folder}: the lease was given up")
+        epoch = _read_epoch(self._folder)
+        if epoch != self.epoch:
+            raise LeaseLost(f"{self._folder}: epoch {epoch} has begun, this one is {self.epoch}")
+
+    def _delete_old(self) -> None:
+        files = _files(self._folder)
+        snapshots = [file for file in files if file.kind == "snapshot"]
+        oldest = snapshots[-_KEPT_SNAPSHOTS:][0]
+        for file in files:
+            if (file.epoch, file.number) < (oldest.epoch, oldest.number):
+                file.path.unlink(missing_ok=True)
+
+
+def _name(kind: str, epoch: int, *, number: int) -> str:
+    return f"{kind}-{epoch:010d}-{number:012d}.bin"
+
+
+def _files(folder: Path) -> list[_File]:
+    """Returns the files of states in the order in which they were written."""
+    if not folder.is_dir():
+        return []
+    found = [(match, path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
+    return sorted(
+        _File(int(match["epoch"]), int(match["number"]), match["kind"], path)
+        for match, path in found
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return decode(path.read_bytes())
+
+
+def _read_epoch(folder: Path) -> int:
+    try:
+        return int((folder / _EPOCH).read_bytes())
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        raise DamagedState(
+            f"{folder / _EPOCH}: is no number; write the last epoch into it"
+        ) from None
+
+
+def _check_fingerprint(model: OnlineModel, state: dict[str, Any], *, path: Path) -> None:
+    if state["fingerprint"] != fingerprint(model):
+        raise ValueError(
+            f"{path.parent}: holds a model with other settings or tables; give those, or another "
+            "folder"
+        )
