@@ -128,8 +128,8 @@ def measure_captions(path: Path, k: int, *, num: int) -> None:
         print(json.dumps({"what": name, **figures, "interval": [round(low, 4), round(high, 4)]}))
     gain = np.array(found["related"]) - np.array(found["words"])
     low, high = interval(gain)
-    figures = {"gain": round(float(gain.mean()), 4), "interval": [round(low, 4), round(high, 4)]}
-    print(json.dumps({"what": "related over words", **figures}))
+    told = {"gain": round(float(gain.mean()), 4), "interval": [round(low, 4), round(high, 4)]}
+    print(json.dumps({"what": "related over words", **told}))
 
 
 def by_tags(catalogue: ItemCatalogue, row: int, k: int) -> list[int]:
@@ -213,8 +213,8 @@ def report(hits: dict[str, list[float]], seeds: np.ndarray, *, k: int) -> None:
             if (inside := (seeds >= first) & (seeds < last)).any()
         }
         figures = {f"R@{k}": round(float(found.mean()), 4)}
-        figures |= {"interval": [round(low, 4), round(high, 4)]}
-        print(json.dumps({"what": name, **figures, "by_watchers": by_watchers}))
+        told = {"interval": [round(low, 4), round(high, 4)], "by_watchers": by_watchers}
+        print(json.dumps({"what": name, **figures, **told}))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from reelseek.configs import (
     command_line,
     completion_schema,
     feed_schema,
+    learning_schema,
     recommend_schema,
     schema,
     sequential_schema,
@@ -33,7 +34,7 @@ SCHEMAS: dict[str, type[Options]] = {
     node.command: node
     for module in (
         *(schema, train_schema, recommend_schema, sequential_schema),
-        *(feed_schema, completion_schema),
+        *(feed_schema, completion_schema, learning_schema),
     )
     for node in vars(module).values()
     if isinstance(node, type) and issubclass(node, Options) and node.command

@@ -13,6 +13,7 @@ from reelseek.configs import (
     command_line,
     completion_schema,
     feed_schema,
+    learning_schema,
     recommend_schema,
     schema,
     sequential_schema,
@@ -57,6 +58,7 @@ NEEDED_BY_TOOLS = {
     "build_recommender": ["index=i", "events=e"],
     "completion": ["events=e"],
     "evaluate_completion": ["log=l", "test=t"],
+    "replay": ["events=[e]", "measure_from=1"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -272,6 +274,7 @@ def test_every_yaml_becomes_objects(file):
             "build_recommender": feed_schema.BuildRecommenderConfig,
             "completion": completion_schema.CompletionConfig,
             "evaluate_completion": completion_schema.EvaluateCompletionConfig,
+            "replay": learning_schema.ReplayConfig,
         }
         assert isinstance(config_object(name), types[name])
 
