@@ -143,8 +143,10 @@ def _run(name: str, task: _Task, config: EvaluateConfig) -> dict[str, Any]:
         progress=print_progress(f"{name}, training"),
     )
     recommender = FACTORIES[name](settings)
+    chosen = {}
     if task.tuning is not None and isinstance(recommender, TunableRecommender):
         recommender.tune(*task.tuning)
+        chosen = {"settings": recommender.chosen_settings()}
     recommender.fit(task.training)
     fitted = time.perf_counter()
     figures = measure(
@@ -155,6 +157,7 @@ def _run(name: str, task: _Task, config: EvaluateConfig) -> dict[str, Any]:
     )
     return {
         **figures,
+        **chosen,
         "seconds": round(time.perf_counter() - started, 2),
         "training_seconds": round(fitted - started, 2),
     }

@@ -28,11 +28,11 @@ class TransitionSettings:
         decay: of an event's weight in a history, for each later one.
     """
 
-    window: int = 20
-    distance_exponent: float = 0.5
+    window: int = 40
+    distance_exponent: float = 0.3
     backward: float = 0.3
-    shrinkage: float = 30.0
-    decay: float = 0.7
+    shrinkage: float = 100.0
+    decay: float = 0.6
 
 
 class ItemTransitions:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -63,6 +63,10 @@ class TunableRecommender(Recommender, Protocol):
 
         The `fit` that follows may be on the same training, or on both together.
         """
+        ...
+
+    def chosen_settings(self) -> dict[str, Any]:
+        """Returns what was chosen, to be printed beside figures."""
         ...
 
 

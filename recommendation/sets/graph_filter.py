@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,9 +28,10 @@ _GRID = {
     "others": (0.3, 0.5, 0.7, 1.0, 1.3),
     "target": (-0.35, -0.2, 0.0, 0.2, 0.3, 0.4, 0.5),
 }
-_NUM_FACTORS = (64, 128, 256, 384)
-_TARGET_EXPONENTS = (-0.7, -0.5, -0.3)
-_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0)
+_ITEM_EXPONENTS = (0.4, 0.5)
+_NUM_FACTORS = (128, 256, 384, 640)
+_TARGET_SHIFTS = (-0.2, 0.0, 0.2)
+_WEIGHTS = (0.2, 0.5, 1.0)
 _MAX_USERS = 4000  # of the validation; more would take longer and choose the same
 _NUM_BEST = 20  # scores of a user that are brought to the same height
 _MIN_RELATIVE = 1e-3
@@ -40,15 +42,16 @@ class FilterSettings:
     """What is chosen by held-out pairs; the defaults serve where there are none.
 
     Attributes:
-        exponents: of the propagation of links.
-        num_factors, target_exponent: of the low-pass filter.
-        weight: of the low-pass filter, where the propagation counts 1.
+        exponents: of the propagation of links; that of other users serves the filter too.
+        weight: of the low-pass filter, where the propagation counts 1; 0 leaves it out.
+        num_factors, item_exponent, target_exponent: of the low-pass filter.
     """
 
     exponents: Exponents = field(default_factory=Exponents)
+    weight: float = 0.5
     num_factors: int = 256
+    item_exponent: float = 0.5
     target_exponent: float = -0.5
-    weight: float = 0.2
 
 
 class GraphFilter:
@@ -76,16 +79,16 @@ class GraphFilter:
         chosen = training.matrix()
         links = self._tune_exponents(chosen, asked)
         self._tune_filter(chosen, asked, links=links)
-        self._settings.progress(1.0, f"settings chosen: {self.filter_settings}")
+
+    def chosen_settings(self) -> dict[str, Any]:
+        return asdict(self.filter_settings)
 
     def fit(self, training: Sequences) -> None:
         chosen = training.matrix()
         self._num_items = training.num_items
         self._links = LinkPropagation(chosen, self.filter_settings.exponents)
-        if self.filter_settings.weight > 0:
-            self._low_pass = LowPass(
-                chosen, num_factors=self.filter_settings.num_factors, seed=self._settings.seed
-            )
+        has_filter = self.filter_settings.weight > 0
+        self._low_pass = self._make_low_pass(chosen, self.filter_settings) if has_filter else None
         self._settings.progress(1.0, "filters made")
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
@@ -126,26 +129,58 @@ class GraphFilter:
     def _tune_filter(
         self, chosen: "csr_matrix", asked: Validation, *, links: LinkPropagation
     ) -> None:
-        low_pass = LowPass(chosen, num_factors=max(_NUM_FACTORS), seed=self._settings.seed)
-        self._settings.progress(0.7, "low-pass filter made")
-        candidates = [
-            replace(self.filter_settings, num_factors=k, target_exponent=exponent, weight=weight)
-            for k in _NUM_FACTORS
-            for exponent in _TARGET_EXPONENTS
-            for weight in _WEIGHTS
-        ]
+        """Tries the filter in all ways, also left out."""
+        tried = [replace(self.filter_settings, weight=0.0)]
+        qualities = [asked.quality(links.scores)]
+        for number, item_exponent in enumerate(_ITEM_EXPONENTS, start=1):
+            candidates = [
+                replace(
+                    self.filter_settings,
+                    weight=weight,
+                    num_factors=k,
+                    item_exponent=item_exponent,
+                    target_exponent=shift - item_exponent,
+                )
+                for k in _NUM_FACTORS
+                for shift in _TARGET_SHIFTS
+                for weight in _WEIGHTS
+            ]
+            largest = replace(candidates[0], num_factors=max(_NUM_FACTORS))
+            low_pass = self._make_low_pass(chosen, largest)
+            found = asked.qualities(partial(_sums, candidates, links, low_pass), len(candidates))
+            tried += candidates
+            qualities += found.tolist()
+            self._settings.progress(
+                0.6 + 0.4 * number / len(_ITEM_EXPONENTS),
+                f"low-pass filters tried, best {max(qualities):.4f}",
+            )
+        self.filter_settings = tried[int(np.argmax(qualities))]
 
-        def several(known: "csr_matrix") -> Iterator[np.ndarray]:
-            linked = _brought_level(links.scores(known), known)
-            filtered_by, filtered = None, linked
-            for each in candidates:
-                if filtered_by != (each.num_factors, each.target_exponent):
-                    filtered_by = (each.num_factors, each.target_exponent)
-                    filtered = _brought_level(_filtered(low_pass, known, each), known)
-                yield linked + each.weight * filtered
+    def _make_low_pass(self, chosen: "csr_matrix", settings: FilterSettings) -> LowPass:
+        return LowPass(
+            chosen,
+            num_factors=settings.num_factors,
+            others=settings.exponents.others,
+            item_exponent=settings.item_exponent,
+            seed=self._settings.seed,
+        )
 
-        qualities = asked.qualities(several, len(candidates))
-        self.filter_settings = candidates[int(np.argmax(qualities))]
+
+def _sums(
+    candidates: Sequence[FilterSettings],
+    links: LinkPropagation,
+    low_pass: LowPass,
+    known: "csr_matrix",
+) -> Iterator[np.ndarray]:
+    """The scores by each candidate, of which neighbors share the filtered part."""
+    linked = _brought_level(links.scores(known), known)
+    filtered_by: tuple[int, float] | None = None
+    filtered = linked
+    for each in candidates:
+        if filtered_by != (each.num_factors, each.target_exponent):
+            filtered_by = (each.num_factors, each.target_exponent)
+            filtered = _brought_level(_filtered(low_pass, known, each), known)
+        yield linked + each.weight * filtered
 
 
 def _filtered(low_pass: LowPass, known: "csr_matrix", settings: FilterSettings) -> np.ndarray:

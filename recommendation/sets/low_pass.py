@@ -22,13 +22,24 @@ class LowPass:
     Args:
         chosen: `(num_users, num_items)`, 0 or 1, of the users who are learned from.
         num_factors: most vectors that are computed.
-        seed: of the start of their computation.
+        others: the degree of a user to this power divides what the user says of two items; 1 is
+            the paper's, which divides the matrix by the root.
+        item_exponent: the degree of an item to this power divides its column; 0.5 is the paper's.
+        seed: of the start of the computation.
     """
 
-    def __init__(self, chosen: "csr_matrix", *, num_factors: int, seed: int) -> None:
+    def __init__(
+        self,
+        chosen: "csr_matrix",
+        *,
+        num_factors: int,
+        others: float = 1.0,
+        item_exponent: float = 0.5,
+        seed: int = 0,
+    ) -> None:
         self._chosen = chosen
-        self._before = degree_powers(chosen, -0.5, of_users=False)
-        by_user = scale_rows(chosen, degree_powers(chosen, -0.5, of_users=True))
+        self._before = degree_powers(chosen, -item_exponent, of_users=False)
+        by_user = scale_rows(chosen, degree_powers(chosen, -others / 2, of_users=True))
         self._vectors = leading_right_vectors(
             scale_columns(by_user, self._before), num_factors, seed=seed
         )

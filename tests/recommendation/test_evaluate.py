@@ -93,6 +93,15 @@ def test_sets(pairs):
     assert run(*pairs, "method=popularity", "seed=1").metrics["R@20"] == found["R@20"]
 
 
+def test_what_valid_chooses_is_said(pairs):
+    done = run(*pairs, "baselines=false")
+    found = done.metrics
+    assert found["method"] == "graph_filter"
+    assert {"exponents", "weight", "num_factors"} <= found["settings"].keys()
+    # What is chosen depends on `valid` and not on `test`, nor on what is then learned from.
+    assert run(*pairs, "baselines=false", "refit=true").metrics["settings"] == found["settings"]
+
+
 def test_users_without_test_items_are_left_out(pairs, tmp_path):
     write(tmp_path / "test.txt", "u0", "u1 3", "stranger 4")
     assert run(*pairs, "method=popularity", "baselines=false").metrics["num_users"] == 2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from reelseek.recommendation.sets import low_pass
+from reelseek.recommendation.sets import low_pass as low_pass_module
 from reelseek.recommendation.sets.link_propagation import Exponents, LinkPropagation
 from reelseek.recommendation.sets.low_pass import LowPass, leading_right_vectors
 
@@ -54,23 +54,26 @@ def test_other_exponents_are_as_if_made_anew(chosen, other):
     np.testing.assert_array_equal(links.scores(chosen), before)
 
 
-@pytest.mark.parametrize("target_exponent", [-0.5, 0.0])
-def test_low_pass_is_the_projection_on_leading_vectors(chosen, target_exponent):
+@pytest.mark.parametrize(
+    ("others", "item_exponent", "target_exponent"), [(1.0, 0.5, -0.5), (0.6, 0.3, 0.0)]
+)
+def test_low_pass_is_the_projection_on_leading_vectors(
+    chosen, others, item_exponent, target_exponent
+):
     dense = chosen.toarray().astype(np.float64)
     of_users, of_items = np.maximum(dense.sum(axis=1), 1), np.maximum(dense.sum(axis=0), 1)
-    normalised = dense / np.sqrt(of_users)[:, None] / np.sqrt(of_items)
+    normalised = dense / of_users[:, None] ** (others / 2) / of_items**item_exponent
     _, _, right = np.linalg.svd(normalised)
     projection = right[:4].T @ right[:4]
-    expected = (dense / np.sqrt(of_items)) @ projection * of_items**-target_exponent
-    found = LowPass(chosen, num_factors=6, seed=0).scores(
-        chosen, num_factors=4, target_exponent=target_exponent
-    )
+    expected = (dense / of_items**item_exponent) @ projection * of_items**-target_exponent
+    low_pass = LowPass(chosen, num_factors=6, others=others, item_exponent=item_exponent)
+    found = low_pass.scores(chosen, num_factors=4, target_exponent=target_exponent)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_vectors_of_large_matrices_are_those_of_small_ones(chosen, monkeypatch):
     whole = leading_right_vectors(chosen, 4, seed=0)
-    monkeypatch.setattr(low_pass, "_MAX_DENSE", 5)
+    monkeypatch.setattr(low_pass_module, "_MAX_DENSE", 5)
     found = leading_right_vectors(chosen, 4, seed=1)
     assert found.shape == (12, 4)
     np.testing.assert_allclose(np.abs(whole.T @ found), np.eye(4), atol=1e-3)
