@@ -117,6 +117,8 @@ def test_the_gain_by_hand() -> None:
     # Of the first, item 0 is seen and item 2 ties: rank 2. Of the second, none stands before.
     gain = mean_gain(scores, histories=[np.array([0]), np.array([3])], targets=np.array([1, 0]))
     assert gain == pytest.approx((1 / np.log2(3) + 1) / 2)
+    gain = mean_gain(scores[:1], histories=[np.array([0])], targets=np.array([1]), cut=1)
+    assert gain == 0
 
 
 def test_the_weight_is_that_which_finds_held_out_items() -> None:
