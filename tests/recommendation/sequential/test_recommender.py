@@ -13,6 +13,7 @@ from reelseek.recommendation.sequential.blend import blend, choose_weight, mean_
 from reelseek.recommendation.sequential.content import embed_titles
 from reelseek.recommendation.sequential.recommender import SequentialRecommender
 from reelseek.recommendation.sequential.validation import hold_out_last
+from tests.command_lines import run_program
 from tests.recommendation.sequential.samples import loop_config, network_config, rings
 
 
@@ -159,3 +160,12 @@ def test_sets_are_refused() -> None:
     pairs = Sequences.of([("ann", ["a", "b"])], is_ordered=False)
     with pytest.raises(ValueError, match="learns from sequences"):
         fitted(pairs)
+
+
+def test_loading_needs_no_pytorch() -> None:
+    done = run_program(
+        "-c",
+        "import sys; import reelseek.recommendation.sequential.recommender; "
+        "import reelseek.recommendation.sequential.nearest; sys.exit('torch' in sys.modules)",
+    )
+    assert done.returncode == 0, done.stderr
