@@ -8,6 +8,7 @@ __all__ = ["blend", "choose_weight", "mean_gain"]
 
 # An item's part of a user's transition scores that says hardly more than none does.
 _SMALL_SHARE = 1e-4
+_CUT = 20  # as many as are shown
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -54,14 +55,20 @@ def choose_weight(
     return max(gains, key=lambda weight: gains[weight]), gains
 
 
-def mean_gain(scores: np.ndarray, *, histories: Sequence[np.ndarray], targets: np.ndarray) -> float:
-    """Returns the mean of `1 / log2(1 + rank)`: NDCG of one right item without a cut, which is less
-    a matter of chance than NDCG@10 where users are few. A tie counts against the system."""
+def mean_gain(
+    scores: np.ndarray,
+    *,
+    histories: Sequence[np.ndarray],
+    targets: np.ndarray,
+    cut: int = _CUT,
+) -> float:
+    """Returns NDCG@cut where each user has one right item: the mean of `1 / log2(1 + rank)`, or 0
+    beyond the cut. What the user has seen is not ranked; a tie counts against the system."""
     gains = []
     for row, history, target in zip(scores, histories, targets, strict=True):
         is_other = np.ones(len(row), bool)
         is_other[history] = False
         is_other[target] = False
         rank = 1 + np.count_nonzero(row[is_other] >= row[target])
-        gains.append(1 / np.log2(1 + rank))
+        gains.append(1 / np.log2(1 + rank) if rank <= cut else 0.0)
     return float(np.mean(gains)) if gains else 0.0

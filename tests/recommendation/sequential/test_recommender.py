@@ -13,6 +13,7 @@ from reelseek.recommendation.sequential.blend import blend, choose_weight, mean_
 from reelseek.recommendation.sequential.content import embed_titles
 from reelseek.recommendation.sequential.recommender import SequentialRecommender
 from reelseek.recommendation.sequential.validation import hold_out_last
+from tests.command_lines import run_program
 from tests.recommendation.sequential.samples import loop_config, network_config, rings
 
 
@@ -117,6 +118,8 @@ def test_the_gain_by_hand() -> None:
     # Of the first, item 0 is seen and item 2 ties: rank 2. Of the second, none stands before.
     gain = mean_gain(scores, histories=[np.array([0]), np.array([3])], targets=np.array([1, 0]))
     assert gain == pytest.approx((1 / np.log2(3) + 1) / 2)
+    gain = mean_gain(scores[:1], histories=[np.array([0])], targets=np.array([1]), cut=1)
+    assert gain == 0
 
 
 def test_the_weight_is_that_which_finds_held_out_items() -> None:
@@ -157,3 +160,12 @@ def test_sets_are_refused() -> None:
     pairs = Sequences.of([("ann", ["a", "b"])], is_ordered=False)
     with pytest.raises(ValueError, match="learns from sequences"):
         fitted(pairs)
+
+
+def test_loading_needs_no_pytorch() -> None:
+    done = run_program(
+        "-c",
+        "import sys; import reelseek.recommendation.sequential.recommender; "
+        "import reelseek.recommendation.sequential.nearest; sys.exit('torch' in sys.modules)",
+    )
+    assert done.returncode == 0, done.stderr
