@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reelseek.recommendation.completion.tries import has_prefix
+
 NUM_KEPT = 32  # texts of a prefix in the table: the most that can be asked for
 _MAX_SCANNED = 64  # texts of a prefix that has no row in the table
 
@@ -139,4 +141,4 @@ class Phrases:
 
     def has_prefix(self, prefix: str) -> bool:
         """Whether any text begins with it."""
-        return bool(self._trie.has_keys_with_prefix(prefix))
+        return has_prefix(self._trie, prefix)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.recommendation.completion.tries import has_prefix
+
 NUM_BEST = 64  # words of a prefix that are considered without regard to the words before
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -52,7 +54,7 @@ class Vocabulary:
         last."""
         if not letters:
             return 0, len(self)
-        if not self.trie.has_keys_with_prefix(letters):
+        if not has_prefix(self.trie, letters):
             return 0, 0
         first = self._bisect(letters)
         return first, self._bisect(letters + _LAST_CHARACTER)
