@@ -38,6 +38,7 @@ class WordTables:
         vocabulary: ids of the words.
         first: probability of a word as the first of a query.
         later: likewise, as another than the first.
+        everywhere: at any place.
         background: in the language at large.
         num_users: `(V,)` uint8, of those who used the word; `MAX_USERS` for what everybody knows.
         pairs: rows by a word: what follows it.
@@ -51,6 +52,7 @@ class WordTables:
     vocabulary: Vocabulary
     first: np.ndarray
     later: np.ndarray
+    everywhere: np.ndarray
     background: np.ndarray
     num_users: np.ndarray
     pairs: SparseRows
@@ -88,7 +90,7 @@ class WordTables:
         return cls(vocabulary, best=best, **parts)
 
 
-_ARRAYS = ("first", "later", "background", "num_users")
+_ARRAYS = ("first", "later", "everywhere", "background", "num_users")
 _ROWS = ("pairs", "triples", "skips", "earlier", "background_pairs")
 
 
@@ -111,8 +113,7 @@ def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTa
     size = len(ordered)
     first = _probabilities(grams.kept("first"), ids)
     later = _probabilities(grams.kept("later"), ids)
-    everywhere = first * sum(grams.kept("first").values())
-    everywhere = everywhere + later * sum(grams.kept("later").values())
+    everywhere = _probabilities(grams.kept("words"), ids)
     background = _probabilities(common, ids)
     num_users = np.full(size, MAX_USERS, np.uint8)
     for word, users in words.items():
@@ -123,6 +124,7 @@ def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTa
         vocabulary,
         first=first.astype(np.float32),
         later=later.astype(np.float32),
+        everywhere=everywhere.astype(np.float32),
         background=background.astype(np.float32),
         num_users=num_users,
         pairs=_rows(grams.kept("pairs"), ids, size),
@@ -132,7 +134,7 @@ def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTa
         background_pairs=_rows(
             {(a, b): count for a, row in pairs.items() for b, count in row.items()}, ids, size
         ),
-        best=best_of_ranges(ordered, everywhere / max(everywhere.sum(), 1) + 1e-3 * background),
+        best=best_of_ranges(ordered, everywhere + 1e-3 * background),
     )
 
 

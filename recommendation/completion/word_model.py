@@ -73,11 +73,10 @@ class WordModel:
     ) -> None:
         self.tables, self.vectors, self.trees = tables, vectors, trees
         self.vocabulary = tables.vocabulary
-        self._everywhere = 0.5 * (tables.first + tables.later)
         # Sums up to each word: the mass of any range of words is a difference.
         self._sums = [
             np.concatenate([[0.0], np.cumsum(each, dtype=np.float64)])
-            for each in (tables.first, tables.later, self._everywhere, tables.background)
+            for each in (tables.first, tables.later, tables.everywhere, tables.background)
         ]
 
     def complete(
@@ -192,7 +191,7 @@ class WordModel:
         """Returns `(n, len(SOURCES))`: each word's probability by each source."""
         tables = self.tables
         place = tables.later if context.ids else tables.first
-        columns = [place[ids], self._everywhere[ids], tables.background[ids]]
+        columns = [place[ids], tables.everywhere[ids], tables.background[ids]]
         for name in ("pair", "triple", "skip"):
             columns.append(_discounted(context.rows[name], ids, _DISCOUNTS[name]))
         shares = [_discounted(row, ids, _DISCOUNTS["earlier"]) for row in context.earlier]

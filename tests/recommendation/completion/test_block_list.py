@@ -32,5 +32,5 @@ def test_a_file(tmp_path):
     assert found.entries == ("bad", "= exact one", "!!!")
     assert found.blocks("exact one") and not found.blocks("an exact one") and found.blocks("bad")
     assert not BlockList().blocks("anything")
-    with pytest.raises(ValueError, match="block_list=.*cannot be read"):
+    with pytest.raises(ValueError, match=r"block_list=.*cannot be read"):
         read_block_list(tmp_path / "none")

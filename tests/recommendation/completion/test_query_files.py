@@ -82,5 +82,5 @@ def test_what_cannot_be_read_is_named(read, content, reason):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(ValueError, match="test=.*cannot be read"):
+    with pytest.raises(ValueError, match=r"test=.*cannot be read"):
         read_daily_counts(tmp_path / "none", option="test")
