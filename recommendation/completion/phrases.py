@@ -46,7 +46,11 @@ def build_phrases(
     for prefix, row in zip(prefixes, rows, strict=True):
         table[heavy[prefix], : len(row)] = row
     tries = {"phrases": trie, "prefixes": heavy}
-    return tries, {"scores": of_trie, "num_users": users, "table": table}
+    return tries, {
+        "phrases.scores": of_trie,
+        "phrases.num_users": users,
+        "phrases.table": table,
+    }
 
 
 def _table(
@@ -88,9 +92,11 @@ class Phrases:
 
     def __init__(self, tries: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self._trie, self._heavy = tries["phrases"], tries["prefixes"]
-        self._scores, self._users = arrays["scores"], arrays["num_users"]
-        self._table = arrays["table"]
-        if len(self._trie) != len(self._scores) or len(self._heavy) != len(self._table):
+        self._scores, self._users = arrays["phrases.scores"], arrays["phrases.num_users"]
+        self._table = arrays["phrases.table"]
+        if not len(self._trie) == len(self._scores) == len(self._users) or len(self._heavy) != len(
+            self._table
+        ):
             raise ValueError("the tries and the arrays are not of one model")
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ class WordTables:
         later: likewise, as another than the first.
         everywhere: at any place.
         background: in the language at large.
-        num_users: `(V,)` uint8, of those who used the word; `MAX_USERS` for what everybody knows.
+        num_users: `(V,)` uint8, of those who used the word; `MAX_USERS` for one that nobody did.
         pairs: rows by a word: what follows it.
         triples: rows by two words, `word_before * V + word`: what follows them.
         skips: rows by a word: what comes second after it.
@@ -94,19 +94,24 @@ _ARRAYS = ("first", "later", "everywhere", "background", "num_users")
 _ROWS = ("pairs", "triples", "skips", "earlier", "background_pairs")
 
 
-def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTables:
+def count_words(
+    queries: Sequence[WordedQuery], *, min_users: int = 0, with_background: bool = True
+) -> WordTables:
     """Counts words and what follows them.
 
     Args:
         queries: in order of time.
         min_users: that must have used a word, or words one after the other, for them to be counted;
             not asked of a log that names nobody.
+        with_background: False to know only what the queries say.
     """
     grams = _Grams(min_users=min_users)
     for query in queries:
         grams.add(query)
     words = grams.kept_words()
-    common = background_words(word for query in queries for word in query.words)
+    common: dict[str, float] = {}
+    if with_background:
+        common = background_words(word for query in queries for word in query.words)
     ordered = sorted(words.keys() | common.keys())
     vocabulary = Vocabulary.of(ordered)
     ids = {word: number for number, word in enumerate(ordered)}
@@ -117,8 +122,7 @@ def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTa
     background = _probabilities(common, ids)
     num_users = np.full(size, MAX_USERS, np.uint8)
     for word, users in words.items():
-        if word not in common:
-            num_users[ids[word]] = min(users, MAX_USERS)
+        num_users[ids[word]] = min(users, MAX_USERS)
     pairs = background_pairs() if common else {}
     return WordTables(
         vocabulary,

@@ -80,7 +80,13 @@ class WordModel:
         ]
 
     def complete(
-        self, before: Sequence[str], letters: str, k: int, *, min_users: int = 0
+        self,
+        before: Sequence[str],
+        letters: str,
+        k: int,
+        *,
+        min_users: int = 0,
+        only_asked: bool = False,
     ) -> list[ScoredWord]:
         """Returns at most k words, the best first.
 
@@ -90,12 +96,15 @@ class WordModel:
             k: up to `K` are in the order of the trees.
             min_users: beyond the bound that the model was built with; what followed what is then
                 not used, as it is not known of how many users that is.
+            only_asked: leave out words that no query has had.
         """
         first, last = self.vocabulary.range_of(letters)
         if first == last:
             return []
         context = self.context(before if min_users == 0 else (), first, last)
         ids = self.candidates(context, first, last)
+        if only_asked:
+            ids = ids[self.tables.everywhere[ids] > 0]
         if min_users:
             ids = ids[self.tables.num_users[ids] >= min_users]
         sources = self.sources(context, ids)

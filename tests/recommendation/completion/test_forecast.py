@@ -26,7 +26,9 @@ def test_ranks_are_those_of_a_brute_force_table(table):
             same = [
                 (-table[other][0], other)
                 for other in queries
-                if other[:num_letters] == query[:num_letters] and table[other][0] > 0
+                if other[:num_letters] == query[:num_letters]
+                and len(other) > num_letters
+                and table[other][0] > 0
             ]
             own = (-table[query][0], query)
             rank = sorted(same).index(own) + 1 if own in same else 99

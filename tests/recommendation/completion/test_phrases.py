@@ -66,4 +66,4 @@ def test_empty_and_ill_fitting():
     assert (len(empty), empty.best("a", 5), empty.has_prefix("a")) == (0, [], False)
     tries, arrays = build_phrases(["a"], np.ones(1), num_users=np.ones(1, int))
     with pytest.raises(ValueError, match="not of one model"):
-        Phrases(tries, {**arrays, "scores": np.ones(2, np.float32)})
+        Phrases(tries, {**arrays, "phrases.scores": np.ones(2, np.float32)})
