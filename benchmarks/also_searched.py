@@ -13,6 +13,7 @@ import gzip
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def measure(
         is_known = np.zeros(num_queries, dtype=bool)
         is_known[list(known)] = True
         ranks = []
-        for query, following in zip(session, session[1:], strict=False):
+        for query, following in pairwise(session):
             embedding = embeddings[query] if uses_meaning else None
             scores = np.where(is_known, model.scores(query, embedding), 0.0)
             scores[query] = 0.0
