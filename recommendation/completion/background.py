@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
-_MAX_WORDS = 50_000
+MAX_WORDS = 50_000
 _MIN_KNOWN = 0.5  # of the words of a log that English must know, or there is no background
 _PAIRS_FILE = "frequency_bigramdictionary_en_243_342.txt"
 
@@ -24,6 +24,7 @@ def background_words(words: Iterable[str]) -> dict[str, float]:
     return frequencies if known >= _MIN_KNOWN * counts.total() and counts else {}
 
 
+@cache
 def background_pairs() -> dict[str, dict[str, int]]:
     """Returns how often words follow each other, by the first; none without symspellpy."""
     try:
@@ -45,6 +46,6 @@ def _frequencies() -> dict[str, float]:
         return {}
     return {
         word: wordfreq.word_frequency(word, "en")
-        for word in wordfreq.top_n_list("en", _MAX_WORDS)
+        for word in wordfreq.top_n_list("en", MAX_WORDS)
         if any(map(str.isalpha, word))
     }

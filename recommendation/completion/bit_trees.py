@@ -116,4 +116,5 @@ def _collect(
 def _at_most(threshold: float) -> float:
     """The largest float32 up to a float64, so that float32 values compare as before."""
     nearest = np.float32(threshold)
-    return float(nearest if nearest <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    return float(nearest) if float(nearest) <= threshold else float(below)

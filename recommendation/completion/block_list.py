@@ -16,6 +16,7 @@ from reelseek.ranking.prefix_index import folded
 _EXACT = "="
 _COMMENT = "#"
 _WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")
+_INVISIBLE = regex.compile(r"[\p{Cf}\u200b]+")
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 
@@ -76,7 +77,7 @@ def read_block_list(path: Path) -> BlockList:
 
 def _words(text: str) -> tuple[str, ...]:
     """The words of a text without accents."""
-    plain = folded(text)
+    plain = folded(_INVISIBLE.sub("", text))  # first, as some of them count as blanks
     if not plain.isascii():
         bare = "".join(
             c for c in unicodedata.normalize("NFD", plain) if not unicodedata.combining(c)

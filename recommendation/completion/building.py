@@ -86,9 +86,10 @@ def build_model(
         seed=settings.seed,
         report=report,
     )
-    arrays |= model.tensors() | _also_searched(
-        history, kept, popularity, tries["phrases"], settings
-    )
+    parts = [arrays, model.tensors()]
+    parts.append(_also_searched(history, kept, popularity, tries["phrases"], settings))
+    merged = {name: array for part in parts for name, array in part.items()}
+    assert len(merged) == sum(map(len, parts)), "two arrays have the same name"
     details = {
         "min_users": settings.min_users,
         "block_list": list(settings.block_list.entries),
@@ -96,7 +97,7 @@ def build_model(
         "log_position": history.log_position,
         **figures,
     }
-    return BuiltModel({**tries, "words": model.vocabulary.trie}, arrays, details), figures
+    return BuiltModel({**tries, "words": model.vocabulary.trie}, merged, details), figures
 
 
 def _answered(queries: Sequence[str], settings: BuildSettings, report: Report) -> list[str]:

@@ -97,7 +97,7 @@ class Completer:
         if not typed.endswith(" "):
             before = [token.word for token in split[:-1]]
             head = typed[: last.start]
-            found = self.words.complete(before, last.word, k, min_users=min_users)
+            found = self.words.complete(before, last.word, k, min_users=min_users, only_asked=True)
             texts += [head + each.word for each in found if each.word != last.word]
         if typed.endswith(" ") or last.is_unspaced:
             texts += self._next_words(typed, split, k, min_users=min_users)
@@ -106,7 +106,7 @@ class Completer:
     def _next_words(self, typed: str, split: list[Token], k: int, *, min_users: int) -> list[str]:
         assert self.words is not None
         before = [token.word for token in split]
-        found = self.words.complete(before, "", k, min_users=min_users)
+        found = self.words.complete(before, "", k, min_users=min_users, only_asked=True)
         return [typed + each.word for each in found]
 
     def _blocks(self, text: str) -> bool:

@@ -155,8 +155,10 @@ class PrefixGroups:
         scored = np.flatnonzero(scores > 0)
         best_first = scored[np.argsort(-scores[scored], kind="stable")]
         found = np.zeros((len(self._groups), len(scores)))
-        for row, group in enumerate(self._groups):
-            order = best_first[np.argsort(group[best_first], kind="stable")]
+        for row, (num_letters, group) in enumerate(zip(self._letters, self._groups, strict=True)):
+            # A query that is the prefix itself is no completion of it.
+            longer = best_first[self._lengths[best_first] > num_letters]
+            order = longer[np.argsort(group[longer], kind="stable")]
             sorted_groups = group[order]
             starts = np.searchsorted(sorted_groups, sorted_groups, side="left")
             ranks = np.arange(len(order)) - starts + 1

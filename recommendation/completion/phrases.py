@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reelseek.recommendation.completion.tries import has_prefix
+
 NUM_KEPT = 32  # texts of a prefix in the table: the most that can be asked for
 _MAX_SCANNED = 64  # texts of a prefix that has no row in the table
 
@@ -44,7 +46,11 @@ def build_phrases(
     for prefix, row in zip(prefixes, rows, strict=True):
         table[heavy[prefix], : len(row)] = row
     tries = {"phrases": trie, "prefixes": heavy}
-    return tries, {"scores": of_trie, "num_users": users, "table": table}
+    return tries, {
+        "phrases.scores": of_trie,
+        "phrases.num_users": users,
+        "phrases.table": table,
+    }
 
 
 def _table(
@@ -86,9 +92,11 @@ class Phrases:
 
     def __init__(self, tries: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self._trie, self._heavy = tries["phrases"], tries["prefixes"]
-        self._scores, self._users = arrays["scores"], arrays["num_users"]
-        self._table = arrays["table"]
-        if len(self._trie) != len(self._scores) or len(self._heavy) != len(self._table):
+        self._scores, self._users = arrays["phrases.scores"], arrays["phrases.num_users"]
+        self._table = arrays["phrases.table"]
+        if not len(self._trie) == len(self._scores) == len(self._users) or len(self._heavy) != len(
+            self._table
+        ):
             raise ValueError("the tries and the arrays are not of one model")
 
     def __len__(self) -> int:
@@ -139,4 +147,4 @@ class Phrases:
 
     def has_prefix(self, prefix: str) -> bool:
         """Whether any text begins with it."""
-        return bool(self._trie.has_keys_with_prefix(prefix))
+        return has_prefix(self._trie, prefix)

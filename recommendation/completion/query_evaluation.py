@@ -110,7 +110,9 @@ def _completer(
     tries, arrays = build_phrases(texts, popularity[known], num_users=users)
     # Trees do not pay here: words only fill the places that past queries leave.
     model = train_word_model(
-        worded((words(query), float(count)) for query, count in seen.items()), with_trees=False
+        worded((words(query), float(count)) for query, count in seen.items()),
+        with_trees=False,
+        with_background=False,
     )
     size = sum(len(trie.tobytes()) for trie in tries.values()) + sum(
         a.nbytes for a in arrays.values()

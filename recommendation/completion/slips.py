@@ -42,22 +42,19 @@ def _existing(phrases: Phrases, prefix: str, alphabet: str) -> Iterator[str]:
     end = _longest_existing(phrases, prefix)
     tried = {prefix}
     for place in range(max(1, end - _PLACES + 1), min(end + 1, len(prefix) - _AGREEING + 1)):
-        for other in _edits(prefix, place, alphabet):
+        head, tail = prefix[:place], prefix[place:]
+        # Few letters follow a head at all, so that most are asked for once rather than twice.
+        following = [head + letter for letter in alphabet if phrases.has_prefix(head + letter)]
+        others = [each + tail for each in following]  # missing
+        if len(tail) > _AGREEING:
+            others.append(head + tail[1:])  # added
+            others.append(head + tail[1] + tail[0] + tail[2:])  # exchanged
+            others += [each + tail[1:] for each in following]  # wrong
+        for other in others:
             if other not in tried:
                 tried.add(other)
                 if phrases.has_prefix(other):
                     yield other
-
-
-def _edits(prefix: str, place: int, alphabet: str) -> Iterator[str]:
-    head, tail = prefix[:place], prefix[place:]
-    for letter in alphabet:  # missing
-        yield head + letter + tail
-    if len(tail) > _AGREEING:
-        yield head + tail[1:]  # added
-        yield head + tail[1] + tail[0] + tail[2:]  # exchanged
-        for letter in alphabet:  # wrong
-            yield head + letter + tail[1:]
 
 
 def _longest_existing(phrases: Phrases, prefix: str) -> int:

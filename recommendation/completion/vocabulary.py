@@ -1,6 +1,7 @@
 """Words <-> ids in alphabetical order, so that the words with a prefix are a range of ids."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ _LAST_CHARACTER = "\U0010ffff"
 
 
 class Vocabulary:
-    """Only read: threads may share it.
+    """Threads may share it.
 
     Args:
         trie: a marisa-trie of the words.
@@ -23,6 +24,7 @@ class Vocabulary:
         self.trie, self.places = trie, places
         self._numbers = np.empty(len(places), np.int32)  # of the trie, by place
         self._numbers[places] = np.arange(len(places), dtype=np.int32)
+        self._large_ranges: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Vocabulary":
@@ -52,10 +54,19 @@ class Vocabulary:
         last."""
         if not letters:
             return 0, len(self)
-        if not self.trie.has_keys_with_prefix(letters):
-            return 0, 0
-        first = self._bisect(letters)
-        return first, self._bisect(letters + _LAST_CHARACTER)
+        found = list(islice(self.trie.iteritems(letters), NUM_BEST + 1))
+        if len(found) <= NUM_BEST:
+            places = self.places[[number for _, number in found]]
+            return (int(places.min()), int(places.max()) + 1) if found else (0, 0)
+        return self._large_range_of(letters)
+
+    def _large_range_of(self, letters: str) -> tuple[int, int]:
+        """Keeps what it finds: few prefixes have many words, and they are asked for most."""
+        known = self._large_ranges.get(letters)
+        if known is None:
+            known = self._bisect(letters), self._bisect(letters + _LAST_CHARACTER)
+            self._large_ranges[letters] = known
+        return known
 
     def _bisect(self, text: str) -> int:
         first, last = 0, len(self)

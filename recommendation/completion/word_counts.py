@@ -38,8 +38,9 @@ class WordTables:
         vocabulary: ids of the words.
         first: probability of a word as the first of a query.
         later: likewise, as another than the first.
+        everywhere: at any place.
         background: in the language at large.
-        num_users: `(V,)` uint8, of those who used the word; `MAX_USERS` for what everybody knows.
+        num_users: `(V,)` uint8, of those who used the word; `MAX_USERS` for one that nobody did.
         pairs: rows by a word: what follows it.
         triples: rows by two words, `word_before * V + word`: what follows them.
         skips: rows by a word: what comes second after it.
@@ -51,6 +52,7 @@ class WordTables:
     vocabulary: Vocabulary
     first: np.ndarray
     later: np.ndarray
+    everywhere: np.ndarray
     background: np.ndarray
     num_users: np.ndarray
     pairs: SparseRows
@@ -88,41 +90,45 @@ class WordTables:
         return cls(vocabulary, best=best, **parts)
 
 
-_ARRAYS = ("first", "later", "background", "num_users")
+_ARRAYS = ("first", "later", "everywhere", "background", "num_users")
 _ROWS = ("pairs", "triples", "skips", "earlier", "background_pairs")
 
 
-def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTables:
+def count_words(
+    queries: Sequence[WordedQuery], *, min_users: int = 0, with_background: bool = True
+) -> WordTables:
     """Counts words and what follows them.
 
     Args:
         queries: in order of time.
         min_users: that must have used a word, or words one after the other, for them to be counted;
             not asked of a log that names nobody.
+        with_background: False to know only what the queries say.
     """
     grams = _Grams(min_users=min_users)
     for query in queries:
         grams.add(query)
     words = grams.kept_words()
-    common = background_words(word for query in queries for word in query.words)
+    common: dict[str, float] = {}
+    if with_background:
+        common = background_words(word for query in queries for word in query.words)
     ordered = sorted(words.keys() | common.keys())
     vocabulary = Vocabulary.of(ordered)
     ids = {word: number for number, word in enumerate(ordered)}
     size = len(ordered)
     first = _probabilities(grams.kept("first"), ids)
     later = _probabilities(grams.kept("later"), ids)
-    everywhere = first * sum(grams.kept("first").values())
-    everywhere = everywhere + later * sum(grams.kept("later").values())
+    everywhere = _probabilities(grams.kept("words"), ids)
     background = _probabilities(common, ids)
     num_users = np.full(size, MAX_USERS, np.uint8)
     for word, users in words.items():
-        if word not in common:
-            num_users[ids[word]] = min(users, MAX_USERS)
+        num_users[ids[word]] = min(users, MAX_USERS)
     pairs = background_pairs() if common else {}
     return WordTables(
         vocabulary,
         first=first.astype(np.float32),
         later=later.astype(np.float32),
+        everywhere=everywhere.astype(np.float32),
         background=background.astype(np.float32),
         num_users=num_users,
         pairs=_rows(grams.kept("pairs"), ids, size),
@@ -132,7 +138,7 @@ def count_words(queries: Sequence[WordedQuery], *, min_users: int = 0) -> WordTa
         background_pairs=_rows(
             {(a, b): count for a, row in pairs.items() for b, count in row.items()}, ids, size
         ),
-        best=best_of_ranges(ordered, everywhere / max(everywhere.sum(), 1) + 1e-3 * background),
+        best=best_of_ranges(ordered, everywhere + 1e-3 * background),
     )
 
 

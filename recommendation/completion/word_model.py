@@ -26,6 +26,7 @@ NUM_FEATURES = 4 * len(SOURCES) + 5
 # Found by trying multiples of each on queries that were not counted, see docs/completion.md.
 _MIXTURE = np.array([0.3, 0.3, 0.02, 1.0, 1.0, 0.1, 0.1, 0.4, 0.5])
 _DISCOUNTS = {"pair": 0.6, "triple": 0.6, "skip": 0.3, "earlier": 0.3, "background_pair": 0.0}
+_COLUMNS = {name: column for column, name in enumerate(SOURCES)}
 _FIRST_OF_CONTEXT = SOURCES.index("pair")
 _REPEATED = 0.1  # of the score of a word that the query has already
 _FLOOR = 1e-9  # of a probability whose logarithm is a feature
@@ -44,7 +45,7 @@ class Context(NamedTuple):
 
     Attributes:
         ids: of the words before, -1 for unknown ones.
-        rows: of the sources in `_DISCOUNTS` but `earlier`.
+        rows: of the sources that the last two words have a row for.
         earlier: a row for each of the last words.
         likely: the words with the letters typed, and their probabilities by the vectors.
     """
@@ -73,15 +74,20 @@ class WordModel:
     ) -> None:
         self.tables, self.vectors, self.trees = tables, vectors, trees
         self.vocabulary = tables.vocabulary
-        self._everywhere = 0.5 * (tables.first + tables.later)
         # Sums up to each word: the mass of any range of words is a difference.
         self._sums = [
             np.concatenate([[0.0], np.cumsum(each, dtype=np.float64)])
-            for each in (tables.first, tables.later, self._everywhere, tables.background)
+            for each in (tables.first, tables.later, tables.everywhere, tables.background)
         ]
 
     def complete(
-        self, before: Sequence[str], letters: str, k: int, *, min_users: int = 0
+        self,
+        before: Sequence[str],
+        letters: str,
+        k: int,
+        *,
+        min_users: int = 0,
+        only_asked: bool = False,
     ) -> list[ScoredWord]:
         """Returns at most k words, the best first.
 
@@ -91,12 +97,15 @@ class WordModel:
             k: up to `K` are in the order of the trees.
             min_users: beyond the bound that the model was built with; what followed what is then
                 not used, as it is not known of how many users that is.
+            only_asked: leave out words that no query has had.
         """
         first, last = self.vocabulary.range_of(letters)
         if first == last:
             return []
         context = self.context(before if min_users == 0 else (), first, last)
         ids = self.candidates(context, first, last)
+        if only_asked:
+            ids = ids[self.tables.everywhere[ids] > 0]
         if min_users:
             ids = ids[self.tables.num_users[ids] >= min_users]
         sources = self.sources(context, ids)
@@ -157,7 +166,7 @@ class WordModel:
         """Args: first, last: of the ids of the words with the letters typed."""
         tables, size = self.tables, len(self.vocabulary)
         ids = tuple(self.vocabulary.id_of(word) for word in before[-MAX_EARLIER:])
-        rows: dict[str, Row] = dict.fromkeys(_DISCOUNTS, EMPTY)
+        rows = dict.fromkeys(("pair", "triple", "skip", "background_pair"), EMPTY)
         if ids and ids[-1] >= 0:
             rows["pair"] = tables.pairs.row(ids[-1])
             rows["background_pair"] = tables.background_pairs.row(ids[-1])
@@ -191,20 +200,26 @@ class WordModel:
     def sources(self, context: Context, ids: np.ndarray) -> np.ndarray:
         """Returns `(n, len(SOURCES))`: each word's probability by each source."""
         tables = self.tables
-        place = tables.later if context.ids else tables.first
-        columns = [place[ids], self._everywhere[ids], tables.background[ids]]
-        for name in ("pair", "triple", "skip"):
-            columns.append(_discounted(context.rows[name], ids, _DISCOUNTS[name]))
-        shares = [_discounted(row, ids, _DISCOUNTS["earlier"]) for row in context.earlier]
-        columns.append(sum(shares) / len(shares) if shares else np.zeros(len(ids)))
-        name = "background_pair"
-        columns.append(_discounted(context.rows[name], ids, _DISCOUNTS[name]))
-        columns.append(counts_of(context.likely, ids))
-        return np.stack(columns, axis=1)
+        found = np.zeros((len(SOURCES), len(ids)))
+        found[0] = (tables.later if context.ids else tables.first)[ids]
+        found[1] = tables.everywhere[ids]
+        found[2] = tables.background[ids]
+        for name, row in context.rows.items():
+            if row[2]:
+                found[_COLUMNS[name]] = _discounted(row, ids, _DISCOUNTS[name])
+        for row in context.earlier:
+            if row[2]:
+                found[_COLUMNS["earlier"]] += _discounted(row, ids, _DISCOUNTS["earlier"])
+        found[_COLUMNS["earlier"]] /= max(1, len(context.earlier))
+        if context.likely[2]:
+            found[_COLUMNS["vectors"]] = counts_of(context.likely, ids)
+        return found.T
 
     def mixed(self, context: Context, ids: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """Returns `(n,)`, the mixture's score."""
-        return (sources @ _MIXTURE) * np.where(np.isin(ids, context.ids), _REPEATED, 1.0)
+        scores = sources @ _MIXTURE
+        scores[_repeated(context, ids)] *= _REPEATED
+        return scores
 
     def features(
         self,
@@ -224,7 +239,8 @@ class WordModel:
         """
         n = len(ids)
         logs = np.log(sources + _FLOOR)
-        repeated = np.isin(ids, context.ids)
+        repeated = np.zeros(n)
+        repeated[_repeated(context, ids)] = 1
         common = np.concatenate(
             [
                 np.log(self._masses(context, *bounds) + _FLOOR),
@@ -259,10 +275,13 @@ class WordModel:
         return np.log1p(np.array(totals, dtype=np.float64))
 
 
+def _repeated(context: Context, ids: np.ndarray) -> list[int]:
+    """Positions of the words that the query has already."""
+    return [int(place) for each in set(context.ids) for place in np.flatnonzero(ids == each)]
+
+
 def _discounted(row: Row, ids: np.ndarray, discount: float) -> np.ndarray:
     """Probabilities less what is held back for words that never followed (Ney et al. 1994)."""
-    if not row[2]:
-        return np.zeros(len(ids))
     return np.maximum(counts_of(row, ids) - discount, 0.0) / row[2]
 
 

@@ -36,6 +36,7 @@ def train_word_model(
     *,
     min_users: int = 0,
     with_trees: bool = True,
+    with_background: bool = True,
     embed: Embed | None = None,
     seed: int = 0,
     report: Report = lambda _: None,
@@ -45,6 +46,7 @@ def train_word_model(
     Args:
         min_users: as of `count_words`.
         with_trees: False for the mixture of counts alone, in a tenth of the time.
+        with_background: as of `count_words`; only where there are no trees.
         embed: what words resemble each other, by a text model.
         report: told what is being done.
     """
@@ -58,7 +60,11 @@ def train_word_model(
         vectors = _train_vectors(model, earlier, embed=embed, seed=seed, min_users=min_users)
         trees = train_trees(WordModel(model.tables, vectors=vectors), later, seed=seed)
     report(f"words: counting {len(queries):,} queries")
-    tables = count_words(_aged(queries, half_life), min_users=min_users)
+    tables = count_words(
+        _aged(queries, half_life),
+        min_users=min_users,
+        with_background=with_background or with_trees,
+    )
     vectors = None
     if trees is not None:  # which know what to make of them
         report("words: training vectors on all queries")
