@@ -134,7 +134,7 @@ def events_of(
 ) -> list[Click]:
     """Clicks of all users over a month: four of five in the user's topic, the popular ones most."""
     by_topic = [np.flatnonzero(topics == topic) for topic in range(NUM_TOPICS)]
-    found = []
+    found: list[Click] = []
     for user in range(num_users):
         own = by_topic[int(rng.integers(NUM_TOPICS))]
         for _ in range(PER_USER):
