@@ -129,7 +129,7 @@ class UserHistory:
         return self._num_today <= limits.max_items_per_day
 
     def _make_room(self, max_items: int) -> None:
-        """Where there is no room, forgets the oldest tenth: looking for one each time takes long."""
+        """Forgets the oldest tenth where there is no room: looking for one each time takes long."""
         if len(self.watched) >= max_items:
             by_age = sorted(self.watched, key=lambda v: (self.watched[v].last_seconds, v))
             self.forget(by_age[: max(1, max_items // 10)])
