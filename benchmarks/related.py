@@ -124,12 +124,15 @@ def measure_captions(path: Path, k: int, *, num: int) -> None:
     print(json.dumps({"videos": len(ids), "asked": len(drawn), "chance": round(chance, 4)}))
     for name, values in found.items():
         low, high = interval(np.array(values))
-        figures = {f"same_category@{k}": round(float(np.mean(values)), 4)}
+        figures: dict[str, object] = {f"same_category@{k}": round(float(np.mean(values)), 4)}
         print(json.dumps({"what": name, **figures, "interval": [round(low, 4), round(high, 4)]}))
     gain = np.array(found["related"]) - np.array(found["words"])
     low, high = interval(gain)
-    told = {"gain": round(float(gain.mean()), 4), "interval": [round(low, 4), round(high, 4)]}
-    print(json.dumps({"what": "related over words", **told}))
+    gained: dict[str, object] = {
+        "gain": round(float(gain.mean()), 4),
+        "interval": [round(low, 4), round(high, 4)],
+    }
+    print(json.dumps({"what": "related over words", **gained}))
 
 
 def by_tags(catalogue: ItemCatalogue, row: int, k: int) -> list[int]:
@@ -204,7 +207,7 @@ def report(hits: dict[str, list[float]], seeds: np.ndarray, *, k: int) -> None:
     for name, values in hits.items():
         found = np.array(values)
         low, high = interval(found)
-        by_watchers = {
+        by_watchers: dict[str, list[float]] = {
             f"{first} to {last - 1}" if last < 10**9 else f"{first} or more": [
                 round(float(found[inside].mean()), 4),
                 int(inside.sum()),
@@ -212,9 +215,9 @@ def report(hits: dict[str, list[float]], seeds: np.ndarray, *, k: int) -> None:
             for first, last in pairwise(bounds)
             if (inside := (seeds >= first) & (seeds < last)).any()
         }
-        figures = {f"R@{k}": round(float(found.mean()), 4)}
-        told = {"interval": [round(low, 4), round(high, 4)], "by_watchers": by_watchers}
-        print(json.dumps({"what": name, **figures, **told}))
+        figures: dict[str, object] = {f"R@{k}": round(float(found.mean()), 4)}
+        figures |= {"interval": [round(low, 4), round(high, 4)]}
+        print(json.dumps({"what": name, **figures, "by_watchers": by_watchers}))
 
 
 def main() -> None:

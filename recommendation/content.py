@@ -1,5 +1,6 @@
 """The embeddings of an index -> how alike videos look, and which are nearest."""
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
@@ -135,7 +136,9 @@ class IndexContent:
         num = len(self._catalogue)
         if num < 2:
             return 0.0
-        rows = np.linspace(0, num - 1, min(num, _SAMPLE)).astype(np.int64)
+        # The smallest ids, which are hashes: the same however the index is divided.
+        ids = self._catalogue.ids
+        rows = np.array(heapq.nsmallest(_SAMPLE, range(num), key=ids.__getitem__), np.int64)
         sample = self.embeddings(rows)
         cosines = sample @ sample.T
         others = ~np.eye(len(rows), dtype=bool)

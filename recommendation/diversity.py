@@ -103,4 +103,4 @@ class diversified:  # an iterator, used like a function
         rule = self._rule
         recent = self._chosen_authors[-(rule.author_window - 1) :] if rule.author_window > 1 else []
         full = [a for a in set(recent) if a >= 0 and recent.count(a) >= rule.max_of_author]
-        return ~np.isin(self._authors, full)
+        return ~np.isin(self._authors, full) if full else np.ones(len(self._authors), bool)

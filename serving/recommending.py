@@ -5,6 +5,7 @@ Nothing is read before it is asked for, or before `start`.
 """
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -153,6 +154,8 @@ class Recommendations:
                 searcher = self._searcher()
                 if searcher is not None:
                     self._follow(searcher)
+            except sqlite3.ProgrammingError:
+                return  # the index has been closed: nothing is left to follow
             except Exception:
                 logger.exception("recommendations are not brought up to date; the last go on")
                 self._stop.wait(10 * _TICK_SECONDS)

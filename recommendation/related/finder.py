@@ -105,7 +105,10 @@ class RelatedFinder:
         worded, _ = self._catalogue.texts.nearest(row, num)
         best = np.argsort(-together.similarities, kind="stable")[:num]
         candidates = np.unique(np.concatenate([near, worded, together.rows[best]]))
-        candidates = candidates[candidates != row]
+        # Of equal ones the smallest id is first, however the index is divided.
+        ids = self._catalogue.ids
+        others = sorted(set(candidates.tolist()) - {row}, key=ids.__getitem__)
+        candidates = np.array(others, np.int64)
         if not len(candidates):
             return []
         embeddings = self._content.embeddings(candidates)

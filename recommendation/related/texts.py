@@ -94,20 +94,15 @@ class TextVectors:
     def cosines(self, row: int, others: np.ndarray) -> np.ndarray:
         """Returns how like the words of some videos are to those of one."""
         own = slice(self.offsets[row], self.offsets[row + 1])
-        weight_by_word = dict(
-            zip(self.words[own].tolist(), self.weights[own].tolist(), strict=True)
-        )
-        found = np.zeros(len(others))
-        if weight_by_word:
-            for index, other in enumerate(others.tolist()):
-                there = slice(self.offsets[other], self.offsets[other + 1])
-                found[index] = sum(
-                    weight_by_word.get(word, 0.0) * weight
-                    for word, weight in zip(
-                        self.words[there].tolist(), self.weights[there].tolist(), strict=True
-                    )
-                )
-        return found
+        weight_of = np.zeros(len(self.word_offsets) - 1, np.float32)
+        weight_of[self.words[own]] = self.weights[own]
+        starts, counts = self.offsets[others], self.offsets[others + 1] - self.offsets[others]
+        ends = np.cumsum(counts)
+        # The places of all words of the others, one video after the other.
+        places = np.arange(counts.sum()) + np.repeat(starts - (ends - counts), counts)
+        products = weight_of[self.words[places]] * self.weights[places]
+        video = np.repeat(np.arange(len(others)), counts)
+        return np.bincount(video, products, minlength=len(others))
 
 
 def _vectors(

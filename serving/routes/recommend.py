@@ -28,7 +28,7 @@ from reelseek.serving.services import Services
 VideoId = Annotated[str, Path(max_length=64, description="As hits have it")]
 _Seconds = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 _MAX_FEED = 50
-_SPARE = 8  # videos beyond k, in the place of those that were deleted since
+_SPARE = 4  # videos beyond k, in the place of those that were deleted since
 _CURSOR = re.compile(r"related\.(\d{1,3})")
 _MAX_PAGED = 400  # related videos of one
 
