@@ -4,8 +4,8 @@
         learner = Learner(log, store, model)
         while learner.step(): ...
 
-What is learned in one step depends on the log alone, not on when it was read: the state of the model
-at a log position is the same to the last bit, however often the learner was stopped before.
+What is learned in one step depends on the log alone, not on when it was read: the state of the
+model at a log position is the same to the last bit, however often the learner was stopped before.
 """
 
 import math
