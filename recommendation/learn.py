@@ -15,7 +15,8 @@ from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.state import DamagedState
 from reelseek.recommendation.learning.store import ModelStore
 
-USAGE = """usage: python -m recommendation.learn events=DIR output=DIR [follow=true] [name=value ...]
+USAGE = """usage: python -m recommendation.learn events=DIR output=DIR [follow=true]
+           [name=value ...]
 
 Learns each event of the log once, and goes on with new ones until it is stopped (Ctrl-C). Killed at
 any moment, it goes on where the folder of the model says. With follow=false it ends with the log;
