@@ -37,3 +37,34 @@ class ReplayConfig(Options, command="replay"):
     predictions: str | None = path_option(
         "a .npz file for the predictions of measured events", None
     )
+
+
+@dataclass
+class LearnConfig(Options, command="learn"):
+    events: str = path_option("the folder of the log, which `serve events=DIR` writes")
+    output: str = path_option("the folder of the model, made if missing; one learner writes it")
+    follow: bool = option("go on with new events; false: end with the log")
+    wait_seconds: float = option(
+        "after an impression, until its example is learned; later outcomes correct it",
+        Range(0, below=inf),
+    )
+    correct_seconds: float = option(
+        "after an impression, until which outcomes correct what was learned", Range(0, below=inf)
+    )
+    long_view_seconds: float = option(
+        "watched, from which a view is long", Range(above=0, below=inf)
+    )
+    commit_events: int = option("after which the model is stored, at most", Range(1))
+    capacity: int = option("rows of the table of ids, some 500 bytes each", Range(100))
+    min_sightings: int = option("of a pair of ids, before it is counted", Range(1))
+    expire_days: float = option(
+        "without an event, after which an id is forgotten", Range(above=0, below=inf)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.correct_seconds < self.wait_seconds:
+            raise ValueError(
+                f"correct_seconds={self.correct_seconds}: must be at least wait_seconds "
+                f"({self.wait_seconds})"
+            )

@@ -124,13 +124,17 @@ class _State(msgspec.Struct):
 
 @dataclass
 class Joiner:
-    """Joins the events of a log, given in its order."""
+    """Joins the events of a log, given in its order.
+
+    Attributes:
+        now_seconds: Unix time of the latest event, by the clock of the log.
+    """
 
     settings: JoinSettings = field(default_factory=JoinSettings)
     counts: JoinCounts = field(default_factory=JoinCounts)
 
     def __post_init__(self) -> None:
-        self._now_seconds = float("-inf")
+        self.now_seconds = float("-inf")
         self._waiting: dict[_Key, _Open] = {}  # in order of time, until their examples are out
         self._done: dict[_Key, _Open] = {}  # in order of time, until they are forgotten
         # Outcomes that came before their impressions: when, and what.
@@ -144,7 +148,7 @@ class Joiner:
     def add(self, logged: LoggedEvent) -> None:
         """Takes the next event of the log."""
         event = logged.event
-        self._now_seconds = max(self._now_seconds, logged.received_seconds)
+        self.now_seconds = max(self.now_seconds, logged.received_seconds)
         self._complete()
         if isinstance(event, Deletion):
             self._forget(event.is_of)
@@ -168,12 +172,12 @@ class Joiner:
             raise ValueError("take what is ready before the state")
         every = [*self._done.values(), *self._waiting.values()]
         early = [(key, when, outcomes) for key, (when, outcomes) in self._early.items()]
-        return msgspec.to_builtins(_State(self._now_seconds, every, early))
+        return msgspec.to_builtins(_State(self.now_seconds, every, early))
 
     def restore(self, state: Any) -> None:
         """Takes over what `state` returned."""
         found = msgspec.convert(state, _State)
-        self._now_seconds = found.now_seconds
+        self.now_seconds = found.now_seconds
         for each in found.open:
             kept = self._waiting if each.learned is None else self._done
             kept[_key_of_joined(each.joined)] = each
@@ -204,7 +208,7 @@ class Joiner:
     def _add_outcome(self, key: _Key, kind: str, value: float) -> None:
         found = self._waiting.get(key) or self._done.get(key)
         if found is None:
-            _, outcomes = self._early.setdefault(key, (self._now_seconds, []))
+            _, outcomes = self._early.setdefault(key, (self.now_seconds, []))
             outcomes.append((kind, value))
             return
         joined = found.joined
@@ -221,14 +225,14 @@ class Joiner:
     def _complete(self) -> None:
         """Gives out the examples whose wait is over, and forgets what nothing corrects any more."""
         wait, correct = self.settings.wait_seconds, self.settings.correct_seconds
-        for key in _older(self._waiting, self._now_seconds - wait):
+        for key in _older(self._waiting, self.now_seconds - wait):
             self._done[key] = self._waiting.pop(key)
             self._give_out(self._done[key])
-        for key in _older(self._done, self._now_seconds - correct):
+        for key in _older(self._done, self.now_seconds - correct):
             del self._done[key]
         while self._early:
             key, (when, outcomes) = next(iter(self._early.items()))
-            if when > self._now_seconds - wait and len(self._early) <= self.settings.max_open:
+            if when > self.now_seconds - wait and len(self._early) <= self.settings.max_open:
                 break
             del self._early[key]
             self.counts.unmatched += len(outcomes)

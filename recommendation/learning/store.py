@@ -1,7 +1,7 @@
 """A folder in which a learner keeps its model with the log position it came from.
 
     with ModelStore(folder) as store:
-        position = store.open(model)  # the model as it was last committed
+        position = store.open(model).position  # the model is as it was last committed
         ...learn the log from there...
         store.commit(model, position)
 
@@ -20,7 +20,8 @@ so what an earlier holder still writes (the lock of a network drive can be lost)
 import fcntl
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,11 +37,27 @@ from reelseek.recommendation.learning.state import (
     take_state,
 )
 
-__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore"]
+__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Stored"]
 
 _NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
 _EPOCH, _LOCK = "epoch", "writer.lock"
 _KEPT_SNAPSHOTS = 2  # the one before serves where the last is damaged
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What belongs to a model.
+
+    Attributes:
+        position: of the log, that the model came from; 0 where there is none.
+        extra: what was given to `commit`.
+        snapshot_position, snapshot_extra: the same of the whole state before it.
+    """
+
+    position: int = 0
+    extra: Any = None
+    snapshot_position: int = 0
+    snapshot_extra: Any = None
 
 
 class LeaseHeld(ValueError):
@@ -70,9 +87,8 @@ class ModelReader:
         self._folder = folder
         self.epoch = self.number = 0
 
-    def load(self, model: OnlineModel) -> tuple[int, Any]:
-        """Gives a new model the newest state; returns its log position, and what was stored with
-        it. 0 and None where there is none.
+    def load(self, model: OnlineModel) -> Stored:
+        """Gives a new model the newest state; returns what belongs to it.
 
         Raises:
             ValueError: the model's settings are not those of the state.
@@ -90,12 +106,13 @@ class ModelReader:
             _check_fingerprint(model, state, path=snapshot.path)
             restore(model, state["model"])
             self.epoch, self.number = snapshot.epoch, snapshot.number
-            return self._follow(model, (state["position"], state["extra"]))
+            position, extra = state["position"], state["extra"]
+            return self._follow(model, Stored(position, extra, position, state["snapshot_extra"]))
         if problem is not None:
             raise problem
-        return 0, None
+        return Stored()
 
-    def _follow(self, model: OnlineModel, found: tuple[int, Any]) -> tuple[int, Any]:
+    def _follow(self, model: OnlineModel, found: Stored) -> Stored:
         """Applies the deltas that follow; stops at one that is damaged or missing."""
         while True:
             path = self._folder / _name("delta", self.epoch, number=self.number + 1)
@@ -105,7 +122,7 @@ class ModelReader:
                 return found
             restore(model, state["model"])
             self.number += 1
-            found = state["position"], state["extra"]
+            found = replace(found, position=state["position"], extra=state["extra"])
 
 
 class ModelStore:
@@ -134,7 +151,6 @@ class ModelStore:
         write_atomically(folder / _EPOCH, b"%d\n" % self.epoch)
         self._number = 0
         self._fingerprint = ""
-        self.extra: Any = None
 
     def __enter__(self) -> "ModelStore":
         return self
@@ -153,46 +169,49 @@ class ModelStore:
             os.close(self._lock)
             self._lock = -1
 
-    def open(self, model: OnlineModel) -> int:
-        """Gives a new model the last committed state; returns the log position to go on from. What
-        was stored with it is in `extra`."""
+    def open(self, model: OnlineModel) -> Stored:
+        """Gives a new model the last committed state; returns the log position to go on from, and
+        what was stored with it."""
+        found = ModelReader(self._folder).load(model)
         self._fingerprint = fingerprint(model)
-        position, self.extra = ModelReader(self._folder).load(model)
-        self._write("snapshot", model, position)
-        return position
+        return found
 
-    def commit(self, model: OnlineModel, position: int, *, extra: Any = None) -> None:
+    def commit(
+        self,
+        model: OnlineModel,
+        position: int,
+        *,
+        extra: Any = None,
+        snapshot_extra: Callable[[], Any] = lambda: None,
+    ) -> None:
         """Stores the model and the position as one; they are on the disk when this returns.
 
         Args:
             model: the one that was opened.
             extra: what else belongs to this position, of numbers, text, lists and dictionaries.
+            snapshot_extra: gives what is stored with the whole state alone, as it is large.
 
         Raises:
             LeaseLost: another process has taken over.
         """
         if not self._fingerprint:
             raise ValueError("the model must be opened before it is committed")
-        self.extra = extra
-        is_whole = (self._number + 1) % self._snapshot_every == 0
-        self._write("delta", model, position)
-        if is_whole:
-            self._write("snapshot", model, position)
+        is_first = not self._number
+        self._number += 1
+        content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
+        if not is_first:
+            self._write("delta", {**content, "model": take_state(model, only_changed=True)})
+        if is_first or self._number % self._snapshot_every == 0:
+            # It has the number of the delta whose state it repeats, so that where it is damaged,
+            # the deltas lead past it.
+            content["snapshot_extra"] = snapshot_extra()
+            self._write("snapshot", {**content, "model": take_state(model)})
             self._delete_old()
 
-    def _write(self, kind: str, model: OnlineModel, position: int) -> None:
-        """A snapshot has the number of the delta whose state it repeats."""
+    def _write(self, kind: str, content: dict[str, Any]) -> None:
         self._check_lease()
-        number = self._number + (kind == "delta")
-        content = {
-            "position": position,
-            "extra": self.extra,
-            "fingerprint": self._fingerprint,
-            "model": take_state(model, only_changed=kind == "delta"),
-        }
-        path = self._folder / _name(kind, self.epoch, number=number)
+        path = self._folder / _name(kind, self.epoch, number=self._number)
         write_atomically(path, encode(content))
-        self._number = number
 
     def _check_lease(self) -> None:
         if self._lock < 0:

@@ -34,7 +34,7 @@ def learn(folder: Path, num: int, *, snapshot_every: int = 8) -> str:
     impressions, outcomes = log(num, num_users=200, num_videos=300)
     model = new_model()
     with ModelStore(folder, snapshot_every=snapshot_every) as store:
-        begin = store.open(model)
+        begin = store.open(model).position
         batches = batches_of(
             impressions.user[begin:], impressions.time_ms[begin:], max_ms=600_000, max_events=32
         )

@@ -8,7 +8,13 @@ import pytest
 
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.state import DamagedState
-from reelseek.recommendation.learning.store import LeaseHeld, LeaseLost, ModelReader, ModelStore
+from reelseek.recommendation.learning.store import (
+    LeaseHeld,
+    LeaseLost,
+    ModelReader,
+    ModelStore,
+    Stored,
+)
 from tests.recommendation.learning.learner import digest_of, learn, new_model
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -44,20 +50,19 @@ def test_a_learner_goes_on_where_it_was_left(tmp_path):
     learn(tmp_path / "parts", 1500)
     # The last batch of 700 was cut short by the end of the log, so positions are compared.
     with ModelStore(tmp_path / "parts") as store:
-        assert store.open(new_model()) == 1500
-        assert store.extra == {"learned": 1500}
+        found = store.open(new_model())
+        assert (found.position, found.extra) == (1500, {"learned": 1500})
 
 
 def test_a_new_folder_begins_at_zero(tmp_path):
     with ModelStore(tmp_path / "a" / "b") as store:
-        assert store.open(OnlineModel()) == 0
-        assert store.extra is None
+        assert store.open(OnlineModel()) == Stored()
 
 
 def test_readers_follow_what_was_committed(tmp_path):
     expected = learn(tmp_path, 1000, snapshot_every=1000)
     model = new_model()
-    assert ModelReader(tmp_path).load(model)[0] == 1000
+    assert ModelReader(tmp_path).load(model).position == 1000
     assert digest_of(model) == expected
     assert len(files(tmp_path, "delta")) > 5
 
@@ -73,7 +78,7 @@ def test_of_a_damaged_snapshot_the_one_before_serves(tmp_path):
     last = files(tmp_path, "snapshot")[-1]
     last.write_bytes(last.read_bytes()[:-1])
     model = new_model()
-    assert ModelReader(tmp_path).load(model)[0] == 1500  # deltas lead past the damaged one
+    assert ModelReader(tmp_path).load(model).position == 1500  # deltas lead past the damaged one
     assert digest_of(model) == expected
 
 
@@ -82,7 +87,7 @@ def test_after_a_damaged_delta_the_log_is_learned_again(tmp_path):
     damaged = files(tmp_path, "delta")[4]
     damaged.write_bytes(b"")
     model = new_model()
-    assert 0 < ModelReader(tmp_path).load(model)[0] < 1500
+    assert 0 < ModelReader(tmp_path).load(model).position < 1500
     assert learn(tmp_path, 1500) == expected
 
 
@@ -105,6 +110,7 @@ def test_what_an_earlier_holder_writes_counts_for_nothing(tmp_path):
     old_model, new = new_model(), new_model()
     old = ModelStore(tmp_path)
     old.open(old_model)
+    old.commit(old_model, 3)
     (tmp_path / "writer.lock").unlink()
     with ModelStore(tmp_path) as store:
         store.open(new)
@@ -114,7 +120,7 @@ def test_what_an_earlier_holder_writes_counts_for_nothing(tmp_path):
         # Even if it was past that check already:
         old._check_lease = lambda: None
         old.commit(old_model, 9)
-        assert ModelReader(tmp_path).load(new_model())[0] == 5
+        assert ModelReader(tmp_path).load(new_model()).position == 5
     old.close()
     with pytest.raises(LeaseLost, match="given up"):
         ModelStore._check_lease(old)
@@ -129,3 +135,12 @@ def test_a_model_with_other_settings_is_refused(tmp_path):
 def test_a_model_is_opened_before_it_is_committed(tmp_path):
     with ModelStore(tmp_path) as store, pytest.raises(ValueError, match="must be opened"):
         store.commit(OnlineModel(), 1)
+
+
+def test_what_belongs_to_the_whole_state_alone_is_given_back(tmp_path):
+    model = new_model()
+    with ModelStore(tmp_path) as store:
+        store.open(model)
+        store.commit(model, 4, extra="a", snapshot_extra=lambda: ["large"])
+        store.commit(model, 6, extra="b")
+    assert ModelReader(tmp_path).load(new_model()) == Stored(6, "b", 4, ["large"])
