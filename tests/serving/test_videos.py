@@ -157,6 +157,11 @@ def test_suggestions(service):
     assert response.status_code == 422
 
 
+def test_nothing_is_known_of_what_others_asked_where_nothing_was_built(service):
+    assert suggested(service, "/api/suggest?after=beach") == []
+    assert suggested(service, f"/api/suggest?after={'a' * 5000}") == []
+
+
 def test_suggestions_follow_the_index(service, monkeypatch):
     monkeypatch.setattr(suggestions_module, "_MIN_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(suggestions_module, "_PAUSES", 0)
