@@ -669,7 +669,7 @@ def events_of(log: EventLog, kind: type, *, least: int = 1) -> list:
         time.sleep(0.1)
 
 
-def test_start_page_shows_a_feed_without_what_was_seen(open_page, kept):
+def test_start_page_shows_a_feed_without_what_was_seen(kept, open_page):
     address, log = kept
     page = open_page(at=address, viewport={"width": 1200, "height": 2000})
     page.get_by_role("heading", name="For you").wait_for()
@@ -685,7 +685,7 @@ def test_start_page_shows_a_feed_without_what_was_seen(open_page, kept):
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="hidden")
-    page.wait_for_function(f"document.querySelectorAll('#for-you .card').length < {before}")
+    cards.nth(before - 1).wait_for(state="detached")
     assert page.locator("#for-you").get_by_text(first, exact=True).count() == 0
     (click,) = events_of(log, Click)
     assert (click.surface, click.position) == ("for_you", 1)
@@ -698,7 +698,7 @@ def test_start_page_shows_a_feed_without_what_was_seen(open_page, kept):
     page.get_by_role("heading", name="For you").wait_for()
 
 
-def test_related_stand_beside_the_player_with_their_reasons(open_page, kept):
+def test_related_stand_beside_the_player_with_their_reasons(kept, open_page):
     address, log = kept
     page = open_page("/?q=green&level=moment", at=address)
     open_film(page)
