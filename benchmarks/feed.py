@@ -268,6 +268,8 @@ def count_seen(feed: Feed, view: PersonalView, *, answers: int, users: int) -> d
     state = view.state
     num_seen = num_shown = 0
     for number in range(answers):
+        if number % 10_000 == 0:
+            print(f"{number} answers, {num_seen} seen videos in them", file=sys.stderr, flush=True)
         user = f"user{draws.integers(users)}"
         taste, seen = view.user(user, now_seconds=NOW)
         found = feed.answer(taste, seen, 10, now_seconds=NOW, rng=draws)
