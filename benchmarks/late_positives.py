@@ -73,6 +73,7 @@ def run(
     predicted = np.empty(len(impressions))
     waiting: list[tuple[slice, Scored]] = []
     late: list[tuple[int, int]] = []  # a heap of when an outcome is known, and whose
+    learned: dict[int, Scored] = {}  # of late events
     times = impressions.time_ms
     for batch in batches_of(impressions.user, times, max_ms=60_000, max_events=256):
         now = times[batch.start]
@@ -85,12 +86,19 @@ def run(
             model.learn(scored, impressions.take(part), outcomes=Outcomes(labels, watched))
             for index in (part.start + np.flatnonzero(is_late)).tolist():
                 heapq.heappush(late, (int(known_ms[index]), index))
+                learned[index] = scored.take(slice(index - part.start, index - part.start + 1))
         due = []
         while late and late[0][0] < now:
             due.append(heapq.heappop(late)[1])
         if due and policy.corrects:
+            found = [learned.pop(index) for index in due]
+            inputs = Scored(
+                np.concatenate([each.probabilities for each in found]),
+                np.concatenate([each.dense for each in found]),
+                np.concatenate([each.profile for each in found]),
+            )
             index = np.array(due)
-            model.correct(impressions.take(index), change=outcomes.take(index))
+            model.correct(inputs, impressions.take(index), change=outcomes.take(index))
         scored = model.predict(impressions.take(batch))
         predicted[batch] = scored.probabilities[:, 0]
         waiting.append((batch, scored))

@@ -46,7 +46,7 @@ class JoinSettings:
     wait_seconds: float = 600.0
     correct_seconds: float = 86_400.0
     long_view_seconds: float = 18.0
-    max_open: int = 1_000_000
+    max_open: int = 200_000
 
     def __post_init__(self) -> None:
         if not 0 <= self.wait_seconds <= self.correct_seconds:

@@ -27,6 +27,7 @@ from reelseek.recommendation.learning.examples import (
     outcomes_of,
 )
 from reelseek.recommendation.learning.figures import calibration
+from reelseek.recommendation.learning.inputs import LearnedInputs
 from reelseek.recommendation.learning.joining import Joined, Joiner, JoinSettings
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.sessions import auc
@@ -107,6 +108,7 @@ class Learner:
         self._facts_of, self._commit_events = facts_of, commit_events
         self.joiner = Joiner(join or JoinSettings())
         self.recent = RecentFigures()
+        self._inputs = LearnedInputs(self.joiner.settings)
         self._pending: list[Joined] = []
         self._pending_since = -math.inf
         self._open()
@@ -140,21 +142,30 @@ class Learner:
         self._store.commit(
             self.model,
             self.position,
-            extra={"pending": pending, "since": self._pending_since},
+            extra={
+                "pending": pending,
+                "since": self._pending_since,
+                "inputs": self._inputs.take_new(),
+            },
             snapshot_extra=lambda: {
                 "joiner": self.joiner.state(),
                 "counts": asdict(self.joiner.counts),
+                "inputs": self._inputs.state(),
             },
         )
 
     def _open(self) -> None:
-        """Restores the joiner as of the last whole state, and gives it the events since then."""
+        """Restores the model; and the joiner as of the last whole state, which then is given the
+        events since."""
         found = self._store.open(self.model)
         self.position = found.position
         if found.snapshot_extra is not None:
             self.joiner.restore(found.snapshot_extra["joiner"])
             for name, value in found.snapshot_extra["counts"].items():
                 setattr(self.joiner.counts, name, value)
+            self._inputs.restore(found.snapshot_extra["inputs"])
+        for extra in found.extras_since:
+            self._inputs.restore(extra["inputs"])
         if found.extra is not None:
             self._pending = msgspec.convert(found.extra["pending"], list[Joined])
             self._pending_since = found.extra["since"]
@@ -190,6 +201,7 @@ class Learner:
 
     def _forget(self, deletion: Deletion) -> None:
         self._pending = [each for each in self._pending if not deletion.is_of(each.user)]
+        self._inputs.forget(deletion.is_of)
         self.model.forget(lambda user: deletion.is_of(str(user)))
 
     def _learn(self) -> None:
@@ -205,7 +217,11 @@ class Learner:
                 predicted=scored.probabilities[:, 0],
             )
             self.model.learn(scored, impressions, outcomes=outcomes)
+            self._inputs.add(first, scored, now_seconds=self.joiner.now_seconds)
+        corrections = [each for each in corrections if each.log_position in self._inputs]
         if corrections:
             self.model.correct(
-                impressions_of(corrections, self._facts_of), change=changes_of(corrections)
+                self._inputs.find(corrections),
+                impressions_of(corrections, self._facts_of),
+                change=changes_of(corrections),
             )

@@ -52,12 +52,14 @@ class Stored:
         position: of the log, that the model came from; 0 where there is none.
         extra: what was given to `commit`.
         snapshot_position, snapshot_extra: the same of the whole state before it.
+        extras_since: what was given to `commit` after that, the last one being `extra`.
     """
 
     position: int = 0
     extra: Any = None
     snapshot_position: int = 0
     snapshot_extra: Any = None
+    extras_since: tuple[Any, ...] = ()
 
 
 class LeaseHeld(ValueError):
@@ -122,7 +124,12 @@ class ModelReader:
                 return found
             restore(model, state["model"])
             self.number += 1
-            found = replace(found, position=state["position"], extra=state["extra"])
+            found = replace(
+                found,
+                position=state["position"],
+                extra=state["extra"],
+                extras_since=(*found.extras_since, state["extra"]),
+            )
 
 
 class ModelStore:

@@ -143,4 +143,4 @@ def test_what_belongs_to_the_whole_state_alone_is_given_back(tmp_path):
         store.open(model)
         store.commit(model, 4, extra="a", snapshot_extra=lambda: ["large"])
         store.commit(model, 6, extra="b")
-    assert ModelReader(tmp_path).load(new_model()) == Stored(6, "b", 4, ["large"])
+    assert ModelReader(tmp_path).load(new_model()) == Stored(6, "b", 4, ["large"], ("b",))
