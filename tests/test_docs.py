@@ -21,6 +21,8 @@ import pytest
 from PIL import Image
 
 from reelseek.configs.arguments import prepare_arguments
+from reelseek.configs.options import Options
+from reelseek.configs.sequential_schema import SequentialConfig
 from reelseek.configs.train_schema import TrainConfig
 from tests.conftest import COLOURS
 
@@ -236,15 +238,22 @@ def test_commands_of_a_document_run(document, reader, monkeypatch, capsys):
             assert Path(value).exists(), f"{command} wrote no {value}"
 
 
+TRAINING_SCHEMAS: dict[str, type[Options]] = {
+    "train.py": TrainConfig,
+    "recommendation.sequential": SequentialConfig,
+}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_options_of_what_is_not_run_exist(document):
     for command in commands(document):
         if not command.startswith(("torchrun", "python train.py")):
             continue
         words = program_of(command)
-        arguments = [word for word in words[words.index("train.py") + 1 :] if word != "..."]
+        program = next(word for word in words if word in TRAINING_SCHEMAS)
+        arguments = [word for word in words[words.index(program) + 1 :] if word != "..."]
         given = {argument.partition("=")[0] for argument in arguments}
-        prepared = prepare_arguments(arguments, TrainConfig)
+        prepared = prepare_arguments(arguments, TRAINING_SCHEMAS[program])
         assert given <= {argument.partition("=")[0] for argument in prepared}
 
 
