@@ -59,6 +59,7 @@ NEEDED_BY_TOOLS = {
     "completion": ["events=e"],
     "evaluate_completion": ["log=l", "test=t"],
     "replay": ["events=[e]", "measure_from=1"],
+    "learn": ["events=e", "output=o"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -275,6 +276,7 @@ def test_every_yaml_becomes_objects(file):
             "completion": completion_schema.CompletionConfig,
             "evaluate_completion": completion_schema.EvaluateCompletionConfig,
             "replay": learning_schema.ReplayConfig,
+            "learn": learning_schema.LearnConfig,
         }
         assert isinstance(config_object(name), types[name])
 
