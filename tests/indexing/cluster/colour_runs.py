@@ -226,9 +226,11 @@ def index_in_turn(runs: Iterable[ColourRun]) -> Iterator[dict]:
 def spilled() -> dict[str, int]:
     """The MiB that the nodes' object stores have put on disk, and into files beyond their memory,
     since they were started."""
+    import ray
     from ray._private.internal_api import memory_summary
 
-    text = memory_summary(stats_only=True)
+    # By its address: else Ray asks the last one that was started on this machine, dead or alive.
+    text = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
     names = {"spilled_mb": r"Spilled (\d+) MiB", "mapped_mb": r"filesystem mmap usage: (\d+) MiB"}
     found = {name: re.search(pattern, text) for name, pattern in names.items()}
     return {name: int(match[1]) if match else 0 for name, match in found.items()}
