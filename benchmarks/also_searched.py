@@ -89,9 +89,7 @@ def summary(ranks: Sequence[Sequence[float]]) -> str:
     drawn = draws.integers(0, len(ranks), (NUM_BOOTSTRAPS, len(ranks)))
     mrr = sums[drawn].sum(1) / nums[drawn].sum(1)
     low, high = np.percentile(mrr, (2.5, 97.5))
-    return (
-        f"{sums.sum() / nums.sum():.4f} [{low:.4f}, {high:.4f}]  {found.sum() / nums.sum():.4f}"
-    )
+    return f"{sums.sum() / nums.sum():.4f} [{low:.4f}, {high:.4f}]  {found.sum() / nums.sum():.4f}"
 
 
 def main() -> None:
