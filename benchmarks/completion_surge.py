@@ -63,10 +63,11 @@ def main() -> None:
         for seed in range(num_seeds):
             days = generated_days(spread, births, seed)
             last = FIRST_DAY + NUM_LOGGED
-            log: DailyCounts = {
-                day: counts for day, counts in days.items() if day is not None and day < last
-            }
-            test: DailyCounts = {day: counts for day, counts in days.items() if day not in log}
+            log: DailyCounts = {}
+            test: DailyCounts = {}
+            for day, counts in days.items():
+                assert day is not None
+                (log if day < last else test)[day] = counts
             result = evaluate_queries(log, test, (1, 4))
             rows.append((result["baselines"]["table"], result["MRR@10"], result["ceiling"]))
         table, forecasts, own = np.mean(rows, axis=0)

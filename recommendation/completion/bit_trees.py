@@ -87,15 +87,14 @@ class BitTrees:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """`(n, F)` float32 -> `(n,)` float32."""
         columns = np.ascontiguousarray(features.T)
-        goes_right = columns[self.feature] > self.threshold[:, None]
+        goes_right = columns.take(self.feature, axis=0) > self.threshold[:, None]
         remaining = np.where(goes_right, self.left_leaves[:, None], np.uint32(0xFFFFFFFF))
         leaves = np.bitwise_and.reduceat(remaining, self.starts, axis=0)
         lowest = leaves & (~leaves + np.uint32(1))
-        # A power of two is exact in float32, and its exponent is the leaf.
-        place = np.frexp(lowest.astype(np.float32))[1] - 1
-        return np.take_along_axis(self.values, np.minimum(place, MAX_LEAVES - 1), axis=1).sum(
-            axis=0
-        )
+        # A power of two is exact in float32, whose exponent (biased by 127) is then the leaf.
+        place = (lowest.astype(np.float32).view(np.int32) >> 23) - 127
+        of_tree = np.arange(0, self.values.size, MAX_LEAVES)[:, None]
+        return self.values.take(np.clip(place, 0, MAX_LEAVES - 1) + of_tree).sum(axis=0)
 
 
 def _collect(
