@@ -29,9 +29,10 @@ _GRID = {
     "target": (-0.35, -0.2, 0.0, 0.2, 0.3, 0.4, 0.5),
 }
 _ITEM_EXPONENTS = (0.4, 0.5)
-_NUM_FACTORS = (128, 256, 384, 640)
+_NUM_FACTORS = (128, 256, 400, 640, 1000)
 _TARGET_SHIFTS = (-0.2, 0.0, 0.2)
-_WEIGHTS = (0.2, 0.5, 1.0)
+_WEIGHTS = (0.25, 0.5, 1.0)
+_MAX_NUMBERS = 100_000_000  # in the vectors of a filter, 400 MB; catalogues of 10^6 get fewer
 _MAX_USERS = 4000  # of the validation; more would take longer and choose the same
 _NUM_BEST = 20  # scores of a user that are brought to the same height
 _MIN_RELATIVE = 1e-3
@@ -130,6 +131,10 @@ class GraphFilter:
         self, chosen: "csr_matrix", asked: Validation, *, links: LinkPropagation
     ) -> None:
         """Tries the filter in all ways, also left out."""
+        num_factors = [k for k in _NUM_FACTORS if k * chosen.shape[1] <= _MAX_NUMBERS]
+        if not num_factors:
+            self.filter_settings = replace(self.filter_settings, weight=0.0)
+            return
         tried = [replace(self.filter_settings, weight=0.0)]
         qualities = [asked.quality(links.scores)]
         for number, item_exponent in enumerate(_ITEM_EXPONENTS, start=1):
@@ -141,11 +146,11 @@ class GraphFilter:
                     item_exponent=item_exponent,
                     target_exponent=shift - item_exponent,
                 )
-                for k in _NUM_FACTORS
+                for k in num_factors
                 for shift in _TARGET_SHIFTS
                 for weight in _WEIGHTS
             ]
-            largest = replace(candidates[0], num_factors=max(_NUM_FACTORS))
+            largest = replace(candidates[0], num_factors=max(num_factors))
             low_pass = self._make_low_pass(chosen, largest)
             found = asked.qualities(partial(_sums, candidates, links, low_pass), len(candidates))
             tried += candidates

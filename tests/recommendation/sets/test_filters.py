@@ -71,13 +71,17 @@ def test_low_pass_is_the_projection_on_leading_vectors(
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_vectors_of_large_matrices_are_those_of_small_ones(chosen, monkeypatch):
-    whole = leading_right_vectors(chosen, 4, seed=0)
+def test_vectors_of_large_matrices_are_those_of_small_ones(monkeypatch):
+    rng = np.random.default_rng(0)
+    # Singular values 20, 19, ..., so that each vector is defined.
+    left, _ = np.linalg.qr(rng.normal(size=(60, 20)))
+    right, _ = np.linalg.qr(rng.normal(size=(40, 20)))
+    matrix = csr_matrix((left * np.arange(20, 0, -1)) @ right.T, dtype=np.float32)
+    whole = leading_right_vectors(matrix, 4, seed=0)
+    np.testing.assert_allclose(np.abs(whole.T @ right[:, :4]), np.eye(4), atol=1e-3)
     monkeypatch.setattr(low_pass_module, "_MAX_DENSE", 5)
-    found = leading_right_vectors(chosen, 4, seed=1)
-    assert found.shape == (12, 4)
-    np.testing.assert_allclose(np.abs(whole.T @ found), np.eye(4), atol=1e-3)
-    np.testing.assert_array_equal(found, leading_right_vectors(chosen, 4, seed=1))
-    assert leading_right_vectors(chosen, 100, seed=0).shape == (12, 11)
-    monkeypatch.undo()
-    assert leading_right_vectors(chosen, 100, seed=0).shape == (12, 12)
+    found = leading_right_vectors(matrix, 4, seed=1)
+    assert found.shape == (40, 4)
+    np.testing.assert_allclose(np.abs(whole.T @ found), np.eye(4), atol=0.02)
+    np.testing.assert_array_equal(found, leading_right_vectors(matrix, 4, seed=1))
+    assert leading_right_vectors(matrix, 100, seed=0).shape == (40, 40)
