@@ -28,7 +28,6 @@ from reelseek.recommendation.feed.ranker import FeedWeights
 from reelseek.recommendation.live.follower import read_all, read_new
 from reelseek.recommendation.live.state import LogState
 from reelseek.recommendation.models import folder as models
-from reelseek.recommendation.models.building import has_deletion_after
 from reelseek.recommendation.models.folder import Learned
 from reelseek.recommendation.related.finder import RelatedFinder, RelatedSettings
 from reelseek.serving.errors import ApiError
@@ -200,13 +199,13 @@ class Recommendations:
         if (
             learned is not None
             and log is not None
-            and has_deletion_after(log, learned.info.position)
+            and log.num_deletions(after=learned.info.position)
         ):
             logger.warning("a user was deleted since the model was made: it waits to be made again")
             learned = None
         state = self._read_log(log, learned)
         # Whoever was deleted meanwhile may have been gone before the log was read that far.
-        if learned and log and has_deletion_after(log, learned.info.position):
+        if learned and log and log.num_deletions(after=learned.info.position):
             learned, state = None, self._read_log(log, None)
         self._state, self._learned = state, learned
         return True

@@ -7,16 +7,15 @@ no client sets.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reelseek.ranking.prefix_index import folded
 from reelseek.recommendation.completion.phrases import MAX_USERS
 from reelseek.recommendation.completion.query_files import MAX_QUERY_LETTERS
-from reelseek.recommendation.events.log import EventLog, EventsUnavailable, LoggedEvent
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable
 from reelseek.recommendation.events.schema import Search
 
-_AT_ONCE = 10_000  # events
 _MAX_READS = 5  # of the whole log, where users are deleted meanwhile
 _DAY_SECONDS = 86_400
 _EPOCH_ORDINAL = 719_163  # 1 January 1970
@@ -77,19 +76,13 @@ def read_history(
     raise EventsUnavailable("users are being deleted all the time; try again later")
 
 
-def _events(log: EventLog, *, after: int) -> Iterator[LoggedEvent]:
-    while batch := log.read(after=after, limit=_AT_ONCE):
-        yield from batch
-        after = batch[-1].log_position
-
-
 def _read_once(
     log: EventLog, last: int, max_queries_per_user: int, report: Callable[[str], None]
 ) -> SearchHistory:
     history = SearchHistory(log_position=last)
     counted: dict[tuple[int, int], set[str]] = defaultdict(set)  # by user and day
     open_sessions: dict[int, tuple[float, int, list[str]]] = {}
-    for number, logged in enumerate(_events(log, after=0), 1):
+    for number, logged in enumerate(log.scan(), 1):
         if logged.log_position > last:
             break
         if number % 100_000 == 0:

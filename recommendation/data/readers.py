@@ -12,7 +12,7 @@ from reelseek.recommendation.events.schema import Deletion, Like, Play, VideoEve
 
 __all__ = ["from_event_log", "from_kuairand", "from_sequences"]
 
-_BATCH = 10_000  # events, or rows of a file
+_BATCH = 10_000  # rows of a file
 _CONTEXT_OF_EVENTS = (
     *("session", "request_id", "surface", "position", "propensity"),
     *("start_seconds", "end_seconds", "watched_seconds"),
@@ -40,19 +40,16 @@ def from_event_log(
         EventsUnavailable: the log cannot be read.
     """
     found: list[Interaction] = []
-    position = 0
-    while logged := log.read(after=position, limit=_BATCH):
-        position = logged[-1].log_position
-        for each in logged:
-            if isinstance(each.event, Deletion):
-                deletion = each.event
-                found = [
-                    row
-                    for row in found
-                    if not (deletion.is_of(row.user) or deletion.is_of(row.context.get("session")))
-                ]
-            elif isinstance(each.event, VideoEvent):
-                found.append(_from_event(each.event, duration_seconds))
+    for logged in log.scan():
+        event = logged.event
+        if isinstance(event, Deletion):
+            found = [
+                row
+                for row in found
+                if not (event.is_of(row.user) or event.is_of(row.context.get("session")))
+            ]
+        elif isinstance(event, VideoEvent):
+            found.append(_from_event(event, duration_seconds))
     return InteractionLog.of(found)
 
 

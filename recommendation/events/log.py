@@ -11,7 +11,7 @@ Several processes may write and read the same folder.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -25,6 +25,7 @@ __all__ = ["Appended", "EventLog", "EventsUnavailable", "LoggedEvent", "check_fo
 
 _DAY_SECONDS = 86400.0
 _DROP_AT_ONCE = 5_000  # events, in a transaction for which writers wait
+_SCANNED_AT_ONCE = 10_000  # events
 
 
 def check_folder(folder: Path, *, index: Path | None) -> None:
@@ -106,6 +107,16 @@ class EventLog:
             EventsUnavailable: the file cannot be read.
         """
         return [from_row(row) for row in self._opened().rows(after=after, limit=limit)]
+
+    def scan(self, *, after: int = 0) -> Iterator[LoggedEvent]:
+        """Yields all events after a position, as `read` returns them, until there are no more.
+
+        Raises:
+            EventsUnavailable: the file cannot be read.
+        """
+        while batch := self.read(after=after, limit=_SCANNED_AT_ONCE):
+            yield from batch
+            after = batch[-1].log_position
 
     def bounds(self) -> tuple[int, int]:
         """Returns the position of the last event that was dropped as too old or too many, and that

@@ -6,7 +6,6 @@ from collections.abc import Callable, Container
 import numpy as np
 
 from reelseek.recommendation.events.log import EventLog
-from reelseek.recommendation.events.schema import Deletion
 from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors, train_factors
 from reelseek.recommendation.live.follower import read_all
 from reelseek.recommendation.live.history import HistoryLimits
@@ -14,11 +13,10 @@ from reelseek.recommendation.live.state import LogState
 from reelseek.recommendation.models.folder import Learned, LearnedInfo
 from reelseek.recommendation.related.co_watch import CoWatchSettings, co_watch_table
 
-__all__ = ["BuildSettings", "build", "has_deletion_after"]
+__all__ = ["BuildSettings", "build"]
 
 _MIN_USERS = 10  # with two videos or more, for factors to say anything
 _MAX_TRIES = 5  # where users are deleted while a model is being made
-_BATCH = 5_000
 
 Progress = Callable[[float, str], None]
 
@@ -65,19 +63,10 @@ def build(
         learned = _build_once(
             log, videos, settings, fingerprint=fingerprint, progress=progress, clock=clock
         )
-        if not has_deletion_after(log, learned.info.position):
+        if not log.num_deletions(after=learned.info.position):
             return learned
         progress(0.0, "a user was deleted meanwhile: beginning anew")
     raise ValueError("users were deleted each time a model was made; build again later")
-
-
-def has_deletion_after(log: EventLog, position: int) -> bool:
-    """Whether a user was deleted after a position."""
-    while found := log.read(after=position, limit=_BATCH):
-        if any(isinstance(each.event, Deletion) for each in found):
-            return True
-        position = found[-1].log_position
-    return False
 
 
 def _build_once(
