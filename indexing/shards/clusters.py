@@ -8,7 +8,6 @@ kind lie together, and a query finds most of its nearest in few shards.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ import numpy as np
 from reelseek.indexing.candidates import GatherRequest
 from reelseek.indexing.shards.placement import shard_of
 from reelseek.indexing.store.array_files import read_array
-from reelseek.indexing.store.atomic import publish_file
 from reelseek.indexing.store.manifest import ClusterInfo, Manifest
-from reelseek.indexing.vectors.shard import file_checksum
+from reelseek.indexing.vectors.shard import file_checksum, write_table
 
 CLUSTERS_METADATA = "clusters"  # under this name a shard's catalogue has the `ClusterInfo`
 
@@ -100,8 +98,7 @@ class ClusterMap:
         """Writes the cells durably; returns the checksum of the file."""
         rows = np.empty(len(self.cells), _dtype(self.cells.shape[1]))
         rows["cell"], rows["shard"] = self.cells, self.owners
-        publish_file(folder / name, partial(_save, rows))
-        return file_checksum(folder / name)
+        return write_table(folder / name, rows)
 
 
 def num_to_ask(recalls: Mapping[str, np.ndarray], recall: float, num_shards: int) -> int:
@@ -251,8 +248,3 @@ def near_shards(
 
 def _dtype(embedding_dim: int) -> np.dtype:
     return np.dtype([("cell", "<f4", (embedding_dim,)), ("shard", "<i4")])
-
-
-def _save(rows: np.ndarray, temporary: Path) -> None:
-    with temporary.open("wb") as file:
-        np.save(file, rows, allow_pickle=False)

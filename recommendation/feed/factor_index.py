@@ -6,7 +6,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-__all__ = ["make_index", "read_index", "search", "write_index"]
+__all__ = ["make_index", "read_index", "search"]
 
 _PROBED = 16  # lists that a search looks at
 _TRAINED_ON = 64  # vectors for each list
@@ -30,10 +30,6 @@ def search(index: Any, user: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray
     products, numbers = index.search(user[None], k, params=parameters)
     is_there = numbers[0] >= 0
     return numbers[0][is_there], products[0][is_there]
-
-
-def write_index(index: Any, path: Path) -> None:
-    faiss.write_index(index, str(path))
 
 
 def read_index(path: Path) -> Any:

@@ -14,16 +14,14 @@ import json
 import shutil
 import zlib
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reelseek.indexing.store.array_files import read_array
-from reelseek.indexing.store.atomic import make_folder, publish_file, write_atomically
+from reelseek.indexing.store.atomic import make_folder, write_atomically
 from reelseek.indexing.store.manifest import IndexMismatchError
-from reelseek.recommendation.feed.factor_index import make_index, read_index, write_index
+from reelseek.indexing.vectors.shard import file_checksum, write_index, write_table
+from reelseek.recommendation.feed.factor_index import make_index, read_index
 from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors
 from reelseek.recommendation.live.history import HistoryLimits
 from reelseek.recommendation.related.co_watch import CoWatchSettings, CoWatchTable
@@ -99,17 +97,13 @@ def write(folder: Path, learned: Learned) -> int:
     make_folder(target)
     checksums = {}
     for name in _ARRAYS:
-        checksums[f"{name}.npy"] = _write_array(
-            target / f"{name}.npy", getattr(learned.table, name)
-        )
+        checksums[f"{name}.npy"] = write_table(target / f"{name}.npy", getattr(learned.table, name))
     write_atomically(target / _ITEMS, json.dumps(list(learned.table.ids)).encode())
-    checksums[_ITEMS] = _checksum(target / _ITEMS)
+    checksums[_ITEMS] = file_checksum(target / _ITEMS)
     if learned.factors is not None:
-        checksums["factors.npy"] = _write_array(target / "factors.npy", learned.factors.factors)
+        checksums["factors.npy"] = write_table(target / "factors.npy", learned.factors.factors)
         if learned.factors.needs_index:
-            index = make_index(learned.factors.factors)
-            publish_file(target / _INDEX, partial(write_index, index))
-            checksums[_INDEX] = _checksum(target / _INDEX)
+            checksums[_INDEX] = write_index(target / _INDEX, make_index(learned.factors.factors))
     described = asdict(learned.info) | {"version": version}
     content = strict_json.dumps(
         {"format_version": FORMAT_VERSION, "info": described, "files": checksums}
@@ -162,8 +156,13 @@ def read(folder: Path, *, fingerprint: str) -> Learned | None:
 
 def _opened(target: Path, info: LearnedInfo, checksums: dict[str, int]) -> Learned:
     for name, checksum in checksums.items():
-        if "/" in name or _checksum(target / name) != checksum:
-            raise ValueError(_damaged(target / name))
+        path = target / name
+        try:
+            is_whole = "/" not in name and file_checksum(path) == checksum
+        except FileNotFoundError as error:
+            raise ValueError(f"{path} is missing: build the model again") from error
+        if not is_whole:
+            raise ValueError(_damaged(path))
     ids = strict_json.loads((target / _ITEMS).read_bytes())
     arrays = {name: read_array(target / f"{name}.npy", mapped=True) for name in _ARRAYS}
     table = CoWatchTable(ids=tuple(ids), as_of_seconds=info.as_of_seconds, **arrays)
@@ -194,26 +193,6 @@ def _versions(folder: Path) -> list[int]:
 
 def _name(version: int) -> str:
     return f"model-{version:06d}"
-
-
-def _write_array(path: Path, array: np.ndarray) -> int:
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-
-    publish_file(path, save)
-    return _checksum(path)
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                checksum = zlib.crc32(block, checksum)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing: build the model again") from error
-    return checksum
 
 
 def _damaged(path: Path) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from reelseek.recommendation.feed.factor_index import make_index, read_index, write_index
+from reelseek.indexing.vectors.shard import write_index
+from reelseek.recommendation.feed.factor_index import make_index, read_index
 from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors, train_factors
 
 SETTINGS = FactorSettings(num_factors=8, iterations=5)
@@ -55,7 +56,7 @@ def test_training_repeats(factors):
 def test_faiss_finds_nearly_the_same(tmp_path):
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(3_000, 8)).astype(np.float32)
-    write_index(make_index(rows), tmp_path / "factors.faiss")
+    write_index(tmp_path / "factors.faiss", make_index(rows))
     exact = ItemFactors(rows, SETTINGS)
     found = ItemFactors(rows, SETTINGS, index=read_index(tmp_path / "factors.faiss"))
     shares = []
