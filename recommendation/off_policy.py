@@ -91,12 +91,11 @@ def snips(
         rewards, logged_propensities, target_propensities, max_weight=max_weight
     )
     earned, totals = _by_group(weights * rewards, weights, groups)
-    means = np.divide(earned, totals, out=np.zeros_like(earned), where=totals > 0)
-    value = float(earned.sum() / totals.sum()) if totals.sum() > 0 else float("nan")
-    has_weight = totals.sum() > 0
-    interval = (
-        bootstrap_interval(means, totals, seed=seed) if has_weight else (float("nan"), float("nan"))
-    )
+    value, interval = float("nan"), (float("nan"), float("nan"))
+    if totals.sum() > 0:
+        value = float(earned.sum() / totals.sum())
+        means = np.divide(earned, totals, out=np.zeros_like(earned), where=totals > 0)
+        interval = bootstrap_interval(means, totals, seed=seed)
     return Estimate(value, interval, _effective_size(weights), num_clipped)
 
 
