@@ -8,25 +8,11 @@ depend on those beside it, the frames of other videos fill the batch instead.
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
 
-
-class BatchEncoder(Protocol):
-    """What encodes a batch: a `FrameEncoder`."""
-
-    @property
-    def embedding_dim(self) -> int: ...
-
-    @property
-    def batch_frames(self) -> int: ...
-
-    @property
-    def num_parallel(self) -> int: ...
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor: ...
+from reelseek.indexing.pipeline import Encoder
 
 
 @dataclass(eq=False)
@@ -48,7 +34,7 @@ class FrameBatches:
         encoder: encodes `num_parallel` batches at once.
     """
 
-    def __init__(self, encoder: BatchEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._waiting: deque[tuple[_Call, int]] = deque()  # frames, by their call and place
         self._changed = threading.Condition()
@@ -80,7 +66,7 @@ class FrameBatches:
             try:
                 # Ray's arrays lie in memory that others read, too; this copies them.
                 batch = np.stack([call.pixels[place] for call, place in frames])
-                rows = self._encoder.encode(torch.from_numpy(batch)).numpy()
+                rows = self._encoder.submit(torch.from_numpy(batch)).result().numpy()
             except Exception as error:
                 self._give_up(frames, error)
                 continue

@@ -1,7 +1,7 @@
 """Frames of several calls share batches, and each call gets its own embeddings back."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,12 +21,15 @@ class GatedEncoder:
         self.gate = threading.Event()
         self.sizes = []
 
-    def encode(self, pixels):
+    def submit(self, pixels):
         self.gate.wait(10)
         self.sizes.append(len(pixels))
+        encoded = Future()
         if (pixels == 255).any():
-            raise RuntimeError("a frame that no encoder can")
-        return pixels.flatten(1)[:, :2].float()
+            encoded.set_exception(RuntimeError("a frame that no encoder can"))
+        else:
+            encoded.set_result(pixels.flatten(1)[:, :2].float())
+        return encoded
 
 
 def frames(call, num_frames):
