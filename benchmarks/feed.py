@@ -30,6 +30,7 @@ from reelseek.configs.schema import ServeConfig  # noqa: E402
 from reelseek.indexing import IndexReader, IndexSettings  # noqa: E402
 from reelseek.indexing.store.videos import FileSignature, NewVideo  # noqa: E402
 from reelseek.indexing.writer import IndexWriter  # noqa: E402
+from reelseek.recommendation.als import AlsSettings  # noqa: E402
 from reelseek.recommendation.catalogue import ItemCatalogue  # noqa: E402
 from reelseek.recommendation.content import Content, IndexContent  # noqa: E402
 from reelseek.recommendation.events.log import EventLog  # noqa: E402
@@ -37,7 +38,7 @@ from reelseek.recommendation.events.rows import LoggedEvent  # noqa: E402
 from reelseek.recommendation.events.schema import Click  # noqa: E402
 from reelseek.recommendation.feed.candidates import FactorSource  # noqa: E402
 from reelseek.recommendation.feed.factor_index import make_index  # noqa: E402
-from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors  # noqa: E402
+from reelseek.recommendation.feed.factors import ItemFactors  # noqa: E402
 from reelseek.recommendation.feed.feed import Feed  # noqa: E402
 from reelseek.recommendation.feed.personal import PersonalView  # noqa: E402
 from reelseek.recommendation.live.state import LogState  # noqa: E402
@@ -323,7 +324,7 @@ def main() -> None:
     learned = build(
         log,
         set(ids),
-        BuildSettings(factors=FactorSettings()),
+        BuildSettings(factors=AlsSettings()),
         fingerprint=SETTINGS.fingerprint,
         progress=lambda fraction, text: None,
     )
@@ -336,7 +337,7 @@ def main() -> None:
     factors = learned.factors
     if options["generated"] == "true":  # as if somebody had watched every video
         draws = rng.normal(size=(num, 32)).astype(np.float32)
-        factors = ItemFactors(draws, FactorSettings(), index=make_index(draws))
+        factors = ItemFactors(draws, AlsSettings(), index=make_index(draws))
     assert factors is not None
     names = ids if options["generated"] == "true" else list(learned.table.ids)
     state = LogState()

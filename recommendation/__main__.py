@@ -85,7 +85,7 @@ def _check(index: Path, events: Path) -> None:
 
 
 def _settings(config: BuildRecommenderConfig) -> "BuildSettings":
-    from reelseek.recommendation.feed.factors import FactorSettings
+    from reelseek.recommendation.als import AlsSettings
     from reelseek.recommendation.live.history import HistoryLimits
     from reelseek.recommendation.models.building import BuildSettings
     from reelseek.recommendation.related.co_watch import CoWatchSettings
@@ -98,7 +98,7 @@ def _settings(config: BuildRecommenderConfig) -> "BuildSettings":
             popular_half_life_days=config.popular_half_life_days,
             num_neighbors=config.neighbors,
         ),
-        factors=FactorSettings(num_factors=config.factors) if config.factors else None,
+        factors=AlsSettings(num_factors=config.factors) if config.factors else None,
         seed=config.seed,
     )
 

@@ -5,19 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from reelseek.recommendation.als import AlsSettings, fit_als
 from reelseek.recommendation.baselines.history_matrix import history_matrix
 from reelseek.recommendation.data.sequences import Sequences
 from reelseek.recommendation.recommender import FitSettings
 
-_FACTORS = 64
-_REGULARIZATION = 0.01
-_ALPHA = 10.0
-_ITERATIONS = 15
+_ALS = AlsSettings(num_factors=64)
 
 
 class Ials:
-    """iALS (Hu, Koren and Volinsky, ICDM 2008, "Collaborative Filtering for Implicit Feedback
-    Datasets", section 4). A user's factors are folded in from the history (equation 4)."""
+    """iALS (`recommendation.als`). A user's factors are folded in from the history (equation 4)."""
 
     def __init__(self, settings: FitSettings) -> None:
         self._settings = settings
@@ -25,24 +22,13 @@ class Ials:
         self._num_items = 0
 
     def fit(self, training: Sequences) -> None:
-        from implicit.cpu.als import AlternatingLeastSquares
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
         self._num_items = training.num_items
-
-        def progress(iteration: int, *_: Any) -> None:
-            self._settings.progress((iteration + 1) / _ITERATIONS, "iterations")
-
-        # Threads of BLAS would fight with those of the library for the cores.
-        with threadpool_limits(1, "blas"):
-            self._model = AlternatingLeastSquares(
-                factors=_FACTORS,
-                regularization=_REGULARIZATION,
-                alpha=_ALPHA,
-                iterations=_ITERATIONS,
-                random_state=self._settings.seed,
-            )
-            self._model.fit(training.matrix(), show_progress=False, callback=progress)
+        self._model = fit_als(
+            training.matrix(),
+            _ALS,
+            seed=self._settings.seed,
+            progress=lambda fraction: self._settings.progress(fraction, "iterations"),
+        )
 
     def scores(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         known = history_matrix(histories, self._num_items)

@@ -1,41 +1,26 @@
 """Factors of videos, by iALS -> a user's factors from a history, and the videos nearest to them.
 
-Hu, Koren and Volinsky, ICDM 2008, "Collaborative Filtering for Implicit Feedback Datasets": learned
-by the library `implicit`; a user is folded in by equation 4 with numpy alone, so that a server
+A user is folded in with NumPy alone (equation 4 of the paper that `als` names), so that a server
 needs no second library, and users who came after the training are like any others.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FactorSettings", "ItemFactors", "train_factors"]
+from reelseek.recommendation.als import AlsSettings, fit_als
+from reelseek.recommendation.baselines.history_matrix import history_matrix
+
+__all__ = ["ItemFactors", "train_factors"]
 
 _COMPARE_ALL = 50_000  # videos, up to which a search compares all of them
-
-
-@dataclass(frozen=True)
-class FactorSettings:
-    """
-    Attributes:
-        num_factors: of each video.
-        regularization: of the squares of the factors.
-        alpha: how much more a choice counts than none.
-        iterations: of the training.
-    """
-
-    num_factors: int = 32
-    regularization: float = 0.01
-    alpha: float = 10.0
-    iterations: int = 15
 
 
 def train_factors(
     histories: Sequence[np.ndarray],
     num_items: int,
-    settings: FactorSettings,
+    settings: AlsSettings,
     *,
     seed: int = 0,
     progress: Callable[[float], None] = lambda fraction: None,
@@ -48,32 +33,7 @@ def train_factors(
     Raises:
         ImportError: the library is not installed.
     """
-    try:
-        from implicit.cpu.als import AlternatingLeastSquares
-        from scipy.sparse import csr_matrix
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("factors need implicit: pip install 'reelseek[recommend]'") from error
-    lengths = [len(each) for each in histories]
-    columns = np.concatenate([np.zeros(0, np.int32), *histories]).astype(np.int32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    matrix = csr_matrix(
-        (np.ones(len(columns), np.float32), columns, offsets), shape=(len(histories), num_items)
-    )
-    # Threads of BLAS would fight with those of the library for the cores.
-    with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(
-            factors=settings.num_factors,
-            regularization=settings.regularization,
-            alpha=settings.alpha,
-            iterations=settings.iterations,
-            random_state=seed,
-        )
-        model.fit(
-            matrix,
-            show_progress=False,
-            callback=lambda n, *_: progress((n + 1) / settings.iterations),
-        )
+    model = fit_als(history_matrix(histories, num_items), settings, seed=seed, progress=progress)
     return np.ascontiguousarray(model.item_factors, np.float32)
 
 
@@ -86,7 +46,7 @@ class ItemFactors:
     """
 
     def __init__(
-        self, factors: np.ndarray, settings: FactorSettings, *, index: Any | None = None
+        self, factors: np.ndarray, settings: AlsSettings, *, index: Any | None = None
     ) -> None:
         self.factors, self.settings, self._index = factors, settings, index
         num_factors = factors.shape[1]

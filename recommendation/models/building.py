@@ -5,8 +5,9 @@ from collections.abc import Callable, Container
 
 import numpy as np
 
+from reelseek.recommendation.als import AlsSettings
 from reelseek.recommendation.events.log import EventLog
-from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors, train_factors
+from reelseek.recommendation.feed.factors import ItemFactors, train_factors
 from reelseek.recommendation.live.follower import read_all
 from reelseek.recommendation.live.history import HistoryLimits
 from reelseek.recommendation.live.state import LogState
@@ -33,7 +34,7 @@ class BuildSettings:
         self,
         limits: HistoryLimits | None = None,
         co_watch: CoWatchSettings | None = None,
-        factors: FactorSettings | None = None,
+        factors: AlsSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.limits = limits or HistoryLimits()

@@ -21,8 +21,9 @@ from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.atomic import make_folder, write_atomically
 from reelseek.indexing.store.manifest import IndexMismatchError
 from reelseek.indexing.vectors.shard import file_checksum, write_index, write_table
+from reelseek.recommendation.als import AlsSettings
 from reelseek.recommendation.feed.factor_index import make_index, read_index
-from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors
+from reelseek.recommendation.feed.factors import ItemFactors
 from reelseek.recommendation.live.history import HistoryLimits
 from reelseek.recommendation.related.co_watch import CoWatchSettings, CoWatchTable
 from reelseek.text import strict_json
@@ -57,7 +58,7 @@ class LearnedInfo:
     as_of_seconds: float
     limits: HistoryLimits = field(default_factory=HistoryLimits)
     co_watch: CoWatchSettings = field(default_factory=CoWatchSettings)
-    factors: FactorSettings | None = None
+    factors: AlsSettings | None = None
     version: int = 0
 
 
@@ -181,7 +182,7 @@ def _info(values: dict[str, Any]) -> LearnedInfo:
         | {
             "limits": HistoryLimits(**values["limits"]),
             "co_watch": CoWatchSettings(**values["co_watch"]),
-            "factors": None if factors is None else FactorSettings(**factors),
+            "factors": None if factors is None else AlsSettings(**factors),
         }
     )
 

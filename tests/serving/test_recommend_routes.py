@@ -11,8 +11,8 @@ from reelseek import Searcher
 from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
 from reelseek.indexing.writer import IndexWriter
+from reelseek.recommendation.als import AlsSettings
 from reelseek.recommendation.events.log import EventLog
-from reelseek.recommendation.feed.factors import FactorSettings
 from reelseek.recommendation.models import folder as models
 from reelseek.recommendation.models.building import BuildSettings, build
 from reelseek.serving import recommending
@@ -173,7 +173,7 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 
 
 def built(service, factors: bool = True) -> int:
-    settings = BuildSettings(factors=FactorSettings(num_factors=4) if factors else None)
+    settings = BuildSettings(factors=AlsSettings(num_factors=4) if factors else None)
     learned = build(
         service.log,
         set(service.ids),

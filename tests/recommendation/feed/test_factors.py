@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from reelseek.indexing.vectors.shard import write_index
+from reelseek.recommendation.als import AlsSettings
 from reelseek.recommendation.feed.factor_index import make_index, read_index
-from reelseek.recommendation.feed.factors import FactorSettings, ItemFactors, train_factors
+from reelseek.recommendation.feed.factors import ItemFactors, train_factors
 
-SETTINGS = FactorSettings(num_factors=8, iterations=5)
+SETTINGS = AlsSettings(num_factors=8, iterations=5)
 
 
 def histories(num_users: int = 60, num_items: int = 30) -> list[np.ndarray]:

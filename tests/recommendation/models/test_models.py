@@ -8,15 +8,15 @@ import pytest
 
 from reelseek.indexing.store.manifest import IndexMismatchError
 from reelseek.recommendation.__main__ import main
+from reelseek.recommendation.als import AlsSettings
 from reelseek.recommendation.events.log import EventLog
-from reelseek.recommendation.feed.factors import FactorSettings
 from reelseek.recommendation.models import folder as models
 from reelseek.recommendation.models.building import BuildSettings, build
 from tests.indexing.small_index import SETTINGS
 from tests.recommendation.logs import NOW, ids_in_order, index_of_axes, watch
 
 VIDEOS = [f"v{number}" for number in range(12)]
-FACTORS = FactorSettings(num_factors=4, iterations=2)
+FACTORS = AlsSettings(num_factors=4, iterations=2)
 
 
 @pytest.fixture
