@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from reelseek.indexing.store.dates import date_of
 from reelseek.indexing.store.videos import VideoRecord
@@ -21,11 +21,11 @@ from reelseek.serving.answers import hit_fields, meaning_fields, with_request_id
 from reelseek.serving.errors import ApiError
 from reelseek.serving.recommending import Recommendations, View, new_draws
 from reelseek.serving.routes.search import response
+from reelseek.serving.routes.videos import VideoId
 from reelseek.serving.search_endpoint import SearchEndpoint
 from reelseek.serving.search_request import EXAMPLE, MAX_HITS, Level, SearchRequest
 from reelseek.serving.services import Services
 
-VideoId = Annotated[str, Path(max_length=64, description="As hits have it")]
 _Seconds = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 _MAX_FEED = 50
 _SPARE = 4  # videos beyond k, in the place of those that were deleted since
