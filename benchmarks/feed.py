@@ -36,14 +36,22 @@ from reelseek.recommendation.content import Content, IndexContent  # noqa: E402
 from reelseek.recommendation.events.log import EventLog  # noqa: E402
 from reelseek.recommendation.events.rows import LoggedEvent  # noqa: E402
 from reelseek.recommendation.events.schema import Click  # noqa: E402
-from reelseek.recommendation.feed.candidates import FactorSource  # noqa: E402
-from reelseek.recommendation.feed.factor_index import make_index  # noqa: E402
+from reelseek.recommendation.feed.candidates import (  # noqa: E402
+    FactorSource,
+    SequenceSource,
+    Source,
+)
 from reelseek.recommendation.feed.factors import ItemFactors  # noqa: E402
 from reelseek.recommendation.feed.feed import Feed  # noqa: E402
 from reelseek.recommendation.feed.personal import PersonalView  # noqa: E402
 from reelseek.recommendation.live.state import LogState  # noqa: E402
 from reelseek.recommendation.models import folder as models  # noqa: E402
 from reelseek.recommendation.models.building import BuildSettings, build  # noqa: E402
+from reelseek.recommendation.nearest_items import (  # noqa: E402
+    NearestItems,
+    make_cells,
+    needs_cells,
+)
 from reelseek.recommendation.related.finder import RelatedFinder  # noqa: E402
 from reelseek.recommendation.related.texts import TextVectors  # noqa: E402
 
@@ -100,16 +108,14 @@ class GeneratedContent:
     """Embeddings in memory, found by an inverted file."""
 
     def __init__(self, rows: np.ndarray) -> None:
-        self._rows, self._index = rows.astype(np.float16), make_index(rows)
+        self._rows, self._nearest = rows.astype(np.float16), NearestItems(rows, make_cells(rows))
         self.baseline = 0.0
 
     def embeddings(self, rows: np.ndarray) -> np.ndarray:
         return self._rows[rows].astype(np.float32)
 
     def nearest(self, row: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        from reelseek.recommendation.feed.factor_index import search
-
-        found, scores = search(self._index, self._rows[row].astype(np.float32), k + 1)
+        (scores,), (found,) = self._nearest.search(self._rows[row : row + 1], k + 1)
         return found[found != row][:k], scores[found != row][:k]
 
 
@@ -315,6 +321,8 @@ def main() -> None:
         reader = IndexReader(folder / "index")
         by_key = {name: each[0] for name, each in reader.ids_by_name().items() if "." in name}
         ids = [by_key[f"{number}.mp4"] for number in range(num)]
+        catalogue = ItemCatalogue.of(reader)
+        content = IndexContent(catalogue)
     clicks = events_of(ids, topics, users, rng)
     log = EventLog(folder / "events")
     if not log.bounds()[1]:
@@ -323,8 +331,9 @@ def main() -> None:
     started = time.process_time()
     learned = build(
         log,
-        set(ids),
-        BuildSettings(factors=AlsSettings()),
+        catalogue.row_by_id,
+        content,
+        BuildSettings(factors=AlsSettings(), sequential={}),
         fingerprint=SETTINGS.fingerprint,
         progress=lambda fraction, text: None,
     )
@@ -332,19 +341,23 @@ def main() -> None:
     if options["generated"] == "false":
         models.write(models.default_folder(folder / "events"), learned)
         measure_service(folder, log, ids, requests, users)
-        catalogue = ItemCatalogue.of(reader)
-        content = IndexContent(catalogue)
     factors = learned.factors
     if options["generated"] == "true":  # as if somebody had watched every video
         draws = rng.normal(size=(num, 32)).astype(np.float32)
-        factors = ItemFactors(draws, AlsSettings(), index=make_index(draws))
-    assert factors is not None
+        factors = ItemFactors(draws, AlsSettings(), cells=make_cells(draws))
+    assert factors is not None and learned.sequential is not None
     names = ids if options["generated"] == "true" else list(learned.table.ids)
     state = LogState()
     state.apply(log.read(limit=len(clicks) + 1))
     state.count_from(learned.table)
     view = PersonalView(state, catalogue)
-    feed = Feed(catalogue, content, sources={"factors": FactorSource(factors, names, catalogue)})
+    vectors = learned.sequential.item_vectors()
+    cells = make_cells(vectors) if needs_cells(len(vectors)) else None
+    sources: dict[str, Source] = {
+        "factors": FactorSource(factors, names, catalogue),
+        "sequence": SequenceSource(learned.sequential, catalogue, cells),
+    }
+    feed = Feed(catalogue, content, sources=sources)
     finder = RelatedFinder(catalogue, content)
     draws_of = np.random.default_rng(3)
 

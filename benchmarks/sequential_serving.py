@@ -24,10 +24,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.options import parse_options  # noqa: E402
 from reelseek.configs.composition import compose  # noqa: E402
 from reelseek.configs.sequential_schema import SequentialConfig, SequentialNetworkConfig  # noqa: E402
+from reelseek.recommendation.nearest_items import NearestItems, make_cells, needs_cells  # noqa: E402
 from reelseek.recommendation.sequential.fitting import export_network  # noqa: E402
 from reelseek.recommendation.sequential.items import ItemEmbeddings  # noqa: E402
 from reelseek.recommendation.sequential.model import SequentialModel  # noqa: E402
-from reelseek.recommendation.sequential.nearest import NearestItems  # noqa: E402
 from reelseek.recommendation.sequential.network import SequentialNetwork  # noqa: E402
 
 _REPEATS = 300
@@ -54,7 +54,7 @@ def main() -> None:
         "torch_ms": _times(lambda index: _torch(networks, histories[index])),
     }
     vectors = model.item_vectors()
-    nearest = NearestItems(vectors)
+    nearest = NearestItems(vectors, make_cells(vectors) if needs_cells(len(vectors)) else None)
     result["faiss_ms"] = _times(lambda index: nearest.search(encoded[index], _K))
     every = np.concatenate(encoded) @ vectors.T
     exact = np.argpartition(-every, _K, axis=1)[:, :_K]

@@ -14,6 +14,9 @@ class BuildRecommenderConfig(Options, command="build_recommender"):
         "folder of the models; default: `models` in the folder of events", None
     )
     factors: int = option("of each video, learned by iALS; 0 for none", Range(0, 512))
+    sequential: bool = option(
+        "train the sequential model: what is watched next, minutes for 10^5 events"
+    )
     window: int = option("steps that a pair of videos may be apart in a history", Range(1, 100))
     half_life_days: float = option("after which a pair of videos counts half", Range(above=0))
     popular_half_life_days: float = option(

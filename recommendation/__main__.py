@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 USAGE = """usage: python -m recommendation build index=DIR events=DIR [models=DIR] [name=value ...]
 
-Learns what is watched together, what is popular, and factors of videos, from the log of events.
-Servers pick up the new model by themselves. The last line on stdout is a JSON object."""
+Learns what is watched together, what is popular, factors of videos, and what is watched next, from
+the log of events. Servers pick up the new model by themselves. The last line on stdout is a JSON
+object."""
 
 
 def main(config: BuildRecommenderConfig) -> None:
@@ -30,6 +31,8 @@ def main(config: BuildRecommenderConfig) -> None:
 
     from reelseek.indexing.reader import IndexReader
     from reelseek.indexing.store.atomic import make_folder
+    from reelseek.recommendation.catalogue import ItemCatalogue
+    from reelseek.recommendation.content import IndexContent
     from reelseek.recommendation.events.log import EventLog, EventsUnavailable
     from reelseek.recommendation.models.building import build
     from reelseek.recommendation.models.folder import write
@@ -37,15 +40,15 @@ def main(config: BuildRecommenderConfig) -> None:
 
     started = time.perf_counter()
     reader = IndexReader(index)
-    videos = set(reader.video_ids())
-    reader.close()
     log = EventLog(events)
     make_folder(models)
     try:
+        catalogue = ItemCatalogue.of(reader)
         with FileLock(models / "build.lock", timeout=0):
             learned = build(
                 log,
-                videos,
+                catalogue.row_by_id,
+                IndexContent(catalogue),
                 _settings(config),
                 fingerprint=manifest.settings.fingerprint,
                 progress=print_progress("build"),
@@ -57,12 +60,14 @@ def main(config: BuildRecommenderConfig) -> None:
         raise ValueError(f"events={events}: {error}") from error
     finally:
         log.close()
+        reader.close()
     info = learned.info
     command_line.print_json(
         {
             **{"version": version, "num_users": info.num_users, "num_items": info.num_items},
             **{"num_events": info.num_events, "position": info.position},
             "has_factors": learned.factors is not None,
+            "has_sequential": learned.sequential is not None,
             "seconds": round(time.perf_counter() - started, 2),
         }
     )
@@ -99,6 +104,7 @@ def _settings(config: BuildRecommenderConfig) -> "BuildSettings":
             num_neighbors=config.neighbors,
         ),
         factors=AlsSettings(num_factors=config.factors) if config.factors else None,
+        sequential={} if config.sequential else None,
         seed=config.seed,
     )
 

@@ -21,7 +21,7 @@ from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.diversity import DiversityRule
 from reelseek.recommendation.events.log import EventLog
-from reelseek.recommendation.feed.candidates import FactorSource, Source
+from reelseek.recommendation.feed.candidates import FactorSource, SequenceSource, Source
 from reelseek.recommendation.feed.feed import Feed, FeedSettings
 from reelseek.recommendation.feed.personal import PersonalView
 from reelseek.recommendation.feed.ranker import FeedWeights
@@ -240,6 +240,10 @@ class Recommendations:
         sources: dict[str, Source] = {}
         if learned is not None and learned.factors is not None:
             sources["factors"] = FactorSource(learned.factors, learned.table.ids, catalogue)
+        if learned is not None and learned.sequential is not None:
+            sources["sequence"] = SequenceSource(
+                learned.sequential, catalogue, learned.sequential_cells
+            )
         days = self._config.recommend.seen_again_days
         return View(
             catalogue,

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import faiss
 import numpy as np
 
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import Content
 from reelseek.recommendation.feed.factors import ItemFactors
-from reelseek.recommendation.recommender import Recommender
+from reelseek.recommendation.nearest_items import NearestItems
+from reelseek.recommendation.sequential.model import SequentialModel
 
-__all__ = ["SOURCES", "CandidateTable", "Candidates", "RecommenderSource", "Taste"]
+__all__ = ["SOURCES", "CandidateTable", "Candidates", "SequenceSource", "Taste"]
 
 SOURCES = ("co_watch", "factors", "sequence", "content", "popularity", "freshness")
 NUM_OF_SOURCE = 200  # videos at most, from each source
@@ -59,30 +61,30 @@ class CandidateTable:
     scores: dict[str, np.ndarray]
 
 
-class RecommenderSource:
-    """Any fitted `Recommender` as a source, such as the sequential model.
+class SequenceSource:
+    """The sequential model: what comes next after a history.
 
     Args:
-        ids: of the items that it was fitted on, by number.
+        cells: of the model's items; None to compare all.
     """
 
     def __init__(
-        self, recommender: Recommender, ids: Sequence[str], catalogue: ItemCatalogue
+        self, model: SequentialModel, catalogue: ItemCatalogue, cells: faiss.Index | None = None
     ) -> None:
-        self._recommender = recommender
-        self._number_by_id = {each: number for number, each in enumerate(ids)}
-        self._rows = catalogue.rows(ids)
+        self._model = model
+        self._nearest = NearestItems(model.item_vectors(), cells)
+        self._number_by_id = {each: number for number, each in enumerate(model.item_ids)}
+        self._rows = catalogue.rows(model.item_ids)
 
     def find(self, history: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         numbers = [self._number_by_id[v] for v in reversed(history) if v in self._number_by_id]
         if not numbers:
             return _nothing()
-        scores = self._recommender.scores([np.array(numbers, np.int32)])[0].astype(np.float64)
-        scores[(self._rows < 0) | ~np.isfinite(scores)] = -np.inf
-        scores[numbers] = -np.inf
-        best = np.argsort(-scores, kind="stable")[:NUM_OF_SOURCE]
-        best = best[np.isfinite(scores[best])]
-        return self._rows[best], _from_least(scores[best])
+        user = self._model.history_vectors([np.array(numbers, np.int32)])
+        (scores,), (found,) = self._nearest.search(user, NUM_OF_SOURCE + len(numbers))
+        is_new = (found >= 0) & (self._rows[found] >= 0) & ~np.isin(found, numbers)
+        best = self._rows[found[is_new]][:NUM_OF_SOURCE]
+        return best, _from_least(scores[is_new][:NUM_OF_SOURCE].astype(np.float64))
 
 
 class FactorSource:

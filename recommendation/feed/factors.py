@@ -5,16 +5,15 @@ needs no second library, and users who came after the training are like any othe
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+import faiss
 import numpy as np
 
 from reelseek.recommendation.als import AlsSettings, fit_als
 from reelseek.recommendation.baselines.history_matrix import history_matrix
+from reelseek.recommendation.nearest_items import NearestItems
 
 __all__ = ["ItemFactors", "train_factors"]
-
-_COMPARE_ALL = 50_000  # videos, up to which a search compares all of them
 
 
 def train_factors(
@@ -42,13 +41,14 @@ class ItemFactors:
 
     Args:
         factors: `(N, F)` float32.
-        index: of FAISS over the same rows, by inner product; None to compare all.
+        cells: of the same rows; None to compare all.
     """
 
     def __init__(
-        self, factors: np.ndarray, settings: AlsSettings, *, index: Any | None = None
+        self, factors: np.ndarray, settings: AlsSettings, *, cells: faiss.Index | None = None
     ) -> None:
-        self.factors, self.settings, self._index = factors, settings, index
+        self.factors, self.settings = factors, settings
+        self._nearest = NearestItems(factors, cells)
         num_factors = factors.shape[1]
         self._gram = factors.T.astype(np.float64) @ factors + settings.regularization * np.eye(
             num_factors
@@ -67,22 +67,11 @@ class ItemFactors:
 
     def nearest(self, user: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the numbers of the k videos that suit a user best, and how well, the best
-        first."""
-        k = min(k, len(self.factors))
-        if self._index is not None:
-            from reelseek.recommendation.feed.factor_index import search
-
-            return search(self._index, user, k)
-        scores = self.factors @ user
-        found = np.argpartition(-scores, k - 1)[:k] if k else np.zeros(0, np.int64)
-        found = found[np.lexsort((found, -scores[found]))]
-        return found, scores[found]
+        first; fewer where there are fewer, or cells that are looked at hold fewer."""
+        (scores,), (found,) = self._nearest.search(user[None], k)
+        is_there = found >= 0
+        return found[is_there], scores[is_there]
 
     def scores(self, user: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Returns how well some videos suit a user."""
         return self.factors[items] @ user
-
-    @property
-    def needs_index(self) -> bool:
-        """Whether there are so many that comparing all takes too long."""
-        return len(self.factors) > _COMPARE_ALL

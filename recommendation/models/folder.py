@@ -5,6 +5,7 @@ MODELS/model-000003/model.json       the description, with the CRC-32 of each ot
 MODELS/model-000003/items.json       ids of the videos, by number
 MODELS/model-000003/offsets.npy ...  see `CoWatchTable` and `ItemFactors`
 MODELS/model-000003/factors.faiss    only where there are many videos
+MODELS/model-000003/sequential.*     see `SequentialModel`; sequential.faiss only for many videos
 
 A version is written whole before it is named; a server that reads the one before goes on with it.
 Nothing in it names a user.
@@ -17,21 +18,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import faiss
+import numpy as np
+
 from reelseek.indexing.store.array_files import read_array
 from reelseek.indexing.store.atomic import make_folder, write_atomically
 from reelseek.indexing.store.manifest import IndexMismatchError
 from reelseek.indexing.vectors.shard import file_checksum, write_index, write_table
 from reelseek.recommendation.als import AlsSettings
-from reelseek.recommendation.feed.factor_index import make_index, read_index
 from reelseek.recommendation.feed.factors import ItemFactors
 from reelseek.recommendation.live.history import HistoryLimits
+from reelseek.recommendation.nearest_items import make_cells, needs_cells, read_cells
 from reelseek.recommendation.related.co_watch import CoWatchSettings, CoWatchTable
+from reelseek.recommendation.sequential.model import SEQUENTIAL_NAME, SequentialModel
 from reelseek.text import strict_json
 
 __all__ = ["Learned", "LearnedInfo", "current_signature", "default_folder", "read", "write"]
 
 FORMAT_VERSION = 1
-_CURRENT, _DESCRIPTION, _ITEMS, _INDEX = "current.json", "model.json", "items.json", "factors.faiss"
+_CURRENT, _DESCRIPTION, _ITEMS = "current.json", "model.json", "items.json"
+_FACTOR_CELLS, _SEQUENTIAL_CELLS = "factors.faiss", "sequential.faiss"
 _ARRAYS = ("offsets", "neighbors", "counts", "watchers", "popular")
 _NUM_KEPT = 2  # versions; a server may be about to read the one before
 
@@ -64,11 +70,18 @@ class LearnedInfo:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A version, opened."""
+    """A version, opened.
+
+    Attributes:
+        sequential: None where it was not asked for, or there are too few users.
+        sequential_cells: of its items, where there are many.
+    """
 
     info: LearnedInfo
     table: CoWatchTable
     factors: ItemFactors | None
+    sequential: SequentialModel | None = None
+    sequential_cells: faiss.Index | None = None
 
 
 def default_folder(events: Path) -> Path:
@@ -103,8 +116,11 @@ def write(folder: Path, learned: Learned) -> int:
     checksums[_ITEMS] = file_checksum(target / _ITEMS)
     if learned.factors is not None:
         checksums["factors.npy"] = write_table(target / "factors.npy", learned.factors.factors)
-        if learned.factors.needs_index:
-            checksums[_INDEX] = write_index(target / _INDEX, make_index(learned.factors.factors))
+        _write_cells(target / _FACTOR_CELLS, learned.factors.factors, checksums)
+    if learned.sequential is not None:
+        for path in learned.sequential.save(target):
+            checksums[path.name] = file_checksum(path)
+        _write_cells(target / _SEQUENTIAL_CELLS, learned.sequential.item_vectors(), checksums)
     described = asdict(learned.info) | {"version": version}
     content = strict_json.dumps(
         {"format_version": FORMAT_VERSION, "info": described, "files": checksums}
@@ -169,10 +185,22 @@ def _opened(target: Path, info: LearnedInfo, checksums: dict[str, int]) -> Learn
     table = CoWatchTable(ids=tuple(ids), as_of_seconds=info.as_of_seconds, **arrays)
     factors = None
     if info.factors is not None:
-        index = read_index(target / _INDEX) if _INDEX in checksums else None
         rows = read_array(target / "factors.npy", mapped=True)
-        factors = ItemFactors(rows, info.factors, index=index)
-    return Learned(info, table, factors)
+        factors = ItemFactors(rows, info.factors, cells=_cells(target / _FACTOR_CELLS, checksums))
+    if SEQUENTIAL_NAME not in checksums:
+        return Learned(info, table, factors)
+    sequential = SequentialModel.load(target)
+    cells = _cells(target / _SEQUENTIAL_CELLS, checksums)
+    return Learned(info, table, factors, sequential, cells)
+
+
+def _write_cells(path: Path, vectors: np.ndarray, checksums: dict[str, int]) -> None:
+    if needs_cells(len(vectors)):
+        checksums[path.name] = write_index(path, make_cells(vectors))
+
+
+def _cells(path: Path, checksums: dict[str, int]) -> faiss.Index | None:
+    return read_cells(path) if path.name in checksums else None
 
 
 def _info(values: dict[str, Any]) -> LearnedInfo:

@@ -67,18 +67,17 @@ def _train(
     """Returns the model in the first process; ends the process where it was stopped."""
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.recommendation.recommender import print_progress, silent
+    from reelseek.recommendation.sequential.content import titles_content
     from reelseek.recommendation.sequential.run import ModelSettings, train_model
     from reelseek.training.processes import join_processes
 
-    settings = ModelSettings(
-        config.network, config.loop, config.ensemble, config.text_model, config.seed
-    )
+    settings = ModelSettings(config.network, config.loop, config.ensemble, config.seed)
     with join_processes(config.device) as processes, stop_on_signals() as stop:
         show = print_progress("training") if processes.is_main_process else silent
         model = train_model(
             training,
             settings,
-            titles=titles,
+            read_content=titles_content(titles, config.text_model),
             processes=processes,
             folder=Path(config.output) / "checkpoints",
             stop=stop,

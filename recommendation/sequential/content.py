@@ -1,4 +1,4 @@
-"""Titles of items -> embeddings by a text tower."""
+"""Titles or frames of items -> what the network knows of them beside their ids."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,6 +10,27 @@ _CHUNK_TITLES = 256
 
 # Maps n sentences to `(n, C)` float32, L2-normalised.
 EmbedSentences = Callable[[Sequence[str]], np.ndarray]
+# Returns `(N, C)` float32, a row for each item, zeros where nothing is known of it, or None for no
+# content; and the fingerprint of what made it, "" for no content.
+ReadContent = Callable[[Progress], tuple[np.ndarray | None, str]]
+
+
+def titles_content(titles: Sequence[str] | None, text_model: str) -> ReadContent:
+    """Returns what embeds titles, by index, blank where unknown; None for no titles."""
+
+    def read(progress: Progress) -> tuple[np.ndarray | None, str]:
+        if titles is None or not any(title.strip() for title in titles):
+            return None, ""
+        embed, fingerprint = load_text_tower(text_model)
+        return embed_titles(titles, embed, progress=progress), fingerprint
+
+    return read
+
+
+def unit_length(embeddings: np.ndarray) -> np.ndarray:
+    """L2-normalises `(N, C)` embeddings; zeros stay zeros."""
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(length, np.float32(1e-6)), np.float32)
 
 
 def load_text_tower(name: str) -> tuple[EmbedSentences, str]:
@@ -49,11 +70,10 @@ def embed_titles(
     if not parts:
         return np.zeros((len(stripped), 1), np.float32)
     embedded = np.concatenate(parts)
-    centred = embedded - embedded.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    embedded = unit_length(embedded - embedded.mean(axis=0))
     row_by_title = {title: row for row, title in enumerate(different)}
     content = np.zeros((len(stripped), embedded.shape[1]), np.float32)
     for item, title in enumerate(stripped):
         if title:
-            content[item] = centred[row_by_title[title]]
+            content[item] = embedded[row_by_title[title]]
     return content

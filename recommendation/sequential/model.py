@@ -8,7 +8,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from reelseek.indexing.store.atomic import make_folder, write_atomically
 from reelseek.recommendation.sequential.inference import Weights, encode_histories
 from reelseek.text import strict_json
 
-__all__ = ["SequentialModel", "TrainedNetwork", "catalogue_fingerprint"]
+__all__ = ["SEQUENTIAL_NAME", "SequentialModel", "TrainedNetwork", "catalogue_fingerprint"]
 
-_WEIGHTS_NAME, _CONFIG_NAME = "sequential.safetensors", "sequential.json"
+_WEIGHTS_NAME, SEQUENTIAL_NAME = "sequential.safetensors", "sequential.json"
 _FORMAT = 1
 
 
@@ -73,19 +73,17 @@ class SequentialModel:
         """Returns `(N, V)` float32, of which inner products with histories are scores."""
         return np.concatenate([each.items for each in self.networks], axis=1)
 
-    def content_vectors(self, content: np.ndarray) -> np.ndarray:
-        """Places items that nobody has chosen by their content alone.
+    def with_items(self, ids: Sequence[str], content: np.ndarray) -> "SequentialModel":
+        """Returns a model that has further items, which nobody has chosen: their place is that of
+        their content.
 
         Args:
             content: `(n, C)`, made like that of the training.
 
-        Returns:
-            `(n, V)` float32.
-
         Raises:
             ValueError: the model has learned from no content, or from content of another width.
         """
-        vectors = []
+        networks = []
         for network in self.networks:
             if network.projection is None or network.projection.shape[1] != content.shape[1]:
                 raise ValueError(
@@ -93,9 +91,9 @@ class SequentialModel:
                     + ("none" if network.projection is None else f"{network.projection.shape[1]}")
                 )
             projected = content.astype(np.float32) @ network.projection.T
-            length = np.linalg.norm(projected, axis=1, keepdims=True)
-            vectors.append(projected / np.maximum(length, np.float32(1e-12)))
-        return np.concatenate(vectors, axis=1)
+            projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+            networks.append(replace(network, items=np.concatenate([network.items, projected])))
+        return replace(self, networks=networks, item_ids=[*self.item_ids, *ids])
 
     def history_vectors(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Returns `(B, V)` float32; zeros for an empty history."""
@@ -110,8 +108,12 @@ class SequentialModel:
             axis=1,
         )
 
-    def save(self, folder: Path) -> None:
-        """Writes the model into a folder, made if missing; the description comes last."""
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """Writes the model into a folder, made if missing; the description comes last.
+
+        Returns:
+            What was written.
+        """
         from safetensors.numpy import save
 
         make_folder(folder)
@@ -132,7 +134,8 @@ class SequentialModel:
             "crc32": zlib.crc32(content),
             "item_ids": list(self.item_ids),
         }
-        write_atomically(folder / _CONFIG_NAME, (json.dumps(config) + "\n").encode())
+        write_atomically(folder / SEQUENTIAL_NAME, (json.dumps(config) + "\n").encode())
+        return folder / _WEIGHTS_NAME, folder / SEQUENTIAL_NAME
 
     @classmethod
     def load(cls, folder: Path, *, fingerprint: str | None = None) -> "SequentialModel":
@@ -148,7 +151,7 @@ class SequentialModel:
         from safetensors.numpy import load
 
         try:
-            config = strict_json.loads((folder / _CONFIG_NAME).read_text(encoding="utf-8"))
+            config = strict_json.loads((folder / SEQUENTIAL_NAME).read_text(encoding="utf-8"))
             if not isinstance(config, dict) or config.get("format") != _FORMAT:
                 raise ValueError(f"its description is not of format {_FORMAT}")
             content = (folder / _WEIGHTS_NAME).read_bytes()

@@ -23,8 +23,7 @@ class SequentialRecommender:
     Args:
         settings: the seed, titles and progress. The number of epochs is that of the configuration:
             a bound by the clock would make figures differ from run to run.
-        options: in place of the configuration's values: `network`, `loop`, `ensemble`,
-            `text_model`.
+        options: in place of the configuration's values: `network`, `loop`, `ensemble`.
     """
 
     def __init__(self, settings: FitSettings, **options: Any) -> None:
@@ -44,14 +43,19 @@ class SequentialRecommender:
         if training.lengths.max(initial=0) < 2:
             self._transitions.fit(training)
             return
-        from reelseek.recommendation.sequential.run import train_model
+        from reelseek.configs.composition import default_values
+        from reelseek.configs.sequential_schema import SequentialConfig
+        from reelseek.recommendation.sequential.content import titles_content
+        from reelseek.recommendation.sequential.run import default_settings, train_model
         from reelseek.training.processes import Processes
         from reelseek.vision import choose_device
 
         model = train_model(
             training,
-            _model_settings(self._settings.seed, **self._options),
-            titles=self._settings.titles,
+            default_settings(self._settings.seed, **self._options),
+            read_content=titles_content(
+                self._settings.titles, default_values(SequentialConfig)["text_model"]
+            ),
             processes=Processes(0, 1, choose_device("auto")),
             progress=self._settings.progress,
         )
@@ -90,23 +94,3 @@ class SequentialRecommender:
     def _take(self, model: SequentialModel, training: Sequences) -> None:
         self._scorer = SequentialScorer(model, training.item_counts)
         self._transitions.fit(training)
-
-
-def _model_settings(seed: int, **options: Any) -> Any:
-    """Returns the `ModelSettings` of the configuration, with some values replaced."""
-    from reelseek.configs.composition import default_values
-    from reelseek.configs.sequential_schema import (
-        SequentialConfig,
-        SequentialLoopConfig,
-        SequentialNetworkConfig,
-    )
-    from reelseek.recommendation.sequential.run import ModelSettings
-
-    values = default_values(SequentialConfig)
-    chosen = {
-        "network": SequentialNetworkConfig(**values["network"]),
-        "loop": SequentialLoopConfig(**values["loop"]),
-        "ensemble": values["ensemble"],
-        "text_model": values["text_model"],
-    }
-    return ModelSettings(**(chosen | options), seed=seed)

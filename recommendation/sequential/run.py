@@ -1,25 +1,29 @@
 """Sequences and titles -> a trained sequential model, in one process or several."""
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from reelseek.configs.sequential_schema import SequentialLoopConfig, SequentialNetworkConfig
+from reelseek.configs.composition import default_values
+from reelseek.configs.sequential_schema import (
+    SequentialConfig,
+    SequentialLoopConfig,
+    SequentialNetworkConfig,
+)
 from reelseek.recommendation.data.sequences import Sequences
 from reelseek.recommendation.item_transitions import ItemTransitions
 from reelseek.recommendation.recommender import FitSettings, Progress, silent
 from reelseek.recommendation.sequential.blend import choose_weight
-from reelseek.recommendation.sequential.content import embed_titles, load_text_tower
+from reelseek.recommendation.sequential.content import ReadContent
 from reelseek.recommendation.sequential.fitting import train_network
 from reelseek.recommendation.sequential.model import SequentialModel
 from reelseek.recommendation.sequential.scorer import SequentialScorer
 from reelseek.recommendation.sequential.validation import HeldOutLast, hold_out_last
 from reelseek.training.processes import Processes
 
-__all__ = ["ModelSettings", "train_model"]
+__all__ = ["ModelSettings", "default_settings", "train_model", "with_steps"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +35,21 @@ class ModelSettings:
     network: SequentialNetworkConfig
     loop: SequentialLoopConfig
     ensemble: int
-    text_model: str
     seed: int
+
+
+def with_steps(settings: ModelSettings, min_steps: int, *, num_events: int) -> ModelSettings:
+    """Returns settings with more epochs, where few events would make too few steps."""
+    per_epoch = max(1, num_events // settings.loop.batch_events)
+    epochs = max(settings.loop.epochs, math.ceil(min_steps / per_epoch))
+    return replace(settings, loop=replace(settings.loop, epochs=epochs))
 
 
 def train_model(
     training: Sequences,
     settings: ModelSettings,
     *,
-    titles: tuple[str, ...] | None,
+    read_content: ReadContent,
     processes: Processes,
     folder: Path | None = None,
     stop: Any = False,
@@ -50,7 +60,7 @@ def train_model(
     The last items of some users are not learned from, but choose how much item transitions count.
 
     Args:
-        titles: of all items by index, None for none.
+        read_content: of all items; asked in the first process.
         folder: of the checkpoints, None to keep none.
         stop: ends the run after the current step where it becomes true.
 
@@ -64,11 +74,7 @@ def train_model(
     if not training.is_ordered:
         raise ValueError("sequential learns from sequences; for pairs choose another method")
     held_out = hold_out_last(training, settings.loop.validation_users, seed=settings.seed)
-
-    def read_titles() -> tuple[np.ndarray | None, str]:
-        return _content(titles, settings.text_model, progress=progress)
-
-    content, fingerprint = processes.broadcast_from_rank0(read_titles)
+    content, fingerprint = processes.broadcast_from_rank0(lambda: read_content(progress))
     networks = []
     for number in range(settings.ensemble):
         trained = train_network(
@@ -90,14 +96,16 @@ def train_model(
     return replace(model, transitions_weight=_choose_weight(model, held_out))
 
 
-def _content(
-    titles: tuple[str, ...] | None, text_model: str, *, progress: Progress
-) -> tuple[np.ndarray | None, str]:
-    """Returns the content of the items and the fingerprint of what made it."""
-    if titles is None or not any(title.strip() for title in titles):
-        return None, ""
-    embed, fingerprint = load_text_tower(text_model)
-    return embed_titles(titles, embed, progress=progress), fingerprint
+def default_settings(seed: int, **options: Any) -> ModelSettings:
+    """Returns the values of the configuration, with some of `network`, `loop` and `ensemble`
+    replaced."""
+    values = default_values(SequentialConfig)
+    chosen = {
+        "network": SequentialNetworkConfig(**values["network"]),
+        "loop": SequentialLoopConfig(**values["loop"]),
+        "ensemble": values["ensemble"],
+    }
+    return ModelSettings(**(chosen | options), seed=seed)
 
 
 def _choose_weight(model: SequentialModel, held_out: HeldOutLast) -> float:

@@ -12,6 +12,7 @@ from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
 from reelseek.indexing.writer import IndexWriter
 from reelseek.recommendation.als import AlsSettings
+from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.events.log import EventLog
 from reelseek.recommendation.models import folder as models
 from reelseek.recommendation.models.building import BuildSettings, build
@@ -23,6 +24,7 @@ from reelseek.serving.services import Services
 from tests.indexing.small_index import SETTINGS
 from tests.ranking.test_searcher import GivenEncoder
 from tests.recommendation.logs import event, ids_in_order, index_of_axes, watch
+from tests.recommendation.models.test_models import SMALL
 
 NUM = 16
 
@@ -172,11 +174,15 @@ def wait_for(condition, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def built(service, factors: bool = True) -> int:
-    settings = BuildSettings(factors=AlsSettings(num_factors=4) if factors else None)
+def built(service, factors: bool = True, sequential: dict | None = None) -> int:
+    settings = BuildSettings(
+        factors=AlsSettings(num_factors=4) if factors else None, sequential=sequential
+    )
+    catalogue = service.services.recommendations.view().catalogue
     learned = build(
         service.log,
-        set(service.ids),
+        catalogue.row_by_id,
+        IndexContent(catalogue),
         settings,
         fingerprint=SETTINGS.fingerprint,
         progress=lambda fraction, text: None,
@@ -211,6 +217,26 @@ def test_a_new_model_is_picked_up_and_set_aside_after_a_deletion(service):
     wait_for(lambda: version(service) == 2)
     found = hits(service, "/api/for-you", user="ann", k=9, explain=True)
     assert any(hit["parts"]["factors"] > 0 for hit in found)
+
+
+def test_the_sequential_model_says_what_follows_until_somebody_is_deleted(service):
+    service.log.append(
+        [  # always in a circle
+            event("click", f"user{user}", service.ids[(user + step) % NUM], at=hour_ago() + step)
+            for user in range(120)
+            for step in range(4)
+        ]
+    )
+    assert built(service, factors=False, sequential=SMALL) == 1
+    wait_for(lambda: version(service) == 1)
+    click(service, "ann", 4, 5)
+    found = hits(service, "/api/for-you", user="ann", k=14, explain=True)
+    parts = {hit["id"]: hit["parts"]["sequence"] for hit in found}
+    assert max(parts, key=parts.get) in (service.ids[6], service.ids[7])
+    assert any("often follows what you watched" in hit["reasons"] for hit in found)
+    service.log.delete_user("user0")
+    found = hits(service, "/api/for-you", user="ann", k=14, explain=True)
+    assert all(hit["parts"]["sequence"] == 0 for hit in found)
 
 
 def test_a_process_that_begins_after_a_deletion_does_not_use_the_model(service):

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from reelseek.indexing.vectors.shard import write_index
 from reelseek.recommendation.als import AlsSettings
-from reelseek.recommendation.feed.factor_index import make_index, read_index
 from reelseek.recommendation.feed.factors import ItemFactors, train_factors
+from reelseek.recommendation.nearest_items import make_cells
 
 SETTINGS = AlsSettings(num_factors=8, iterations=5)
 
@@ -54,21 +53,14 @@ def test_training_repeats(factors):
     np.testing.assert_array_equal(train_factors(histories(), 30, SETTINGS), factors.factors)
 
 
-def test_faiss_finds_nearly_the_same(tmp_path):
+def test_cells_find_nearly_the_same():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(3_000, 8)).astype(np.float32)
-    write_index(tmp_path / "factors.faiss", make_index(rows))
     exact = ItemFactors(rows, SETTINGS)
-    found = ItemFactors(rows, SETTINGS, index=read_index(tmp_path / "factors.faiss"))
+    found = ItemFactors(rows, SETTINGS, cells=make_cells(rows))
     shares = []
     for _ in range(20):
         user = rng.normal(size=8).astype(np.float32)
         right = exact.nearest(user, 20)[0]
         shares.append(len(np.intersect1d(right, found.nearest(user, 20)[0])) / 20)
-    assert np.mean(shares) > 0.8
-
-
-def test_a_damaged_index_is_said(tmp_path):
-    (tmp_path / "factors.faiss").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="is damaged"):
-        read_index(tmp_path / "factors.faiss")
+    assert 0.3 < np.mean(shares) <= 1  # one cell of six is looked at

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.diversity import DiversityRule
-from reelseek.recommendation.feed.candidates import RecommenderSource, Taste
+from reelseek.recommendation.feed.candidates import SequenceSource, Taste
 from reelseek.recommendation.feed.feed import Feed, FeedSettings, Seen
 from reelseek.recommendation.feed.personal import PersonalView
 from reelseek.recommendation.feed.ranker import FeedWeights
@@ -140,17 +140,24 @@ def test_propensities_are_the_probabilities_of_what_is_shown(library):
         assert abs(shown[row] / num - propensity) < 5 * deviation
 
 
-def test_a_recommender_is_a_source_and_can_be_left_out(library):
-    class Last:
-        def fit(self, training):
-            raise AssertionError
+class LastItemModel:
+    """Scores items by their number; an item of the index that it does not know, and one that the
+    index lacks, are in its catalogue, too."""
 
-        def scores(self, histories):
-            assert histories[0].tolist() == [0, 3]  # the oldest first
-            return np.arange(NUM, dtype=np.float32)[None]
+    def __init__(self, ids):
+        self.item_ids = ["gone", *ids[1:]]
 
+    def item_vectors(self):
+        return np.arange(NUM, dtype=np.float32)[:, None]
+
+    def history_vectors(self, histories):
+        assert histories[0].tolist() == [3]  # the first of the history is not known
+        return np.ones((1, 1), np.float32)
+
+
+def test_the_sequential_model_is_a_source_and_can_be_left_out(library):
     catalogue, content, ids = library
-    source = {"sequence": RecommenderSource(Last(), ids, catalogue)}
+    source = {"sequence": SequenceSource(LastItemModel(ids), catalogue)}
     events = clicks(library, ann=[0, 3])
     weights = FeedWeights({"sequence": 1.0})
     values = {"weights": weights, "explore_probability": 0.0}

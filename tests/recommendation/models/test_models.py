@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelseek.configs.composition import default_values
+from reelseek.configs.sequential_schema import (
+    SequentialConfig,
+    SequentialNetworkConfig,
+)
 from reelseek.indexing.store.manifest import IndexMismatchError
 from reelseek.recommendation.__main__ import main
 from reelseek.recommendation.als import AlsSettings
@@ -28,9 +33,25 @@ def log(tmp_path):
     log.close()
 
 
-def learned(log, videos=VIDEOS, factors=FACTORS, progress=lambda fraction, text: None):
-    settings = BuildSettings(factors=factors)
-    return build(log, videos, settings, fingerprint="f", progress=progress, clock=lambda: NOW)
+class Looks:
+    """Videos that look like nothing else."""
+
+    def embeddings(self, rows):
+        return np.eye(200, dtype=np.float32)[rows]
+
+
+def learned(
+    log, videos=VIDEOS, factors=FACTORS, sequential=None, progress=lambda fraction, text: None
+):
+    return build(
+        log,
+        {video: row for row, video in enumerate(videos)},
+        Looks(),
+        BuildSettings(factors=factors, sequential=sequential),
+        fingerprint="f",
+        progress=progress,
+        clock=lambda: NOW,
+    )
 
 
 def test_what_is_written_is_read_again(log, tmp_path):
@@ -52,6 +73,61 @@ def test_what_is_written_is_read_again(log, tmp_path):
     assert sorted(path.name for path in (tmp_path / "models").glob("model-*")) == [
         *("model-000002", "model-000003"),
     ]
+
+
+SMALL = {
+    "network": SequentialNetworkConfig(
+        **(default_values(SequentialConfig)["network"] | {"dim": 8, "num_blocks": 1})
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def watched_in_a_circle(tmp_path_factory):
+    """A log in which the next video always follows the one before."""
+    log = EventLog(tmp_path_factory.mktemp("circle") / "events")
+    for user in range(120):
+        watch(log, f"user{user}", [VIDEOS[(user + step) % 12] for step in range(6)], start=NOW)
+    yield log
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def built_in_a_circle(watched_in_a_circle):
+    return learned(watched_in_a_circle, [*VIDEOS, "new"], factors=None, sequential=SMALL)
+
+
+@pytest.mark.parametrize("has_cells", [False, True])
+def test_a_sequential_model_is_written_and_knows_what_nobody_watched(
+    built_in_a_circle, tmp_path, monkeypatch, has_cells
+):
+    monkeypatch.setattr(models, "needs_cells", lambda num: has_cells)
+    built = built_in_a_circle
+    models.write(tmp_path, built)
+    found = models.read(tmp_path, fingerprint="f")
+    assert (found.sequential_cells is not None) == has_cells
+    model = found.sequential
+    assert sorted(model.item_ids) == sorted([*VIDEOS, "new"])
+    np.testing.assert_array_equal(model.item_vectors(), built.sequential.item_vectors())
+    assert np.linalg.norm(model.item_vectors()[model.item_ids.index("new")]) > 0
+    number = {video: index for index, video in enumerate(model.item_ids)}
+    for last in (4, 7):
+        history = np.array([number[VIDEOS[last - 1]], number[VIDEOS[last]]], np.int32)
+        scores = (model.history_vectors([history]) @ model.item_vectors().T)[0]
+        assert number[VIDEOS[last + 1]] in np.argsort(-scores)[:3]
+
+
+def test_few_users_have_no_sequential_model(log):
+    assert learned(log, factors=None, sequential=SMALL).sequential is None
+
+
+@pytest.mark.parametrize("name", ["sequential.json", "sequential.safetensors"])
+def test_a_damaged_sequential_model_is_said(built_in_a_circle, tmp_path, name):
+    models.write(tmp_path, built_in_a_circle)
+    (path,) = tmp_path.rglob(name)
+    path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+    with pytest.raises(ValueError, match="build the model again"):
+        models.read(tmp_path, fingerprint="f")
 
 
 def test_building_repeats(log, tmp_path):
@@ -142,7 +218,7 @@ def test_the_command(tmp_path, capsys):
         assert summary.pop("seconds") >= 0
         assert summary == {
             **{"version": version, "num_users": 1, "num_items": 3, "num_events": 3},
-            **{"position": 3, "has_factors": False},
+            **{"position": 3, "has_factors": False, "has_sequential": False},
         }
     found = models.read(tmp_path / "events" / "models", fingerprint=SETTINGS.fingerprint)
     assert found is not None and set(found.table.ids) == set(ids)

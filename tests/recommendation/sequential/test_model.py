@@ -41,8 +41,10 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
     histories = [np.array([1, 2, 3])]
     assert np.array_equal(loaded.history_vectors(histories), ours.history_vectors(histories))
     assert np.array_equal(loaded.item_vectors(), ours.item_vectors())
-    content = np.ones((1, 5), np.float32)
-    assert np.array_equal(loaded.content_vectors(content), ours.content_vectors(content))
+    one_more = ["one more"], np.ones((1, 5), np.float32)
+    assert np.array_equal(
+        loaded.with_items(*one_more).item_vectors(), ours.with_items(*one_more).item_vectors()
+    )
 
 
 def test_a_model_of_another_catalogue_is_refused(tmp_path: Path) -> None:
@@ -85,10 +87,11 @@ def test_a_new_item_is_placed_by_its_content() -> None:
     assert network.items.content is not None
     content = network.items.content.numpy()
     # Nobody chose item 0, so its own embedding comes from content as well.
-    np.testing.assert_allclose(
-        ours.content_vectors(content[:1]), ours.item_vectors()[:1], atol=1e-6
-    )
+    more = ours.with_items(["new"], content[:1])
+    assert more.item_ids == [*_IDS, "new"] and more.fingerprint != ours.fingerprint
+    np.testing.assert_array_equal(more.item_vectors()[:-1], ours.item_vectors())
+    np.testing.assert_allclose(more.item_vectors()[-1], ours.item_vectors()[0], atol=1e-6)
     with pytest.raises(ValueError, match="content is"):
-        ours.content_vectors(np.ones((1, 4), np.float32))
+        ours.with_items(["new"], np.ones((1, 4), np.float32))
     with pytest.raises(ValueError, match="none"):
-        model(content_dim=0).content_vectors(content)
+        model(content_dim=0).with_items(["new"], content[:1])

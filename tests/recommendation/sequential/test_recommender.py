@@ -8,7 +8,7 @@ import pytest
 
 from reelseek.recommendation.data.sequences import Sequences, Vocabulary
 from reelseek.recommendation.recommender import FitSettings
-from reelseek.recommendation.sequential import run
+from reelseek.recommendation.sequential import content
 from reelseek.recommendation.sequential.blend import blend, choose_weight, mean_gain
 from reelseek.recommendation.sequential.content import embed_titles
 from reelseek.recommendation.sequential.recommender import SequentialRecommender
@@ -65,7 +65,7 @@ def test_an_item_that_nobody_chose_is_found_by_its_content(
         kinds = {"apples": [1.0, 0.1], "bears": [0.1, 1.0]}
         return np.array([kinds[title] for title in titles], np.float32)
 
-    monkeypatch.setattr(run, "load_text_tower", lambda name: (embed, "tower"))
+    monkeypatch.setattr(content, "load_text_tower", lambda name: (embed, "tower"))
     titles = tuple({"a": "apples", "b": "bears"}[each[0]] for each in items)
     made = fitted(sequences, titles=titles)
     scores = made.scores([np.array([items["a0"], items["a1"]]), np.array([items["b0"]])])
@@ -166,6 +166,6 @@ def test_loading_needs_no_pytorch() -> None:
     done = run_program(
         "-c",
         "import sys; import reelseek.recommendation.sequential.recommender; "
-        "import reelseek.recommendation.sequential.nearest; sys.exit('torch' in sys.modules)",
+        "import reelseek.recommendation.nearest_items; sys.exit('torch' in sys.modules)",
     )
     assert done.returncode == 0, done.stderr
