@@ -124,7 +124,9 @@ class Drivers:
             self.close()  # nodes that come later have no encoders
         process = self._begin(run)
         if kind == "store":
-            return self._finish(process)
+            summary = self._finish(process)
+            assert summary["spilled_mb"] or summary["mapped_mb"], "the object stores were not full"
+            return summary
         log = Path(run.log)
         num_before = len(decoded(log))
         wait_until(lambda: len(decoded(log)) >= num_begun or process.poll() is not None)

@@ -83,6 +83,12 @@ export function suggest(prefix, { signal }) {
   return requestJson(`/api/suggest?${values}`, { signal });
 }
 
+/** What people search after a query. */
+export function askedNext(query, { signal }) {
+  const values = new URLSearchParams({ after: query, k: "8" });
+  return requestJson(`/api/suggest?${values}`, { signal });
+}
+
 const records = new Map();
 
 /** What the index says of a video; asked once. */

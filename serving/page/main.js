@@ -2,6 +2,7 @@
 
 import { asksSomething, readAddress, writeAddress } from "./address.js";
 import { search } from "./api.js";
+import { AskedNext } from "./asked_next.js";
 import { createCard } from "./card.js";
 import { createChips } from "./chips.js";
 import { element, icon } from "./dom.js";
@@ -34,6 +35,10 @@ const forYou = new ForYou(find("for-you"), {
 });
 const greeting = new Greeting(find("library"), find("status-link"), () => {
   if (!asksSomething(state) && !forYou.isShown) forYou.refresh(state);
+});
+const askedNext = new AskedNext(find("asked-next"), (text) => {
+  goSearch({ q: text });
+  scrollTo({ top: 0 });
 });
 const searching = new Searching((isBusy) => {
   find("busy").hidden = !isBusy;
@@ -149,6 +154,8 @@ function showHits(found, asked) {
   );
   find("summary").textContent = "";
   find("more").hidden = true;
+  if (found) askedNext.refresh(asked.q);
+  else askedNext.hide();
   if (!found) return;
   addHits(found, asked);
   if (!hits.length) showWhyEmpty(found.why_empty);

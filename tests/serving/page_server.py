@@ -123,8 +123,9 @@ def serve(index: Path, *, events: Path | None = None) -> Iterator[str]:
         MediaCache(index.parent / "cache", max_bytes=1 << 30), CutsHere(), CutsHere()
     )
     folder = index.parent
+    options = [f"index={index}", f"cache={folder / 'cache'}"]
     services = Services(
-        config=compose(ServeConfig, [f"index={index}", f"cache={index.parent / 'cache'}"]),
+        config=compose(ServeConfig, options + ([f"events={events}"] if events else [])),
         events=None if events is None else EventLog(events),
         admission=Admission(num_running=1, max_waiting=50, max_wait_seconds=10),
         encoder=listen(

@@ -16,11 +16,16 @@ import httpx
 import pytest
 from PIL import Image
 
+from reelseek.recommendation.completion.block_list import BlockList
+from reelseek.recommendation.completion.building import BuildSettings, build_model
+from reelseek.recommendation.completion.model_files import DEFAULT_FOLDER, save_model
+from reelseek.recommendation.completion.search_history import read_history
 from reelseek.recommendation.events.log import EventLog
 from reelseek.recommendation.events.schema import Click, Impression, parse_events
 from reelseek.serving.routes.page import page_files
 from reelseek.text import QueryAnalyzer, Vocabulary
 from tests.conftest import COLOURS
+from tests.recommendation.completion.asked_events import ask, many
 from tests.serving.page_server import make_index, serve, serve_locked
 
 CHROMIUM = next(
@@ -131,8 +136,23 @@ def seconds(page) -> float:
 # From typing to the moment
 
 
+def wait_until_suggested(page, prefix: str, text: str) -> None:
+    """A service that has just begun reads what it suggests, and answers with nothing meanwhile."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = page.evaluate(
+            "prefix => fetch(`/api/suggest?prefix=${prefix}`).then((answer) => answer.json())",
+            prefix,
+        )
+        if text in [each["text"] for each in found["suggestions"]]:
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
 def test_suggestions_are_chosen_by_keys(open_page):
     page = open_page()
+    wait_until_suggested(page, "a r", "A red door")
     box = page.get_by_role("combobox")
     box.press_sequentially("a r")
     page.get_by_role("option").first.wait_for()
@@ -717,6 +737,33 @@ def test_related_stand_beside_the_player_with_their_reasons(kept, open_page):
     clicks = events_of(log, Click, least=2)
     assert (clicks[-1].surface, clicks[-1].position) == ("related", 1)
     assert clicks[-1].request_id != clicks[0].request_id
+
+
+@pytest.fixture
+def asked_before(kept, tmp_path) -> Iterator[str]:
+    """The address of a service that knows what six people searched, one after the other."""
+    address, log = kept
+    ask(log, [*many("green wall", 6), *many("green wall at night", 6), *many("my own green", 1)])
+    settings = BuildSettings(min_users=5, block_list=BlockList([]), trees=False)
+    built, _ = build_model(read_history(log, max_queries_per_user=100), settings)
+    save_model(tmp_path / "events" / DEFAULT_FOLDER, built)
+    yield address
+
+
+def test_what_others_search_completes_and_follows(asked_before, open_page):
+    page = open_page(at=asked_before)
+    wait_until_suggested(page, "green w", "green wall at night")
+    box = page.get_by_role("combobox")
+    box.press_sequentially("green w")
+    options = page.get_by_role("option")
+    options.filter(has_text="green wall at night").wait_for()
+    assert options.filter(has_text="own").count() == 0  # one person asked that
+    options.filter(has_text="green wall").first.click()
+    next_asked = page.get_by_role("navigation", name="What people also search")
+    next_asked.get_by_role("link", name="green wall at night").click()
+    page.wait_for_url("**?q=green+wall+at+night*")
+    titles(page)
+    next_asked.wait_for(state="hidden")  # nobody searched anything after it
 
 
 def test_a_service_without_events_shows_some_videos(open_page):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -92,9 +93,9 @@ class SlowEncoder(FrameEncoder):
 
     seconds = 0.0
 
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+    def submit(self, pixels: torch.Tensor) -> "Future[torch.Tensor]":
         time.sleep(self.seconds)
-        return super().encode(pixels)
+        return super().submit(pixels)
 
 
 def make_videos(folder: Path, num: int, *, seed: int = 0) -> Path:
