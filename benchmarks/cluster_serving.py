@@ -345,17 +345,20 @@ def faults(
             if number % 3 == 0:
                 kinds[number // 3 % len(kinds)]()
 
-    thread = threading.Thread(target=disturb)
+    def ask() -> None:
+        load(
+            port,
+            num,
+            connections=connections,
+            sources="visual",
+            max_seconds=max_seconds,
+            done=done,
+        )
+        finished.set()
+
+    thread = threading.Thread(target=ask)
     thread.start()
-    load(
-        port,
-        num,
-        connections=connections,
-        sources="visual",
-        max_seconds=max_seconds,
-        done=done,
-    )
-    finished.set()
+    disturb()  # in the main thread: Ray sets signal handlers when it starts a node
     thread.join()
     say("faults", did=dict(did), **done.summary)
 
