@@ -180,6 +180,7 @@ class Load:
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     shards: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)  # what was said in place of an answer
     wall_seconds: float = 0.0
 
     @property
@@ -189,6 +190,7 @@ class Load:
             "requests": len(ms),
             "statuses": dict(self.statuses),
             "shards": dict(self.shards),
+            **({"refusals": dict(self.refusals)} if self.refusals else {}),
             "per_second": round(len(ms) / self.wall_seconds, 1),
             **{f"p{each}_ms": round(float(np.percentile(ms, each)), 1) for each in (50, 95, 99)},
             "max_ms": round(float(ms.max()), 1),
@@ -236,6 +238,8 @@ def load(
                 status, body = 0, b""
             done.seconds.append(time.perf_counter() - started)
             done.statuses[status] += 1
+            if status != 200:
+                done.refusals[body.decode(errors="replace")[:200]] += 1
             if found := _SHARDS.search(body):
                 done.shards[f"{int(found[1])} of {int(found[2])}"] += 1
         connection.close()

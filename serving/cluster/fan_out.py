@@ -119,10 +119,8 @@ class FanOut:
         attempts = _Attempts(target.handle, call)
         started = time.monotonic()
         deadline = started + self._deadline_seconds
-        hedge_at = deadline
-        if self._is_hedged:
-            p95 = latencies.p95
-            hedge_at = started + (p95 or _UNKNOWN_FRACTION * self._deadline_seconds)
+        usual_seconds = latencies.p95 or _UNKNOWN_FRACTION * self._deadline_seconds
+        hedge_at = started + usual_seconds if self._is_hedged else deadline
         pause_seconds = _PAUSE_SECONDS
         try:
             attempts.send()
@@ -132,8 +130,9 @@ class FanOut:
                     pause_seconds *= 2
                     attempts.send()
                 elif now >= hedge_at:
-                    hedge_at = deadline
+                    hedge_at = now + usual_seconds  # where too many are sent twice, later
                     if target.budget.spend():
+                        hedge_at = deadline
                         self.num_hedged += 1
                         attempts.send()
                 found = await attempts.first(timeout=min(hedge_at, deadline) - time.monotonic())

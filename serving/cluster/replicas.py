@@ -28,6 +28,7 @@ _LOOK_PUBLISHED_SECONDS = 10.0
 _START_SECONDS = 30.0  # that a router waits for shards before it starts without some
 _ATTEMPTS = 8  # at a query whose generation is gone
 _PAUSE_SECONDS = 0.05
+_UNANSWERED_PAUSE_SECONDS = 1.0  # after which absent shards are asked again
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ class RouterReplica:
             return Answered(None, refusal)
 
     def _search(self, work: Callable[[], Any]) -> Any:
-        """Searches, again from the newest generation where the one in use is gone."""
+        """Searches, again from the newest generation where the one in use is gone, and once more
+        where no shard has answered: replicas that died may have been replaced."""
+        was_unanswered = False
         for attempt in range(_ATTEMPTS):
             try:
                 return work()
@@ -162,7 +165,10 @@ class RouterReplica:
                 time.sleep(_PAUSE_SECONDS * attempt)
                 self._searcher.refresh()
             except ShardsUnavailable as error:
-                raise _unavailable("no shard of the index answers") from error
+                if was_unanswered:
+                    raise _unavailable("no shard of the index answers") from error
+                was_unanswered = True
+                time.sleep(_UNANSWERED_PAUSE_SECONDS)
         raise _unavailable("the index changes faster than it can be read")
 
     def _wait_for_shards(self, reader: ClusterReader) -> None:

@@ -1,6 +1,7 @@
 """Calls to several deployments: deadlines, hedged calls, and calls whose replica dies."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -112,3 +113,20 @@ def test_absence_begins_with_three_misses_and_ends_with_an_answer():
     assert not absence.may_ask(2.4)
     absence.note(answered=True, now=2.5)
     assert absence.may_ask(2.6)
+
+
+def test_a_call_that_may_not_be_sent_twice_yet_is_sent_once_others_have_been_answered():
+    slow, fast = FakeReplica(echo, seconds=60), FakeReplica(echo)
+    handle = FakeHandle([slow, fast])
+    with closing(FanOut([handle], deadline_seconds=8, is_hedged=True)) as fan_out:
+        budget = fan_out._targets[0].budget
+        budget._saved = 0.0
+        with ThreadPoolExecutor() as threads:
+            stuck = threads.submit(fan_out.call, "answer", {0: (7,)})
+            time.sleep(2.5)  # past the time when it would be sent twice
+            assert fan_out.num_hedged == 0
+            slow.seconds = 0
+            for _ in range(5):
+                assert fan_out.call("answer", {0: (1,)}) == {0: 1}
+            assert stuck.result() == {0: 7}
+        assert (fan_out.num_hedged, fast.num_calls) == (1, 1)
