@@ -42,7 +42,14 @@ class ReplayConfig(Options, command="replay"):
 @dataclass
 class LearnConfig(Options, command="learn"):
     events: str = path_option("the folder of the log, which `serve events=DIR` writes")
-    output: str = path_option("the folder of the model, made if missing; one learner writes it")
+    index: str | None = path_option(
+        "the folder of the index, for authors, tags and durations of videos", None
+    )
+    output: str | None = path_option(
+        "the folder of the model, made if missing; one learner writes it; default: `learned` in "
+        "the folder of events",
+        None,
+    )
     follow: bool = option("go on with new events; false: end with the log")
     wait_seconds: float = option(
         "after an impression, until its example is learned; later outcomes correct it",

@@ -175,21 +175,17 @@ class ModelStore:
     Args:
         folder: made where it is missing.
         snapshot_every: commits, of which one writes the whole state.
+
+    Attributes:
         before_commit: called before each, to store what the model came from beside the log.
 
     Raises:
         LeaseHeld: another process has it.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        snapshot_every: int = 64,
-        before_commit: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, folder: Path, *, snapshot_every: int = 64) -> None:
         self._folder, self._snapshot_every = folder, snapshot_every
-        self._before_commit = before_commit
+        self.before_commit: Callable[[], None] = lambda: None
         make_folder(folder)
         self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -250,7 +246,7 @@ class ModelStore:
             raise ValueError("the model must be opened before it is committed")
         is_first = not self._number
         self._number += 1
-        self._before_commit()
+        self.before_commit()
         content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
         if not is_first:
             self._write("delta", {**content, "model": take_state(model, only_changed=True)})
