@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ durations of videos. With follow=false it ends with the log; the last line on st
 object with progress, speed and quality."""
 
 FACTS_NAME = "facts.jsonl"
+Report = Callable[[str, dict[str, Any]], None]
+
 _POLL_SECONDS = 0.2
 _PROGRESS_SECONDS = 10.0
 
@@ -39,16 +42,27 @@ def main(config: LearnConfig) -> None:
     if config.index is not None and not Path(config.index).is_dir():
         raise ValueError(f"index={config.index}: no such folder; name the folder of an index")
     check_can_write_folder("output", folder)
+    run(config, report=lambda line, _: print(line, file=sys.stderr))
+
+
+def run(config: LearnConfig, *, report: Report) -> None:
+    """Learns without looking whether the index is there yet.
+
+    Args:
+        report: takes a line for people, and the figures that it is made from, now and then.
+    """
+    events = Path(config.events)
+    folder = events / DEFAULT_FOLDER if config.output is None else Path(config.output)
     log = EventLog(events)
     try:
-        _learn(config, log, folder)
+        _learn(config, log, folder, report)
     except (EventsUnavailable, DamagedState) as error:
         raise ValueError(str(error)) from error
     finally:
         log.close()
 
 
-def _learn(config: LearnConfig, log: EventLog, folder: Path) -> None:
+def _learn(config: LearnConfig, log: EventLog, folder: Path, report: Report) -> None:
     videos = None if config.index is None else IndexVideos(Path(config.index))
     with ModelStore(folder) as store:
         facts = FactsBook(folder / FACTS_NAME, videos or (lambda video: None))
@@ -71,14 +85,14 @@ def _learn(config: LearnConfig, log: EventLog, folder: Path) -> None:
                 commit_events=config.commit_events,
             )
             facts.position = lambda: learner.position
-            _follow(learner, StatusWriter(folder), is_endless=config.follow)
+            _follow(learner, StatusWriter(folder), report, is_endless=config.follow)
         finally:
             facts.close()
             if videos is not None:
                 videos.close()
 
 
-def _follow(learner: Learner, status: StatusWriter, *, is_endless: bool) -> None:
+def _follow(learner: Learner, status: StatusWriter, report: Report, *, is_endless: bool) -> None:
     num_events, seconds, printed = 0, 0.0, time.monotonic()
     try:
         while True:
@@ -94,13 +108,13 @@ def _follow(learner: Learner, status: StatusWriter, *, is_endless: bool) -> None
                 time.sleep(_POLL_SECONDS)
             if taken and time.monotonic() - printed >= _PROGRESS_SECONDS:
                 printed = time.monotonic()
-                print(_progress_line(learner, num_events, seconds=seconds), file=sys.stderr)
+                figures = _figures(learner, num_events, seconds=seconds)
+                report(_progress_line(figures), figures)
     finally:
         command_line.print_json(_figures(learner, num_events, seconds=seconds))
 
 
-def _progress_line(learner: Learner, num_events: int, *, seconds: float) -> str:
-    figures = _figures(learner, num_events, seconds=seconds)
+def _progress_line(figures: dict[str, Any]) -> str:
     recent = figures["last_hour"]
     quality = "" if recent["AUC"] is None else f", AUC of the last hour {recent['AUC']}"
     return (

@@ -28,12 +28,15 @@ class Answer:
         etag: of the body.
         stage_seconds: what it took when it was worked out.
         is_complete: whether all shards answered; else it is not kept for others.
+        score_unit: a difference of the hits' scores that is one of relevance; 0 where scores do not
+            tell, and hits stay as they are.
     """
 
     body: bytes
     etag: str
     stage_seconds: dict[str, float]
     is_complete: bool = True
+    score_unit: float = 0.0
 
 
 Work = Callable[[Searcher, SearchRequest], Answer]

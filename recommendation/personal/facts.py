@@ -18,14 +18,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from reelseek.indexing.reader import IndexReader
 from reelseek.indexing.store.dates import date_of
 from reelseek.indexing.store.videos import VideoRecord
-from reelseek.recommendation.catalogue import author_of, seconds_of, tags_of
+from reelseek.recommendation.catalogue import ItemCatalogue, author_of, seconds_of, tags_of
 from reelseek.recommendation.learning.examples import UNKNOWN_VIDEO, VideoFacts
 from reelseek.recommendation.learning.impressions import NO_ID
 
-__all__ = ["FactsBook", "FindVideo", "IndexVideos", "facts_of_metadata"]
+__all__ = ["FactsBook", "FindVideo", "IndexVideos", "facts_of_metadata", "facts_of_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,26 @@ def facts_of_metadata(
         duration_ms=1000 * duration_seconds if duration_seconds > 0 else math.nan,
         upload_day=seconds_of(date) / _DAY_SECONDS,
     )
+
+
+def facts_of_rows(catalogue: ItemCatalogue, rows: np.ndarray) -> list[VideoFacts]:
+    """Returns the facts of videos of a catalogue."""
+    authors, tags = catalogue.author_names, catalogue.tag_names
+    columns = (
+        catalogue.authors[rows].tolist(),
+        catalogue.first_tags[rows].tolist(),
+        catalogue.durations[rows].tolist(),
+        catalogue.dates[rows].tolist(),
+    )
+    return [
+        VideoFacts(
+            author=NO_ID if author < 0 else authors[author],
+            tag="" if tag < 0 else tags[tag],
+            duration_ms=1000 * seconds if seconds > 0 else math.nan,
+            upload_day=date / _DAY_SECONDS,
+        )
+        for author, tag, seconds, date in zip(*columns, strict=True)
+    ]
 
 
 class FindVideo(Protocol):

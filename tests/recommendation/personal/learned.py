@@ -1,5 +1,6 @@
 """A log of users who like one author each, and a learner of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,20 @@ def video_of(author: int, index: int = 0) -> str:
 class Events:
     """A log in memory: user N opens and watches nothing but videos of author N % NUM_AUTHORS."""
 
-    def __init__(self, num: int, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        num_videos: int = NUM_VIDEOS,
+        name_of: Callable[[int], str] = "v{}".format,
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.events: list[LoggedEvent] = []
         for number in range(num):
-            user, video = rng.integers(NUM_USERS), rng.integers(NUM_VIDEOS)
+            user, video = rng.integers(NUM_USERS), int(rng.integers(num_videos))
             at = START + 2.0 * number
-            common = {"time_seconds": at, "user": f"u{user}", "video": f"v{video}"}
+            common = {"time_seconds": at, "user": f"u{user}", "video": name_of(video)}
             common |= {"request_id": f"r{number}"}
             self._add(Impression(event_id=f"i{number}", position=1, surface="search", **common), at)
             if user % NUM_AUTHORS == video % NUM_AUTHORS:
