@@ -4,8 +4,11 @@ Relevance decides which hits an answer has. What was learned of a user only move
 that are about as relevant, within one page; it says so in their `reasons`.
 """
 
+import gc
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,18 @@ def learned_folder(config: ServeConfig) -> Path | None:
     return None if config.events is None else Path(config.events) / DEFAULT_FOLDER
 
 
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Keeps the garbage collector away from a model, whose millions of keys live for long: going
+    through them would stop all threads for some tenths of a second, again and again."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
 class Personalization:
     """Threads may share it.
 
@@ -45,7 +60,7 @@ class Personalization:
 
     def __init__(self, folder: Path, *, weight: float) -> None:
         self._folder, self._weight = folder, weight
-        self._follower = ModelFollower(folder)
+        self._follower = ModelFollower(folder, loading=_collecting_later)
 
     @classmethod
     def from_config(cls, config: ServeConfig) -> "Personalization | None":

@@ -138,7 +138,8 @@ class IdTable:
     def set_rows(self, rows: Iterable[int], keys: Iterable[Key | None], *, num_used: int) -> None:
         """Takes over the keys of rows from another table, of which `num_used` is known."""
         self._keys += [None] * (num_used - len(self._keys))
-        pairs = list(zip(rows, keys, strict=True))
+        known = self._keys
+        pairs = [(row, key) for row, key in zip(rows, keys, strict=True) if known[row] != key]
         for row, _ in pairs:  # first all old ones, as a key may have moved to another row
             self._drop_key(row)
         for row, key in pairs:

@@ -8,14 +8,15 @@ state becomes another model, to which the requests that follow go over.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reelseek.recommendation.learning.examples import VideoFacts
 from reelseek.recommendation.learning.model import OnlineModel
-from reelseek.recommendation.learning.state import restore
+from reelseek.recommendation.learning.state import prepare, restore
 from reelseek.recommendation.learning.store import ModelReader
 from reelseek.recommendation.personal.scorer import PersonalScorer, PersonalScores
 
@@ -50,10 +51,16 @@ class ModelFollower:
 
     Args:
         folder: that a learner writes.
+        loading: is entered while a whole state is read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        loading: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._folder, self._loading = folder, loading
         self._reader = ModelReader(folder)
         self._current: FollowedModel | None = None
         self._lock = threading.Lock()
@@ -107,8 +114,9 @@ class ModelFollower:
         if current is None:
             return False
         for state in self._reader.changes():
+            prepared = prepare(state["model"])
             with self._lock:
-                restore(current.model, state["model"])
+                restore(current.model, prepared)
                 self._current = FollowedModel(
                     current.model,
                     current.scorer,
@@ -127,7 +135,8 @@ class ModelFollower:
             return True
         reader = ModelReader(self._folder)
         try:
-            opened = reader.open()
+            with self._loading():
+                opened = reader.open()
             if opened is None:
                 return False
             model, stored = opened
