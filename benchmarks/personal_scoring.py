@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,12 @@ def main() -> None:
             (state,) = reader.changes()
             prepared = prepare(state["model"])
             reading.append(time.process_time() - started)
-            applying.append(seconds_of(lambda state=prepared: restore(served, state)))
+            applying.append(seconds_of(partial(restore, served, prepared)))
     scorer = PersonalScorer(served)
-    figures = {"rows": len(served.table), "candidates": int(options["candidates"])}
+    figures: dict[str, float] = {
+        "rows": len(served.table),
+        "candidates": int(options["candidates"]),
+    }
     for name, num in (("score", int(options["candidates"])), ("score_page", PAGE)):
         times = []
         for _ in range(int(options["requests"])):
