@@ -24,7 +24,7 @@ from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollo
 from reelseek.recommendation.personal.ordering import personal_order
 from reelseek.recommendation.personal.reasons import personal_reasons
 from reelseek.serving import telemetry
-from reelseek.serving.search_endpoint import Answer
+from reelseek.serving.answers import Answer
 
 __all__ = ["Personalization", "learned_folder"]
 

@@ -281,7 +281,7 @@ class ModelStore:
 
 def _settings_of(state: Mapping[str, Any]) -> ModelSettings:
     """Returns what the model of a snapshot was made with; the defaults where it does not say so."""
-    found = {
+    found: dict[str, Any] = {
         name: Rates(**value) if isinstance(value, Mapping) else value
         for name, value in state.get("settings", {}).items()
     }

@@ -12,6 +12,7 @@ from reelseek.ranking.score_units import score_unit
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving import telemetry
 from reelseek.serving.answers import (
+    Answer,
     body_without_id,
     meaning_fields,
     strip_fields,
@@ -19,7 +20,7 @@ from reelseek.serving.answers import (
 )
 from reelseek.serving.errors import ApiError
 from reelseek.serving.search_body import read_post
-from reelseek.serving.search_endpoint import Answer, SearchEndpoint
+from reelseek.serving.search_endpoint import SearchEndpoint
 from reelseek.serving.search_request import (
     EXAMPLE,
     MAX_HITS,
