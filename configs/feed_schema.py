@@ -48,7 +48,7 @@ class RecommendConfig(Options, section="recommend"):
     explore_every: int = option("the positions that explore: each so-many-th", Range(2))
     weights: dict[str, float] = option(
         "of what the feed goes by: co_watch, factors, sequence, content, popularity, freshness, "
-        "shown",
+        "personal, shown",
         Range(0),
         default={
             "co_watch": 1.0,
@@ -57,6 +57,7 @@ class RecommendConfig(Options, section="recommend"):
             "content": 0.4,
             "popularity": 0.2,
             "freshness": 0.15,
+            "personal": 0.5,
             "shown": 0.3,
         },
     )

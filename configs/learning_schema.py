@@ -42,7 +42,14 @@ class ReplayConfig(Options, command="replay"):
 @dataclass
 class LearnConfig(Options, command="learn"):
     events: str = path_option("the folder of the log, which `serve events=DIR` writes")
-    output: str = path_option("the folder of the model, made if missing; one learner writes it")
+    index: str | None = path_option(
+        "the folder of the index, for authors, tags and durations of videos", None
+    )
+    output: str | None = path_option(
+        "the folder of the model, made if missing; one learner writes it; default: `learned` in "
+        "the folder of events",
+        None,
+    )
     follow: bool = option("go on with new events; false: end with the log")
     wait_seconds: float = option(
         "after an impression, until its example is learned; later outcomes correct it",
@@ -68,3 +75,20 @@ class LearnConfig(Options, command="learn"):
                 f"correct_seconds={self.correct_seconds}: must be at least wait_seconds "
                 f"({self.wait_seconds})"
             )
+
+
+@dataclass
+class PersonalConfig(Options, section="personal"):
+    """What a service does with what was learned of users."""
+
+    weight: float = option(
+        "of what was learned of a user in the order of hits and of the feed; 0 for none. A hit "
+        "passes others that are more relevant by less than twice this (docs/learning.md)",
+        Range(0, 1),
+    )
+    model: str | None = path_option(
+        "folder of the learned model; default: `learned` in the folder of events", None
+    )
+    learner_options: list[str] = option(
+        "of the learner of `learn`, such as [wait_seconds=60,capacity=100000]", default=[]
+    )

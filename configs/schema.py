@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.feed_schema import RecommendConfig
+from reelseek.configs.learning_schema import PersonalConfig
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
 from reelseek.text.urls import is_url
 
@@ -639,6 +640,7 @@ class ServeConfig(Options, command="serve"):
     engine: Engine = option("what searches: this machine, or a cluster (docs/cluster.md)")
     ray: ServeRayConfig = option("the cluster of engine=ray")
     recommend: RecommendConfig = option("related videos and the feed (docs/feed.md)")
+    personal: PersonalConfig = option("the order of hits for a user (docs/learning.md)")
     roots: list[str] = path_option(
         "folders below which videos may be added over HTTP; default: those of `videos`", []
     )
@@ -666,6 +668,9 @@ class ServeConfig(Options, command="serve"):
     )
     events: str | None = path_option(
         "folder in which to keep what users do (docs/events.md); default: nothing is kept", None
+    )
+    learn: bool = option(
+        "learn from the events while they come, in a process beside the workers; needs `events`"
     )
     completion: str | None = path_option(
         "folder of what `python -m recommendation.completion` built; default: completion in events",
@@ -709,6 +714,8 @@ class ServeConfig(Options, command="serve"):
         super().__post_init__()
         self.token = self.token or os.environ.get("REELSEEK_TOKEN") or None
         self.write_token = self.write_token or os.environ.get("REELSEEK_WRITE_TOKEN") or None
+        if self.learn and self.events is None:
+            raise ValueError("learn=true: needs events=DIR, the log that is learned from")
 
 
 def check_device(device: str) -> None:

@@ -16,7 +16,14 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from reelseek.configs import command_line, schema, train_schema
+from reelseek.configs import (
+    command_line,
+    completion_schema,
+    feed_schema,
+    learning_schema,
+    schema,
+    train_schema,
+)
 from reelseek.configs.composition import default_values
 from reelseek.configs.help import option_rows
 from reelseek.configs.options import Options, find_option
@@ -153,6 +160,31 @@ COMMANDS = {
         "Trains a ranker on judged or clicked videos; a search with --ranker DIR uses it.",
         group=_LEARN,
     ),
+    "learn": Command(
+        "recommendation.learn",
+        learning_schema.LearnConfig,
+        "Learns from the events of a service while they come; searches and feeds of its users "
+        "follow.\n\nKilled at any moment, it goes on where it was. `serve --learn` does the same "
+        "beside the service.",
+        ("INDEX", "the folder of the index, for authors, tags and durations"),
+        "index",
+        _LEARN,
+    ),
+    "recommend": Command(
+        "recommendation.__main__",
+        feed_schema.BuildRecommenderConfig,
+        "Learns related videos and the feed from all events of a service, which goes over to "
+        "them.\n\nRun it each night.",
+        ("INDEX", "the folder of the index"),
+        "index",
+        _LEARN,
+    ),
+    "complete": Command(
+        "recommendation.completion.__main__",
+        completion_schema.CompletionConfig,
+        "Learns how to complete queries from what users of a service asked.\n\nRun it each night.",
+        group=_LEARN,
+    ),
 }
 # Shorter names of flags, by command and option.
 _ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -167,6 +199,8 @@ _ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
 
 # They say afterwards which index they have changed, where none was named.
 _WRITES = {"index", "delete", "merge", "enrich", "repair"}
+# They do with none, too.
+_WITHOUT_INDEX = (learning_schema.LearnConfig, completion_schema.CompletionConfig)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -293,6 +327,8 @@ def _missing_index(config: type[Options], arguments: Sequence[str]) -> str:
     names = {argument.partition("=")[0] for argument in arguments}
     has_index = any(field.name == "index" for field in fields(config))
     if config is schema.ServeConfig and "videos" in names:  # they have an index of their own
+        return ""
+    if config in _WITHOUT_INDEX and not default_index().is_dir():
         return ""
     return str(default_index()) if has_index and names.isdisjoint({"index", "index.folder"}) else ""
 

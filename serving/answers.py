@@ -1,6 +1,6 @@
 """Hits of a search -> the bytes of an answer."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -10,6 +10,26 @@ from reelseek.ranking.searcher import Searcher
 from reelseek.text.query.analyzer import AnalyzedQuery
 
 _encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that may be kept.
+
+    Attributes:
+        body: without the request id.
+        etag: of the body.
+        stage_seconds: what it took when it was worked out.
+        is_complete: whether all shards answered; else it is not kept for others.
+        score_unit: a difference of the hits' scores that is one of relevance; 0 where scores do not
+            tell, and hits stay as they are.
+    """
+
+    body: bytes
+    etag: str
+    stage_seconds: dict[str, float]
+    is_complete: bool = True
+    score_unit: float = 0.0
 
 
 def hit_fields(hit: SearchHit, *, explain: bool = True) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reelseek.configs.command_line import program_version
 from reelseek.serving import telemetry
 from reelseek.serving.errors import ApiError, error_body
+from reelseek.serving.personalizing import Personalization
 from reelseek.serving.recommending import Recommendations
 from reelseek.serving.routes import (
     events,
@@ -52,6 +53,7 @@ def create_app(services: Services) -> FastAPI:
     services.recommendations = services.recommendations or Recommendations(
         services.config, events=services.events, searcher=services.opened_searcher
     )
+    services.personal = services.personal or Personalization.from_config(services.config)
     for route in (page, suggest, media, events, health, videos):
         app.include_router(route.router(services))
     endpoint = SearchEndpoint(services, search.search_answer)

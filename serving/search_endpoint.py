@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving import telemetry
 from reelseek.serving.admission import deadline_exceeded
+from reelseek.serving.answers import Answer
 from reelseek.serving.cache import BoundedCache
 from reelseek.serving.errors import ApiError
 from reelseek.serving.library.state import StateToken
@@ -17,24 +17,6 @@ from reelseek.serving.services import Services
 
 _LOOK_SECONDS = 0.02
 _MAX_WAIT_SECONDS = 30.0  # for the state of the index that a request wants to see
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer that may be kept.
-
-    Attributes:
-        body: without the request id.
-        etag: of the body.
-        stage_seconds: what it took when it was worked out.
-        is_complete: whether all shards answered; else it is not kept for others.
-    """
-
-    body: bytes
-    etag: str
-    stage_seconds: dict[str, float]
-    is_complete: bool = True
-
 
 Work = Callable[[Searcher, SearchRequest], Answer]
 _State = tuple[int, int]  # generation and revision of an index

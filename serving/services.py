@@ -14,6 +14,7 @@ from reelseek.serving.errors import ApiError
 
 if TYPE_CHECKING:
     from reelseek.ranking.searcher import Searcher
+    from reelseek.serving.personalizing import Personalization
     from reelseek.serving.recommending import Recommendations
 
 
@@ -42,6 +43,7 @@ class Services:
         events: what users do; None where nothing is kept.
         search: has searches answered elsewhere; None where this process searches.
         recommendations: what related videos and the feed are made from; made with the application.
+        personal: orders hits for a user, likewise; None where that is off.
     """
 
     config: ServeConfig
@@ -55,6 +57,7 @@ class Services:
     events: EventLog | None = None
     search: Callable[..., Any] | None = None
     recommendations: "Recommendations | None" = None
+    personal: "Personalization | None" = None
     _searcher: "Searcher | None" = field(default=None, repr=False)
 
     @property

@@ -217,6 +217,8 @@ def _children(
     ]
     if sockets.library is not None:
         helpers.append(Child("library", _keep_library, (config, str(sockets.library))))
+    if config.learn:
+        helpers.append(Child("learner", _learn, (config,)))
     num_workers = config.workers or max(1, (os.cpu_count() or 2) - 1)
     workers = [
         Child(f"worker {number}", _work, (config, listener, sockets, cluster))
@@ -244,6 +246,12 @@ def _keep_library(config: ServeConfig, socket: str) -> None:
     from reelseek.serving.library.process import main
 
     main(config, socket)
+
+
+def _learn(config: ServeConfig) -> None:
+    from reelseek.serving.learner import main
+
+    main(config)
 
 
 def _work(

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -53,6 +54,52 @@ RECALL = Gauge(
     ["queries"],
     multiprocess_mode="livemin",
 )
+
+
+def _learner_gauge(name: str, documentation: str) -> Gauge:
+    # Workers read the same file: what the last one read counts.
+    return Gauge(f"reelseek_learner_{name}", documentation, multiprocess_mode="livemostrecent")
+
+
+LEARNER = {
+    name: _learner_gauge(name, documentation)
+    for name, documentation in {
+        "up": "Whether the learner has said something in the last half minute",
+        "position": "Position in the log of events, up to which is learned",
+        "lag_events": "Events in the log that are not learned yet, at most",
+        "lag_seconds": "Age of the last event that was learned, where others wait",
+        "events_per_second": "Events learned a second, lately",
+        "rows": "Rows of the table of ids",
+        "frozen": "Whether the model is held at its last good state",
+        "auc": "AUC of long views in the last hour, predicted before they were learned",
+        "calibration_ratio": "Predicted by observed long views in the last hour",
+        "log_loss": "Logarithmic loss of long views in the last hour",
+    }.items()
+}
+LEARNED_POSITION = Gauge(
+    "reelseek_learned_position",
+    "Position in the log of events, up to which a worker has taken over what was learned",
+    multiprocess_mode="livemin",
+)
+
+
+def note_learning(status: Mapping[str, Any]) -> None:
+    """Sets what a learner says of itself; see `Personalization.status`."""
+    hour = status.get("last_hour") or {}
+    calibration = hour.get("calibration") or {}
+    found = {
+        **{name: status.get(name) for name in LEARNER},
+        "up": status.get("runs", False),
+        "frozen": status.get("frozen") is not None,
+        "auc": hour.get("AUC"),
+        "calibration_ratio": calibration.get("ratio"),
+        "log_loss": calibration.get("log_loss"),
+    }
+    for name, value in found.items():
+        if value is not None:
+            LEARNER[name].set(float(value))
+    if status.get("served_position") is not None:
+        LEARNED_POSITION.set(status["served_position"])
 
 
 def note_index(manifest: "Manifest") -> None:

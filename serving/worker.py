@@ -151,6 +151,8 @@ def _follow(services: Services, was_ready: Path, cluster: "Application | None") 
         telemetry.note_index(services.searcher.reader.manifest)
         if services.events is not None and services.recommendations is not None:
             services.recommendations.start()  # there will be users to recommend to
+        if services.personal is not None:
+            services.personal.start()
         services.look_now.wait(_LOOK_EVERY_SECONDS)
         services.look_now.clear()
         try:

@@ -86,6 +86,10 @@ def reelseek(*arguments, **environment):
             ["model=mini", "data.train=A", "data.val=B", "output=O"],
         ),
         (["rank", "--judgements", "J"], "ranker", ["index=D", "judgements=J"]),
+        (["learn", "I", "--events", "E"], "learn", ["index=I", "events=E"]),
+        (["learn", "--events", "E"], "learn", ["events=E"]),
+        (["recommend", "--events", "E"], "build_recommender", ["index=D", "events=E"]),
+        (["complete", "--events", "E"], "completion", ["events=E"]),
         (["clip", "a dog", "-o", "c.mp4"], "clip", ["index=D", "query=a dog", "output=c.mp4"]),
     ],
 )

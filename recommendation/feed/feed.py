@@ -7,7 +7,7 @@
   before it, is the `propensity` that impressions are logged with.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from reelseek.recommendation.feed.ranker import FeedWeights, rank
 
 __all__ = ["Feed", "FeedSettings", "FeedVideo", "Seen"]
 
+Personal = Callable[[np.ndarray], tuple[np.ndarray, Sequence[Sequence[str]]]]
 REASONS = {
     "co_watch": "watched by people who watched the same",
     "factors": "watched by people of like taste",
@@ -27,6 +28,7 @@ REASONS = {
     "content": "looks like what you watched",
     "popularity": "popular lately",
     "freshness": "new",
+    "personal": "like what you often watch",
     "explored": "something else",
 }
 _NUM_CHOSEN_FROM = 120  # the best, whose embeddings are compared
@@ -114,19 +116,22 @@ class Feed:
         now_seconds: float,
         rng: np.random.Generator,
         uses_models: bool = True,
+        personal: Personal | None = None,
     ) -> list[FeedVideo]:
         """Returns at most k videos that the user has not seen, the best first.
 
         Args:
             rng: draws what is explored.
             uses_models: whether sources that were learned from others are asked.
+            personal: gives, for rows, how much the user is for each, -1 to 1, and reasons.
         """
         gathered = self._candidates.gather(taste, now_seconds=now_seconds, uses_models=uses_models)
         table = self._unseen(gathered, seen)
         if len(table.rows) < k:  # the sources name what the user knows: the rest of the catalogue
             table = self._unseen(self._filled(table, seen, k), seen)
         shown = np.array([seen.shown.get(row, 0) for row in table.rows.tolist()])
-        scores, parts = rank(table, self._settings.weights, shown=shown)
+        liking, reasons = (None, None) if personal is None else personal(table.rows)
+        scores, parts = rank(table, self._settings.weights, shown=shown, personal=liking)
         is_again = np.isin(table.rows, seen.again)
         scores = np.where(is_again, self._settings.seen_again_factor * scores - 1, scores)
         kept = np.argsort(-scores, kind="stable")[: max(_NUM_CHOSEN_FROM, 2 * k)]
@@ -136,6 +141,7 @@ class Feed:
             {name: values[kept] for name, values in parts.items()},
             k=k,
             rng=rng,
+            personal_reasons=[reasons[item] if reasons else () for item in kept.tolist()],
         )
 
     def _unseen(self, table: CandidateTable, seen: Seen) -> CandidateTable:
@@ -168,6 +174,7 @@ class Feed:
         *,
         k: int,
         rng: np.random.Generator,
+        personal_reasons: Sequence[Sequence[str]],
     ) -> list[FeedVideo]:
         if not len(rows):
             return []
@@ -195,7 +202,9 @@ class Feed:
                     score=round(float(scores[item]), 4),
                     propensity=propensity,
                     is_explored=is_explored,
-                    reasons=(REASONS["explored"],) if is_explored else _reasons(own),
+                    reasons=(REASONS["explored"],)
+                    if is_explored
+                    else _reasons(own, personal_reasons[item]),
                     parts=own,
                 )
             )
@@ -218,8 +227,9 @@ class Feed:
         return item, even + (1 - epsilon if item == best else 0.0)
 
 
-def _reasons(parts: dict[str, float]) -> tuple[str, ...]:
+def _reasons(parts: dict[str, float], personal: Sequence[str]) -> tuple[str, ...]:
     best = sorted(parts.items(), key=lambda pair: -pair[1])
     total = sum(value for value in parts.values() if value > 0)
-    telling = [REASONS[name] for name, value in best if value > 0 and value >= 0.25 * total]
+    said = {**REASONS, "personal": personal[0]} if personal else REASONS
+    telling = [said[name] for name, value in best if value > 0 and value >= 0.25 * total]
     return tuple(telling[:2]) or (REASONS["explored"],)

@@ -20,14 +20,15 @@ so what an earlier holder still writes (the lock of a network drive can be lost)
 import fcntl
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from reelseek.indexing.store.atomic import make_folder, write_atomically
-from reelseek.recommendation.learning.model import OnlineModel
+from reelseek.recommendation.learning.ftrl import Rates
+from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.state import (
     DamagedState,
     decode,
@@ -96,6 +97,40 @@ class ModelReader:
             ValueError: the model's settings are not those of the state.
             DamagedState: there are states, but none can be read.
         """
+        return self._load(lambda state: model)[1]
+
+    def open(self) -> tuple[OnlineModel, Stored] | None:
+        """Makes a model with the settings of the newest state; None where there is none.
+
+        Raises:
+            ValueError: the state came from a history or from tables, which are not stored with it.
+            DamagedState: there are states, but none can be read.
+        """
+        model, found = self._load(lambda state: OnlineModel(_settings_of(state)))
+        return None if model is None else (model, found)
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """Yields what was committed since, to be given to `restore` in this order; ends before a
+        file that is damaged or missing, and where another learner has taken over."""
+        while _read_epoch(self._folder) <= self.epoch:
+            path = self._folder / _name("delta", self.epoch, number=self.number + 1)
+            try:
+                state = _read(path)
+            except (DamagedState, FileNotFoundError):
+                return
+            self.number += 1
+            yield state
+
+    def has_newer(self) -> bool:
+        """Whether there is a whole state that `changes` does not lead to, or has not yet."""
+        return any(
+            file.kind == "snapshot" and (file.epoch, file.number) > (self.epoch, self.number)
+            for file in _files(self._folder)
+        )
+
+    def _load(
+        self, model_of: Callable[[dict[str, Any]], OnlineModel]
+    ) -> tuple[OnlineModel | None, Stored]:
         files = _files(self._folder)
         snapshots = [file for file in files if file.kind == "snapshot"]
         problem: DamagedState | None = None
@@ -105,14 +140,16 @@ class ModelReader:
             except (DamagedState, FileNotFoundError) as error:
                 problem = DamagedState(f"{snapshot.path}: {error}")
                 continue
+            model = model_of(state)
             _check_fingerprint(model, state, path=snapshot.path)
             restore(model, state["model"])
             self.epoch, self.number = snapshot.epoch, snapshot.number
             position, extra = state["position"], state["extra"]
-            return self._follow(model, Stored(position, extra, position, state["snapshot_extra"]))
+            found = Stored(position, extra, position, state["snapshot_extra"])
+            return model, self._follow(model, found)
         if problem is not None:
             raise problem
-        return Stored()
+        return None, Stored()
 
     def _follow(self, model: OnlineModel, found: Stored) -> Stored:
         """Applies the deltas that follow; stops at one that is damaged or missing."""
@@ -139,12 +176,16 @@ class ModelStore:
         folder: made where it is missing.
         snapshot_every: commits, of which one writes the whole state.
 
+    Attributes:
+        before_commit: called before each, to store what the model came from beside the log.
+
     Raises:
         LeaseHeld: another process has it.
     """
 
     def __init__(self, folder: Path, *, snapshot_every: int = 64) -> None:
         self._folder, self._snapshot_every = folder, snapshot_every
+        self.before_commit: Callable[[], None] = lambda: None
         make_folder(folder)
         self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -205,6 +246,7 @@ class ModelStore:
             raise ValueError("the model must be opened before it is committed")
         is_first = not self._number
         self._number += 1
+        self.before_commit()
         content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
         if not is_first:
             self._write("delta", {**content, "model": take_state(model, only_changed=True)})
@@ -212,6 +254,7 @@ class ModelStore:
             # It has the number of the delta whose state it repeats, so that where it is damaged,
             # the deltas lead past it.
             content["snapshot_extra"] = snapshot_extra()
+            content["settings"] = asdict(model.settings)
             self._write("snapshot", {**content, "model": take_state(model)})
             self._delete_old()
 
@@ -234,6 +277,15 @@ class ModelStore:
         for file in files:
             if (file.epoch, file.number) < (oldest.epoch, oldest.number):
                 file.path.unlink(missing_ok=True)
+
+
+def _settings_of(state: Mapping[str, Any]) -> ModelSettings:
+    """Returns what the model of a snapshot was made with; the defaults where it does not say so."""
+    found: dict[str, Any] = {
+        name: Rates(**value) if isinstance(value, Mapping) else value
+        for name, value in state.get("settings", {}).items()
+    }
+    return ModelSettings(**found)
 
 
 def _name(kind: str, epoch: int, *, number: int) -> str:

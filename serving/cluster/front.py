@@ -5,13 +5,13 @@ import logging
 from reelseek.configs.schema import ServeConfig
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving import telemetry
+from reelseek.serving.answers import Answer
 from reelseek.serving.cluster.deploying import Application, router_handle, shard_handles
 from reelseek.serving.cluster.fan_out import FanOut
 from reelseek.serving.cluster.reader import ClusterReader
 from reelseek.serving.cluster.source import IndexSource, Location, description
 from reelseek.serving.errors import ApiError
 from reelseek.serving.remote_encoder import RemoteEncoder
-from reelseek.serving.search_endpoint import Answer
 from reelseek.serving.search_request import SearchRequest
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelseek.ranking.searcher import Searcher
+from reelseek.serving.answers import Answer
 from reelseek.serving.channel import Client
 from reelseek.serving.cluster.fan_out import FanOut
 from reelseek.serving.cluster.reader import ClusterReader, ShardsUnavailable
@@ -18,7 +19,6 @@ from reelseek.serving.cluster.shards import Reply, ShardGroup, StaleGeneration
 from reelseek.serving.cluster.source import Generation, IndexSource, Location, description
 from reelseek.serving.errors import ApiError
 from reelseek.serving.remote_encoder import RemoteEncoder
-from reelseek.serving.search_endpoint import Answer
 from reelseek.serving.search_request import SearchRequest
 
 logger = logging.getLogger(__name__)

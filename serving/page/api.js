@@ -58,18 +58,21 @@ function pause(seconds, signal) {
 /**
  * Searches, with pictures as an upload.
  * @param {File[]} files
+ * @param {string} user the pseudonym that events are sent with; empty for none
  */
-export function search(state, { files = [], cursor = null, k = PAGE_SIZE, strip = true, signal }) {
+export function search(state, { files = [], cursor = null, k = PAGE_SIZE, strip = true, user = "", signal }) {
   const values = searchParameters(state);
   values.set("k", String(k));
   if (strip) values.set("strip", "true");
   if (cursor) values.set("cursor", cursor);
+  const whose = user ? new URLSearchParams({ user }) : null; // orders hits of like relevance
+  if (whose && !files.length) values.set("user", user);
   if (!files.length) return requestJson(`/api/search?${values}`, { signal }).then(complete);
   const form = new FormData();
   if (values.has("like")) values.set("like", state.like.join(",")); // a form has each field once
   for (const [name, value] of values) form.append(name, value);
   for (const file of files) form.append(file.type.startsWith("video/") ? "video" : "image", file);
-  return requestJson("/api/search", { method: "POST", body: form, signal }).then(complete);
+  return requestJson(whose ? `/api/search?${whose}` : "/api/search", { method: "POST", body: form, signal }).then(complete);
 }
 
 /** Without words nothing is analysed: then the service says nothing of filters and the like. */

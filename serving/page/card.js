@@ -101,7 +101,8 @@ export function probabilityOf({ confidence }) {
 
 /** Why it is a hit, in words. */
 export function reasonsOf(hit, asked) {
-  const reasons = hit.reasons ?? hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean);
+  const personal = hit.reasons ?? [];
+  const reasons = [...personal, ...hit.evidence.map((one) => reasonOf(one, asked)).filter(Boolean)];
   if (!reasons.length) reasons.push(SEEN);
   const items = reasons.slice(0, MAX_REASONS).map((reason) => element("li", {}, reason));
   return element("ul", { class: "reasons", "aria-label": "Why" }, ...items);

@@ -110,7 +110,7 @@ async function searchFor(asked) {
     return;
   }
   try {
-    const found = await searching.run(asked, { files });
+    const found = await searching.run(asked, { files, user: events.pseudonym });
     if (!found) return;
     if (!isLost) keepSearch(asked.q);
     events.searched(asked, found);
@@ -198,7 +198,9 @@ async function showMore() {
   const before = hits.length;
   try {
     const asked = { ...state, video: "", seconds: null };
-    const found = await searching.run(asked, { files, cursor: answer.next_cursor });
+    const found = await searching.run(asked, {
+      ...{ files, cursor: answer.next_cursor, user: events.pseudonym },
+    });
     if (!found) return;
     answer = { ...answer, next_cursor: found.next_cursor };
     addHits(found, asked);

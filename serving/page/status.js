@@ -35,6 +35,7 @@ function show(found) {
   );
   find("counts").replaceChildren(...items);
   showProgress(indexing);
+  showLearning(found.learning);
   setText(find("watching"), watching.length ? `Watching ${watching.join(", ")}` : "");
   const failed = failures.map(({ video, reason }) => [element("b", {}, video), element("span", {}, reason)]);
   showList(find("failures"), failed, numFailed);
@@ -53,6 +54,32 @@ function showProgress({ state, done, total, failed, seconds_left: left, reason }
   if (failed) parts.push(`${failed.toLocaleString("en")} failed`);
   if (left != null) parts.push(`${timeLeft(left)} left`);
   setText(find("progress-text"), isRunning && total ? parts.join(" · ") : "");
+}
+
+/** What the learner says of itself; nothing where there is none. */
+function showLearning(learning) {
+  find("learning").hidden = !learning;
+  if (!learning) return;
+  setText(find("learning-state"), learningState(learning));
+  const { position, rows, last_hour: hour } = learning;
+  const [lag, rate] = [learning.lag_events, learning.events_per_second];
+  const counts = {
+    ...{ "log position": position, served: learning.served_position, "events behind": lag },
+    ...{ "events/s": rate, "table rows": rows, "examples of the last hour": hour?.num_examples },
+    ...{ "AUC of the last hour": hour?.AUC, "predicted : observed": hour?.calibration?.ratio },
+  };
+  const items = Object.entries(counts)
+    .filter(([, count]) => count != null)
+    .map(([name, count]) =>
+      element("div", {}, element("dt", {}, name), element("dd", {}, count.toLocaleString("en"))),
+    );
+  find("learning-counts").replaceChildren(...items);
+}
+
+function learningState({ runs, frozen, lag_seconds: lag }) {
+  if (frozen) return `Frozen at its last good state: ${frozen.reason ?? "the learner says so"}.`;
+  if (!runs) return "The learner does not run; what it learned before goes on.";
+  return lag >= 1 ? `Learning, ${Math.round(lag)} s behind.` : "Learning, up to date.";
 }
 
 function showList(section, rows, count) {

@@ -21,6 +21,8 @@ def router(services: Services) -> APIRouter:
     @routes.get("/metrics", summary="Metrics of all workers, for Prometheus")
     async def metrics() -> Response:
         telemetry.WAITING.set(services.admission.num_waiting)
+        if services.personal is not None:
+            services.personal.note_metrics()
         return Response(telemetry.metrics_text(), media_type="text/plain; version=0.0.4")
 
     return routes

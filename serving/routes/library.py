@@ -54,6 +54,10 @@ class Status(BaseModel):
     num_missing: int
     missing: list[str] = Field(description="Keys of videos whose drive is away, the first 200")
     watching: list[str] = Field(description="Names of folders")
+    learning: dict[str, Any] | None = Field(
+        description="How far the learner is that follows the events, and how well it predicts; "
+        "null where nothing was learned yet"
+    )
 
 
 class NewVideos(BaseModel):
@@ -168,7 +172,10 @@ def _status(services: Services, reports: IndexReports) -> Status:
         except (RemoteError, Unavailable):
             reason = "the library process does not answer"
             live["indexing"] = _IDLE | {"state": "failed", "reason": reason}
-    return Status(name=Path(services.config.index or "").name, **asdict(report), **live)
+    learning = None if services.personal is None else services.personal.status()
+    return Status(
+        name=Path(services.config.index or "").name, **asdict(report), **live, learning=learning
+    )
 
 
 async def _refuse() -> None:

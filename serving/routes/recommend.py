@@ -4,6 +4,7 @@ import math
 import re
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from reelseek.recommendation.events.log import EventsUnavailable
 from reelseek.recommendation.feed.feed import FeedVideo
 from reelseek.serving.answers import hit_fields, meaning_fields, with_request_id
 from reelseek.serving.errors import ApiError
+from reelseek.serving.personalizing import Personalization
 from reelseek.serving.recommending import Recommendations, View, new_draws
 from reelseek.serving.routes.search import response
 from reelseek.serving.routes.videos import VideoId
@@ -135,7 +137,9 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
         services.searcher  # noqa: B018  # raises as long as there is none
         if not recommendations.is_possible:
             raise ApiError(404, "no_feed", "a service on a cluster has no feed")
-        body = await threads.run(lambda: _feed_body(recommendations, user, k, explain))
+        body = await threads.run(
+            lambda: _feed_body(recommendations, services.personal, user, k, explain)
+        )
         return _answer(request, body, "for_you", started)
 
     return routes
@@ -205,7 +209,13 @@ def _related_body(
     )
 
 
-def _feed_body(recommendations: Recommendations, user: str, k: int, explain: bool) -> bytes:
+def _feed_body(
+    recommendations: Recommendations,
+    personalization: Personalization | None,
+    user: str,
+    k: int,
+    explain: bool,
+) -> bytes:
     try:
         view = recommendations.up_to_date()
     except EventsUnavailable as error:
@@ -221,6 +231,9 @@ def _feed_body(recommendations: Recommendations, user: str, k: int, explain: boo
         now_seconds=now,
         rng=new_draws(),
         uses_models=not view.personal.state.lost_learned,
+        personal=None
+        if personalization is None or not personalization.is_on or not user
+        else partial(personalization.of_rows, view.catalogue, user),
     )
     records = view.catalogue.records([each.row for each in found])
     hits: list[dict[str, Any]] = []

@@ -4,12 +4,15 @@ import hashlib
 import time
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from reelseek.ranking.cursor import Cursor
+from reelseek.ranking.score_units import score_unit
 from reelseek.ranking.searcher import Searcher
 from reelseek.serving import telemetry
 from reelseek.serving.answers import (
+    Answer,
     body_without_id,
     meaning_fields,
     strip_fields,
@@ -17,7 +20,7 @@ from reelseek.serving.answers import (
 )
 from reelseek.serving.errors import ApiError
 from reelseek.serving.search_body import read_post
-from reelseek.serving.search_endpoint import Answer, SearchEndpoint
+from reelseek.serving.search_endpoint import SearchEndpoint
 from reelseek.serving.search_request import (
     EXAMPLE,
     MAX_HITS,
@@ -29,6 +32,9 @@ from reelseek.serving.search_request import (
 from reelseek.serving.services import Services
 
 _Cursor = Annotated[str | None, Query(max_length=4000, description="`next_cursor` of a page")]
+_User = Annotated[
+    str, Query(max_length=128, description="Pseudonym, by which hits of like relevance are ordered")
+]
 _Where = Annotated[str | None, Query(max_length=2000, examples=["duration < 60 and tag = 'cat'"])]
 
 
@@ -36,9 +42,11 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
     routes = APIRouter(prefix="/api", tags=["search"])
 
     async def respond(
-        request: Request, asked: SearchRequest, *, deadline: float | None
+        request: Request, asked: SearchRequest, *, deadline: float | None, user: str
     ) -> Response:
         answer, was_kept = await endpoint.answer(asked, deadline=deadline)
+        if user and services.personal is not None and services.personal.is_on:
+            answer = await to_thread.run_sync(services.personal.ordered, answer, user)
         return response(request, answer, was_kept=was_kept)
 
     @routes.get("/search", responses=EXAMPLE, summary="Find videos, or the seconds in them")
@@ -59,6 +67,7 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
         cursor: _Cursor = None,
         timeout_ms: Annotated[int | None, Query(ge=1, le=600_000)] = None,
         after: Annotated[str | None, Query(description="the token of a write to be seen")] = None,
+        user: _User = "",
     ) -> Response:
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         await endpoint.wait_for_state(after, deadline)
@@ -75,7 +84,7 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
             strip=strip,
             cursor=cursor,
         )
-        return await respond(request, asked, deadline=deadline)
+        return await respond(request, asked, deadline=deadline, user=user)
 
     @routes.post(
         "/search",
@@ -83,10 +92,10 @@ def router(services: Services, endpoint: SearchEndpoint) -> APIRouter:
         summary="Find by pictures, videos, and several parts with weights",
         openapi_extra={"requestBody": JsonQuery.openapi()},
     )
-    async def search_by_parts(request: Request) -> Response:
+    async def search_by_parts(request: Request, user: _User = "") -> Response:
         asked, timeout_ms = await read_post(request, services)
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        return await respond(request, asked, deadline=deadline)
+        return await respond(request, asked, deadline=deadline, user=user)
 
     return routes
 
@@ -120,7 +129,13 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
         telemetry.STAGE_SECONDS.labels(stage).observe(seconds)
     etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
     answered, of = results.shards_answered
-    return Answer(body, etag, stages, is_complete=answered == of)
+    return Answer(
+        body,
+        etag,
+        stages,
+        is_complete=answered == of,
+        score_unit=score_unit(searcher, results, level=asked.level),
+    )
 
 
 def response(request: Request, answer: Answer, *, was_kept: bool) -> Response:
