@@ -165,6 +165,29 @@ class OnlineModel:
             self._find(impressions), impressions, gradient=gradient, outcomes=change, num_events=0.0
         )
 
+    def new(self) -> "OnlineModel":
+        """Returns a model that has learned nothing, else like this one."""
+        return OnlineModel(
+            self.settings,
+            prior=self.prior,
+            users=self.users,
+            videos=self.videos,
+            namespaces=self.namespaces,
+        )
+
+    def become(self, other: "OnlineModel") -> None:
+        """Takes over an earlier state of the same model, which is used up by it.
+
+        Rows that were given out since are free then; all count as changed.
+        """
+        num_used, size = self.table.num_used, self.table.size
+        other.table.replace(self.table)
+        if size > other.table.size:
+            other.table.grow(size)
+        vars(self).update(vars(other))
+        self.grow()
+        self.is_changed[:num_used] = True
+
     def forget(self, is_deleted: Callable[[object], bool]) -> int:
         """Removes the counters and weights of users; returns how many keys they had. What they have
         changed in counters and weights that are not theirs stays."""
@@ -209,7 +232,7 @@ class OnlineModel:
     def _observe(self, impressions: Impressions) -> np.ndarray:
         """Returns the rows after one more sighting of each key; new rows begin empty."""
         keys = keys_of(impressions, self.namespaces)
-        self._clear(self.table.reclaim(len(keys) * len(impressions)))
+        self._clear(self.table.reclaim(len(keys) * len(impressions), self.counts[:, 0] <= 1))
         rows = np.empty((len(impressions), len(keys)), np.int64)
         for number, (namespace, each) in enumerate(zip(self.namespaces, keys, strict=True)):
             is_cross = len(namespace.columns) > 1
