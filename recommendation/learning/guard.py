@@ -1,8 +1,8 @@
 """Stops a model that goes wrong, and lets it go on once the stream is sound again.
 
 What an example was predicted to be, before it was learned, is compared with its labels once they
-are known, `mature_seconds` after its impression. The last 200 examples, and the last 2,000, are held
-against those before them: log loss, the share of positives, and predicted by observed positives.
+are known, `mature_seconds` after its impression. The last 200 examples, and the last 2,000, are
+held against those before: log loss, the share of positives, predicted by observed positives.
 All is by the clock and the order of the log, and is part of the state.
 """
 
@@ -110,7 +110,7 @@ class Guard:
 
     def _begin(self) -> None:
         self._reference = _Reference(np.zeros((5, _HEADS)))
-        self._window = np.zeros((0, _COLUMNS))
+        self._window: np.ndarray = np.zeros((0, _COLUMNS))
         self._waiting: dict[int, list[float]] = {}  # in order of time
 
     @property
@@ -219,7 +219,7 @@ class Guard:
         settings = self.settings
         if self._reference.num < settings.warm_examples:
             return ""
-        num, losses, squares, predicted, positives = self._reference.sums / self._reference.num
+        losses, squares, predicted, positives = self._reference.sums[1:] / self._reference.num
         share = np.clip(positives, 1e-4, 1 - 1e-4)
         size, deviations = len(window), settings.deviations * strictness
         found, expected = window[:, _LABELS].mean(axis=0), window[:, _PREDICTED].mean(axis=0)

@@ -16,6 +16,7 @@ class Stream:
 
     def __init__(self, *, num_users: int = 40, num_videos: int = 60, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
+        self._robot = np.random.default_rng(seed + 1)  # so that people do the same beside it
         self._user = self._rng.normal(0, 1.0, num_users)
         self._video = self._rng.normal(0, 1.5, num_videos)
         self.events: list[LoggedEvent] = []
@@ -55,7 +56,7 @@ class Stream:
             if robot_share:
                 num = round(SHOWN * robot_share / (1 - robot_share))
                 for copy in range(num):
-                    video = int(self._rng.integers(len(self._video)))
+                    video = int(self._robot.integers(len(self._video)))
                     bad = self._video[video] < 0
                     self.show("robot", f"v{video}", request=f"{request}-{copy}", watched=bad)
         return self
