@@ -9,6 +9,7 @@ from reelseek.configs import command_line
 from reelseek.configs.learning_schema import LearnConfig
 from reelseek.indexing.store.atomic import check_can_write_folder
 from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.learning.faults import DeadLetters
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
@@ -46,9 +47,13 @@ def main(config: LearnConfig) -> None:
                 store,
                 model=model,
                 join=JoinSettings(
-                    config.wait_seconds, config.correct_seconds, config.long_view_seconds
+                    wait_seconds=config.wait_seconds,
+                    correct_seconds=config.correct_seconds,
+                    long_view_seconds=config.long_view_seconds,
+                    max_user_examples=config.max_user_examples,
                 ),
                 commit_events=config.commit_events,
+                dead_letters=DeadLetters(folder / "dead-letters.jsonl"),
             )
             _follow(learner, is_endless=config.follow)
     except (EventsUnavailable, DamagedState) as error:
@@ -81,9 +86,10 @@ def _progress_line(learner: Learner, num_events: int, *, seconds: float) -> str:
     figures = _figures(learner, num_events, seconds=seconds)
     recent = figures["last_hour"]
     quality = "" if recent["AUC"] is None else f", AUC of the last hour {recent['AUC']}"
+    frozen = f", frozen: {figures['frozen']['reason']}" if figures["frozen"] else ""
     return (
         f"learned up to event {figures['position']}, {figures['lag_events']} behind, "
-        f"{figures['events_per_second']} events a second, {figures['rows']} rows{quality}"
+        f"{figures['events_per_second']} events a second, {figures['rows']} rows{quality}{frozen}"
     )
 
 
@@ -99,6 +105,11 @@ def _figures(learner: Learner, num_events: int, *, seconds: float) -> dict[str, 
         "corrections": counts.corrections,
         "repeated": counts.repeated,
         "unmatched": counts.unmatched,
+        "limited": counts.limited,
+        "refused": counts.refused,
+        "skipped": learner.num_skipped,
+        "freezes": learner.guard.num_freezes,
+        "frozen": learner.frozen,
         "rows": len(table),
         "evicted": table.num_evicted,
         "expired": table.num_expired,

@@ -193,7 +193,7 @@ class Learner:
 
     @property
     def frozen(self) -> dict[str, Any] | None:
-        """Since when, by the clock of the log, and why the model is frozen; None while it learns."""
+        """Since when, by the clock of the log, and why it is frozen; None while it learns."""
         return self.guard.frozen.as_dict() if self.guard.frozen else None
 
     @property
