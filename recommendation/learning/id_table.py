@@ -61,18 +61,25 @@ class IdTable:
         get = self._rows.get
         return [get(key, -1) for key in keys]
 
-    def observe(self, keys: Sequence[Key], *, min_sightings: int, now_ms: float) -> list[int]:
+    def observe(
+        self, keys: Sequence[Key], *, min_sightings: int | Sequence[int], now_ms: float
+    ) -> list[int]:
         """Returns the row of each key after one more sighting; -1 where it is not admitted yet.
+
+        Args:
+            min_sightings: of all keys, or of each.
 
         Rows that are given out were never used, or were returned by `reclaim` or `expire`. The
         caller makes room with `reclaim` before; without room, a key stays a candidate.
         """
-        rows = self._rows
-        found = [rows.get(key, -1) for key in keys]
-        for index, row in enumerate(found):
-            if row < 0:
-                found[index] = self._sight(keys[index], min_sightings)
-        known = [row for row in found if row >= 0]
+        get = self._rows.get
+        found = [get(key, -1) for key in keys]
+        is_one = isinstance(min_sightings, int)
+        for index in [index for index, row in enumerate(found) if row < 0]:
+            needed = min_sightings if is_one else min_sightings[index]
+            found[index] = self._sight(keys[index], needed)
+        known = np.array(found, np.int64)
+        known = known[known >= 0]
         self.last_ms[known] = np.maximum(self.last_ms[known], now_ms)
         return found
 
