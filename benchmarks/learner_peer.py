@@ -54,9 +54,7 @@ def main() -> None:
 
 def _model_seconds(model: OnlineModel, impressions: Impressions, outcomes: Outcomes) -> float:
     started = time.process_time()
-    for batch in batches_of(
-        impressions.user, impressions.time_ms, max_ms=60_000, max_events=256
-    ):
+    for batch in batches_of(impressions.user, impressions.time_ms, max_ms=60_000, max_events=256):
         chosen = impressions.take(batch)
         model.learn(model.predict(chosen), chosen, outcomes=outcomes.take(batch))
     return time.process_time() - started

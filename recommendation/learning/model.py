@@ -176,7 +176,9 @@ class OnlineModel:
         self._step_rows(
             self._rows_of(self.table.find(self._keys_of(impressions))),
             impressions,
-            gradient=gradient, outcomes=change, num_events=0.0
+            gradient=gradient,
+            outcomes=change,
+            num_events=0.0,
         )
 
     def new(self) -> "OnlineModel":

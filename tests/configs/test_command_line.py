@@ -12,8 +12,8 @@ import pytest
 from reelseek.configs import (
     command_line,
     completion_schema,
-    feed_schema,
     experiment_schema,
+    feed_schema,
     learning_schema,
     recommend_schema,
     schema,

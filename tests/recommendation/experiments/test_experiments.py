@@ -98,9 +98,7 @@ def test_an_effect_without_spread():
 
 
 def run(capsys, *arguments):
-    command_line.run(
-        experiment.main, ExperimentConfig, usage=experiment.USAGE, arguments=arguments
-    )
+    command_line.run(experiment.main, ExperimentConfig, usage=experiment.USAGE, arguments=arguments)
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
