@@ -3,12 +3,12 @@
     python benchmarks/late_positives.py events=FILE.parquet measure_from=TIME_MS
         [history=FILE.parquet] [videos=FILE.csv] [late_fraction=0.3] [late_seconds=7200] [seed=0]
 
-A random part of the positives is made late: they are known only after a time drawn from an
-exponential distribution, as where a video is watched to its end, or liked, on another day. Prints
-AUC of long views for learners that
+A positive is known when the video has been watched for as long as it was. A random part of them is
+made later still, by a time drawn from an exponential distribution, as where a video is watched to
+its end, or liked, on another day. Prints AUC of long views for learners that
 - know each outcome at once (the bound),
-- wait a day, so that all are known,
-- take what is not known after 10 minutes as negative, for good,
+- wait a day, so that nearly all are known,
+- take what is not known after 10 minutes, or 2 seconds, as negative, for good,
 - do the same, and correct it when it comes.
 """
 
@@ -37,6 +37,7 @@ from reelseek.recommendation.learning.reading import (  # noqa: E402
 from reelseek.recommendation.learning.sessions import auc  # noqa: E402
 
 _DAY_MS = 86_400_000
+_WATCHED_LOG = 5.0  # log(1 + seconds) that `Outcomes.watched` counts as 1
 
 
 @dataclass
@@ -51,6 +52,7 @@ POLICIES = {
     "wait 0, nothing late": Policy(0, False),
     "wait 10 min, no correction": Policy(600_000, False),
     "wait 10 min, corrected": Policy(600_000, True),
+    "wait 2 s, no correction": Policy(2_000, False),
     "wait 2 s, corrected": Policy(2_000, True),
     "wait 1 day": Policy(_DAY_MS, True),
 }
@@ -122,7 +124,13 @@ def main() -> None:
     num = len(impressions)
     is_late = (outcomes.labels[:, 0] > 0) & (rng.random(num) < float(options["late_fraction"]))
     delay_ms = rng.exponential(float(options["late_seconds"]) * 1000, num)
-    late_known_ms = impressions.time_ms + np.where(is_late, delay_ms, 0.0)
+    watched_ms = np.expm1(outcomes.watched * _WATCHED_LOG) * 1000
+    is_positive = outcomes.labels.any(axis=1)
+    late_known_ms = (
+        impressions.time_ms
+        + np.where(is_positive, watched_ms, 0.0)
+        + np.where(is_late, delay_ms, 0.0)
+    )
     is_measured = impressions.time_ms >= from_ms
     labels = outcomes.labels[is_measured, 0]
     for name, policy in POLICIES.items():

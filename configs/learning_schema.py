@@ -61,6 +61,9 @@ class LearnConfig(Options, command="learn"):
     long_view_seconds: float = option(
         "watched, from which a view is long", Range(above=0, below=inf)
     )
+    max_user_examples: int = option(
+        "of a user in an hour of the log; what is more is not learned, as of a robot", Range(1)
+    )
     commit_events: int = option("after which the model is stored, at most", Range(1))
     capacity: int = option("rows of the table of ids, some 500 bytes each", Range(100))
     min_sightings: int = option("of a pair of ids, before it is counted", Range(1))

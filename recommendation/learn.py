@@ -10,6 +10,7 @@ from reelseek.configs import command_line
 from reelseek.configs.learning_schema import LearnConfig
 from reelseek.indexing.store.atomic import check_can_write_folder
 from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.learning.faults import DeadLetters
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
@@ -79,10 +80,14 @@ def _learn(config: LearnConfig, log: EventLog, folder: Path, report: Report) -> 
                     )
                 ),
                 join=JoinSettings(
-                    config.wait_seconds, config.correct_seconds, config.long_view_seconds
+                    wait_seconds=config.wait_seconds,
+                    correct_seconds=config.correct_seconds,
+                    long_view_seconds=config.long_view_seconds,
+                    max_user_examples=config.max_user_examples,
                 ),
                 facts_of=facts.facts_of,
                 commit_events=config.commit_events,
+                dead_letters=DeadLetters(folder / "dead-letters.jsonl"),
             )
             facts.position = lambda: learner.position
             _follow(learner, StatusWriter(folder), report, is_endless=config.follow)
@@ -117,9 +122,10 @@ def _follow(learner: Learner, status: StatusWriter, report: Report, *, is_endles
 def _progress_line(figures: dict[str, Any]) -> str:
     recent = figures["last_hour"]
     quality = "" if recent["AUC"] is None else f", AUC of the last hour {recent['AUC']}"
+    frozen = f", frozen: {figures['frozen']['reason']}" if figures["frozen"] else ""
     return (
         f"learned up to event {figures['position']}, {figures['lag_events']} behind, "
-        f"{figures['events_per_second']} events a second, {figures['rows']} rows{quality}"
+        f"{figures['events_per_second']} events a second, {figures['rows']} rows{quality}{frozen}"
     )
 
 

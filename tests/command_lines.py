@@ -18,6 +18,7 @@ from reelseek import cli
 from reelseek.configs import (
     command_line,
     completion_schema,
+    experiment_schema,
     feed_schema,
     learning_schema,
     recommend_schema,
@@ -34,7 +35,7 @@ SCHEMAS: dict[str, type[Options]] = {
     node.command: node
     for module in (
         *(schema, train_schema, recommend_schema, sequential_schema),
-        *(feed_schema, completion_schema, learning_schema),
+        *(feed_schema, completion_schema, learning_schema, experiment_schema),
     )
     for node in vars(module).values()
     if isinstance(node, type) and issubclass(node, Options) and node.command

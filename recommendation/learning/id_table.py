@@ -63,32 +63,45 @@ class IdTable:
         get = self._rows.get
         return [get(key, -1) for key in keys]
 
-    def observe(self, keys: Sequence[Key], *, min_sightings: int, now_ms: float) -> list[int]:
+    def observe(
+        self, keys: Sequence[Key], *, min_sightings: int | Sequence[int], now_ms: float
+    ) -> list[int]:
         """Returns the row of each key after one more sighting; -1 where it is not admitted yet.
+
+        Args:
+            min_sightings: of all keys, or of each.
 
         Rows that are given out were never used, or were returned by `reclaim` or `expire`. The
         caller makes room with `reclaim` before; without room, a key stays a candidate.
         """
-        rows = self._rows
-        found = [rows.get(key, -1) for key in keys]
-        for index, row in enumerate(found):
-            if row < 0:
-                found[index] = self._sight(keys[index], min_sightings)
-        known = [row for row in found if row >= 0]
+        get = self._rows.get
+        found = [get(key, -1) for key in keys]
+        is_one = isinstance(min_sightings, int)
+        for index in [index for index, row in enumerate(found) if row < 0]:
+            needed = min_sightings if is_one else min_sightings[index]
+            found[index] = self._sight(keys[index], needed)
+        known = np.array(found, np.int64)
+        known = known[known >= 0]
         self.last_ms[known] = np.maximum(self.last_ms[known], now_ms)
         return found
 
-    def reclaim(self, num_needed: int) -> np.ndarray:
+    def reclaim(self, num_needed: int, is_seen_once: np.ndarray | None = None) -> np.ndarray:
         """Makes room for `num_needed` keys; returns the rows that were taken from others.
 
-        Those of the longest unseen keys go, at least a tenth of a full table; of equally old ones,
-        the first rows.
+        Those of keys that were seen only once go first, then those of the longest unseen keys, at
+        least a tenth of a full table; of equally old ones, the first rows. So a flood of new ids
+        drives out itself.
+
+        Args:
+            is_seen_once: `(size,)`; default: of none is it known.
         """
         num_missing = num_needed - (self.capacity - len(self._rows))
         if num_missing <= 0:
             return np.zeros(0, np.int64)
         num = min(len(self._rows), max(num_missing, int(self.capacity * _EVICTED_FRACTION)))
-        age_order = np.lexsort((np.arange(self.size), self.last_ms))
+        is_free = self.last_ms == -np.inf
+        stays = np.zeros(self.size, bool) if is_seen_once is None else ~is_seen_once
+        age_order = np.lexsort((np.arange(self.size), self.last_ms, stays & ~is_free, ~is_free))
         oldest = age_order[self.size - len(self._rows) :][:num]  # free rows come first
         self._release(oldest)
         self.num_evicted += num
@@ -154,6 +167,15 @@ class IdTable:
             self._candidates.pop(key, None)
             if sightings:
                 self._candidates[key] = sightings
+
+    def replace(self, later: "IdTable") -> None:
+        """Prepares to stand for a later state of this table: what `take_touched` returns next leads
+        from that one to this one, and all of its rows are known."""
+        self.set_rows([], [], num_used=later.num_used)
+        own = self.candidates()
+        self._touched = {key: 0 for key, _ in [*later.candidates(), *later.take_touched()]}
+        for key, sightings in own:
+            self._touch(key, sightings)
 
     def _sight(self, key: Key, min_sightings: int) -> int:
         row = self._rows.get(key)  # given out earlier in the same call

@@ -22,16 +22,18 @@ class _Columns:
     """Columns of the same length."""
 
     def __post_init__(self) -> None:
-        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        lengths = {name: len(column) for name, column in vars(self).items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"columns must have one length, got {lengths}")
 
     def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))
+        return len(next(iter(vars(self).values())))
 
     def take(self: _ColumnsT, index: np.ndarray | slice) -> _ColumnsT:
         """Returns the rows that a mask, indices or a slice select."""
-        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
+        taken = object.__new__(type(self))  # their lengths need no second look
+        vars(taken).update({name: column[index] for name, column in vars(self).items()})
+        return taken
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What was learned from, as long as a late outcome may correct it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,19 @@ class LearnedInputs:
             np.array([each.dense for each in found], np.float64),
             np.array([each.profile for each in found], np.int64),
         )
+
+    def unlearn(self, log_positions: Iterable[int]) -> None:
+        """Drops the inputs of examples that the model has gone back behind."""
+        for number in log_positions:
+            self._inputs.pop(number, None)
+
+    def positions(self) -> list[int]:
+        """Returns whose inputs are kept."""
+        return list(self._inputs)
+
+    def positions_of(self, is_of: Callable[[str], bool]) -> list[int]:
+        """Returns the log positions of the examples of users."""
+        return [number for number, each in self._inputs.items() if is_of(each.user)]
 
     def forget(self, is_deleted: Callable[[str], bool]) -> None:
         """Drops the inputs of users."""

@@ -1,6 +1,6 @@
 """Impressions, clicks and watched seconds of the log -> one example for each impression.
 
-    joiner = Joiner(JoinSettings(wait_seconds=600))
+    joiner = Joiner(JoinSettings(wait_seconds=2))
     for logged in log.read(after=position):
         joiner.add(logged)
     for joined in joiner.take(): ...
@@ -9,6 +9,9 @@ An example is complete `wait_seconds` after its impression: what has not happene
 not happening. Where it does later, a correction follows, which says by how much the labels that
 were learned are wrong. Time is that at which the log received events, so a wrong clock of a phone
 neither delays nor hastens anything, and a replay of the log gives the same examples.
+
+A user gives at most `max_user_examples` an hour, corrections included, so that a robot moves the
+model no further than a person could. What the schema would have refused is refused here again.
 """
 
 from collections.abc import Callable
@@ -26,6 +29,8 @@ from reelseek.recommendation.events.schema import (
     Play,
     VideoEvent,
 )
+from reelseek.recommendation.learning.faults import fault_of
+from reelseek.recommendation.learning.user_bound import UserBound
 
 __all__ = ["JoinCounts", "JoinSettings", "Joined", "Joiner"]
 
@@ -41,12 +46,14 @@ class JoinSettings:
         correct_seconds: after an impression, until which outcomes correct its example.
         long_view_seconds: watched, from which a view is long.
         max_open: impressions that are remembered; the oldest are completed early.
+        max_user_examples: of a user in an hour of the log, with their corrections.
     """
 
-    wait_seconds: float = 600.0
+    wait_seconds: float = 2.0
     correct_seconds: float = 86_400.0
     long_view_seconds: float = 18.0
     max_open: int = 200_000
+    max_user_examples: int = 300
 
     def __post_init__(self) -> None:
         if not 0 <= self.wait_seconds <= self.correct_seconds:
@@ -54,8 +61,9 @@ class JoinSettings:
                 f"wait_seconds={self.wait_seconds}, correct_seconds={self.correct_seconds}: the "
                 "wait must be 0 or more, and at most the time for corrections"
             )
-        if self.max_open < 1:
-            raise ValueError(f"max_open={self.max_open}: must be at least 1")
+        for name in ("max_open", "max_user_examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
 
 
 class Joined(msgspec.Struct, kw_only=True):
@@ -100,6 +108,8 @@ class JoinCounts:
         repeated: impressions of what the same answer had shown already.
         unmatched: outcomes without an impression, or of one that is no longer remembered.
         completed_early: impressions that did not wait to the end, as there were too many.
+        limited: impressions and corrections of users beyond their bound.
+        refused: events with numbers or ids that the schema would have refused.
     """
 
     examples: int = 0
@@ -107,6 +117,8 @@ class JoinCounts:
     repeated: int = 0
     unmatched: int = 0
     completed_early: int = 0
+    limited: int = 0
+    refused: int = 0
 
 
 class _Open(msgspec.Struct):
@@ -120,6 +132,7 @@ class _State(msgspec.Struct):
     now_seconds: float
     open: list[_Open]
     early: list[tuple[_Key, float, list[tuple[str, float]]]]
+    users: tuple[int, dict[str, int]] = (-1, {})
 
 
 @dataclass
@@ -140,13 +153,17 @@ class Joiner:
         # Outcomes that came before their impressions: when, and what.
         self._early: dict[_Key, tuple[float, list[tuple[str, float]]]] = {}
         self._ready: list[Joined] = []
+        self._bound = UserBound(self.settings.max_user_examples)
 
     @property
     def num_open(self) -> int:
         return len(self._waiting) + len(self._done)
 
-    def add(self, logged: LoggedEvent) -> None:
-        """Takes the next event of the log."""
+    def add(self, logged: LoggedEvent) -> str:
+        """Takes the next event of the log; returns why it is refused, or nothing."""
+        if fault := fault_of(logged):
+            self.counts.refused += 1
+            return fault
         event = logged.event
         self.now_seconds = max(self.now_seconds, logged.received_seconds)
         self._complete()
@@ -160,6 +177,7 @@ class Joiner:
             self._add_outcome(_key_of(event), "liked", float(event.liked))
         elif isinstance(event, Play):
             self._add_outcome(_key_of(event), "watched", event.watched_seconds)
+        return ""
 
     def take(self) -> list[Joined]:
         """Returns the examples and corrections that became complete since the last call."""
@@ -172,7 +190,7 @@ class Joiner:
             raise ValueError("take what is ready before the state")
         every = [*self._done.values(), *self._waiting.values()]
         early = [(key, when, outcomes) for key, (when, outcomes) in self._early.items()]
-        return msgspec.to_builtins(_State(self.now_seconds, every, early))
+        return msgspec.to_builtins(_State(self.now_seconds, every, early, self._bound.state()))
 
     def restore(self, state: Any) -> None:
         """Takes over what `state` returned."""
@@ -182,11 +200,15 @@ class Joiner:
             kept = self._waiting if each.learned is None else self._done
             kept[_key_of_joined(each.joined)] = each
         self._early = {key: (when, outcomes) for key, when, outcomes in found.early}
+        self._bound.restore(found.users)
 
     def _add_impression(self, event: Impression, logged: LoggedEvent) -> None:
         key = _key_of(event)
         if key in self._waiting or key in self._done:
             self.counts.repeated += 1
+            return
+        if not self._bound.admits(key[0], self.now_seconds):
+            self.counts.limited += 1
             return
         while self.num_open >= self.settings.max_open:
             self._drop_oldest()
@@ -220,7 +242,10 @@ class Joiner:
             joined.watched_seconds += value
             joined.long_view = joined.watched_seconds >= self.settings.long_view_seconds
         if found.learned is not None and found.learned[:3] != joined.outcome[:3]:
-            self._give_out(found)
+            if self._bound.admits(key[0], self.now_seconds):
+                self._give_out(found)
+            else:
+                self.counts.limited += 1
 
     def _complete(self) -> None:
         """Gives out the examples whose wait is over, and forgets what nothing corrects any more."""
@@ -257,6 +282,7 @@ class Joiner:
         for kept in (self._waiting, self._done, self._early):
             for key in [key for key in kept if is_deleted(key[0])]:
                 del kept[key]
+        self._bound.forget([user for user in self._bound.users() if is_deleted(user)])
         self._ready = [joined for joined in self._ready if not is_deleted(joined.user)]
 
 

@@ -6,11 +6,17 @@
 
 What is learned in one step depends on the log alone, not on when it was read: the state of the
 model at a log position is the same to the last bit, however often the learner was stopped before.
+
+A guard compares predictions with what happened. Where they no longer fit, the model goes back to
+the state before the examples that show it: an earlier state is read from the store, and the log is
+learned from there up to that position. Then nothing is learned until the stream is sound again;
+what came in between is skipped.
 """
 
+import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -26,14 +32,19 @@ from reelseek.recommendation.learning.examples import (
     impressions_of,
     outcomes_of,
 )
+from reelseek.recommendation.learning.faults import DeadLetters
 from reelseek.recommendation.learning.figures import calibration
+from reelseek.recommendation.learning.guard import Guard, GuardSettings
+from reelseek.recommendation.learning.impressions import HEADS
 from reelseek.recommendation.learning.inputs import LearnedInputs
 from reelseek.recommendation.learning.joining import Joined, Joiner, JoinSettings
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.sessions import auc
-from reelseek.recommendation.learning.store import ModelStore
+from reelseek.recommendation.learning.store import Stored
 
-__all__ = ["EventSource", "Learner", "RecentFigures"]
+__all__ = ["EventSource", "Learner", "RecentFigures", "StateStore"]
+
+logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 1.0
 _BATCH_EXAMPLES = 256
@@ -50,9 +61,45 @@ class EventSource(Protocol):
     def bounds(self) -> tuple[int, int]: ...
 
 
+class StateStore(Protocol):
+    """What a learner needs of a store."""
+
+    def open(self, model: OnlineModel) -> Stored: ...
+
+    def open_past(self, model: OnlineModel, *, up_to: int) -> Stored: ...
+
+    def commit(
+        self,
+        model: OnlineModel,
+        position: int,
+        *,
+        extra: Any = None,
+        snapshot_extra: Callable[[], Any] = lambda: None,
+        keep_from: float = math.inf,
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class _PastStore:
+    """Gives a learner an earlier state; what it learns from there is not stored."""
+
+    store: StateStore
+    position: int
+
+    def open(self, model: OnlineModel) -> Stored:
+        return self.store.open_past(model, up_to=self.position)
+
+    def open_past(self, model: OnlineModel, *, up_to: int) -> Stored:
+        return self.store.open_past(model, up_to=up_to)
+
+    def commit(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 @dataclass
 class RecentFigures:
-    """Predictions of the last hour of event time, each made before its example was learned."""
+    """Predictions of the last hour of event time, each made before its example was learned, with
+    its labels as they were when the guard judged it."""
 
     _rows: deque[tuple[float, float, float]] = field(
         default_factory=lambda: deque(maxlen=_MAX_RECENT)
@@ -88,25 +135,35 @@ class Learner:
         facts_of: what is known of a video besides its id; must not change while a model learns,
             for the same log to give the same bits.
         commit_events: after which the model is stored.
+        guard: bounds beyond which the model is frozen.
+        dead_letters: where the positions of refused events are written.
 
     Attributes:
         position: of the last event that was taken from the log.
         recent: figures of predictions before learning.
+        num_skipped: examples and corrections that came while the model was frozen.
     """
 
     def __init__(
         self,
         log: EventSource,
-        store: ModelStore,
+        store: StateStore,
         *,
         model: OnlineModel,
         join: JoinSettings | None = None,
         facts_of: Callable[[str], VideoFacts] = lambda video: UNKNOWN_VIDEO,
         commit_events: int = 2000,
+        guard: GuardSettings | None = None,
+        dead_letters: DeadLetters | None = None,
     ) -> None:
         self._log, self._store, self.model = log, store, model
         self._facts_of, self._commit_events = facts_of, commit_events
+        self._dead_letters = dead_letters
         self.joiner = Joiner(join or JoinSettings())
+        self.guard = Guard(guard, wait_seconds=self.joiner.settings.wait_seconds)
+        self.num_skipped = 0
+        self._unlearned: list[int] = []  # since the last commit
+        self._must_commit = False
         self.recent = RecentFigures()
         self._inputs = LearnedInputs(self.joiner.settings)
         self._pending: list[Joined] = []
@@ -128,9 +185,16 @@ class Learner:
         events = self._log.read(after=self.position, limit=min(_READ, self._commit_events))
         for event in events:
             self._take(event)
+            if self._must_commit:
+                self.commit()
         if events:
             self.commit()
         return len(events)
+
+    @property
+    def frozen(self) -> dict[str, Any] | None:
+        """Since when, by the clock of the log, and why it is frozen; None while it learns."""
+        return self.guard.frozen.as_dict() if self.guard.frozen else None
 
     @property
     def lag_events(self) -> int:
@@ -139,19 +203,25 @@ class Learner:
 
     def commit(self) -> None:
         pending = [msgspec.to_builtins(each) for each in self._pending]
+        unlearned, self._unlearned, self._must_commit = self._unlearned, [], False
         self._store.commit(
             self.model,
             self.position,
             extra={
                 "pending": pending,
                 "since": self._pending_since,
+                "unlearned": unlearned,
                 "inputs": self._inputs.take_new(),
+                "frozen": self.frozen,
+                "guard": self.guard.state(),
+                "skipped": self.num_skipped,
             },
             snapshot_extra=lambda: {
                 "joiner": self.joiner.state(),
                 "counts": asdict(self.joiner.counts),
                 "inputs": self._inputs.state(),
             },
+            keep_from=self.guard.keep_from,
         )
 
     def _open(self) -> None:
@@ -165,8 +235,11 @@ class Learner:
                 setattr(self.joiner.counts, name, value)
             self._inputs.restore(found.snapshot_extra["inputs"])
         for extra in found.extras_since:
+            self._inputs.unlearn(extra["unlearned"])
             self._inputs.restore(extra["inputs"])
         if found.extra is not None:
+            self.guard.restore(found.extra["guard"])
+            self.num_skipped = found.extra["skipped"]
             self._pending = msgspec.convert(found.extra["pending"], list[Joined])
             self._pending_since = found.extra["since"]
         after = found.snapshot_position
@@ -185,8 +258,11 @@ class Learner:
             after = events[-1].log_position
 
     def _take(self, logged: LoggedEvent) -> None:
-        self.joiner.add(logged)
         self.position = logged.log_position
+        if fault := self.joiner.add(logged):
+            if self._dead_letters is not None:
+                self._dead_letters.add(self.position, fault)
+            return
         if isinstance(logged.event, Deletion):
             self._forget(logged.event)
         now_seconds = self.joiner.now_seconds
@@ -201,6 +277,7 @@ class Learner:
 
     def _forget(self, deletion: Deletion) -> None:
         self._pending = [each for each in self._pending if not deletion.is_of(each.user)]
+        self.guard.forget(self._inputs.positions_of(deletion.is_of))
         self._inputs.forget(deletion.is_of)
         self.model.forget(lambda user: deletion.is_of(str(user)))
 
@@ -208,16 +285,16 @@ class Learner:
         pending, self._pending = self._pending, []
         first = [each for each in pending if each.corrects is None]
         corrections = [each for each in pending if each.corrects is not None]
-        if first:
-            impressions, outcomes = impressions_of(first, self._facts_of), outcomes_of(first)
-            scored = self.model.predict(impressions)
-            self.recent.add(
-                impressions.time_ms / 1000,
-                outcomes.labels[:, 0],
-                predicted=scored.probabilities[:, 0],
+        if corrections:
+            self.guard.relabel(
+                [each.log_position for each in corrections], outcomes_of(corrections).labels
             )
-            self.model.learn(scored, impressions, outcomes=outcomes)
-            self._inputs.add(first, scored, now_seconds=self.joiner.now_seconds)
+        self._judge()
+        if first:
+            self._learn_first(first)
+        if self.guard.frozen is not None:
+            self.num_skipped += len(pending)
+            return
         corrections = [each for each in corrections if each.log_position in self._inputs]
         if corrections:
             self.model.correct(
@@ -225,3 +302,83 @@ class Learner:
                 impressions_of(corrections, self._facts_of),
                 change=changes_of(corrections),
             )
+
+    def _learn_first(self, first: Sequence[Joined]) -> None:
+        impressions, outcomes = impressions_of(first, self._facts_of), outcomes_of(first)
+        scored = self.model.predict(impressions)
+        if self.guard.frozen is None and not np.isfinite(scored.probabilities).all():
+            self.guard.freeze("a prediction is no number", self.joiner.now_seconds)
+            self._go_back()
+            scored = self.model.predict(impressions)
+        self.guard.add(
+            [each.log_position for each in first],
+            [each.time_seconds for each in first],
+            predicted=scored.probabilities,
+            labels=outcomes.labels,
+        )
+        if self.guard.frozen is None:
+            self.model.learn(scored, impressions, outcomes=outcomes)
+            self._inputs.add(first, scored, now_seconds=self.joiner.now_seconds)
+
+    def _judge(self) -> None:
+        """Freezes the model, or lets it go on."""
+        before = self.guard.frozen
+        judged = self.guard.judge(self.joiner.now_seconds, self.position)
+        if len(judged):
+            self.recent.add(judged[:, 1], judged[:, 2 + len(HEADS)], predicted=judged[:, 2])
+        now = self.guard.frozen
+        if now is before:
+            return
+        if now is None:
+            self._must_commit = True
+            logger.warning(
+                "the model learns again from event %d on; %d examples were skipped",
+                self.position,
+                self.num_skipped,
+            )
+        else:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        """Gives the model the last good state."""
+        frozen = self.guard.frozen
+        if frozen is None:
+            return
+        logger.warning(
+            "the model is frozen at event %d, with its state at event %d: %s",
+            self.position,
+            frozen.good_position,
+            frozen.reason,
+        )
+        self._must_commit = True
+        past = Learner(
+            self._log,
+            _PastStore(self._store, frozen.good_position),
+            model=self.model.new(),
+            join=self.joiner.settings,
+            facts_of=self._facts_of,
+            guard=self.guard.settings,
+        )
+        dropped, _ = self._log.bounds()
+        if past.position < dropped:
+            logger.warning("that state cannot be had, as events are missing; it stays as it is")
+            return
+        past._repeat(frozen.good_position, self.position)
+        kept = set(past._inputs.positions())
+        self._unlearned = [each for each in self._inputs.positions() if each not in kept]
+        self._inputs.unlearn(self._unlearned)
+        self.model.become(past.model)
+
+    def _repeat(self, good_position: int, position: int) -> None:
+        """Learns the log up to a position; up to another one, forgets users who were deleted."""
+        while self.position < position:
+            limit = min(_READ, position - self.position)
+            events = self._log.read(after=self.position, limit=limit)
+            if not events:
+                return
+            for event in events:
+                if event.log_position <= good_position:
+                    self._take(event)
+                elif isinstance(event.event, Deletion) and event.log_position <= position:
+                    self._forget(event.event)
+            self.position = max(self.position, events[-1].log_position)

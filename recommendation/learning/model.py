@@ -62,11 +62,15 @@ class Scored:
         probabilities: `(k, len(HEADS))`.
         dense: `(k, num_features)`.
         profile: `(k, num_columns)` positions among the weights of tables; -1 for none.
+        keys: of all namespaces, one after another; None where they are not kept.
+        version: of the model; as long as it has not changed, probabilities hold.
     """
 
     probabilities: np.ndarray
     dense: np.ndarray
     profile: np.ndarray
+    keys: list[Key] | None = None
+    version: int = -1
 
     def take(self, index: np.ndarray | slice) -> "Scored":
         return Scored(self.probabilities[index], self.dense[index], self.profile[index])
@@ -99,6 +103,7 @@ class OnlineModel:
         self.clock_ms = -np.inf  # the latest event time that was learned
         self.next_expiry_ms = -np.inf
         self.num_learned = 0
+        self._version = 0
         self._prepare_namespaces()
         size, heads = self.table.size, len(HEADS)
         self.counts = np.zeros((size, len(COUNTED)))
@@ -120,10 +125,12 @@ class OnlineModel:
             now_ms: `(k,)`, up to when counters decay; default: the times of the impressions.
         """
         now_ms = impressions.time_ms if now_ms is None else now_ms
-        rows = self._find(impressions)
+        keys = self._keys_of(impressions)
+        rows = self._rows_of(self.table.find(keys))
         dense = self._dense_features(impressions, rows, now_ms=now_ms)
         profile = self._profile_positions(impressions)
-        return Scored(_sigmoid(self._logits(dense, rows, profile=profile)), dense, profile)
+        probabilities = _sigmoid(self._logits(dense, rows, profile=profile))
+        return Scored(probabilities, dense, profile, keys, self._version)
 
     def learn(self, scored: Scored, impressions: Impressions, *, outcomes: Outcomes) -> None:
         """Learns a batch, as one step of all its weights and counters.
@@ -134,8 +141,12 @@ class OnlineModel:
         if not len(impressions):
             return
         self.clock_ms = max(self.clock_ms, float(impressions.time_ms.max()))
-        rows = self._observe(impressions)
-        probabilities = _sigmoid(self._logits(scored.dense, rows, profile=scored.profile))
+        keys = self._keys_of(impressions) if scored.keys is None else scored.keys
+        rows = self._observe(keys)
+        probabilities = scored.probabilities
+        if scored.version != self._version:  # rows that are new have no weights yet
+            probabilities = _sigmoid(self._logits(scored.dense, rows, profile=scored.profile))
+        self._version += 1
         gradient = probabilities - outcomes.labels
         self._step_dense(scored.dense, gradient)
         self._step_profile(scored.profile, gradient)
@@ -158,12 +169,42 @@ class OnlineModel:
         """
         if not len(impressions):
             return
+        self._version += 1
         gradient = -change.labels
         self._step_dense(scored.dense, gradient)
         self._step_profile(scored.profile, gradient)
         self._step_rows(
-            self._find(impressions), impressions, gradient=gradient, outcomes=change, num_events=0.0
+            self._rows_of(self.table.find(self._keys_of(impressions))),
+            impressions,
+            gradient=gradient,
+            outcomes=change,
+            num_events=0.0,
         )
+
+    def new(self) -> "OnlineModel":
+        """Returns a model that has learned nothing, else like this one."""
+        return OnlineModel(
+            self.settings,
+            prior=self.prior,
+            users=self.users,
+            videos=self.videos,
+            namespaces=self.namespaces,
+        )
+
+    def become(self, other: "OnlineModel") -> None:
+        """Takes over an earlier state of the same model, which is used up by it.
+
+        Rows that were given out since are free then; all count as changed.
+        """
+        num_used, size = self.table.num_used, self.table.size
+        other.table.replace(self.table)
+        if size > other.table.size:
+            other.table.grow(size)
+        version = self._version + 1
+        vars(self).update(vars(other))
+        self._version = version
+        self.grow()
+        self.is_changed[:num_used] = True
 
     def forget(self, is_deleted: Callable[[object], bool]) -> int:
         """Removes the counters and weights of users; returns how many keys they had. What they have
@@ -202,24 +243,28 @@ class OnlineModel:
         weights[-7:-5, :2] = 1.0
         return weights
 
-    def _find(self, impressions: Impressions) -> np.ndarray:
-        keys = keys_of(impressions, self.namespaces)
-        return np.array([self.table.find(each) for each in keys], np.int64).T
+    def _keys_of(self, impressions: Impressions) -> list[Key]:
+        return [key for each in keys_of(impressions, self.namespaces) for key in each]
 
-    def _observe(self, impressions: Impressions) -> np.ndarray:
+    def _rows_of(self, found: list[int]) -> np.ndarray:
+        """`(k, num_namespaces)`, of rows of keys as `_keys_of` orders them."""
+        return np.array(found, np.int64).reshape(len(self.namespaces), -1).T
+
+    def _observe(self, keys: list[Key]) -> np.ndarray:
         """Returns the rows after one more sighting of each key; new rows begin empty."""
-        keys = keys_of(impressions, self.namespaces)
-        self._clear(self.table.reclaim(len(keys) * len(impressions)))
-        rows = np.empty((len(impressions), len(keys)), np.int64)
-        for number, (namespace, each) in enumerate(zip(self.namespaces, keys, strict=True)):
-            is_cross = len(namespace.columns) > 1
-            rows[:, number] = self.table.observe(
-                each,
-                min_sightings=self.settings.min_sightings if is_cross else 1,
-                now_ms=self.clock_ms,
-            )
+        if len(keys) > self.table.capacity - len(self.table):
+            self._clear(self.table.reclaim(len(keys), self.counts[:, 0] <= 1))
+        needed: int | list[int] = 1
+        if self.settings.min_sightings > 1:
+            num = len(keys) // len(self.namespaces)
+            needed = [
+                self.settings.min_sightings if len(namespace.columns) > 1 else 1
+                for namespace in self.namespaces
+                for _ in range(num)
+            ]
+        found = self.table.observe(keys, min_sightings=needed, now_ms=self.clock_ms)
         self.grow()
-        return rows
+        return self._rows_of(found)
 
     def grow(self) -> None:
         """Gives all arrays of rows the size of the table."""
@@ -232,6 +277,7 @@ class OnlineModel:
                 setattr(self, name, grown)
 
     def _clear(self, rows: np.ndarray) -> None:
+        self._version += 1
         for array in (self.counts, self.counted_ms, self.row_z, self.row_n):
             array[rows] = 0.0
         self.is_changed[rows] = True
@@ -326,7 +372,7 @@ class OnlineModel:
             _step(
                 self.profile_z,
                 self.profile_n,
-                positions=profile.ravel(),
+                groups=_Groups(profile.ravel()),
                 gradient=per_value,
                 rates=self.settings.profile,
             )
@@ -341,11 +387,11 @@ class OnlineModel:
         num_events: float = 1.0,
     ) -> None:
         num = len(self.namespaces)
-        flat = rows.ravel()
+        groups = _Groups(rows.ravel())
         _step(
             self.row_z,
             self.row_n,
-            positions=flat,
+            groups=groups,
             gradient=np.repeat(gradient, num, axis=0),
             rates=self.settings.sparse,
         )
@@ -353,22 +399,44 @@ class OnlineModel:
         counted = np.concatenate([events, outcomes.labels, outcomes.watched[:, None]], axis=1)
         elapsed = self.clock_ms - impressions.time_ms
         late = counters.decay(elapsed[:, None].astype(np.float64), self.half_lives)
-        added = (counted[:, None, :] * late[:, :, None]).reshape(len(flat), -1)
-        half_lives = np.broadcast_to(self.half_lives, rows.shape).ravel()
-        unique, sums, first = _sum_by_row(flat, added)
-        half_life = half_lives[first]
+        added = (counted[:, None, :] * late[:, :, None]).reshape(rows.size, -1)
+        unique, sums = groups.unique, groups.sums(added)
+        half_life = self.half_lives[groups.first % num]
         left = counters.decay(self.clock_ms - self.counted_ms[unique], half_life)
         self.counts[unique] = self.counts[unique] * left[:, None] + sums
         self.counted_ms[unique] = self.clock_ms
         self.is_changed[unique] = True
 
 
+class _Groups:
+    """Equal rows among many, in their order; without row -1.
+
+    Attributes:
+        unique: `(g,)`, the rows.
+        first: `(g,)`, where each first stands.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        order = np.argsort(rows, kind="stable")
+        self._order = order[np.searchsorted(rows, 0, sorter=order) :]
+        ordered = rows[self._order]
+        begins = np.ones(len(ordered), bool)
+        np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+        self._starts = np.flatnonzero(begins)
+        self.unique, self.first = ordered[self._starts], self._order[self._starts]
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums the values of equal rows, in their order."""
+        if not len(self._starts):
+            return values[self._order]
+        return np.add.reduceat(values[self._order], self._starts, axis=0)
+
+
 def _step(
-    z: np.ndarray, n: np.ndarray, *, positions: np.ndarray, gradient: np.ndarray, rates: Rates
+    z: np.ndarray, n: np.ndarray, *, groups: _Groups, gradient: np.ndarray, rates: Rates
 ) -> None:
-    """A step of weights that appear several times in a batch, in place; position -1 is none."""
-    both = np.concatenate([gradient, gradient**2], axis=1)
-    unique, sums, _ = _sum_by_row(positions, both)
+    """A step of weights that appear several times in a batch, in place."""
+    unique, sums = groups.unique, groups.sums(np.concatenate([gradient, gradient**2], axis=1))
     old_z, old_n = z[unique], n[unique]
     heads = gradient.shape[1]
     z[unique], n[unique] = gradient_step(
@@ -379,21 +447,6 @@ def _step(
         weights=weights_of(old_z, old_n, rates),
         rates=rates,
     )
-
-
-def _sum_by_row(rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums the values of equal rows, in their order; drops row -1.
-
-    Returns:
-        The rows, their sums, and where each first stands.
-    """
-    order = np.argsort(rows, kind="stable")
-    order = order[np.searchsorted(rows, 0, sorter=order) :]
-    ordered = rows[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    if not len(starts):
-        return ordered, values[order], order
-    return ordered[starts], np.add.reduceat(values[order], starts, axis=0), order[starts]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ them; a rate that rests on little is shrunk to that of the parent.
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -84,7 +85,8 @@ def keys_of(
     keys: list[list[Key]] = []
     for number, namespace in enumerate(namespaces):
         parts = [columns[name] for name in namespace.columns]
-        keys.append([(number, *key) for key in zip(*parts, strict=True)])
-        if not parts:
-            keys[-1] = [(number,)] * len(impressions)
+        if parts:
+            keys.append(list(zip(repeat(number), *parts, strict=False)))
+        else:
+            keys.append([(number,)] * len(impressions))
     return keys

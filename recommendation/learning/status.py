@@ -33,10 +33,14 @@ def status_of(learner: Learner, *, now_seconds: float) -> dict[str, Any]:
         "corrections": counts.corrections,
         "repeated": counts.repeated,
         "unmatched": counts.unmatched,
+        "limited": counts.limited,
+        "refused": counts.refused,
+        "skipped": learner.num_skipped,
+        "freezes": learner.guard.num_freezes,
         "rows": len(table),
         "evicted": table.num_evicted,
         "expired": table.num_expired,
-        "frozen": getattr(learner, "frozen", None),
+        "frozen": learner.frozen,
     }
 
 

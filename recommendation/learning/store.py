@@ -18,6 +18,7 @@ so what an earlier holder still writes (the lock of a network drive can be lost)
 """
 
 import fcntl
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,7 @@ __all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Stored"]
 _NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
 _EPOCH, _LOCK = "epoch", "writer.lock"
 _KEPT_SNAPSHOTS = 2  # the one before serves where the last is damaged
+_MOST_SNAPSHOTS = 12  # of short epochs, as where a process is killed again and again
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,17 @@ class ModelReader:
         self._folder = folder
         self.epoch = self.number = 0
 
-    def load(self, model: OnlineModel) -> Stored:
+    def load(self, model: OnlineModel, *, up_to: float = math.inf) -> Stored:
         """Gives a new model the newest state; returns what belongs to it.
+
+        Args:
+            up_to: log position; later states are passed over.
 
         Raises:
             ValueError: the model's settings are not those of the state.
             DamagedState: there are states, but none can be read.
         """
-        return self._load(lambda state: model)[1]
+        return self._load(lambda state: model, up_to=up_to)[1]
 
     def open(self) -> tuple[OnlineModel, Stored] | None:
         """Makes a model with the settings of the newest state; None where there is none.
@@ -129,7 +134,7 @@ class ModelReader:
         )
 
     def _load(
-        self, model_of: Callable[[dict[str, Any]], OnlineModel]
+        self, model_of: Callable[[dict[str, Any]], OnlineModel], *, up_to: float = math.inf
     ) -> tuple[OnlineModel | None, Stored]:
         files = _files(self._folder)
         snapshots = [file for file in files if file.kind == "snapshot"]
@@ -140,24 +145,28 @@ class ModelReader:
             except (DamagedState, FileNotFoundError) as error:
                 problem = DamagedState(f"{snapshot.path}: {error}")
                 continue
+            if state["position"] > up_to:
+                continue
             model = model_of(state)
             _check_fingerprint(model, state, path=snapshot.path)
             restore(model, state["model"])
             self.epoch, self.number = snapshot.epoch, snapshot.number
             position, extra = state["position"], state["extra"]
             found = Stored(position, extra, position, state["snapshot_extra"])
-            return model, self._follow(model, found)
+            return model, self._follow(model, found, up_to=up_to)
         if problem is not None:
             raise problem
         return None, Stored()
 
-    def _follow(self, model: OnlineModel, found: Stored) -> Stored:
-        """Applies the deltas that follow; stops at one that is damaged or missing."""
+    def _follow(self, model: OnlineModel, found: Stored, *, up_to: float = math.inf) -> Stored:
+        """Applies the deltas that follow; stops at one that is damaged, missing, or later."""
         while True:
             path = self._folder / _name("delta", self.epoch, number=self.number + 1)
             try:
                 state = _read(path)
             except (DamagedState, FileNotFoundError):
+                return found
+            if state["position"] > up_to:
                 return found
             restore(model, state["model"])
             self.number += 1
@@ -199,6 +208,7 @@ class ModelStore:
         write_atomically(folder / _EPOCH, b"%d\n" % self.epoch)
         self._number = 0
         self._fingerprint = ""
+        self._positions: dict[Path, int] = {}  # of the snapshots of this epoch
 
     def __enter__(self) -> "ModelStore":
         return self
@@ -224,6 +234,10 @@ class ModelStore:
         self._fingerprint = fingerprint(model)
         return found
 
+    def open_past(self, model: OnlineModel, *, up_to: int) -> Stored:
+        """Gives a new model the last state that was committed up to a log position."""
+        return ModelReader(self._folder).load(model, up_to=up_to)
+
     def commit(
         self,
         model: OnlineModel,
@@ -231,6 +245,7 @@ class ModelStore:
         *,
         extra: Any = None,
         snapshot_extra: Callable[[], Any] = lambda: None,
+        keep_from: float = math.inf,
     ) -> None:
         """Stores the model and the position as one; they are on the disk when this returns.
 
@@ -238,6 +253,7 @@ class ModelStore:
             model: the one that was opened.
             extra: what else belongs to this position, of numbers, text, lists and dictionaries.
             snapshot_extra: gives what is stored with the whole state alone, as it is large.
+            keep_from: log position from which on all states must be kept, for `open_past`.
 
         Raises:
             LeaseLost: another process has taken over.
@@ -256,12 +272,15 @@ class ModelStore:
             content["snapshot_extra"] = snapshot_extra()
             content["settings"] = asdict(model.settings)
             self._write("snapshot", {**content, "model": take_state(model)})
-            self._delete_old()
+            self._positions[self._path("snapshot")] = position
+            self._delete_old(keep_from)
 
     def _write(self, kind: str, content: dict[str, Any]) -> None:
         self._check_lease()
-        path = self._folder / _name(kind, self.epoch, number=self._number)
-        write_atomically(path, encode(content))
+        write_atomically(self._path(kind), encode(content))
+
+    def _path(self, kind: str) -> Path:
+        return self._folder / _name(kind, self.epoch, number=self._number)
 
     def _check_lease(self) -> None:
         if self._lock < 0:
@@ -270,10 +289,15 @@ class ModelStore:
         if epoch != self.epoch:
             raise LeaseLost(f"{self._folder}: epoch {epoch} has begun, this one is {self.epoch}")
 
-    def _delete_old(self) -> None:
+    def _delete_old(self, keep_from: float) -> None:
+        """Deletes what is older than the last snapshots, one of which is of before `keep_from`;
+        where those of this epoch do not reach so far back, more of those before are kept."""
         files = _files(self._folder)
         snapshots = [file for file in files if file.kind == "snapshot"]
         oldest = snapshots[-_KEPT_SNAPSHOTS:][0]
+        if self._positions.get(oldest.path, math.inf) > keep_from:
+            early = [s for s in snapshots if self._positions.get(s.path, math.inf) <= keep_from]
+            oldest = min(oldest, early[-1] if early else snapshots[-_MOST_SNAPSHOTS:][0])
         for file in files:
             if (file.epoch, file.number) < (oldest.epoch, oldest.number):
                 file.path.unlink(missing_ok=True)

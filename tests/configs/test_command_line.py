@@ -12,6 +12,7 @@ import pytest
 from reelseek.configs import (
     command_line,
     completion_schema,
+    experiment_schema,
     feed_schema,
     learning_schema,
     recommend_schema,
@@ -60,6 +61,7 @@ NEEDED_BY_TOOLS = {
     "evaluate_completion": ["log=l", "test=t"],
     "replay": ["events=[e]", "measure_from=1"],
     "learn": ["events=e", "output=o"],
+    "experiment_effect": ["events=e", "name=n"],
 }
 TRAINING = ["data.train=t.jsonl", "output=o"]
 
@@ -277,6 +279,7 @@ def test_every_yaml_becomes_objects(file):
             "evaluate_completion": completion_schema.EvaluateCompletionConfig,
             "replay": learning_schema.ReplayConfig,
             "learn": learning_schema.LearnConfig,
+            "experiment_effect": experiment_schema.ExperimentConfig,
         }
         assert isinstance(config_object(name), types[name])
 

@@ -1,0 +1,1 @@
+"""Experiments on people: which of two rankers do they like better?"""
