@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from reelseek.configs.options import OneOf, Options, Range, option, path_option
+from reelseek.text.urls import REDIS_SCHEMES
 
 
 @dataclass
@@ -41,8 +42,14 @@ class ReplayConfig(Options, command="replay"):
 
 @dataclass
 class LearnConfig(Options, command="learn"):
-    events: str = path_option("the folder of the log, which `serve events=DIR` writes")
-    output: str = path_option("the folder of the model, made if missing; one learner writes it")
+    events: str = path_option(
+        "the folder or redis:// server of the log, which `serve events=DIR` writes",
+        takes_urls=REDIS_SCHEMES,
+    )
+    output: str = path_option(
+        "the folder of the model, made if missing, or a redis:// server; one learner writes it",
+        takes_urls=REDIS_SCHEMES,
+    )
     follow: bool = option("go on with new events; false: end with the log")
     wait_seconds: float = option(
         "after an impression, until its example is learned; later outcomes correct it",

@@ -15,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from reelseek.text.urls import REDIS_SCHEMES, is_url, scheme_of
+
 if TYPE_CHECKING:
     import redis
 
 __all__ = ["RedisAddress", "RedisRefused", "RedisServer", "RedisUnavailable", "is_redis"]
 
 _URL = re.compile(
-    r"(?P<scheme>rediss?(\+sentinel)?)://(?P<hosts>[^/?#]*)(?P<path>(/[^/?#]*){0,2})(?P<rest>.*)\Z"
+    r"(?P<scheme>rediss?(\+sentinel)?)://(?P<hosts>[^/?#]*)(?P<path>(/[^/?#]*){0,2})(?P<rest>.*)\Z",
+    re.IGNORECASE,
 )
 _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]@]+)(:(?P<port>\d{1,5}))?\Z")
 _PORT, _SENTINEL_PORT = 6379, 26379
@@ -68,7 +71,7 @@ class RedisAddress:
 
 def is_redis(place: str) -> bool:
     """Whether an option names a Redis server, not a folder."""
-    return re.match(r"rediss?(\+[a-z]*)?://", place) is not None
+    return scheme_of(place) in REDIS_SCHEMES and is_url(place)
 
 
 def parse_address(option: str, url: str) -> RedisAddress:
@@ -87,11 +90,11 @@ def parse_address(option: str, url: str) -> RedisAddress:
     found = _URL.match(url)
     if found is None or found["rest"]:
         raise ValueError(f"{option}={url}: must be {forms}")
-    scheme, path = found["scheme"], found["path"].strip("/").split("/")
+    scheme, path = found["scheme"].lower(), found["path"].strip("/").split("/")
     is_sentinel = scheme.endswith("+sentinel")
     hosts = [_HOST.match(host) for host in found["hosts"].split(",")]
     database = (path[1] if len(path) > 1 else "") if is_sentinel else path[0]
-    is_valid = len(hosts) == 1 and len(path) == 1 or (is_sentinel and path[0])
+    is_valid = (len(hosts) == 1 and len(path) == 1) or (is_sentinel and path[0])
     if not is_valid or not all(hosts) or not re.fullmatch(r"\d{0,5}", database):
         raise ValueError(f"{option}={url}: must be {forms}")
     default = _SENTINEL_PORT if is_sentinel else _PORT
@@ -116,7 +119,7 @@ class RedisServer:
 
     def __init__(self, address: RedisAddress, *, wait_ms: int = _WAIT_MS) -> None:
         try:
-            import redis  # noqa: F401
+            import redis
         except ImportError as error:
             raise ImportError(
                 f"{address}: needs redis-py: pip install 'reelseek[redis]'"
@@ -156,9 +159,7 @@ class RedisServer:
             raise RedisUnavailable(f"{self.address}: no replica has confirmed the write")
         return answer
 
-    def call_confirmed(
-        self, *command: Any, is_needed: Callable[[Any], bool]
-    ) -> tuple[Any, bool]:
+    def call_confirmed(self, *command: Any, is_needed: Callable[[Any], bool]) -> tuple[Any, bool]:
         """Returns the answer, and whether a replica has confirmed all that was written until then.
 
         Args:
@@ -201,7 +202,9 @@ class RedisServer:
 
     def _setting(self, name: str) -> str:
         found = self.call("CONFIG", "GET", name)
-        pairs = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+        pairs = (
+            found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+        )
         values = [value.decode() if isinstance(value, bytes) else value for value in pairs.values()]
         return str(values[0]) if values else "unknown"
 
@@ -256,8 +259,7 @@ class RedisServer:
             port=port,
             db=self.address.database,
             single_connection_client=True,
-            **options,
-            **_credentials("REDIS_"),
+            **{**options, **_credentials("REDIS_")},
         )
 
     def _drop(self) -> None:
@@ -267,7 +269,7 @@ class RedisServer:
             client.connection_pool.disconnect()
 
 
-def _credentials(prefix: str) -> dict[str, str]:
+def _credentials(prefix: str) -> dict[str, Any]:
     found = {name: os.environ.get(f"{prefix}{name.upper()}") for name in ("username", "password")}
     return {name: value for name, value in found.items() if value}
 

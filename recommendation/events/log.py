@@ -19,13 +19,19 @@ from reelseek.indexing.store.atomic import check_can_write_folder
 from reelseek.recommendation.events.rows import LoggedEvent, from_row, to_row
 from reelseek.recommendation.events.schema import AnyEvent
 from reelseek.recommendation.events.served import LogServer, ServedEvents
-from reelseek.recommendation.events.store import EventReader, EventStore, EventsUnavailable
+from reelseek.recommendation.events.store import (
+    EventReader,
+    EventStore,
+    EventsUnavailable,
+    EventsUnreachable,
+)
 from reelseek.recommendation.events.writer import Appended, GroupWriter
 
 __all__ = [
     "Appended",
     "EventLog",
     "EventsUnavailable",
+    "EventsUnreachable",
     "LoggedEvent",
     "check_folder",
 ]

@@ -5,12 +5,10 @@ from pathlib import Path
 from reelseek.recommendation.events.log import EventLog, check_folder
 from reelseek.recommendation.redis_server import RedisServer, is_redis, parse_address
 
-__all__ = ["check_place", "check_readable", "default_folder", "open_log"]
+__all__ = ["check_place", "check_readable", "open_log"]
 
 
-def open_log(
-    place: str, *, days: float | None = None, max_bytes: float | None = None
-) -> EventLog:
+def open_log(place: str, *, days: float | None = None, max_bytes: float | None = None) -> EventLog:
     """Opens the log of a folder or of a Redis server; see `EventLog`.
 
     Raises:
@@ -43,17 +41,6 @@ def check_readable(place: str) -> None:
         _check_server(place)
     elif not Path(place).is_dir():
         raise ValueError(f"events={place}: no such folder; name that of `serve events=DIR`")
-
-
-def default_folder(place: str, name: str, *, option: str) -> Path:
-    """Returns a folder beside the events for what is made from them.
-
-    Args:
-        option: names it where events are in a server.
-    """
-    if is_redis(place):
-        raise ValueError(f"{option}: missing; name a folder, as events are in a Redis server")
-    return Path(place) / name
 
 
 def _check_server(place: str) -> None:

@@ -8,9 +8,9 @@ Keys, all of which a script changes at once:
     reelseek:events_state    last: the last position; dropped: the last that retention has dropped;
                              settled: up to which readers have been told; rewrites; format
 
-An event is acknowledged once the master has it on its disk and a replica has it. Readers are told of
-no event before a replica has it: what a master alone has is lost when it fails, and its positions
-are then given to other events.
+An event is acknowledged once the master has it on its disk and a replica has it. Readers are told
+of no event before a replica has it: what a master alone has is lost when it fails, and its
+positions are then given to other events.
 """
 
 import threading
@@ -23,10 +23,10 @@ from uuid import uuid4
 import msgspec
 
 from reelseek.recommendation.events.rows import COLUMNS, Row, deletion_row
-from reelseek.recommendation.events.store import EventsUnavailable
+from reelseek.recommendation.events.store import EventsUnavailable, EventsUnreachable
 from reelseek.recommendation.redis_server import RedisRefused, RedisServer, RedisUnavailable
 
-__all__ = ["EventsUnreachable", "RedisEvents", "RedisEventStore"]
+__all__ = ["RedisEventStore", "RedisEvents"]
 
 _FORMAT = 1
 _STREAM, _IDS = "reelseek:events", "reelseek:event_ids"
@@ -146,10 +146,6 @@ redis.call('HINCRBY', KEYS[3], 'rewrites', 1)
 for _, id in ipairs(deleted) do redis.call('HDEL', KEYS[2], id) end
 return #deleted
 """
-
-
-class EventsUnreachable(EventsUnavailable):
-    """The server of the log, or its replica, does not answer; the same call may succeed soon."""
 
 
 class RedisEvents:
@@ -313,9 +309,7 @@ class RedisEventStore:
         last, ids, num_seen = b"0-0", [], _COPIED_AT_ONCE
         while num_seen == _COPIED_AT_ONCE:
             arguments = last, _COPIED_AT_ONCE, user
-            last, num_seen, deleted = self._server.call(
-                "EVAL", _COPY, 2, _STREAM, copy, *arguments
-            )
+            last, num_seen, deleted = self._server.call("EVAL", _COPY, 2, _STREAM, copy, *arguments)
             ids += deleted
         return last, ids
 

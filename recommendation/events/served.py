@@ -9,7 +9,10 @@ __all__ = ["LogServer", "ServedEvents"]
 
 
 class ServedEvents(Protocol):
-    """What `EventReader` and `EventStore` do, where a server has the events. Threads may share it."""
+    """What `EventReader` and `EventStore` do, by a server that has the events.
+
+    Threads may share it.
+    """
 
     def rows(self, *, after: int, limit: int) -> list[Row]: ...
 
