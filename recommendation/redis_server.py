@@ -94,7 +94,7 @@ def parse_address(option: str, url: str) -> RedisAddress:
     is_sentinel = scheme.endswith("+sentinel")
     hosts = [_HOST.match(host) for host in found["hosts"].split(",")]
     database = (path[1] if len(path) > 1 else "") if is_sentinel else path[0]
-    is_valid = (len(hosts) == 1 and len(path) == 1) or (is_sentinel and path[0])
+    is_valid = bool(path[0]) if is_sentinel else len(hosts) == len(path) == 1
     if not is_valid or not all(hosts) or not re.fullmatch(r"\d{0,5}", database):
         raise ValueError(f"{option}={url}: must be {forms}")
     default = _SENTINEL_PORT if is_sentinel else _PORT
@@ -152,7 +152,11 @@ class RedisServer:
             pipe = client.pipeline(transaction=False)
             pipe.execute_command(*command)
             pipe.execute_command("WAIT", 1, self._wait_ms)
-            return pipe.execute()
+            answers = pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
 
         answer, num_replicas = self._on_client(call)
         if num_replicas < 1:

@@ -1,11 +1,13 @@
 """Redis servers of a test: a master with a replica, and Sentinels, on ports of loopback."""
 
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,12 @@ NAME = "reelseek"  # of the master, among Sentinels
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Returns one that the system gives to no connection, as a killed server takes it again."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(is_true: Callable[[], object], seconds: float = _SECONDS) -> None:
@@ -88,7 +93,10 @@ class Server:
         )
 
 
-OPTIONS = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+OPTIONS = (
+    *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+    *("--repl-diskless-sync-delay", "0"),
+)
 
 
 class Pair:
