@@ -43,11 +43,20 @@ class ReplayConfig(Options, command="replay"):
 @dataclass
 class LearnConfig(Options, command="learn"):
     events: str = path_option(
-        "the folder or redis:// server of the log, which `serve events=DIR` writes",
+        "the folder or redis:// server of the log, which `serve events=` writes",
         takes_urls=REDIS_SCHEMES,
     )
-    output: str = path_option(
-        "the folder of the model, made if missing, or a redis:// server; one learner writes it",
+    index: str | None = path_option(
+        "the folder of the index, for authors, tags and durations of videos", None
+    )
+    output: str | None = path_option(
+        "the folder of the model, made if missing; one learner writes it; default: `learned` in "
+        "the folder of events",
+        None,
+    )
+    publish: str | None = path_option(
+        "a redis:// server for the model too, from which servers on other machines follow it",
+        None,
         takes_urls=REDIS_SCHEMES,
     )
     follow: bool = option("go on with new events; false: end with the log")

@@ -1,9 +1,9 @@
 """An opened index -> what recommending needs of its videos, as arrays of one row each."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,7 +16,7 @@ from reelseek.indexing.store.catalogue import Catalogue, VideoRecord
 from reelseek.indexing.store.dates import date_of
 from reelseek.recommendation.related.texts import TextVectors, words_of
 
-__all__ = ["ItemCatalogue"]
+__all__ = ["ItemCatalogue", "author_of", "seconds_of", "tags_of"]
 
 # What a collection may call who made a video, the first that is there.
 _MAX_TEXTS = 300_000  # videos whose words are compared; of more they take too much memory
@@ -38,6 +38,10 @@ class ItemCatalogue:
         tags: of each video, as frozensets of numbers.
         dates: `(N,)` float64, Unix time in seconds; NaN where it cannot be read.
         texts: their words.
+        author_names: by the numbers in `authors`.
+        first_tags: `(N,)` int32, the number of each video's first tag; -1 for none.
+        tag_names: by the numbers in `tags` and `first_tags`.
+        durations: `(N,)` float64 seconds; 0 for pictures.
     """
 
     ids: tuple[str, ...]
@@ -50,6 +54,10 @@ class ItemCatalogue:
     tags: tuple[frozenset[int], ...]
     dates: np.ndarray
     texts: TextVectors
+    author_names: tuple[str, ...] = ()
+    first_tags: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    tag_names: tuple[str, ...] = ()
+    durations: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,12 +69,13 @@ class ItemCatalogue:
         authors: dict[str, int] = {}
         tags: dict[str, int] = {}
         ids: list[str] = []
-        columns: list[tuple[int, int, int, int, float]] = []
-        tags_of: list[frozenset[int]] = []
+        columns: list[tuple[int, int, int, int, float, int, float]] = []
+        tag_sets: list[frozenset[int]] = []
         texts: list[list[str]] = []
         for position, record in _records(shards):
             metadata = record.metadata
-            author = _author(metadata)
+            author = author_of(metadata)
+            of_video = [tags.setdefault(tag, len(tags)) for tag in tags_of(metadata)]
             ids.append(record.public_id)
             columns.append(
                 (
@@ -75,12 +84,14 @@ class ItemCatalogue:
                     zlib.crc32(record.signature.content_sha256.encode()) << 31
                     | zlib.adler32(record.signature.content_sha256.encode()),
                     -1 if author is None else authors.setdefault(author, len(authors)),
-                    _seconds(date_of(metadata, record.signature.modified_ns)[0]),
+                    seconds_of(date_of(metadata, record.signature.modified_ns)[0]),
+                    of_video[0] if of_video else -1,
+                    record.duration_seconds,
                 )
             )
-            tags_of.append(frozenset(tags.setdefault(t, len(tags)) for t in _tags(metadata)))
+            tag_sets.append(frozenset(of_video))
             texts.append(words_of(metadata) if len(ids) <= _MAX_TEXTS else [])
-        columns_of = list(zip(*columns, strict=True)) or [()] * 5
+        columns_of = list(zip(*columns, strict=True)) or [()] * 7
         return cls(
             tuple(ids),
             {video: row for row, video in enumerate(ids)},
@@ -89,9 +100,13 @@ class ItemCatalogue:
             np.array(columns_of[1], np.int64),
             np.array(columns_of[2], np.int64),
             np.array(columns_of[3], np.int32),
-            tuple(tags_of),
+            tuple(tag_sets),
             np.array(columns_of[4], np.float64),
             TextVectors.of(texts if len(ids) <= _MAX_TEXTS else [[]] * len(ids)),
+            tuple(authors),
+            np.array(columns_of[5], np.int32),
+            tuple(tags),
+            np.array(columns_of[6], np.float64),
         )
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
@@ -123,7 +138,8 @@ def _records(shards: Sequence[ShardReader]) -> Iterator[tuple[int, VideoRecord]]
                     yield position, record
 
 
-def _author(metadata: dict[str, Any]) -> str | None:
+def author_of(metadata: Mapping[str, Any]) -> str | None:
+    """Returns who made a video; None where nothing says so."""
     for name in _AUTHOR_FIELDS:
         value = metadata.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -131,14 +147,16 @@ def _author(metadata: dict[str, Any]) -> str | None:
     return None
 
 
-def _tags(metadata: dict[str, Any]) -> set[str]:
+def tags_of(metadata: Mapping[str, Any]) -> list[str]:
+    """Returns the different tags in lower case, in their order."""
     tags = metadata.get("tags")
     found = [tags] if isinstance(tags, str) else tags if isinstance(tags, list) else []
-    return {str(tag).strip().casefold() for tag in found if str(tag).strip()}
+    return list(dict.fromkeys(str(tag).strip().casefold() for tag in found if str(tag).strip()))
 
 
-def _seconds(date: str) -> float:
-    """Unix time of a date in ISO 8601, as far as it is known: `2024`, `2024-07`, with a time."""
+def seconds_of(date: str) -> float:
+    """Unix time of a date in ISO 8601, as far as it is known: `2024`, `2024-07`, with a time; NaN
+    where it cannot be read."""
     for text in (date, f"{date}-01", f"{date}-01-01"):
         try:
             found = datetime.fromisoformat(text.replace("Z", "+00:00"))

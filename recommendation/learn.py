@@ -1,5 +1,6 @@
 """`python -m recommendation.learn`: follows the log of events and keeps a model in a folder."""
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -8,61 +9,118 @@ from typing import Any
 from reelseek.configs import command_line
 from reelseek.configs.learning_schema import LearnConfig
 from reelseek.indexing.store.atomic import check_can_write_folder
-from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable, EventsUnreachable
+from reelseek.recommendation.events.opening import check_readable, open_log
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
+from reelseek.recommendation.learning.redis_files import RedisFiles
 from reelseek.recommendation.learning.state import DamagedState
-from reelseek.recommendation.learning.store import ModelStore
+from reelseek.recommendation.learning.status import StatusWriter, status_of
+from reelseek.recommendation.learning.store import LeaseLost, ModelStore
+from reelseek.recommendation.personal.facts import FactsBook, IndexVideos
+from reelseek.recommendation.personal.follower import DEFAULT_FOLDER
+from reelseek.recommendation.redis_server import (
+    RedisServer,
+    RedisUnavailable,
+    is_redis,
+    parse_address,
+)
 
-USAGE = """usage: python -m recommendation.learn events=DIR output=DIR [follow=true]
+USAGE = """usage: python -m recommendation.learn events=DIR [index=DIR] [output=DIR] [follow=true]
            [name=value ...]
 
 Learns each event of the log once, and goes on with new ones until it is stopped (Ctrl-C). Killed at
-any moment, it goes on where the folder of the model says. With follow=false it ends with the log;
-the last line on stdout is a JSON object with progress, speed and quality."""
+any moment, it goes on where the folder of the model says. From the index come authors, tags and
+durations of videos. With follow=false it ends with the log; the last line on stdout is a JSON
+object with progress, speed and quality."""
 
+logger = logging.getLogger(__name__)
+
+FACTS_NAME = "facts.jsonl"
 _POLL_SECONDS = 0.2
+_RETRY_SECONDS = 1.0
 _PROGRESS_SECONDS = 10.0
 
 
 def main(config: LearnConfig) -> None:
-    events, folder = Path(config.events), Path(config.output)
-    if not events.is_dir():
-        raise ValueError(f"events={events}: no such folder; name that of `serve events=DIR`")
+    folder = _folder_of(config)
+    check_readable(config.events)
+    if config.index is not None and not Path(config.index).is_dir():
+        raise ValueError(f"index={config.index}: no such folder; name the folder of an index")
     check_can_write_folder("output", folder)
-    log = EventLog(events)
-    model = OnlineModel(
-        ModelSettings(
-            capacity=config.capacity,
-            min_sightings=config.min_sightings,
-            expire_days=config.expire_days,
-        )
-    )
+    log = open_log(config.events)
+    publish = None if config.publish is None else _published(config.publish)
     try:
-        with ModelStore(folder) as store:
-            learner = Learner(
-                log,
-                store,
-                model=model,
-                join=JoinSettings(
-                    config.wait_seconds, config.correct_seconds, config.long_view_seconds
-                ),
-                commit_events=config.commit_events,
-            )
-            _follow(learner, is_endless=config.follow)
-    except (EventsUnavailable, DamagedState) as error:
+        _learn(config, log, folder, publish)
+    except (EventsUnavailable, DamagedState, LeaseLost, RedisUnavailable) as error:
         raise ValueError(str(error)) from error
     finally:
         log.close()
+        if publish is not None:
+            publish.close()
 
 
-def _follow(learner: Learner, *, is_endless: bool) -> None:
+def _folder_of(config: LearnConfig) -> Path:
+    if config.output is not None:
+        return Path(config.output)
+    if is_redis(config.events):
+        raise ValueError("output: missing; name a folder, as the events are in a Redis server")
+    return Path(config.events) / DEFAULT_FOLDER
+
+
+def _published(place: str) -> RedisFiles:
+    server = RedisServer(parse_address("publish", place))
+    server.check("publish")
+    return RedisFiles(server)
+
+
+def _learn(config: LearnConfig, log: EventLog, folder: Path, publish: RedisFiles | None) -> None:
+    videos = None if config.index is None else IndexVideos(Path(config.index))
+    with ModelStore(folder, publish=publish) as store:
+        facts = FactsBook(folder / FACTS_NAME, videos or (lambda video: None))
+        store.before_commit = facts.sync
+        try:
+            learner = Learner(
+                log,
+                store,
+                model=OnlineModel(
+                    ModelSettings(
+                        capacity=config.capacity,
+                        min_sightings=config.min_sightings,
+                        expire_days=config.expire_days,
+                    )
+                ),
+                join=JoinSettings(
+                    config.wait_seconds, config.correct_seconds, config.long_view_seconds
+                ),
+                facts_of=facts.facts_of,
+                commit_events=config.commit_events,
+            )
+            facts.position = lambda: learner.position
+            _follow(learner, store, StatusWriter(folder), is_endless=config.follow)
+        finally:
+            facts.close()
+            if videos is not None:
+                videos.close()
+
+
+def _follow(learner: Learner, store: ModelStore, status: StatusWriter, *, is_endless: bool) -> None:
     num_events, seconds, printed = 0, 0.0, time.monotonic()
     try:
         while True:
             started = time.monotonic()
-            taken = learner.step()
+            try:
+                taken = learner.step()
+                status.note(learner, taken)
+            except EventsUnreachable as error:
+                # Nothing was taken: it goes on where it was, after a failover with another server.
+                if not is_endless:
+                    raise
+                logger.warning("the events cannot be read now: %s", error)
+                time.sleep(_RETRY_SECONDS)
+                continue
+            store.publish()
             if taken:
                 num_events += taken
                 seconds += time.monotonic() - started
@@ -88,20 +146,10 @@ def _progress_line(learner: Learner, num_events: int, *, seconds: float) -> str:
 
 
 def _figures(learner: Learner, num_events: int, *, seconds: float) -> dict[str, Any]:
-    counts = learner.joiner.counts
-    table = learner.model.table
     return {
-        "position": learner.position,
-        "lag_events": learner.lag_events,
+        **status_of(learner, now_seconds=time.time()),
         "events": num_events,
         "events_per_second": round(num_events / seconds) if seconds else 0,
-        "examples": counts.examples,
-        "corrections": counts.corrections,
-        "repeated": counts.repeated,
-        "unmatched": counts.unmatched,
-        "rows": len(table),
-        "evicted": table.num_evicted,
-        "expired": table.num_expired,
         "last_hour": learner.recent.summary(),
     }
 

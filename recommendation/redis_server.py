@@ -38,7 +38,7 @@ _PASSING = ("LOADING", "MASTERDOWN", "READONLY", "NOREPLICAS", "BUSY", "UNBLOCKE
 _T = TypeVar("_T")
 
 
-class RedisUnavailable(Exception):
+class RedisUnavailable(ConnectionError):
     """The server, or its replica, did not answer in time; what was sent may have been done."""
 
 

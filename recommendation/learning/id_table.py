@@ -39,7 +39,9 @@ class IdTable:
         self.last_ms = np.full(min(capacity, _FIRST_ROWS), -np.inf)
         self._rows: dict[Key, int] = {}
         self._keys: list[Key | None] = []  # of each row; None if it is free
-        self._free: list[int] = []  # a heap: the first free row is given out
+        # A heap: the first free row is given out. None until it is needed, as a table that only
+        # follows another gives out none.
+        self._free: list[int] | None = []
         self._candidates: dict[Key, int] = {}  # sightings; insertion order is that of the last one
         self._touched: dict[Key, int] = {}  # candidates since `take_touched`, 0 for no longer one
         self.num_evicted = 0
@@ -143,7 +145,7 @@ class IdTable:
             if key is not None:
                 self._keys[row] = key
                 self._rows[key] = row
-        self._free = [row for row, key in enumerate(self._keys) if key is None]
+        self._free = None
 
     def set_candidates(self, touched: Iterable[tuple[Key, int]]) -> None:
         """Repeats what `take_touched` or `candidates` of another table returned."""
@@ -174,8 +176,9 @@ class IdTable:
         self._touched[key] = sightings
 
     def _admit(self, key: Key) -> int:
-        if self._free:
-            row = heapq.heappop(self._free)
+        free = self._free_rows()
+        if free:
+            row = heapq.heappop(free)
             self._keys[row] = key
         else:
             row = len(self._keys)
@@ -186,10 +189,16 @@ class IdTable:
         return row
 
     def _release(self, rows: np.ndarray) -> None:
+        free = self._free_rows()
         for row in rows.tolist():
             self._drop_key(row)
-            heapq.heappush(self._free, row)
+            heapq.heappush(free, row)
         self.last_ms[rows] = -np.inf
+
+    def _free_rows(self) -> list[int]:
+        if self._free is None:
+            self._free = [row for row, key in enumerate(self._keys) if key is None]
+        return self._free
 
     def _drop_key(self, row: int) -> None:
         key, self._keys[row] = self._keys[row], None

@@ -23,11 +23,11 @@ from reelseek.recommendation.learning.impressions import HEADS, Impressions, Out
 from reelseek.recommendation.learning.namespaces import NAMESPACES, Namespace, keys_of
 from reelseek.recommendation.learning.prior import Prior
 
-__all__ = ["ModelSettings", "OnlineModel", "Scored"]
+__all__ = ["RATES_USED", "ROOT_RATES", "ModelSettings", "OnlineModel", "Scored"]
 
 _DAY_MS = 86_400_000.0
-_ROOT_RATES = np.array([0.3, 0.4, 0.02, 0.5])  # before the first event: long views, clicks, ...
-_RATES_USED = [0, 1, 3]  # likes are too rare for a rate of each counter
+ROOT_RATES = np.array([0.3, 0.4, 0.02, 0.5])  # before the first event: long views, clicks, ...
+RATES_USED = [0, 1, 3]  # likes are too rare for a rate of each counter
 _MAX_AGE_DAYS = 30.0
 
 
@@ -181,22 +181,22 @@ class OnlineModel:
 
     def _prepare_namespaces(self) -> None:
         names = [namespace.name for namespace in self.namespaces]
-        self._parents = np.array([names.index(n.parent or n.name) for n in self.namespaces])
-        self._half_lives = np.array([n.half_life_days for n in self.namespaces])
-        self._smoothing = np.array([n.smoothing for n in self.namespaces])
+        self.parents = np.array([names.index(n.parent or n.name) for n in self.namespaces])
+        self.half_lives = np.array([n.half_life_days for n in self.namespaces])
+        self.smoothing = np.array([n.smoothing for n in self.namespaces])
         distance = np.zeros(len(names), np.int64)
-        for index, parent in enumerate(self._parents):
+        for index, parent in enumerate(self.parents):
             distance[index] = 0 if parent == index else distance[parent] + 1
         self._levels = [np.flatnonzero(distance == d) for d in range(distance.max() + 1)]
-        self._children = np.flatnonzero(distance > 0)
-        self._num_rates = len(self._children) * len(_RATES_USED)
+        self.children = np.flatnonzero(distance > 0)
+        self._num_rates = len(self.children) * len(RATES_USED)
         self._recent = [i for i, name in enumerate(names) if name.startswith("user")][:4]
 
     def _first_weights(self) -> np.ndarray:
         """A history's effects and the tab's rate count fully before anything is learned."""
         weights = np.zeros((self._num_rates + len(self._recent) + 7, len(HEADS)))
-        for column, used in enumerate(_RATES_USED):
-            first = column * len(self._children)
+        for column, used in enumerate(RATES_USED):
+            first = column * len(self.children)
             if used < len(HEADS):
                 weights[first, used] = 1.0  # the tab, which is the first child
         weights[-7:-5, :2] = 1.0
@@ -245,17 +245,17 @@ class OnlineModel:
     def _dense_features(
         self, impressions: Impressions, rows: np.ndarray, *, now_ms: np.ndarray
     ) -> np.ndarray:
-        left = counters.decay(now_ms[:, None] - self.counted_ms[rows], self._half_lives)
+        left = counters.decay(now_ms[:, None] - self.counted_ms[rows], self.half_lives)
         counts = self.counts[rows] * np.where(rows >= 0, left, 0.0)[:, :, None]
         rates = counters.shrunken_rates(
             counts,
             levels=self._levels,
-            parents=self._parents,
-            smoothing=self._smoothing,
-            root=_ROOT_RATES,
+            parents=self.parents,
+            smoothing=self.smoothing,
+            root=ROOT_RATES,
         )
-        odds = counters.log_odds(rates[:, :, _RATES_USED])
-        differences = odds[:, self._children] - odds[:, self._parents[self._children]]
+        odds = counters.log_odds(rates[:, :, RATES_USED])
+        differences = odds[:, self.children] - odds[:, self.parents[self.children]]
         return np.concatenate(
             [
                 differences.transpose(0, 2, 1).reshape(len(rows), self._num_rates),
@@ -352,9 +352,9 @@ class OnlineModel:
         events = np.full((len(rows), 1), num_events)
         counted = np.concatenate([events, outcomes.labels, outcomes.watched[:, None]], axis=1)
         elapsed = self.clock_ms - impressions.time_ms
-        late = counters.decay(elapsed[:, None].astype(np.float64), self._half_lives)
+        late = counters.decay(elapsed[:, None].astype(np.float64), self.half_lives)
         added = (counted[:, None, :] * late[:, :, None]).reshape(len(flat), -1)
-        half_lives = np.broadcast_to(self._half_lives, rows.shape).ravel()
+        half_lives = np.broadcast_to(self.half_lives, rows.shape).ravel()
         unique, sums, first = _sum_by_row(flat, added)
         half_life = half_lives[first]
         left = counters.decay(self.clock_ms - self.counted_ms[unique], half_life)

@@ -11,7 +11,7 @@ import numpy as np
 from reelseek.recommendation.learning.id_table import Key
 from reelseek.recommendation.learning.impressions import Impressions
 
-__all__ = ["NAMESPACES", "Namespace", "keys_of"]
+__all__ = ["NAMESPACES", "Namespace", "duration_bins", "keys_of"]
 
 _HOUR = 1 / 24  # days
 _DURATION_BOUNDS_MS = np.array([5, 10, 18, 30, 60, 90, 120, 180, 240, 400]) * 1e3
@@ -60,12 +60,17 @@ NAMESPACES = (
 )
 
 
+def duration_bins(duration_ms: np.ndarray) -> np.ndarray:
+    """Returns the number that stands for each duration in keys."""
+    return np.digitize(duration_ms, _DURATION_BOUNDS_MS)
+
+
 def keys_of(
     impressions: Impressions, namespaces: tuple[Namespace, ...] = NAMESPACES
 ) -> list[list[Key]]:
     """Returns, for each namespace, the key of each impression."""
     hour = impressions.time_ms // 3_600_000 % 24
-    duration = np.digitize(impressions.duration_ms, _DURATION_BOUNDS_MS)
+    duration = duration_bins(impressions.duration_ms)
     columns = {
         "hour": hour.tolist(),
         "quarter": (hour // 6).tolist(),
