@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.recommendation.learning.examples import VideoFacts
+from reelseek.recommendation.learning.files import StateFiles
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.state import restore
 from reelseek.recommendation.learning.store import ModelReader
@@ -46,15 +47,15 @@ class FollowedModel:
 
 
 class ModelFollower:
-    """Follows the model of a folder, which need not be there yet. Threads may share it.
+    """Follows the model of a learner, which need not be there yet. Threads may share it.
 
     Args:
-        folder: that a learner writes.
+        place: the folder that it writes, or the files that it publishes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._reader = ModelReader(folder)
+    def __init__(self, place: Path | StateFiles) -> None:
+        self._place = place
+        self._reader = ModelReader(place)
         self._current: FollowedModel | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -125,7 +126,7 @@ class ModelFollower:
             return False
         if self._apply_changes():  # they were written since the last look
             return True
-        reader = ModelReader(self._folder)
+        reader = ModelReader(self._place)
         try:
             opened = reader.open()
             if opened is None:

@@ -1,10 +1,16 @@
 """The files of a model in a Redis server, and a learner that publishes them there."""
 
+import json
+import random
 import threading
 import time
 
 import pytest
 
+from reelseek.configs import command_line
+from reelseek.configs.learning_schema import LearnConfig
+from reelseek.recommendation import learn
+from reelseek.recommendation.events.opening import open_log
 from reelseek.recommendation.learning.files import EpochEnded
 from reelseek.recommendation.learning.publishing import Publisher
 from reelseek.recommendation.learning.redis_files import RedisFiles
@@ -16,6 +22,7 @@ from reelseek.recommendation.learning.store import (
 )
 from reelseek.recommendation.personal.follower import ModelFollower
 from reelseek.recommendation.redis_server import RedisServer, RedisUnavailable, parse_address
+from tests.recommendation.learning.event_sender import impressions_of, outcomes_of
 from tests.recommendation.learning.learner import digest_of, new_model
 from tests.recommendation.learning.test_learner import JOIN, Events, Learner
 from tests.recommendation.redis_servers import Pair, needs_redis, wait_until
@@ -199,15 +206,6 @@ def test_a_server_that_is_away_is_asked_again_later(tmp_path):
 
 
 def test_a_learner_follows_a_log_in_redis_on_the_command_line(pair, tmp_path, capsys):
-    import json
-    import random
-
-    from reelseek.configs import command_line
-    from reelseek.configs.learning_schema import LearnConfig
-    from reelseek.recommendation import learn
-    from reelseek.recommendation.events.opening import open_log
-    from tests.recommendation.learning.event_sender import impressions_of, outcomes_of
-
     log, draws = open_log(pair.url), random.Random(0)
     for number in range(30):
         shown = impressions_of("a", number, draws)
