@@ -7,6 +7,7 @@ from typing import Any
 
 from reelseek.configs.options import Options, Range, option, path_option
 from reelseek.configs.schema import DEVICE
+from reelseek.text.urls import REDIS_SCHEMES
 
 _MAX_LETTERS = 100
 
@@ -50,7 +51,10 @@ class EvaluateCompletionConfig(Options, command="evaluate_completion"):
 
 @dataclass
 class CompletionConfig(Options, command="completion"):
-    events: str = path_option("the folder of the log of events, see docs/events.md")
+    events: str = path_option(
+        "the folder or redis:// server of the log of events, see docs/events.md",
+        takes_urls=REDIS_SCHEMES,
+    )
     output: str | None = path_option(
         "the folder for what is built, made if missing; default: completion in events", None
     )

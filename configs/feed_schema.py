@@ -4,12 +4,15 @@ kept."""
 from dataclasses import dataclass
 
 from reelseek.configs.options import Options, Range, option, path_option
+from reelseek.text.urls import REDIS_SCHEMES
 
 
 @dataclass
 class BuildRecommenderConfig(Options, command="build_recommender"):
     index: str = path_option("the folder of the index whose videos are recommended")
-    events: str = path_option("the folder of the log of events")
+    events: str = path_option(
+        "the folder or redis:// server of the log of events", takes_urls=REDIS_SCHEMES
+    )
     models: str | None = path_option(
         "folder of the models; default: `models` in the folder of events", None
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from reelseek.configs.options import OneOf, Options, Range, option, path_option
+from reelseek.text.urls import REDIS_SCHEMES
 
 
 @dataclass
@@ -41,7 +42,10 @@ class ReplayConfig(Options, command="replay"):
 
 @dataclass
 class LearnConfig(Options, command="learn"):
-    events: str = path_option("the folder of the log, which `serve events=DIR` writes")
+    events: str = path_option(
+        "the folder or redis:// server of the log, which `serve events=` writes",
+        takes_urls=REDIS_SCHEMES,
+    )
     index: str | None = path_option(
         "the folder of the index, for authors, tags and durations of videos", None
     )
@@ -49,6 +53,11 @@ class LearnConfig(Options, command="learn"):
         "the folder of the model, made if missing; one learner writes it; default: `learned` in "
         "the folder of events",
         None,
+    )
+    publish: str | None = path_option(
+        "a redis:// server for the model too, from which servers on other machines follow it",
+        None,
+        takes_urls=REDIS_SCHEMES,
     )
     follow: bool = option("go on with new events; false: end with the log")
     wait_seconds: float = option(

@@ -80,7 +80,7 @@ def option(
     group: str = "",
     stands_for: str = "",
     is_path: bool = False,
-    takes_urls: bool = False,
+    takes_urls: Sequence[str] | bool = False,
     is_words: bool = False,
 ) -> Any:
     """A field with its line of help; without a default, the YAML gives the value.
@@ -91,7 +91,7 @@ def option(
         group: the folder of YAML files that it chooses from by name.
         stands_for: the part that `name=value` sets.
         is_path: whether it is a path or a list of paths, in which `~` and `$HOME` are expanded.
-        takes_urls: whether it may be a URL instead of a path.
+        takes_urls: whether it may be a URL instead of a path; or the schemes that it may have.
         is_words: whether `null` is a word like any other, on the command line.
     """
     metadata = {
@@ -103,7 +103,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def path_option(text: str, default: Any = MISSING, *, takes_urls: bool = False) -> Any:
+def path_option(
+    text: str, default: Any = MISSING, *, takes_urls: Sequence[str] | bool = False
+) -> Any:
     """The same for a path or a list of paths."""
     return option(text, default=default, is_path=True, takes_urls=takes_urls)
 

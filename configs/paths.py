@@ -5,7 +5,7 @@ import os
 from dataclasses import Field, fields
 
 from reelseek.configs.options import Options
-from reelseek.text.urls import check_url, is_url, public_url
+from reelseek.text.urls import SCHEMES, check_url, is_url, public_url
 
 
 def expand_path(path: str) -> str:
@@ -46,5 +46,6 @@ def _expanded(option: Field, config: Options, value: str) -> str:
             f"{name}={public_url(value)}: is a URL; "
             + (remedy if is_index else "give a path on this machine")
         )
-    check_url(name, value)
+    takes = option.metadata["takes_urls"]
+    check_url(name, value, schemes=SCHEMES if takes is True else takes)
     return value

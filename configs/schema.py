@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reelseek.configs.feed_schema import RecommendConfig
 from reelseek.configs.learning_schema import PersonalConfig
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
-from reelseek.text.urls import is_url
+from reelseek.text.urls import REDIS_SCHEMES, is_url
 
 if TYPE_CHECKING:
     from reelseek.vision import (
@@ -667,7 +667,10 @@ class ServeConfig(Options, command="serve"):
         "GiB of thumbnails and clips that are kept; the least recently used go first", Range(0)
     )
     events: str | None = path_option(
-        "folder in which to keep what users do (docs/events.md); default: nothing is kept", None
+        "folder, or redis:// server, in which to keep what users do (docs/events.md); default: "
+        "nothing is kept",
+        None,
+        takes_urls=REDIS_SCHEMES,
     )
     learn: bool = option(
         "learn from the events while they come, in a process beside the workers; needs `events`"

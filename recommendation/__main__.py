@@ -21,7 +21,7 @@ object."""
 
 
 def main(config: BuildRecommenderConfig) -> None:
-    index, events = Path(config.index), Path(config.events)
+    index, events = Path(config.index), config.events
     _check(index, events)
     models = _models_folder(config)
     check_can_write_folder("models", models)
@@ -33,14 +33,15 @@ def main(config: BuildRecommenderConfig) -> None:
     from reelseek.indexing.store.atomic import make_folder
     from reelseek.recommendation.catalogue import ItemCatalogue
     from reelseek.recommendation.content import IndexContent
-    from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+    from reelseek.recommendation.events.log import EventsUnavailable
+    from reelseek.recommendation.events.opening import open_log
     from reelseek.recommendation.models.building import build
     from reelseek.recommendation.models.folder import write
     from reelseek.recommendation.recommender import print_progress
 
     started = time.perf_counter()
     reader = IndexReader(index)
-    log = EventLog(events)
+    log = open_log(events)
     make_folder(models)
     try:
         catalogue = ItemCatalogue.of(reader)
@@ -75,18 +76,22 @@ def main(config: BuildRecommenderConfig) -> None:
 
 def _models_folder(config: BuildRecommenderConfig) -> Path:
     from reelseek.recommendation.models.folder import default_folder
+    from reelseek.recommendation.redis_server import is_redis
 
-    return default_folder(Path(config.events)) if config.models is None else Path(config.models)
+    if config.models is not None:
+        return Path(config.models)
+    if is_redis(config.events):
+        raise ValueError("models: missing; name a folder, as the events are in a Redis server")
+    return default_folder(Path(config.events))
 
 
-def _check(index: Path, events: Path) -> None:
-    """Raises a ValueError where one of the folders is not there."""
+def _check(index: Path, events: str) -> None:
+    """Raises a ValueError where the index or the log is not there."""
+    from reelseek.recommendation.events.opening import check_readable
+
     if not index.is_dir():
         raise ValueError(f"index={index}: no such folder; name the folder of an index")
-    if not events.is_dir():
-        raise ValueError(
-            f"events={events}: no such folder; reelseek serve ... events=DIR keeps events in one"
-        )
+    check_readable(events)
 
 
 def _settings(config: BuildRecommenderConfig) -> "BuildSettings":

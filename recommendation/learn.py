@@ -1,5 +1,6 @@
 """`python -m recommendation.learn`: follows the log of events and keeps a model in a folder."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -9,16 +10,24 @@ from typing import Any
 from reelseek.configs import command_line
 from reelseek.configs.learning_schema import LearnConfig
 from reelseek.indexing.store.atomic import check_can_write_folder
-from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable, EventsUnreachable
+from reelseek.recommendation.events.opening import check_readable, open_log
 from reelseek.recommendation.learning.faults import DeadLetters
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
+from reelseek.recommendation.learning.redis_files import RedisFiles
 from reelseek.recommendation.learning.state import DamagedState
 from reelseek.recommendation.learning.status import StatusWriter, status_of
-from reelseek.recommendation.learning.store import ModelStore
+from reelseek.recommendation.learning.store import LeaseLost, ModelStore
 from reelseek.recommendation.personal.facts import FactsBook, IndexVideos
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER
+from reelseek.recommendation.redis_server import (
+    RedisServer,
+    RedisUnavailable,
+    is_redis,
+    parse_address,
+)
 
 USAGE = """usage: python -m recommendation.learn events=DIR [index=DIR] [output=DIR] [follow=true]
            [name=value ...]
@@ -28,18 +37,19 @@ any moment, it goes on where the folder of the model says. From the index come a
 durations of videos. With follow=false it ends with the log; the last line on stdout is a JSON
 object with progress, speed and quality."""
 
+logger = logging.getLogger(__name__)
+
 FACTS_NAME = "facts.jsonl"
 Report = Callable[[str, dict[str, Any]], None]
 
 _POLL_SECONDS = 0.2
+_RETRY_SECONDS = 1.0
 _PROGRESS_SECONDS = 10.0
 
 
 def main(config: LearnConfig) -> None:
-    events = Path(config.events)
-    folder = events / DEFAULT_FOLDER if config.output is None else Path(config.output)
-    if not events.is_dir():
-        raise ValueError(f"events={events}: no such folder; name that of `serve events=DIR`")
+    folder = _folder_of(config)
+    check_readable(config.events)
     if config.index is not None and not Path(config.index).is_dir():
         raise ValueError(f"index={config.index}: no such folder; name the folder of an index")
     check_can_write_folder("output", folder)
@@ -52,20 +62,38 @@ def run(config: LearnConfig, *, report: Report) -> None:
     Args:
         report: takes a line for people, and the figures that it is made from, now and then.
     """
-    events = Path(config.events)
-    folder = events / DEFAULT_FOLDER if config.output is None else Path(config.output)
-    log = EventLog(events)
+    folder = _folder_of(config)
+    log = open_log(config.events)
+    publish = None if config.publish is None else _published(config.publish)
     try:
-        _learn(config, log, folder, report)
-    except (EventsUnavailable, DamagedState) as error:
+        _learn(config, log, folder, publish=publish, report=report)
+    except (EventsUnavailable, DamagedState, LeaseLost, RedisUnavailable) as error:
         raise ValueError(str(error)) from error
     finally:
         log.close()
+        if publish is not None:
+            publish.close()
 
 
-def _learn(config: LearnConfig, log: EventLog, folder: Path, report: Report) -> None:
+def _folder_of(config: LearnConfig) -> Path:
+    if config.output is not None:
+        return Path(config.output)
+    if is_redis(config.events):
+        raise ValueError("output: missing; name a folder, as the events are in a Redis server")
+    return Path(config.events) / DEFAULT_FOLDER
+
+
+def _published(place: str) -> RedisFiles:
+    server = RedisServer(parse_address("publish", place))
+    server.check("publish")
+    return RedisFiles(server)
+
+
+def _learn(
+    config: LearnConfig, log: EventLog, folder: Path, *, publish: RedisFiles | None, report: Report
+) -> None:
     videos = None if config.index is None else IndexVideos(Path(config.index))
-    with ModelStore(folder) as store:
+    with ModelStore(folder, publish=publish) as store:
         facts = FactsBook(folder / FACTS_NAME, videos or (lambda video: None))
         store.before_commit = facts.sync
         try:
@@ -90,20 +118,33 @@ def _learn(config: LearnConfig, log: EventLog, folder: Path, report: Report) -> 
                 dead_letters=DeadLetters(folder / "dead-letters.jsonl"),
             )
             facts.position = lambda: learner.position
-            _follow(learner, StatusWriter(folder), report, is_endless=config.follow)
+            _follow(
+                learner, store, status=StatusWriter(folder), report=report, is_endless=config.follow
+            )
         finally:
             facts.close()
             if videos is not None:
                 videos.close()
 
 
-def _follow(learner: Learner, status: StatusWriter, report: Report, *, is_endless: bool) -> None:
+def _follow(
+    learner: Learner, store: ModelStore, *, status: StatusWriter, report: Report, is_endless: bool
+) -> None:
     num_events, seconds, printed = 0, 0.0, time.monotonic()
     try:
         while True:
             started = time.monotonic()
-            taken = learner.step()
-            status.note(learner, taken)
+            try:
+                taken = learner.step()
+                status.note(learner, taken)
+            except EventsUnreachable as error:
+                # Nothing was taken: it goes on where it was, after a failover with another server.
+                if not is_endless:
+                    raise
+                logger.warning("the events cannot be read now: %s", error)
+                time.sleep(_RETRY_SECONDS)
+                continue
+            store.publish()
             if taken:
                 num_events += taken
                 seconds += time.monotonic() - started

@@ -29,6 +29,7 @@ from reelseek.recommendation.live.follower import read_all, read_new
 from reelseek.recommendation.live.state import LogState
 from reelseek.recommendation.models import folder as models
 from reelseek.recommendation.models.folder import Learned
+from reelseek.recommendation.redis_server import is_redis
 from reelseek.recommendation.related.finder import RelatedFinder, RelatedSettings
 from reelseek.serving.errors import ApiError
 
@@ -258,7 +259,9 @@ class Recommendations:
         config = self._config
         if config.recommend.models is not None:
             return Path(config.recommend.models)
-        return None if config.events is None else models.default_folder(Path(config.events))
+        if config.events is None or is_redis(config.events):
+            return None
+        return models.default_folder(Path(config.events))
 
 
 def new_draws() -> np.random.Generator:

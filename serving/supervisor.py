@@ -163,7 +163,7 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
         ValueError: what is to be served is not there, the settings are not safe, or nothing can
             listen at this address.
     """
-    from reelseek.recommendation.events.log import check_folder
+    from reelseek.recommendation.events.opening import check_place
     from reelseek.serving.library.target import resolve_target
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
@@ -172,7 +172,7 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
     target = resolve_target(config)
     config = replace(config, index=str(target.index), videos=list(target.videos))
     if config.events is not None:
-        check_folder(Path(config.events), index=target.index)
+        check_place(config.events, index=target.index)
     listener = listen(config.host, config.port)
     with (
         _cluster(config, url or str(target.index)) as cluster,

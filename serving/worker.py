@@ -15,6 +15,7 @@ import uvicorn
 
 from reelseek.configs.schema import ServeConfig
 from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.events.opening import open_log
 from reelseek.serving import telemetry
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
@@ -98,7 +99,7 @@ def _event_log(config: ServeConfig) -> EventLog | None:
     if config.events is None:
         return None
     max_bytes = config.events_gb * 2**30
-    log = EventLog(Path(config.events), days=config.events_days, max_bytes=max_bytes)
+    log = open_log(config.events, days=config.events_days, max_bytes=max_bytes)
     log.start()
     return log
 

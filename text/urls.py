@@ -6,10 +6,12 @@ holds a user or a password is refused, and a query, which may be a signature, is
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _WEB = ("https", "http")  # for the others, `?` and `#` are characters of a key
 _QUERY = re.compile(r"[?#][^\s'\"<>]*")
@@ -25,21 +27,25 @@ def scheme_of(url: str) -> str:
     return url.partition("://")[0].lower()
 
 
-def check_url(option: str, url: str) -> None:
+def check_url(option: str, url: str, *, schemes: Sequence[str] = SCHEMES) -> None:
     """Refuses a URL that cannot be read or holds credentials.
+
+    Args:
+        schemes: that the option takes.
 
     Raises:
         ValueError: names the option, what is wrong, and the remedy; credentials are not in it.
     """
     scheme, rest = scheme_of(url), url.partition("://")[2]
+    docs = "docs/events.md" if schemes is REDIS_SCHEMES else "docs/remote.md"
     shown = public_url(url)
     if "@" in re.split(r"[/?#]", rest, maxsplit=1)[0]:
         raise ValueError(
             f"{option}={shown}: holds a user or a password; leave them out and give credentials "
-            "in the environment (docs/remote.md)"
+            f"in the environment ({docs})"
         )
-    if scheme not in SCHEMES:
-        raise ValueError(f"{option}={shown}: must begin with {', '.join(SCHEMES)} and ://")
+    if scheme not in schemes:
+        raise ValueError(f"{option}={shown}: must begin with {', '.join(schemes)} and ://")
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if not host:
         raise ValueError(f"{option}={shown}: names no {'host' if scheme in _WEB else 'bucket'}")

@@ -14,7 +14,8 @@ from reelseek.recommendation.completion.block_list import BlockList, read_block_
 from reelseek.recommendation.completion.building import BuildSettings, Encode, build_model
 from reelseek.recommendation.completion.model_files import DEFAULT_FOLDER, save_model
 from reelseek.recommendation.completion.search_history import read_history
-from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.events.opening import check_readable, open_log
+from reelseek.recommendation.redis_server import is_redis
 
 USAGE = """usage: python -m recommendation.completion events=DIR [output=DIR] [index=DIR]
        [block_list=FILE] [min_users=5] [name=value ...]
@@ -26,14 +27,15 @@ JSON object: how many queries were kept and left out."""
 
 def main(config: CompletionConfig) -> None:
     started = time.monotonic()
+    if config.output is None and is_redis(config.events):
+        raise ValueError("output: missing; name a folder, as the events are in a Redis server")
     folder = Path(config.output or Path(config.events) / DEFAULT_FOLDER)
-    if not Path(config.events).is_dir():
-        raise ValueError(f"events={config.events}: no such folder; name that of a service's log")
+    check_readable(config.events)
     check_can_write_folder("output", folder)
     block_list = BlockList()
     if config.block_list is not None:
         block_list = read_block_list(Path(config.block_list))
-    log = EventLog(Path(config.events))
+    log = open_log(config.events)
     try:
         history = read_history(log, max_queries_per_user=config.max_queries_per_user, report=_say)
     finally:

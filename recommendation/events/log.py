@@ -5,7 +5,7 @@
     for logged in log.read(after=position, limit=1000):
         position = logged.log_position
 
-Several processes may write and read the same folder.
+Several processes may write and read the same log: a folder, or for several machines a Redis server.
 """
 
 import math
@@ -18,10 +18,23 @@ from pathlib import Path
 from reelseek.indexing.store.atomic import check_can_write_folder
 from reelseek.recommendation.events.rows import LoggedEvent, from_row, to_row
 from reelseek.recommendation.events.schema import AnyEvent
-from reelseek.recommendation.events.store import EventReader, EventStore, EventsUnavailable
+from reelseek.recommendation.events.served import LogServer, ServedEvents
+from reelseek.recommendation.events.store import (
+    EventReader,
+    EventStore,
+    EventsUnavailable,
+    EventsUnreachable,
+)
 from reelseek.recommendation.events.writer import Appended, GroupWriter
 
-__all__ = ["Appended", "EventLog", "EventsUnavailable", "LoggedEvent", "check_folder"]
+__all__ = [
+    "Appended",
+    "EventLog",
+    "EventsUnavailable",
+    "EventsUnreachable",
+    "LoggedEvent",
+    "check_folder",
+]
 
 _DAY_SECONDS = 86400.0
 _DROP_AT_ONCE = 5_000  # events, in a transaction for which writers wait
@@ -42,10 +55,10 @@ def check_folder(folder: Path, *, index: Path | None) -> None:
 
 
 class EventLog:
-    """The log in a folder. Threads may share it; opens no file before it is used.
+    """The log. Threads may share it; opens nothing before it is used.
 
     Args:
-        folder: made where it is missing, for this user alone.
+        place: a folder, made where it is missing, for this user alone; or a server.
         days: events are deleted this long after they arrived; None to keep them.
         max_bytes: that the events may take; the oldest are deleted. None for no bound.
         clock: gives the Unix time in seconds.
@@ -53,16 +66,16 @@ class EventLog:
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | LogServer,
         *,
         days: float | None = None,
         max_bytes: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._folder, self._days, self._max_bytes, self._clock = folder, days, max_bytes, clock
+        self._place, self._days, self._max_bytes, self._clock = place, days, max_bytes, clock
         self._lock = threading.Lock()  # of the two below
         self._writer: GroupWriter | None = None
-        self._reader: EventReader | None = None
+        self._reader: EventReader | ServedEvents | None = None
 
     def start(self) -> None:
         """Starts the thread that writes, and that deletes what is too old, now and each minute."""
@@ -79,7 +92,8 @@ class EventLog:
             reader.close()
 
     def append(self, events: Sequence[AnyEvent]) -> Appended:
-        """Stores events; they are on the disk when this returns.
+        """Stores events; they are on the disk when this returns, and where a server has them, on a
+        second server.
 
         Args:
             events: as `parse_events` returns them.
@@ -143,7 +157,7 @@ class EventLog:
         Raises:
             EventsUnavailable: something of them is left; call it again.
         """
-        store = EventStore(self._folder)
+        store = self._open_store()
         try:
             return store.delete_user(user, now_seconds=self._clock())
         finally:
@@ -152,16 +166,20 @@ class EventLog:
     def _started(self) -> GroupWriter:
         with self._lock:
             if self._writer is None:
-                self._writer = GroupWriter(lambda: EventStore(self._folder), self._maintain)
+                self._writer = GroupWriter(self._open_store, self._maintain)
             return self._writer
 
-    def _opened(self) -> EventReader:
+    def _open_store(self) -> EventStore | ServedEvents:
+        return EventStore(self._place) if isinstance(self._place, Path) else self._place.open()
+
+    def _opened(self) -> EventReader | ServedEvents:
         with self._lock:
             if self._reader is None:
-                self._reader = EventReader(self._folder)
+                place = self._place
+                self._reader = EventReader(place) if isinstance(place, Path) else place.open()
             return self._reader
 
-    def _maintain(self, store: EventStore) -> bool:
+    def _maintain(self, store: EventStore | ServedEvents) -> bool:
         """Runs in the writer's thread; returns whether there is more to do at once."""
         store.wipe()
         days = math.inf if self._days is None else self._days

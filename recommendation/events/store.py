@@ -36,6 +36,10 @@ class EventsUnavailable(Exception):
     """Events could not be stored, read or deleted; the same call may succeed later."""
 
 
+class EventsUnreachable(EventsUnavailable):
+    """The server of the log, or its replica, does not answer; the same call may succeed soon."""
+
+
 class _EventFile(Database):
     """Names what is wrong with the file, and passes errors on as EventsUnavailable."""
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from reelseek.recommendation.events.rows import Row
+from reelseek.recommendation.events.served import ServedEvents
 from reelseek.recommendation.events.store import EventStore, EventsUnavailable
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Appended(msgspec.Struct, frozen=True):
     duplicates: int
 
 
+AnyStore: TypeAlias = EventStore | ServedEvents
 _Batch: TypeAlias = tuple[Sequence[Row], "Future[Appended]"]
 
 
@@ -46,10 +48,10 @@ class GroupWriter:
     """
 
     def __init__(
-        self, open_store: Callable[[], EventStore], maintain: Callable[[EventStore], bool]
+        self, open_store: Callable[[], AnyStore], maintain: Callable[[AnyStore], bool]
     ) -> None:
         self._open_store, self._maintain = open_store, maintain
-        self._store: EventStore | None = None
+        self._store: AnyStore | None = None
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
         self._lock = threading.Lock()  # of the two below
         self._num_waiting = 0
@@ -131,7 +133,7 @@ class GroupWriter:
             has_more = False
         self._maintain_at = 0.0 if has_more else time.monotonic() + _MAINTENANCE_SECONDS
 
-    def _opened(self) -> EventStore:
+    def _opened(self) -> AnyStore:
         if self._store is None:
             self._store = self._open_store()
         return self._store

@@ -15,6 +15,9 @@ and then all of it. Both hold the position, so an event is never learned twice, 
 The lease: one process holds the lock, which the system releases when it ends in whatever way. Each
 new holder takes the next epoch and begins with a snapshot. Readers follow the newest epoch alone,
 so what an earlier holder still writes (the lock of a network drive can be lost) counts for nothing.
+
+Where servers are on other machines, the same files are published to a Redis server, which refuses
+those of an earlier epoch.
 """
 
 import fcntl
@@ -27,9 +30,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from reelseek.indexing.store.atomic import make_folder, write_atomically
+from reelseek.indexing.store.atomic import make_folder
+from reelseek.recommendation.learning.files import (
+    EPOCH,
+    EpochEnded,
+    FolderFiles,
+    PublishedFiles,
+    StateFiles,
+)
 from reelseek.recommendation.learning.ftrl import Rates
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
+from reelseek.recommendation.learning.publishing import Publisher
 from reelseek.recommendation.learning.state import (
     DamagedState,
     decode,
@@ -42,7 +53,7 @@ from reelseek.recommendation.learning.state import (
 __all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Stored"]
 
 _NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
-_EPOCH, _LOCK = "epoch", "writer.lock"
+_LOCK = "writer.lock"
 _KEPT_SNAPSHOTS = 2  # the one before serves where the last is damaged
 _MOST_SNAPSHOTS = 12  # of short epochs, as where a process is killed again and again
 
@@ -78,18 +89,21 @@ class _File:
     epoch: int
     number: int
     kind: str
-    path: Path
+    name: str
 
 
 class ModelReader:
     """Reads the newest model of a folder, and follows it.
 
+    Args:
+        place: the folder, or the files that a learner has published.
+
     Attributes:
         epoch, number: of the last file that was read; 0 for none.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Path | StateFiles) -> None:
+        self._files = FolderFiles(place) if isinstance(place, Path) else place
         self.epoch = self.number = 0
 
     def load(self, model: OnlineModel, *, up_to: float = math.inf) -> Stored:
@@ -117,10 +131,9 @@ class ModelReader:
     def changes(self) -> Iterator[dict[str, Any]]:
         """Yields what was committed since, to be given to `restore` in this order; ends before a
         file that is damaged or missing, and where another learner has taken over."""
-        while _read_epoch(self._folder) <= self.epoch:
-            path = self._folder / _name("delta", self.epoch, number=self.number + 1)
+        while _read_epoch(self._files) <= self.epoch:
             try:
-                state = _read(path)
+                state = self._read(_name("delta", self.epoch, number=self.number + 1))
             except (DamagedState, FileNotFoundError):
                 return
             self.number += 1
@@ -130,25 +143,25 @@ class ModelReader:
         """Whether there is a whole state that `changes` does not lead to, or has not yet."""
         return any(
             file.kind == "snapshot" and (file.epoch, file.number) > (self.epoch, self.number)
-            for file in _files(self._folder)
+            for file in _state_files(self._files)
         )
 
     def _load(
         self, model_of: Callable[[dict[str, Any]], OnlineModel], *, up_to: float = math.inf
     ) -> tuple[OnlineModel | None, Stored]:
-        files = _files(self._folder)
+        files = _state_files(self._files)
         snapshots = [file for file in files if file.kind == "snapshot"]
         problem: DamagedState | None = None
         for snapshot in reversed(snapshots):
             try:
-                state = _read(snapshot.path)
+                state = self._read(snapshot.name)
             except (DamagedState, FileNotFoundError) as error:
-                problem = DamagedState(f"{snapshot.path}: {error}")
+                problem = DamagedState(f"{self._files.shown(snapshot.name)}: {error}")
                 continue
             if state["position"] > up_to:
                 continue
             model = model_of(state)
-            _check_fingerprint(model, state, path=snapshot.path)
+            _check_fingerprint(model, state, shown=self._files.shown(snapshot.name))
             restore(model, state["model"])
             self.epoch, self.number = snapshot.epoch, snapshot.number
             position, extra = state["position"], state["extra"]
@@ -161,9 +174,8 @@ class ModelReader:
     def _follow(self, model: OnlineModel, found: Stored, *, up_to: float = math.inf) -> Stored:
         """Applies the deltas that follow; stops at one that is damaged, missing, or later."""
         while True:
-            path = self._folder / _name("delta", self.epoch, number=self.number + 1)
             try:
-                state = _read(path)
+                state = self._read(_name("delta", self.epoch, number=self.number + 1))
             except (DamagedState, FileNotFoundError):
                 return found
             if state["position"] > up_to:
@@ -177,6 +189,9 @@ class ModelReader:
                 extras_since=(*found.extras_since, state["extra"]),
             )
 
+    def _read(self, name: str) -> dict[str, Any]:
+        return decode(self._files.read(name))
+
 
 class ModelStore:
     """The folder, for the one process that writes it.
@@ -184,16 +199,21 @@ class ModelStore:
     Args:
         folder: made where it is missing.
         snapshot_every: commits, of which one writes the whole state.
+        publish: where the files are published, too; None for nowhere.
 
     Attributes:
         before_commit: called before each, to store what the model came from beside the log.
 
     Raises:
         LeaseHeld: another process has it.
+        ConnectionError: the files cannot be published.
     """
 
-    def __init__(self, folder: Path, *, snapshot_every: int = 64) -> None:
+    def __init__(
+        self, folder: Path, *, snapshot_every: int = 64, publish: PublishedFiles | None = None
+    ) -> None:
         self._folder, self._snapshot_every = folder, snapshot_every
+        self._files = FolderFiles(folder)
         self.before_commit: Callable[[], None] = lambda: None
         make_folder(folder)
         self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -204,11 +224,19 @@ class ModelStore:
             raise LeaseHeld(f"{folder}: another process learns into it; stop that first") from error
         for left in folder.glob("*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
-        self.epoch = 1 + max([_read_epoch(folder), *(file.epoch for file in _files(folder))])
-        write_atomically(folder / _EPOCH, b"%d\n" % self.epoch)
+        self._publisher = (
+            None
+            if publish is None
+            else Publisher(self._files, publish, wanted=self._names_of_epoch)
+        )
         self._number = 0
         self._fingerprint = ""
-        self._positions: dict[Path, int] = {}  # of the snapshots of this epoch
+        self._positions: dict[str, int] = {}  # of the snapshots of this epoch
+        try:
+            self.epoch = self._begin_epoch()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "ModelStore":
         return self
@@ -230,7 +258,7 @@ class ModelStore:
     def open(self, model: OnlineModel) -> Stored:
         """Gives a new model the last committed state; returns the log position to go on from, and
         what was stored with it."""
-        found = ModelReader(self._folder).load(model)
+        found = ModelReader(self._files).load(model)
         self._fingerprint = fingerprint(model)
         return found
 
@@ -272,35 +300,61 @@ class ModelStore:
             content["snapshot_extra"] = snapshot_extra()
             content["settings"] = asdict(model.settings)
             self._write("snapshot", {**content, "model": take_state(model)})
-            self._positions[self._path("snapshot")] = position
+            self._positions[_name("snapshot", self.epoch, number=self._number)] = position
             self._delete_old(keep_from)
+        self.publish()
+
+    def publish(self) -> None:
+        """Publishes what could not be published before; call it now and then.
+
+        Raises:
+            LeaseLost: another process has taken over.
+        """
+        if self._publisher is not None:
+            try:
+                self._publisher.publish()
+            except EpochEnded as error:
+                raise LeaseLost(str(error)) from error
+
+    def _begin_epoch(self) -> int:
+        known = [_read_epoch(self._files), *(file.epoch for file in _state_files(self._files))]
+        if self._publisher is not None:
+            known.append(self._publisher.last_epoch())
+        epoch = 1 + max(known)
+        self._files.write(EPOCH, b"%d\n" % epoch)
+        if self._publisher is not None:
+            try:
+                self._publisher.begin(epoch)
+            except EpochEnded as error:  # another learner starts just now
+                raise LeaseHeld(str(error)) from error
+        return epoch
+
+    def _names_of_epoch(self) -> list[str]:
+        return [file.name for file in _state_files(self._files) if file.epoch == self.epoch]
 
     def _write(self, kind: str, content: dict[str, Any]) -> None:
         self._check_lease()
-        write_atomically(self._path(kind), encode(content))
-
-    def _path(self, kind: str) -> Path:
-        return self._folder / _name(kind, self.epoch, number=self._number)
+        self._files.write(_name(kind, self.epoch, number=self._number), encode(content))
 
     def _check_lease(self) -> None:
         if self._lock < 0:
             raise LeaseLost(f"{self._folder}: the lease was given up")
-        epoch = _read_epoch(self._folder)
+        epoch = _read_epoch(self._files)
         if epoch != self.epoch:
             raise LeaseLost(f"{self._folder}: epoch {epoch} has begun, this one is {self.epoch}")
 
     def _delete_old(self, keep_from: float) -> None:
         """Deletes what is older than the last snapshots, one of which is of before `keep_from`;
         where those of this epoch do not reach so far back, more of those before are kept."""
-        files = _files(self._folder)
+        files = _state_files(self._files)
         snapshots = [file for file in files if file.kind == "snapshot"]
         oldest = snapshots[-_KEPT_SNAPSHOTS:][0]
-        if self._positions.get(oldest.path, math.inf) > keep_from:
-            early = [s for s in snapshots if self._positions.get(s.path, math.inf) <= keep_from]
+        if self._positions.get(oldest.name, math.inf) > keep_from:
+            early = [s for s in snapshots if self._positions.get(s.name, math.inf) <= keep_from]
             oldest = min(oldest, early[-1] if early else snapshots[-_MOST_SNAPSHOTS:][0])
         for file in files:
             if (file.epoch, file.number) < (oldest.epoch, oldest.number):
-                file.path.unlink(missing_ok=True)
+                self._files.delete(file.name)
 
 
 def _settings_of(state: Mapping[str, Any]) -> ModelSettings:
@@ -316,35 +370,28 @@ def _name(kind: str, epoch: int, *, number: int) -> str:
     return f"{kind}-{epoch:010d}-{number:012d}.bin"
 
 
-def _files(folder: Path) -> list[_File]:
+def _state_files(files: StateFiles) -> list[_File]:
     """Returns the files of states in the order in which they were written."""
-    if not folder.is_dir():
-        return []
-    found = [(match, path) for path in folder.iterdir() if (match := _NAME.match(path.name))]
+    found = [(match, name) for name in files.names() if (match := _NAME.match(name))]
     return sorted(
-        _File(int(match["epoch"]), int(match["number"]), match["kind"], path)
-        for match, path in found
+        _File(int(match["epoch"]), int(match["number"]), match["kind"], name)
+        for match, name in found
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return decode(path.read_bytes())
-
-
-def _read_epoch(folder: Path) -> int:
+def _read_epoch(files: StateFiles) -> int:
     try:
-        return int((folder / _EPOCH).read_bytes())
+        return int(files.read(EPOCH))
     except FileNotFoundError:
         return 0
     except ValueError:
         raise DamagedState(
-            f"{folder / _EPOCH}: is no number; write the last epoch into it"
+            f"{files.shown(EPOCH)}: is no number; write the last epoch into it"
         ) from None
 
 
-def _check_fingerprint(model: OnlineModel, state: dict[str, Any], *, path: Path) -> None:
+def _check_fingerprint(model: OnlineModel, state: dict[str, Any], *, shown: str) -> None:
     if state["fingerprint"] != fingerprint(model):
         raise ValueError(
-            f"{path.parent}: holds a model with other settings or tables; give those, or another "
-            "folder"
+            f"{shown}: holds a model with other settings or tables; give those, or another folder"
         )

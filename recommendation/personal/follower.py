@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reelseek.recommendation.learning.examples import VideoFacts
+from reelseek.recommendation.learning.files import StateFiles
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.state import prepare, restore
 from reelseek.recommendation.learning.store import ModelReader
@@ -47,21 +48,21 @@ class FollowedModel:
 
 
 class ModelFollower:
-    """Follows the model of a folder, which need not be there yet. Threads may share it.
+    """Follows the model of a learner, which need not be there yet. Threads may share it.
 
     Args:
-        folder: that a learner writes.
+        place: the folder that it writes, or the files that it publishes.
         loading: is entered while a whole state is read.
     """
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | StateFiles,
         *,
         loading: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self._folder, self._loading = folder, loading
-        self._reader = ModelReader(folder)
+        self._place, self._loading = place, loading
+        self._reader = ModelReader(place)
         self._current: FollowedModel | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -133,7 +134,7 @@ class ModelFollower:
             return False
         if self._apply_changes():  # they were written since the last look
             return True
-        reader = ModelReader(self._folder)
+        reader = ModelReader(self._place)
         try:
             with self._loading():
                 opened = reader.open()

@@ -11,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from reelseek.recommendation.events import schema
-from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable, EventsUnreachable
 from reelseek.serving.errors import ApiError
 from reelseek.serving.security import require_write_token
 from reelseek.serving.services import Services
@@ -19,6 +19,7 @@ from reelseek.serving.services import Services
 logger = logging.getLogger(__name__)
 
 _STORE_SECONDS = 30.0
+_RETRY_SECONDS = 5  # which a failover takes
 
 _T = TypeVar("_T")
 
@@ -44,6 +45,7 @@ def router(services: Services) -> APIRouter:
             200: {"content": {"application/json": {"example": {"accepted": 1, "duplicates": 0}}}},
             **_described({400: "an event is not as it should be; none was stored"}),
             **_described({404: "this service keeps no events", 413: "too many or too large"}),
+            **_described({503: "not acknowledged, as no replica has them; send them again"}),
             **_described({507: "none was stored; send them again later"}),
         },
         openapi_extra={
@@ -62,7 +64,7 @@ def router(services: Services) -> APIRouter:
             raise ApiError(413, "too_many_events", str(error)) from error
         except schema.InvalidEvents as error:
             raise ApiError(400, "invalid_events", str(error)) from error
-        appended = await _or_507(lambda: log.submit(events), "stored")
+        appended = await _or_unavailable(lambda: log.submit(events), "stored")
         return _json(msgspec.to_builtins(appended))
 
     @routes.delete(
@@ -72,7 +74,7 @@ def router(services: Services) -> APIRouter:
         responses={
             200: {"content": {"application/json": {"example": {"deleted": 42}}}},
             **_described({403: "needs the token to write", 404: "this service keeps no events"}),
-            **_described({507: "something is left; ask again later"}),
+            **_described({503: "the log's server is away", 507: "something is left; ask again"}),
         },
     )
     async def delete_events(
@@ -81,7 +83,7 @@ def router(services: Services) -> APIRouter:
         ],
     ) -> Response:
         log = _log_of(services)
-        deleted = await _or_507(lambda: deletions.submit(log.delete_user, user), "deleted")
+        deleted = await _or_unavailable(lambda: deletions.submit(log.delete_user, user), "deleted")
         return _json({"deleted": deleted})
 
     return routes
@@ -93,7 +95,9 @@ def _log_of(services: Services) -> EventLog:
     return services.events
 
 
-async def _or_507(start: Callable[[], Future[_T]], done: Literal["stored", "deleted"]) -> _T:
+async def _or_unavailable(
+    start: Callable[[], Future[_T]], done: Literal["stored", "deleted"]
+) -> _T:
     """Waits for a future, and does not cancel it: what was begun may still happen, which is
     harmless, as ids are stored once."""
     seconds = _STORE_SECONDS if done == "stored" else None
@@ -102,6 +106,11 @@ async def _or_507(start: Callable[[], Future[_T]], done: Literal["stored", "dele
     except (EventsUnavailable, asyncio.TimeoutError) as error:
         reason = str(error) or "no answer in time"
         logger.warning(f"events not {done}", extra={"fields": {"reason": reason}})
+        if isinstance(error, EventsUnreachable):
+            message = f"not {done}: the log's server or its replica is away; send the same again"
+            raise ApiError(
+                503, f"events_not_{done}", message, retry_after_seconds=_RETRY_SECONDS
+            ) from error
         message = f"not {done}: the server's disk is full, damaged or slow; send the same again"
         raise ApiError(507, f"events_not_{done}", message) from error
 

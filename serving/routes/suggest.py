@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from reelseek.configs.schema import ServeConfig
 from reelseek.ranking.suggestions import MAX_LETTERS
 from reelseek.recommendation.completion.model_files import DEFAULT_FOLDER
+from reelseek.recommendation.redis_server import is_redis
 from reelseek.serving.services import Services
 from reelseek.serving.suggestions import Suggestions
 
@@ -65,4 +66,6 @@ def _completion_folder(config: ServeConfig) -> Path | None:
     """Where past queries come from, if they do."""
     if config.completion is not None:
         return Path(config.completion)
-    return None if config.events is None else Path(config.events) / DEFAULT_FOLDER
+    if config.events is None or is_redis(config.events):
+        return None
+    return Path(config.events) / DEFAULT_FOLDER

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
-from reelseek.recommendation.events.log import EventLog, EventsUnavailable
+from reelseek.recommendation.events.log import EventLog, EventsUnavailable, EventsUnreachable
 from reelseek.recommendation.events.schema import Deletion
 from reelseek.recommendation.events.store import EventStore
 from reelseek.serving.admission import Admission
@@ -138,6 +138,23 @@ def test_what_cannot_be_stored_is_refused(client, log, monkeypatch, tmp_path):
     assert (stored.status_code, stored.json()["error"]["code"]) == (507, "events_not_stored")
     assert (deleted.status_code, deleted.json()["error"]["code"]) == (507, "events_not_deleted")
     assert str(tmp_path) not in stored.text + deleted.text
+    assert post(client, click("a")).json() == {"accepted": 1, "duplicates": 0}
+
+
+def test_without_a_replica_events_are_not_acknowledged(client, log, monkeypatch):
+    def fail(*_, **__):
+        raise EventsUnreachable("redis://10.0.0.1:6379/0: no replica has confirmed the write")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStore, "append", fail)
+        patch.setattr(EventStore, "delete_user", fail)
+        for answer, code in (
+            (post(client, click("a")), "events_not_stored"),
+            (delete(client, "u"), "events_not_deleted"),
+        ):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, code)
+            assert "10.0.0.1" not in answer.text
+            assert answer.headers["Retry-After"] == "5"
     assert post(client, click("a")).json() == {"accepted": 1, "duplicates": 0}
 
 

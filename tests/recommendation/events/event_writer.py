@@ -1,7 +1,7 @@
 """A process that writes events until it is killed, and says which are acknowledged.
 
     # Writes NUM batches, or for ever.
-    python -m tests.recommendation.events.event_writer FOLDER NAME [NUM]
+    python -m tests.recommendation.events.event_writer PLACE NAME [NUM]
 
 It prints `{"event_id", ...}` of a batch, as JSON, when the batch is on the disk.
 """
@@ -9,9 +9,8 @@ It prints `{"event_id", ...}` of a batch, as JSON, when the batch is on the disk
 import json
 import random
 import sys
-from pathlib import Path
 
-from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.events.opening import open_log
 from reelseek.recommendation.events.schema import Click
 from tests.indexing.power_loss import mark
 
@@ -22,8 +21,8 @@ def make_event(event_id: str, user: str = "user-a", **fields) -> Click:
     return Click(event_id=event_id, time_seconds=NOW, user=user, video="video", **fields)
 
 
-def main(folder: str, name: str, num_batches: float = float("inf")) -> None:
-    log = EventLog(Path(folder))
+def main(place: str, name: str, num_batches: float = float("inf")) -> None:
+    log = open_log(place)
     random_sizes = random.Random(name)
     number = 0
     while number < num_batches:

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reelseek.recommendation.events.log import Appended, EventLog, EventsUnavailable, check_folder
+from reelseek.recommendation.events.redis_store import RedisEvents
 from reelseek.recommendation.events.schema import Deletion, Impression, Like, Play, Search
 from reelseek.recommendation.events.store import FILE_NAME, EventStore
+from reelseek.recommendation.redis_server import RedisServer, parse_address
 from tests.recommendation.events.event_writer import NOW, make_event
+from tests.recommendation.redis_servers import Pair, needs_redis
 
 DAY_SECONDS = 86400.0
 
@@ -33,6 +37,32 @@ def log(folder):
     log.close()
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    pair = Pair(tmp_path_factory.mktemp("redis"))
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(params=["folder", pytest.param("redis", marks=needs_redis)])
+def new_log(request, folder) -> Iterator[Callable[..., EventLog]]:
+    """Makes logs of one place; closes them at the end."""
+    place = folder
+    if request.param == "redis":
+        pair = request.getfixturevalue("pair")
+        pair.master.call("FLUSHALL")
+        place = RedisEvents(RedisServer(parse_address("events", pair.url)))
+    logs = []
+
+    def make(**options) -> EventLog:
+        logs.append(EventLog(place, **options))
+        return logs[-1]
+
+    yield make
+    for log in logs:
+        log.close()
+
+
 def ids(log: EventLog, **options) -> list[str]:
     """Of what users did."""
     found = [each.event for each in log.read(**options)]
@@ -45,7 +75,7 @@ def files_with(folder: Path, searched: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True).stdout.split()
 
 
-def test_events_come_back_as_they_were(folder):
+def test_events_come_back_as_they_were(new_log):
     common = {"time_seconds": NOW + 0.123456, "user": "u\u00e9", "session": "s", "request_id": "r"}
     events = [
         Search(event_id="1", **common, query="", num_hits=0),
@@ -55,38 +85,42 @@ def test_events_come_back_as_they_were(folder):
         Like(event_id="5", **common, video="v", liked=False),
         Like(event_id="6", **common, video="v"),
     ]
-    log = EventLog(folder, clock=lambda: NOW + 5)
+    log = new_log(clock=lambda: NOW + 5)
     assert log.append(events) == Appended(accepted=6, duplicates=0)
     assert [each.event for each in log.read()] == events
     assert {each.received_seconds for each in log.read()} == {NOW + 5}
-    log.close()
+
+
+def test_only_this_user_may_read_the_files(log, folder):
+    log.append([make_event("a")])
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / FILE_NAME).stat().st_mode) == 0o600
 
 
-def test_an_id_is_stored_once(folder, log):
+def test_an_id_is_stored_once(new_log):
+    log = new_log()
     assert log.append([make_event("a"), make_event("b"), make_event("a", "other")]) == Appended(
         2, 1
     )
     log.close()
-    log = EventLog(folder)
+    log = new_log()
     assert log.append([make_event("b", "other"), make_event("c")]) == Appended(1, 1)
     assert [(each.event.event_id, each.event.user) for each in log.read()] == [
         ("a", "user-a"),
         ("b", "user-a"),
         ("c", "user-a"),
     ]
-    log.close()
 
 
-def test_readers_go_on_where_they_were(folder, log):
+def test_readers_go_on_where_they_were(new_log):
+    log = new_log()
     assert (log.read(), log.bounds()) == ([], (0, 0))
     log.append([make_event(f"{i}") for i in range(10)])
     first = log.read(limit=4)
     assert [each.event.event_id for each in first] == ["0", "1", "2", "3"]
     log.close()
 
-    log = EventLog(folder)  # after a restart
+    log = new_log()  # after a restart
     log.append([make_event(f"{i}") for i in range(8, 13)])
     rest = log.read(after=first[-1].log_position)
     assert [each.event.event_id for each in rest] == [f"{i}" for i in range(4, 13)]
@@ -94,10 +128,10 @@ def test_readers_go_on_where_they_were(folder, log):
     assert positions == sorted(set(positions))
     assert log.bounds() == (0, positions[-1])
     assert log.read(after=positions[-1]) == []
-    log.close()
 
 
-def test_positions_are_not_given_again(log, folder):
+def test_positions_are_not_given_again(new_log):
+    log = new_log()
     log.append([make_event("a"), make_event("b")])
     position = log.read()[-1].log_position
     assert log.delete_user("user-a") == 2
@@ -145,7 +179,8 @@ def test_too_many_waiting_events_are_refused(log, monkeypatch):
     assert log.append([make_event("c"), make_event("d")]).accepted == 2
 
 
-def test_what_waits_is_written_before_the_end(log):
+def test_what_waits_is_written_before_the_end(new_log):
+    log = new_log()
     futures = [log.submit([make_event(f"{i}")]) for i in range(100)]
     log.close()
     assert sum(future.result(0).accepted for future in futures) == 100
@@ -211,20 +246,20 @@ def test_a_deletion_that_was_cut_off_is_completed(log, folder, monkeypatch):
     assert not files_with(folder, secret)
 
 
-def test_old_events_are_dropped(folder):
+def test_old_events_are_dropped(new_log):
     now = NOW
-    log = EventLog(folder, days=2, clock=lambda: now)
+    log = new_log(days=2, clock=lambda: now)
     for day in range(5):
         now = NOW + day * DAY_SECONDS
         log.append([make_event(f"{day}-{i}") for i in range(3)])
     log.close()
     now = NOW + 4.5 * DAY_SECONDS
-    log = EventLog(folder, days=2, clock=lambda: now)
+    log = new_log(days=2, clock=lambda: now)
     log.start()
     log.close()
     assert ids(log) == [f"{day}-{i}" for day in (3, 4) for i in range(3)]
+    assert log.bounds() == (9, 15)
     assert log.append([make_event("0-0")]).accepted == 1  # its id is no longer known
-    log.close()
 
 
 def test_the_oldest_are_dropped_when_there_are_too_many(folder):
@@ -246,11 +281,14 @@ def test_the_oldest_are_dropped_when_there_are_too_many(folder):
     assert (folder / FILE_NAME).stat().st_size <= 1.05 * size_bytes
 
 
-def test_readers_learn_of_a_deletion(log):
+def test_readers_learn_of_a_deletion(new_log):
+    log = new_log()
     log.append([make_event("1", "u"), make_event("2", "v")])
     log.append([make_event("3", "v", session="u")])
     position = log.read()[-1].log_position
+    assert log.num_deletions(after=0) == 0
     assert log.delete_user("u") == 2
+    assert (log.num_deletions(after=position), log.num_deletions(after=position + 1)) == (1, 0)
     log.append([make_event("4", "u")])  # sent after it, and so kept
     deletion, later = log.read(after=position)
     assert isinstance(deletion.event, Deletion)
@@ -263,8 +301,9 @@ def test_readers_learn_of_a_deletion(log):
     assert log.bounds() == (0, later.log_position)
 
 
-def test_a_deletion_is_told_of_where_no_event_is_left(log):
+def test_a_deletion_is_told_of_where_no_event_is_left(new_log):
     """What a reader made of events that retention has dropped since must go, too."""
+    log = new_log()
     log.append([make_event("1", "v")])
     assert log.delete_user("u") == 0
     assert log.read()[-1].event.is_of("u")
@@ -288,7 +327,7 @@ class Follower:
                 self.users[event.event_id] = event.user
 
 
-def test_a_random_history_is_as_in_a_model(folder):
+def test_a_random_history_is_as_in_a_model(new_log, folder):
     draws = random.Random(7)
     follower = Follower()
     model: list[tuple[str, str]] = []  # id and user, in order; of a deletion an empty id
@@ -300,7 +339,7 @@ def test_a_random_history_is_as_in_a_model(folder):
         (user,) = [f"user-{number}" for number in range(8) if event.is_of(f"user-{number}")]
         return "", user
 
-    logs = [EventLog(folder), EventLog(folder)]
+    logs = [new_log(), new_log()]
     for step in range(150):
         log = draws.choice(logs)
         kind = draws.choices(["append", "read", "delete", "drop", "reopen"], [10, 6, 2, 1, 2])[0]
@@ -330,7 +369,7 @@ def test_a_random_history_is_as_in_a_model(folder):
             assert not files_with(folder, user)
             model = [*kept, ("", user)]
         elif kind == "drop":
-            store = EventStore(folder)
+            store = log._open_store()
             num = draws.randrange(1, 10)
             dropped = store.drop_oldest(before_seconds=math.inf, max_bytes=math.inf, limit=num)
             store.close()
@@ -347,8 +386,6 @@ def test_a_random_history_is_as_in_a_model(folder):
             last = positions.get(each.event.event_id, 0)
             assert each.log_position >= last
             positions[each.event.event_id] = each.log_position
-    for log in logs:
-        log.close()
 
 
 def test_folders_that_are_refused(tmp_path):
