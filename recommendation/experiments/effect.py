@@ -48,19 +48,16 @@ def ratio_effect(
     (a, variance_a), (b, variance_b) = (_ratio(*each) for each in (control, treatment))
     deviation = math.sqrt(variance_a + variance_b)
     half = _NORMAL.inv_cdf(0.5 + confidence / 2) * deviation
-    if not deviation:
-        return Effect(a, b, b - a, (b - a, b - a), 1.0 if a == b else 0.0)
-    p_value = 2 * (1 - _NORMAL.cdf(abs(b - a) / deviation))
+    deviations = abs(b - a) / deviation if deviation else (0.0 if a == b else math.inf)
+    p_value = math.erfc(deviations / math.sqrt(2))
     return Effect(a, b, b - a, (b - a - half, b - a + half), p_value)
 
 
 def sample_ratio_p(counts: list[int], shares: list[float]) -> float:
     """Returns the probability that users fall so unevenly into arms by chance (Fabijan et al., KDD
     2019). Below .001, something lost users of one arm, and no effect can be believed."""
-    total = sum(counts)
-    statistic = sum(
-        (n - total * share) ** 2 / (total * share) for n, share in zip(counts, shares, strict=True)
-    )
+    total, pairs = sum(counts), zip(counts, shares, strict=True)
+    statistic = sum((n - total * share) ** 2 / (total * share) for n, share in pairs)
     return chi_square_p(statistic, len(counts) - 1)
 
 

@@ -76,9 +76,8 @@ class IdTable:
         """
         get = self._rows.get
         found = [get(key, -1) for key in keys]
-        is_one = isinstance(min_sightings, int)
         for index in [index for index, row in enumerate(found) if row < 0]:
-            needed = min_sightings if is_one else min_sightings[index]
+            needed = min_sightings if isinstance(min_sightings, int) else min_sightings[index]
             found[index] = self._sight(keys[index], needed)
         known = np.array(found, np.int64)
         known = known[known >= 0]

@@ -28,6 +28,7 @@ _LOOK_PUBLISHED_SECONDS = 10.0
 _START_SECONDS = 30.0  # that a router waits for shards before it starts without some
 _ATTEMPTS = 8  # at a query whose generation is gone
 _PAUSE_SECONDS = 0.05
+_UNANSWERED_SECONDS = 10.0
 _UNANSWERED_PAUSE_SECONDS = 1.0  # after which absent shards are asked again
 
 
@@ -155,9 +156,9 @@ class RouterReplica:
             return Answered(None, refusal)
 
     def _search(self, work: Callable[[], Any]) -> Any:
-        """Searches, again from the newest generation where the one in use is gone, and once more
-        where no shard has answered: replicas that died may have been replaced."""
-        was_unanswered = False
+        """Searches, again from the newest generation where the one in use is gone, and for some
+        seconds where no shard has answered: it takes as long to notice that a node is gone."""
+        give_up_at = time.monotonic() + _UNANSWERED_SECONDS
         for attempt in range(_ATTEMPTS):
             try:
                 return work()
@@ -165,9 +166,8 @@ class RouterReplica:
                 time.sleep(_PAUSE_SECONDS * attempt)
                 self._searcher.refresh()
             except ShardsUnavailable as error:
-                if was_unanswered:
+                if time.monotonic() > give_up_at:
                     raise _unavailable("no shard of the index answers") from error
-                was_unanswered = True
                 time.sleep(_UNANSWERED_PAUSE_SECONDS)
         raise _unavailable("the index changes faster than it can be read")
 
