@@ -50,6 +50,6 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-mini.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint requirements.lock \
-	  --compile-bytecode --group dev --editable '.[cluster,demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,recommend,remote,serve,shots,speech,train]'
+	  --compile-bytecode --group dev --editable '.[cluster,demo,editing,entities,lexical,ocr,openvino,parquet,query,ranker,recommend,redis,remote,serve,shots,speech,train]'
 	$(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps --requirement requirements-mini.txt
 	touch $@
