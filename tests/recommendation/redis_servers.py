@@ -93,6 +93,12 @@ class Server:
         )
 
 
+    def has_written(self) -> bool:
+        """Whether what it was given by a master is in its file, which is written anew then."""
+        info = self.call("INFO", "persistence")
+        return not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]
+
+
 OPTIONS = (
     *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
     *("--repl-diskless-sync-delay", "0"),
@@ -114,6 +120,7 @@ class Pair:
     def start_replica(self) -> None:
         self.replica.start("--replicaof", "127.0.0.1", str(self.master.port))
         wait_until(lambda: self.master.num_replicas() == 1)
+        wait_until(self.replica.has_written)
 
     def close(self) -> None:
         self.master.kill()
