@@ -92,7 +92,6 @@ class Server:
             if name.startswith("slave") and isinstance(each, dict)
         )
 
-
     def has_written(self) -> bool:
         """Whether what it was given by a master is in its file, which is written anew then."""
         info = self.call("INFO", "persistence")
