@@ -14,6 +14,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,8 @@ class Log:
     def _add(
         self, user: str, video: str, at: float, *, tab: int, number: int, watched: bool
     ) -> None:
-        common = {"time_seconds": at, "user": user, "video": video, "request_id": f"r{number}"}
+        common: dict[str, Any] = {"time_seconds": at, "user": user, "video": video}
+        common["request_id"] = f"r{number}"
         impression = Impression(event_id="", position=1, surface=f"tab{tab}", **common)
         self._append(impression, at)
         if watched:  # at once, so that the order of the log needs no sorting
