@@ -99,7 +99,10 @@ class PersonalConfig(Options, section="personal"):
         Range(0, 1),
     )
     model: str | None = path_option(
-        "folder of the learned model; default: `learned` in the folder of events", None
+        "folder of the learned model, or the redis:// server that a learner publishes it in; "
+        "default: `learned` in the folder of events, or their server",
+        None,
+        takes_urls=REDIS_SCHEMES,
     )
     learner_options: list[str] = option(
         "of the learner of `learn`, such as [wait_seconds=60,capacity=100000]", default=[]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reelseek.configs.feed_schema import RecommendConfig
 from reelseek.configs.learning_schema import PersonalConfig
 from reelseek.configs.options import OneOf, Options, Range, option, path_option, require
-from reelseek.text.urls import REDIS_SCHEMES, is_url
+from reelseek.text.urls import REDIS_SCHEMES, is_url, scheme_of
 
 if TYPE_CHECKING:
     from reelseek.vision import (
@@ -719,6 +719,11 @@ class ServeConfig(Options, command="serve"):
         self.write_token = self.write_token or os.environ.get("REELSEEK_WRITE_TOKEN") or None
         if self.learn and self.events is None:
             raise ValueError("learn=true: needs events=DIR, the log that is learned from")
+        if self.learn and scheme_of(str(self.events)) in REDIS_SCHEMES:
+            raise ValueError(
+                "learn=true: the events are in a Redis server; run one learner for all servers: "
+                "reelseek learn --events URL --output DIR --publish URL"
+            )
 
 
 def check_device(device: str) -> None:

@@ -16,18 +16,13 @@ from reelseek.recommendation.learning.faults import DeadLetters
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
-from reelseek.recommendation.learning.redis_files import RedisFiles
+from reelseek.recommendation.learning.redis_files import RedisFiles, published_files
 from reelseek.recommendation.learning.state import DamagedState
 from reelseek.recommendation.learning.status import StatusWriter, status_of
 from reelseek.recommendation.learning.store import LeaseLost, ModelStore
 from reelseek.recommendation.personal.facts import FactsBook, IndexVideos
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER
-from reelseek.recommendation.redis_server import (
-    RedisServer,
-    RedisUnavailable,
-    is_redis,
-    parse_address,
-)
+from reelseek.recommendation.redis_server import RedisUnavailable, is_redis
 
 USAGE = """usage: python -m recommendation.learn events=DIR [index=DIR] [output=DIR] [follow=true]
            [name=value ...]
@@ -64,7 +59,7 @@ def run(config: LearnConfig, *, report: Report) -> None:
     """
     folder = _folder_of(config)
     log = open_log(config.events)
-    publish = None if config.publish is None else _published(config.publish)
+    publish = None if config.publish is None else published_files("publish", config.publish)
     try:
         _learn(config, log, folder, publish=publish, report=report)
     except (EventsUnavailable, DamagedState, LeaseLost, RedisUnavailable) as error:
@@ -81,12 +76,6 @@ def _folder_of(config: LearnConfig) -> Path:
     if is_redis(config.events):
         raise ValueError("output: missing; name a folder, as the events are in a Redis server")
     return Path(config.events) / DEFAULT_FOLDER
-
-
-def _published(place: str) -> RedisFiles:
-    server = RedisServer(parse_address("publish", place))
-    server.check("publish")
-    return RedisFiles(server)
 
 
 def _learn(

@@ -9,7 +9,7 @@ from reelseek.configs.learning_schema import LearnConfig
 from reelseek.configs.schema import ServeConfig
 from reelseek.recommendation import learn
 from reelseek.serving import telemetry
-from reelseek.serving.personalizing import learned_folder
+from reelseek.serving.personalizing import learned_place
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def learn_config(config: ServeConfig) -> LearnConfig:
     """
     asked = compose(LearnConfig, [*config.personal.learner_options, "events=."])
     asked.events, asked.index = str(config.events), config.index
-    asked.output, asked.follow = str(learned_folder(config)), True
+    asked.output, asked.follow = str(learned_place(config)), True
     return asked
 
 

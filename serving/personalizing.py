@@ -18,24 +18,28 @@ import numpy as np
 
 from reelseek.configs.schema import Engine, ServeConfig
 from reelseek.recommendation.catalogue import ItemCatalogue
+from reelseek.recommendation.learning.redis_files import published_files
 from reelseek.recommendation.learning.status import read_status
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
 from reelseek.recommendation.personal.reasons import personal_reasons
+from reelseek.recommendation.redis_server import is_redis
 from reelseek.serving import telemetry
 from reelseek.serving.answers import Answer
 
-__all__ = ["Personalization", "learned_folder"]
+__all__ = ["Personalization", "learned_place"]
 
 _DIGITS = 4
 
 
-def learned_folder(config: ServeConfig) -> Path | None:
-    """Returns the folder of the model that is learned from the events; None without events."""
-    if config.personal.model is not None:
-        return Path(config.personal.model)
-    return None if config.events is None else Path(config.events) / DEFAULT_FOLDER
+def learned_place(config: ServeConfig) -> Path | str | None:
+    """Returns the folder of the model that is learned from the events, or the address of the Redis
+    server that it is published in; None without events."""
+    named = config.personal.model or config.events
+    if named is None or is_redis(named):
+        return named
+    return Path(named) if config.personal.model is not None else Path(named) / DEFAULT_FOLDER
 
 
 @contextmanager
@@ -54,22 +58,23 @@ class Personalization:
     """Threads may share it.
 
     Args:
-        folder: of the learned model, which need not be there yet.
+        place: of the learned model, which need not be there yet; see `learned_place`.
         weight: of what was learned, in the order of hits; 0 for none, but what the learner says.
     """
 
-    def __init__(self, folder: Path, *, weight: float) -> None:
-        self._folder, self._weight = folder, weight
-        self._follower = ModelFollower(folder, loading=_collecting_later)
+    def __init__(self, place: Path | str, *, weight: float) -> None:
+        self._place, self._weight = place, weight
+        files = place if isinstance(place, Path) else published_files("personal.model", place)
+        self._follower = ModelFollower(files, loading=_collecting_later)
 
     @classmethod
     def from_config(cls, config: ServeConfig) -> "Personalization | None":
         """Returns None where nothing is learned. A cluster orders nothing for users."""
-        folder = learned_folder(config)
-        if folder is None:
+        place = learned_place(config)
+        if place is None:
             return None
         is_local = config.engine is Engine.local
-        return cls(folder, weight=config.personal.weight if is_local else 0.0)
+        return cls(place, weight=config.personal.weight if is_local else 0.0)
 
     @property
     def is_on(self) -> bool:
@@ -85,13 +90,14 @@ class Personalization:
         self._follower.close()
 
     def status(self) -> dict[str, Any] | None:
-        """Returns what the learner says of itself, and `served_position`, up to which this process
-        has taken over what was learned; None where nothing was learned yet."""
+        """Returns what the learner says of itself, where it has this folder, and `served_position`,
+        up to which this process has taken over what was learned; None where nothing was learned
+        yet."""
         followed = self._follower.current
-        status = read_status(self._folder)
-        if status is None and followed is None:
+        status = read_status(self._place) if isinstance(self._place, Path) else {}
+        if not status and followed is None:
             return None
-        status = status or {"runs": False}
+        status = {"runs": False} if status is None else status
         if followed is not None:
             status["frozen"] = followed.frozen or status.get("frozen")
         return {**status, "served_position": None if followed is None else followed.position}

@@ -89,7 +89,7 @@ def note_learning(status: Mapping[str, Any]) -> None:
     calibration = hour.get("calibration") or {}
     found = {
         **{name: status.get(name) for name in LEARNER},
-        "up": status.get("runs", False),
+        "up": status.get("runs"),
         "frozen": status.get("frozen") is not None,
         "auc": hour.get("AUC"),
         "calibration_ratio": calibration.get("ratio"),

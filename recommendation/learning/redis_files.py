@@ -13,9 +13,9 @@ from typing import Any
 from uuid import uuid4
 
 from reelseek.recommendation.learning.files import EPOCH, EpochEnded
-from reelseek.recommendation.redis_server import RedisServer
+from reelseek.recommendation.redis_server import RedisServer, parse_address
 
-__all__ = ["RedisFiles"]
+__all__ = ["RedisFiles", "published_files"]
 
 _STATE = "reelseek:model"
 _PART_BYTES = 1 << 20
@@ -59,6 +59,17 @@ end
 return -1
 """
 )
+
+
+def published_files(option: str, place: str) -> "RedisFiles":
+    """Connects to the server that an option names, and checks that it keeps what it acknowledges.
+
+    Raises:
+        ValueError: it is no such server.
+    """
+    server = RedisServer(parse_address(option, place))
+    server.check(option)
+    return RedisFiles(server)
 
 
 class RedisFiles:

@@ -1,6 +1,8 @@
 """Search and the feed in the order of a user, over HTTP."""
 
+import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ from reelseek.configs.schema import ServeConfig
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
+from reelseek.recommendation.learning.redis_files import published_files
 from reelseek.recommendation.learning.status import StatusWriter
 from reelseek.recommendation.learning.store import ModelStore
 from reelseek.recommendation.personal.facts import IndexVideos
@@ -21,10 +24,12 @@ from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
 from reelseek.serving.learner import learn_config
+from reelseek.serving.personalizing import Personalization, learned_place
 from reelseek.serving.services import Services
 from tests.ranking.test_searcher import GivenEncoder
 from tests.recommendation.logs import ids_in_order, index_of_axes
 from tests.recommendation.personal.learned import Events
+from tests.recommendation.redis_servers import Pair, needs_redis, wait_until
 
 NUM = 20
 AUTHORS = [f"author {number % 5}" for number in range(NUM)]
@@ -255,3 +260,47 @@ def test_the_learner_of_a_service_has_its_folders(tmp_path):
 def test_learning_needs_events():
     with pytest.raises(ValueError, match="learn=true: needs events=DIR"):
         compose(ServeConfig, ["index=i", "learn=true"])
+
+
+@needs_redis
+def test_a_service_whose_events_are_in_redis_follows_what_is_published_there(learned, tmp_path):
+    pair = Pair(tmp_path)
+    try:
+        shutil.copytree(learned.folder / "events" / "learned", tmp_path / "learned")
+        files = published_files("publish", pair.url)
+        with ModelStore(tmp_path / "learned", publish=files) as store:
+            model = OnlineModel(ModelSettings(capacity=3000))
+            store.open(model)
+            store.commit(model, learned.position)
+        config = compose(ServeConfig, [f"index={learned.folder / 'index'}", f"events={pair.url}"])
+        personal = Personalization.from_config(config)
+        personal.start()
+        wait_until(lambda: (personal.status() or {}).get("served_position") == learned.position)
+        assert "runs" not in personal.status()  # its learner is elsewhere
+        personal.close()
+        files.close()
+    finally:
+        pair.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ([], None),
+        (["events=kept"], Path("kept") / "learned"),
+        (["events=kept", "personal.model=other"], Path("other")),
+        (["events=redis://one"], "redis://one"),
+        (["events=redis://one", "personal.model=redis://two"], "redis://two"),
+        (["events=redis://one", "personal.model=kept"], Path("kept")),
+    ],
+)
+def test_where_the_model_is(options, place):
+    config = compose(ServeConfig, ["index=none", *options])
+    found = learned_place(config)
+    assert found == (place if not isinstance(place, Path) else found.parent / place.name)
+    assert isinstance(found, type(place))
+
+
+def test_a_service_does_not_learn_from_events_in_redis():
+    with pytest.raises(ValueError, match=r"learn=true: .* run one learner for all servers"):
+        compose(ServeConfig, ["index=none", "events=redis://one", "learn=true"])
