@@ -2,8 +2,8 @@
 them.
 
 `benchmarks/scale_points.jsonl` holds the points as benchmarks/scale_run.py and
-benchmarks/scale_centroids.py printed them. Constants come from at most 300,000 vectors; the larger
-points only check them.
+benchmarks/scale_centroids.py printed them, `scale_points_avx512.jsonl` those of another processor.
+Constants come from at most 300,000 vectors; the larger points only check them.
 """
 
 import json
@@ -26,8 +26,8 @@ TRAINED = 64  # vectors that k-means sees for each list
 _CACHE_BYTES = 32 << 20  # of the processor that the points were measured on
 
 
-def read_points() -> list[dict]:
-    return [json.loads(line) for line in POINTS.read_text().splitlines()]
+def read_points(path: Path = POINTS) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @dataclass(frozen=True)

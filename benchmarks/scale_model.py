@@ -1,10 +1,11 @@
 """What a collection of any size costs, by constants measured here: docs/scale.md explains it.
 
-    python benchmarks/scale_model.py [simulate=true] [moments=1e7,1e9,1e11]
+    python benchmarks/scale_model.py [simulate=true] [moments=1e7,1e9,1e11] [points=FILE]
 
 Prints the constants, how well they foretell the measured points that they were not fitted to and
 what others have published, what each size needs and what breaks first there, and what each choice
 saves. With `simulate=true` it prints, after these, what failures do to searches over 64 shards.
+`points` name those of another processor.
 """
 
 import sys
@@ -20,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.options import parse_options  # noqa: E402
 from benchmarks.scale_costs import (  # noqa: E402
     FITTED,
+    POINTS,
     Model,
     code_bytes,
     read_points,
@@ -211,8 +213,8 @@ def print_failures() -> None:
 
 
 def main() -> None:
-    options = parse_options(__doc__, simulate="false", moments="1e7,1e9,1e11")
-    model = Model(read_points())
+    options = parse_options(__doc__, simulate="false", moments="1e7,1e9,1e11", points=str(POINTS))
+    model = Model(read_points(Path(options["points"])))
     print_constants(model)
     print_held_out(model)
     table(["published", "stated", "model", "model / stated"], published_checks(model))

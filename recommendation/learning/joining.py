@@ -1,6 +1,6 @@
 """Impressions, clicks and watched seconds of the log -> one example for each impression.
 
-    joiner = Joiner(JoinSettings(wait_seconds=2))
+    joiner = Joiner(JoinSettings(wait_seconds=1))
     for logged in log.read(after=position):
         joiner.add(logged)
     for joined in joiner.take(): ...
@@ -49,7 +49,7 @@ class JoinSettings:
         max_user_examples: of a user in an hour of the log, with their corrections.
     """
 
-    wait_seconds: float = 2.0
+    wait_seconds: float = 1.0
     correct_seconds: float = 86_400.0
     long_view_seconds: float = 18.0
     max_open: int = 200_000

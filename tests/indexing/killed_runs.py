@@ -2,8 +2,9 @@
 
     python -m tests.indexing.killed_runs < {"videos": DIR, "work": DIR, "parts": [0.3], "shards": 1}
 
-For each part of an unbroken run's time, after which one is killed, a line of JSON: what was wrong,
-in words, and how many videos were counted.
+For each part of an unbroken run's time, after which one is killed, and for one that is killed when
+the first videos are counted, a line of JSON: what was wrong, in words, and how many videos were
+counted.
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +79,15 @@ def main() -> None:
     whole_seconds = time.monotonic() - started
     totals = _encoded(log)
     expected = _frames(whole)
-    for part in task["parts"]:
-        delay = part * whole_seconds
+    for part in [*task["parts"], None]:
         index = work / "index"
         shutil.rmtree(index, ignore_errors=True)
-        first = _run(index, videos, work / "log", num_shards, kill_after=delay)
+        wait = partial(_wait_for_count, work / "log")
+        if part is not None:
+            wait = partial(time.sleep, part * whole_seconds)
+        began = time.monotonic()
+        first = _run(index, videos, work / "log", num_shards, wait_and_kill=wait)
+        delay = first[-1][1] - began
         second = _run(index, videos, work / "log", num_shards)
         wrong = _problems(first, second, totals)
         if not _same_frames(_frames(index), expected):
@@ -92,9 +98,14 @@ def main() -> None:
 
 
 def _run(
-    index: Path, videos: str, log: Path, num_shards: int, *, kill_after: float | None = None
+    index: Path,
+    videos: str,
+    log: Path,
+    num_shards: int,
+    *,
+    wait_and_kill: Callable[[], None] | None = None,
 ) -> list[list]:
-    """Indexes in a fork, which is killed after so many seconds; returns what it has noted."""
+    """Indexes in a fork, which is killed after waiting; returns what it has noted."""
     log.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
@@ -123,11 +134,11 @@ def _run(
             os._exit(0)
         finally:
             os._exit(1)
-    if kill_after is not None:
-        time.sleep(kill_after)
+    if wait_and_kill is not None:
+        wait_and_kill()
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    assert kill_after is not None or status == 0, "a run that was not killed has failed"
+    assert wait_and_kill is not None or status == 0, "a run that was not killed has failed"
     lines = log.read_text().splitlines() if log.exists() else []
     entries = [json.loads(line) for line in lines]
     return [*entries, ["end", time.monotonic(), None]]
@@ -165,6 +176,12 @@ def _note_to(path: Path) -> None:
         lambda _, video: taken.append(video[0].tag.item.key),
     )
     before(reelseek.indexing.building.run.Run, "_count", note_counted)
+
+
+def _wait_for_count(log: Path) -> None:
+    """Waits until some videos are counted, which is in the middle of a run, however fast it is."""
+    while not log.exists() or b'"count"' not in log.read_bytes():
+        time.sleep(0.01)
 
 
 def _encoded(entries: list[list], *, since: float = 0.0) -> Counter[str]:

@@ -45,7 +45,7 @@ def log(pair):
 @pytest.fixture
 def quick(monkeypatch):
     """Waits less for a replica."""
-    monkeypatch.setattr(RedisServer.__init__, "__kwdefaults__", {"wait_ms": 700})
+    monkeypatch.setattr(RedisServer.__init__, "__kwdefaults__", {"wait_ms": 2500})
 
 
 def ids(log, **options) -> list[str]:

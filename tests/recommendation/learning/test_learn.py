@@ -45,7 +45,7 @@ def test_each_event_is_learned_once(events, tmp_path, capsys):
         (["events=none", "output={folder}/m"], "events=none: no such folder"),
         (["events={events}", "output={events}/events.db/m"], "is not a folder"),
         (["events={events}", "output={folder}/held"], "another process learns into it"),
-        (["events={events}", "output={folder}/m", "correct_seconds=1"], "at least wait_seconds"),
+        (["events={events}", "output={folder}/m", "correct_seconds=0.5"], "at least wait_seconds"),
     ],
 )
 def test_a_mistake_is_one_line(events, tmp_path, capsys, arguments, message):

@@ -52,7 +52,7 @@ def files(pair):
 
 
 def files_of(pair) -> RedisFiles:
-    return RedisFiles(RedisServer(parse_address("publish", pair.url), wait_ms=700))
+    return RedisFiles(RedisServer(parse_address("publish", pair.url), wait_ms=2500))
 
 
 @pytest.mark.parametrize("size", [0, 1, PARTS - 1, PARTS, PARTS + 1, 9 * PARTS])
