@@ -24,7 +24,7 @@ from tests.serving.library.test_library import ALL, is_idle, keys
 
 class Services:
     def __init__(self, config, library):
-        self.config, self.library = config, library
+        self.config, self.library, self.personal = config, library, None
 
 
 @pytest.fixture
