@@ -120,7 +120,9 @@ class Log:
 
 def author_of(name: str) -> int:
     """Returns the author whom a clip is given."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) % NUM_AUTHORS
+    return (
+        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") % NUM_AUTHORS
+    )
 
 
 def kinds_of(scores: np.ndarray) -> np.ndarray:
