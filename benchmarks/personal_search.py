@@ -1,7 +1,7 @@
 """What the personal order of hits costs in relevance, and how much earlier it puts clicks.
 
     python benchmarks/personal_search.py data=LIST.jsonl index=DIR [users=1000] [days=14]
-        [visits=20] [weights=0.1,0.05,0.2,0.3,1] [page=24] [seed=0]
+        [visits=20] [weights=0.1,0.05,0.15,0.2,0.3] [page=24] [seed=0]
 
 `index` holds the captioned clips of `data`. Captions are asked of the pictures alone, as words
 would find the caption itself. Clips lack authors and tags, so each gets them here: the tag is the
@@ -14,7 +14,8 @@ click and watch. Then hits are ordered by the product's own search, model follow
 - `relevance`: twenty captions for each user; R@1 and R@10, without and with the personal order.
 - `clicks`: a tenth as many visits as were learned, in words that were not asked before; the mean
   reciprocal rank of the first hit of the page that the user clicks, as expected by the simulator.
-  `best` is the gain where a page is in the order of the probabilities of clicks.
+  `best` is the gain where a page is in the order of the probabilities of clicks. `several_answers`
+  is of the visits where at least five of the first ten hits are of the kind that was asked for.
 
 Prints a line of JSON for each weight; intervals of 95 %, from a paired bootstrap over users.
 """
@@ -56,6 +57,7 @@ ASKED_WHILE_LEARNING = "a video of {}"
 ASKED_AFTERWARDS = ("{}", "someone shows {}", "i want to see {}")
 NUM_AUTHORS, NUM_STYLES = 24, 8
 CAPTIONS_OF_USER = 20
+SEVERAL = 5  # of the first ten hits
 START_SECONDS = 1.78e9
 _DAY_SECONDS = 86_400.0
 
@@ -251,6 +253,41 @@ def relevance(
     return found
 
 
+@dataclass(frozen=True)
+class ClickRanks:
+    """Sums over each user's visits of the expected reciprocal rank of the first click.
+
+    Attributes:
+        visits: `(num_users,)`, their number.
+        by_weight: `(num_weights, num_users)`.
+        best: `(num_users,)`, where pages are in the order of the probabilities of clicks.
+    """
+
+    visits: np.ndarray
+    by_weight: np.ndarray
+    best: np.ndarray
+
+    @classmethod
+    def none(cls, num_weights: int, num_users: int) -> "ClickRanks":
+        shape = num_weights, num_users
+        return cls(np.zeros(num_users, np.int64), np.zeros(shape), np.zeros(num_users))
+
+    def figures(self, at: int) -> dict[str, Any]:
+        """Returns MRR without a personal order, and the gain of a weight over it.
+
+        Args:
+            at: of the weight; the first one is 0.
+        """
+        came = self.visits > 0
+        before = self.by_weight[0, came]
+        return {
+            "visits": int(self.visits.sum()),
+            "MRR": round(float(before.sum() / self.visits.sum()), 4),
+            **gain(before, self.by_weight[at, came]),
+            "best": gain(before, self.best[came])["percent"],
+        }
+
+
 def clicks(
     pages: dict[int, list[Page]],
     simulator: UserSimulator,
@@ -258,28 +295,60 @@ def clicks(
     *,
     weights: Sequence[float],
     seconds: float,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns each user's sum of expected reciprocal ranks for each weight, `(num_weights,
-    num_users)`; that where pages are in the order of the probabilities of clicks, `(num_users,)`;
-    and how many visits there were.
+) -> tuple[ClickRanks, ClickRanks]:
+    """Returns the ranks of all visits, and of those to pages with several answers.
 
     Args:
         pages: of each kind, in several words.
+        weights: the first one is 0.
     """
     rng = np.random.default_rng(1)
-    found, best = np.zeros((len(weights), len(personal))), np.zeros(len(personal))
-    num_visits = 0
+    every = ClickRanks.none(len(weights), len(personal))
+    several = ClickRanks.none(len(weights), len(personal))
     for visit in simulator.visits(seconds):
-        num_visits += 1
-        asked = pages[int(visit.query.split()[1])]
-        page = asked[int(rng.integers(len(asked)))]
+        topic = int(visit.query.split()[1])
+        page = pages[topic][int(rng.integers(len(pages[topic])))]
         attraction = np.array([simulator.attraction(visit, clip) for clip in page.clips.tolist()])
         look = np.arange(1, len(attraction) + 1) ** -simulator.settings.look
-        best[visit.user] += expected_reciprocal_rank(look * np.sort(attraction)[::-1])
-        for at, weight in enumerate(weights):
-            order = page.order(personal[visit.user], weight)
-            found[at, visit.user] += expected_reciprocal_rank(look * attraction[order])
-    return found, best, num_visits
+        orders = [page.order(personal[visit.user], weight) for weight in weights]
+        ranks = [expected_reciprocal_rank(look * attraction[order]) for order in orders]
+        is_answer = simulator.topic[page.clips[:10]] == topic
+        for found in (every, several) if is_answer.sum() >= SEVERAL else (every,):
+            found.visits[visit.user] += 1
+            found.by_weight[:, visit.user] += ranks
+            found.best[visit.user] += expected_reciprocal_rank(look * np.sort(attraction)[::-1])
+    return every, several
+
+
+def simulated_users(
+    clips: Clips, *, num_users: int, visits: float, days: float, seed: int
+) -> UserSimulator:
+    """Returns users of the simulator, whose videos are the clips."""
+    settings = SimulatorSettings(
+        num_users=num_users,
+        num_videos=len(clips.names),
+        num_topics=len(KINDS),
+        num_styles=NUM_STYLES,
+        new_videos_per_day=0,
+        seconds_between_visits=days * _DAY_SECONDS / (num_users * visits),
+    )
+    simulator = UserSimulator(settings, seed=seed)
+    simulator.topic, simulator.style = clips.kinds, clips.authors % NUM_STYLES
+    return simulator
+
+
+def personal_scores(
+    folder: Path, clips: Clips, *, num_users: int, now_seconds: float
+) -> np.ndarray:
+    """Returns what servers that follow a model say, `(num_users, num_clips)`."""
+    follower = ModelFollower(folder)
+    follower.poll()
+    return np.array(
+        [
+            follower.score(f"u{user}", clips.facts, now_seconds=now_seconds).scores
+            for user in range(num_users)
+        ]
+    )
 
 
 def main() -> None:
@@ -290,36 +359,24 @@ def main() -> None:
         users="1000",
         days="14",
         visits="20",
-        weights="0.1,0.05,0.2,0.3,1",
+        weights="0.1,0.05,0.15,0.2,0.3",
         page="24",
         seed="0",
     )
     num_users, days, size = int(options["users"]), float(options["days"]), int(options["page"])
     weights = [0.0, *map(float, options["weights"].split(","))]
     clips = Clips(Path(options["index"]))
-    simulator = UserSimulator(
-        SimulatorSettings(
-            num_users=num_users,
-            num_videos=len(clips.names),
-            num_topics=len(KINDS),
-            num_styles=NUM_STYLES,
-            new_videos_per_day=0,
-            seconds_between_visits=days * _DAY_SECONDS / (num_users * float(options["visits"])),
-        ),
+    simulator = simulated_users(
+        clips,
+        num_users=num_users,
+        visits=float(options["visits"]),
+        days=days,
         seed=int(options["seed"]),
     )
-    simulator.topic, simulator.style = clips.kinds, clips.authors % NUM_STYLES
     with tempfile.TemporaryDirectory() as folder:
         learner = learn(clips, simulator, days=days, folder=Path(folder))
-        follower = ModelFollower(Path(folder))
-        follower.poll()
         now = START_SECONDS + simulator.now_seconds
-        personal = np.array(
-            [
-                follower.score(f"u{user}", clips.facts, now_seconds=now).scores
-                for user in range(num_users)
-            ]
-        )
+        personal = personal_scores(Path(folder), clips, num_users=num_users, now_seconds=now)
     rows = [json.loads(line) for line in Path(options["data"]).read_text().splitlines()]
     questions = [
         (clips.page(row["captions"][0]).first(size), clips.number[row["video"]])
@@ -332,8 +389,7 @@ def main() -> None:
     }
     recalls = relevance(questions, personal, weights=weights)
     seconds = days * _DAY_SECONDS / 10
-    ranks, best, num_visits = clicks(pages, simulator, personal, weights=weights, seconds=seconds)
-    asked = ranks[0] > 0  # users who came, and were shown something
+    every, several = clicks(pages, simulator, personal, weights=weights, seconds=seconds)
     spans = [(p.scores[0] - p.scores[9]) / p.unit for each in pages.values() for p in each]
     common = {
         "users": num_users,
@@ -341,23 +397,15 @@ def main() -> None:
         "captions": len(questions),
         "examples": learner.joiner.counts.examples,
         "freezes": learner.guard.num_freezes,
-        "mean_personal": round(float(np.abs(personal).mean()), 3),
         "units_from_hit_1_to_10": round(float(np.median(spans)), 2),
     }
     print(json.dumps(common), flush=True)
     for at, weight in enumerate(weights[1:], 1):
-        figures = {
-            "weight": weight,
-            "relevance": {
-                name: difference(recalls[0, :, column], recalls[at, :, column])
-                for column, name in enumerate(("R@1", "R@10"))
-            },
-            "clicks": {
-                "MRR": round(float(ranks[0].sum() / num_visits), 4),
-                **gain(ranks[0, asked], ranks[at, asked]),
-                "best": gain(ranks[0, asked], best[asked])["percent"],
-            },
-        }
+        figures: dict[str, Any] = {"weight": weight}
+        for column, name in enumerate(("R@1", "R@10")):
+            figures[name] = difference(recalls[0, :, column], recalls[at, :, column])
+        figures["clicks"] = every.figures(at)
+        figures["several_answers"] = several.figures(at)
         print(json.dumps(figures), flush=True)
 
 

@@ -66,8 +66,9 @@ def test_users_whose_tastes_are_known_find_clicks_earlier():
     simulator = UserSimulator(settings)
     personal = np.tanh(simulator.tastes[:, simulator.style])
     page = Page(np.arange(30), np.linspace(0.3, 0.29, 30), unit=0.1)
-    (without, by_taste), best, num_visits = clicks(
-        {0: [page]}, simulator, personal, weights=[0.0, 1.0], seconds=300.0
-    )
-    assert 250 < num_visits < 350
-    assert without.sum() * 1.15 < by_taste.sum() <= best.sum()
+    every, several = clicks({0: [page]}, simulator, personal, weights=[0.0, 1.0], seconds=300.0)
+    without, by_taste = every.by_weight
+    assert 250 < every.visits.sum() < 350
+    assert without.sum() * 1.15 < by_taste.sum() <= every.best.sum()
+    np.testing.assert_array_equal(several.by_weight, every.by_weight)
+    assert every.figures(1)["percent"] > 15
