@@ -21,6 +21,8 @@ _HEADS = len(HEADS)
 _COLUMNS = 2 + 2 * _HEADS  # log position, time, probabilities, labels
 _PREDICTED, _LABELS = slice(2, 2 + _HEADS), slice(2 + _HEADS, _COLUMNS)
 _LOWEST = 1e-7  # of a probability, so that no loss is infinite
+_LEAST_SHARE = 1e-4  # of positives, as a head that has none yet may get some by chance
+_LEAST_VARIANCE = _LEAST_SHARE * math.log(_LEAST_SHARE) ** 2  # of its log loss
 
 
 @dataclass(frozen=True)
@@ -220,13 +222,13 @@ class Guard:
         if self._reference.num < settings.warm_examples:
             return ""
         losses, squares, predicted, positives = self._reference.sums[1:] / self._reference.num
-        share = np.clip(positives, 1e-4, 1 - 1e-4)
+        share = np.clip(positives, _LEAST_SHARE, 1 - _LEAST_SHARE)
         size, deviations = len(window), settings.deviations * strictness
         found, expected = window[:, _LABELS].mean(axis=0), window[:, _PREDICTED].mean(axis=0)
         spread = np.sqrt(share * (1 - share) / size)
 
         loss = _losses(window).mean(axis=0)
-        noise = np.sqrt(np.maximum(squares - losses**2, 0.0) / size)
+        noise = np.sqrt(np.maximum(squares - losses**2, _LEAST_VARIANCE) / size)
         grown = loss - losses > np.maximum(
             settings.max_loss_growth * strictness * losses, deviations * noise
         )
@@ -234,7 +236,7 @@ class Guard:
         moved = (np.abs(found - share) > deviations * spread) & _is_beyond(
             odds, settings.max_odds_ratio**strictness
         )
-        usual = expected * share / np.maximum(predicted, 1e-9)
+        usual = expected * share / np.maximum(predicted, _LEAST_SHARE)
         miscalibrated = (np.abs(usual - found) > deviations * spread) & _is_beyond(
             usual / np.maximum(found, 1e-9), settings.max_miscalibration**strictness
         )
