@@ -285,13 +285,11 @@ class Learner:
         pending, self._pending = self._pending, []
         first = [each for each in pending if each.corrects is None]
         corrections = [each for each in pending if each.corrects is not None]
-        if corrections:
-            self.guard.relabel(
-                [each.log_position for each in corrections], outcomes_of(corrections).labels
-            )
+        self._relabel(corrections)
         self._judge()
         if first:
             self._learn_first(first)
+            self._relabel(corrections)  # some may be of these
         if self.guard.frozen is not None:
             self.num_skipped += len(pending)
             return
@@ -301,6 +299,12 @@ class Learner:
                 self._inputs.find(corrections),
                 impressions_of(corrections, self._facts_of),
                 change=changes_of(corrections),
+            )
+
+    def _relabel(self, corrections: Sequence[Joined]) -> None:
+        if corrections:
+            self.guard.relabel(
+                [each.log_position for each in corrections], outcomes_of(corrections).labels
             )
 
     def _learn_first(self, first: Sequence[Joined]) -> None:

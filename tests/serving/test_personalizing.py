@@ -142,7 +142,7 @@ def test_a_hit_passes_only_those_that_are_about_as_relevant(service, monkeypatch
         )
         order = [scores[hit["id"]] for hit in search(client, user="u2")["hits"]]
         falls = np.maximum.accumulate(order[::-1])[::-1] - order  # how far below one behind it
-        assert falls.max() < 2 * 0.1 * unit
+        assert falls.max() < 2 * service.services.config.personal.weight * unit
         assert (falls.max() > 0) == (unit > 0.01)
 
 
