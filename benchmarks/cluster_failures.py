@@ -51,7 +51,7 @@ SECONDS = 0.1  # of each video, besides its decoding
 TITLES = {"writer": "ShardActor", "decoder": "decode_video", "encoder": "EncoderActor"}
 # Two tasks with 500 frames of 224 x 224 under way, 75 MB each, beside stores of 80 MiB in which
 # batches stay for the seconds that encoding takes.
-LONG_SIZE, LONG_SECONDS, LONG_BYTES = 224, 1.0, 400 << 20
+LONG_SIZE, LONG_SECONDS, LONG_BYTES = 224, 0.06, 400 << 20
 NUM_LONG, LONG_FRAMES = 10, 500
 MAX_SECONDS = 240  # of a run
 
