@@ -22,19 +22,6 @@ pytestmark = needs_redis
 WRITER = [sys.executable, "-m", "tests.recommendation.events.event_writer"]
 
 
-@pytest.fixture(scope="module")
-def shared_pair(tmp_path_factory):
-    pair = Pair(tmp_path_factory.mktemp("redis"))
-    yield pair
-    pair.close()
-
-
-@pytest.fixture
-def pair(shared_pair):
-    shared_pair.master.call("FLUSHALL")
-    return shared_pair
-
-
 @pytest.fixture
 def log(pair):
     log = open_log(pair.url)

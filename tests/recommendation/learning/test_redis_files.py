@@ -25,23 +25,10 @@ from reelseek.recommendation.redis_server import RedisServer, RedisUnavailable, 
 from tests.recommendation.learning.event_sender import impressions_of, outcomes_of
 from tests.recommendation.learning.learner import digest_of, new_model
 from tests.recommendation.learning.test_learner import JOIN, Events, Learner
-from tests.recommendation.redis_servers import Pair, needs_redis, wait_until
+from tests.recommendation.redis_servers import needs_redis, wait_until
 
 pytestmark = needs_redis
 PARTS = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def shared_pair(tmp_path_factory):
-    pair = Pair(tmp_path_factory.mktemp("redis"))
-    yield pair
-    pair.close()
-
-
-@pytest.fixture
-def pair(shared_pair):
-    shared_pair.master.call("FLUSHALL")
-    return shared_pair
 
 
 @pytest.fixture
