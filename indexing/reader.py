@@ -199,6 +199,22 @@ class IndexReader:
         found = (shard.catalogue.by_public_id([public_id]).get(public_id) for shard in shards)
         return next(filter(None, found), None)
 
+    def video_embeddings(self, public_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Returns those of some videos that are searchable, and `(n, D)` float32, the embedding of
+        each whole video, L2-normalised."""
+        names: list[str] = []
+        found = []
+        for shard in self.shards:
+            ids = {
+                public_id: record.id
+                for public_id, record in shard.catalogue.by_public_id(public_ids).items()
+            }
+            embeddings = shard.snapshot.video_embeddings(np.array(list(ids.values()), np.int64))
+            is_there = embeddings.any(axis=1)
+            names += [name for name, ok in zip(ids, is_there.tolist(), strict=True) if ok]
+            found.append(embeddings[is_there])
+        return names, np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
     def video_ids(self) -> list[str]:
         """Returns the public ids of all searchable videos, in ascending order."""
         return sorted(public_id for shard in self.shards for _, public_id in shard.names())

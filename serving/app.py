@@ -53,7 +53,9 @@ def create_app(services: Services) -> FastAPI:
     services.recommendations = services.recommendations or Recommendations(
         services.config, events=services.events, searcher=services.opened_searcher
     )
-    services.personal = services.personal or Personalization.from_config(services.config)
+    services.personal = services.personal or Personalization.from_config(
+        services.config, searcher=services.opened_searcher
+    )
     for route in (page, suggest, media, events, health, videos):
         app.include_router(route.router(services))
     endpoint = SearchEndpoint(services, search.search_answer)

@@ -7,26 +7,33 @@ that are about as relevant, within one page; it says so in their `reasons`.
 import gc
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from reelseek.configs.schema import Engine, ServeConfig
+from reelseek.indexing.reader import IndexReader
 from reelseek.recommendation.catalogue import ItemCatalogue
+from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.learning.redis_files import published_files
 from reelseek.recommendation.learning.status import read_status
+from reelseek.recommendation.learning.watches import content_codes
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
 from reelseek.recommendation.personal.reasons import personal_reasons
+from reelseek.recommendation.personal.video_codes import VideoCodes
 from reelseek.recommendation.redis_server import is_redis
 from reelseek.serving import telemetry
 from reelseek.serving.answers import Answer
+
+if TYPE_CHECKING:
+    from reelseek.ranking.searcher import Searcher
 
 __all__ = ["Personalization", "learned_place"]
 
@@ -60,21 +67,33 @@ class Personalization:
     Args:
         place: of the learned model, which need not be there yet; see `learned_place`.
         weight: of what was learned, in the order of hits; 0 for none, but what the learner says.
+        searcher: of the index, as soon as there is one; where it has no index on this machine, hits
+            are not compared with what a user watched last.
     """
 
-    def __init__(self, place: Path | str, *, weight: float) -> None:
-        self._place, self._weight = place, weight
+    def __init__(
+        self,
+        place: Path | str,
+        *,
+        weight: float,
+        searcher: Callable[[], "Searcher | None"] = lambda: None,
+    ) -> None:
+        self._place, self._weight, self._searcher = place, weight, searcher
+        self._codes = VideoCodes()
         files = place if isinstance(place, Path) else published_files("personal.model", place)
         self._follower = ModelFollower(files, loading=_collecting_later)
 
     @classmethod
-    def from_config(cls, config: ServeConfig) -> "Personalization | None":
+    def from_config(
+        cls, config: ServeConfig, *, searcher: Callable[[], "Searcher | None"] = lambda: None
+    ) -> "Personalization | None":
         """Returns None where nothing is learned. A cluster orders nothing for users."""
         place = learned_place(config)
         if place is None:
             return None
         is_local = config.engine is Engine.local
-        return cls(place, weight=config.personal.weight if is_local else 0.0)
+        weight = config.personal.weight if is_local else 0.0
+        return cls(place, weight=weight, searcher=searcher)
 
     @property
     def is_on(self) -> bool:
@@ -117,13 +136,17 @@ class Personalization:
         started = time.perf_counter()
         body = msgspec.json.decode(answer.body)
         hits = body["hits"]
+        codes = self._codes_beside(user, [hit["id"] for hit in hits])
         facts = [
-            facts_of_metadata(
-                hit["metadata"], duration_seconds=hit["duration_seconds"], date=hit["date"]
+            replace(
+                facts_of_metadata(
+                    hit["metadata"], duration_seconds=hit["duration_seconds"], date=hit["date"]
+                ),
+                code=codes.get(hit["id"], b""),
             )
             for hit in hits
         ]
-        found = self._follower.score(user, facts)
+        found = self._follower.score(user, facts, code_of=lambda video: codes.get(str(video), b""))
         personal = found.scores
         if not personal.any():
             return answer
@@ -149,9 +172,25 @@ class Personalization:
         return replace(answer, body=content, etag=etag, stage_seconds=seconds)
 
     def of_rows(
-        self, catalogue: ItemCatalogue, user: str, rows: np.ndarray
+        self, catalogue: ItemCatalogue, content: IndexContent, user: str, rows: np.ndarray
     ) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """Returns how much a user is for videos of a catalogue, `(n,)`, -1 to 1, and why."""
         facts = facts_of_rows(catalogue, rows)
-        found = self._follower.score(user, facts)
+        codes: dict[str, bytes] = {}
+        if watched := self._follower.watched(user):
+            own = catalogue.rows(watched)
+            codes_of_own = content_codes(content.embeddings(own[own >= 0]))
+            ids = [name for name, row in zip(watched, own.tolist(), strict=True) if row >= 0]
+            codes = dict(zip(ids, codes_of_own, strict=True))
+            of_facts = zip(facts, content_codes(content.embeddings(rows)), strict=True)
+            facts = [replace(each, code=code) for each, code in of_facts]
+        found = self._follower.score(user, facts, code_of=lambda video: codes.get(str(video), b""))
         return found.scores, personal_reasons(found, facts)
+
+    def _codes_beside(self, user: str, videos: Sequence[str]) -> dict[str, bytes]:
+        """Returns what the frames of videos show, and of those that the user watched last; nothing
+        where these are not known."""
+        watched, searcher = self._follower.watched(user), self._searcher()
+        if not watched or searcher is None or not isinstance(searcher.reader, IndexReader):
+            return {}
+        return self._codes.find(searcher.reader, [*dict.fromkeys([*videos, *watched])])

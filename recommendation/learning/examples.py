@@ -16,12 +16,17 @@ _LONG_WATCH_LOG = 5.0  # log(1 + seconds) that counts as 1: two and a half minut
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video besides its id."""
+    """What is known of a video besides its id.
+
+    Attributes:
+        code: what its frames show, see `watches.content_codes`.
+    """
 
     author: str | int = NO_ID
     tag: str = ""
     duration_ms: float = math.nan
     upload_day: float = math.nan
+    code: bytes = b""
 
 
 UNKNOWN_VIDEO = VideoFacts()

@@ -158,6 +158,7 @@ class Learner:
     ) -> None:
         self._log, self._store, self.model = log, store, model
         self._facts_of, self._commit_events = facts_of, commit_events
+        model.code_of = lambda video: facts_of(str(video)).code
         self._dead_letters = dead_letters
         self.joiner = Joiner(join or JoinSettings())
         self.guard = Guard(guard, wait_seconds=self.joiner.settings.wait_seconds)

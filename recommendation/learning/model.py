@@ -3,15 +3,17 @@
 A linear model of each head over two kinds of inputs, learned by FTRL-proximal:
 
 - dense features: by how much the log-odds of each running counter differ from those of its parent,
-  and what a history says of the user and the video;
+  what a history says of the user and the video, and what the user's last watches say of one that
+  looks like it;
 - one weight for each key of `NAMESPACES` and for each value of the tables of users and videos.
 
 So what only depends on the user adds the same to all videos of a session and cannot change their
 order; following a user's mood costs nothing there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,13 @@ from reelseek.recommendation.learning.id_table import IdTable, Key
 from reelseek.recommendation.learning.impressions import HEADS, Impressions, Outcomes, Profiles
 from reelseek.recommendation.learning.namespaces import NAMESPACES, Namespace, keys_of
 from reelseek.recommendation.learning.prior import Prior
+from reelseek.recommendation.learning.watches import (
+    NUM_WATCH_FEATURES,
+    CodeOf,
+    Watch,
+    Watches,
+    watch_features,
+)
 
 __all__ = ["RATES_USED", "ROOT_RATES", "ModelSettings", "OnlineModel", "Scored"]
 
@@ -29,6 +38,13 @@ _DAY_MS = 86_400_000.0
 ROOT_RATES = np.array([0.3, 0.4, 0.02, 0.5])  # before the first event: long views, clicks, ...
 RATES_USED = [0, 1, 3]  # likes are too rare for a rate of each counter
 _MAX_AGE_DAYS = 30.0
+_USERS_OF_CAPACITY = 0.1  # whose last watches are kept
+_NUM_PRIOR = 7  # features of a history
+
+
+def no_code(_: object) -> bytes:
+    """Says of no video what its frames show."""
+    return b""
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,9 @@ class OnlineModel:
     Args:
         prior: of users and videos, from a history.
         users, videos: tables of features.
+
+    Attributes:
+        code_of: what the frames of a video show; to be set by who knows that.
     """
 
     def __init__(
@@ -100,6 +119,8 @@ class OnlineModel:
         self.table = IdTable(
             capacity=self.settings.capacity, max_candidates=self.settings.max_candidates
         )
+        self.watches = Watches(max_users=max(1, int(self.settings.capacity * _USERS_OF_CAPACITY)))
+        self.code_of: CodeOf = no_code
         self.clock_ms = -np.inf  # the latest event time that was learned
         self.next_expiry_ms = -np.inf
         self.num_learned = 0
@@ -151,6 +172,7 @@ class OnlineModel:
         self._step_dense(scored.dense, gradient)
         self._step_profile(scored.profile, gradient)
         self._step_rows(rows, impressions, gradient=gradient, outcomes=outcomes)
+        self._add_watches(impressions, outcomes)
         self.num_learned += len(impressions)
         self._expire()
 
@@ -180,16 +202,21 @@ class OnlineModel:
             outcomes=change,
             num_events=0.0,
         )
+        for user, video, changed in _rows_of_labels(impressions, change):
+            if self.code_of(video):
+                self.watches.correct(user, video, changed, now_ms=self.clock_ms)
 
     def new(self) -> "OnlineModel":
         """Returns a model that has learned nothing, else like this one."""
-        return OnlineModel(
+        made = OnlineModel(
             self.settings,
             prior=self.prior,
             users=self.users,
             videos=self.videos,
             namespaces=self.namespaces,
         )
+        made.code_of = self.code_of
+        return made
 
     def become(self, other: "OnlineModel") -> None:
         """Takes over an earlier state of the same model, which is used up by it.
@@ -200,21 +227,23 @@ class OnlineModel:
         other.table.replace(self.table)
         if size > other.table.size:
             other.table.grow(size)
-        version = self._version + 1
-        vars(self).update(vars(other))
+        version, watches = self._version + 1, self.watches
+        watches.become(other.watches)
+        vars(self).update({**vars(other), "watches": watches})
         self._version = version
         self.grow()
         self.is_changed[:num_used] = True
 
     def forget(self, is_deleted: Callable[[object], bool]) -> int:
-        """Removes the counters and weights of users; returns how many keys they had. What they have
-        changed in counters and weights that are not theirs stays."""
+        """Removes the counters, weights and last watches of users; returns how many keys they had.
+        What they have changed in counters and weights that are not theirs stays."""
         keys = [
             key
             for key in self.table.keys_of(range(self.table.num_used))
             if key is not None and self._is_of_user(key) and is_deleted(key[1])
         ]
         self._clear(self.table.remove(keys))
+        self.watches.forget(is_deleted)
         return len(keys)
 
     def _is_of_user(self, key: Key) -> bool:
@@ -232,15 +261,17 @@ class OnlineModel:
         self.children = np.flatnonzero(distance > 0)
         self._num_rates = len(self.children) * len(RATES_USED)
         self._recent = [i for i, name in enumerate(names) if name.startswith("user")][:4]
+        first = self._num_rates + len(self._recent)
+        self.watch_features = slice(first, first + NUM_WATCH_FEATURES)  # among the dense ones
 
     def _first_weights(self) -> np.ndarray:
         """A history's effects and the tab's rate count fully before anything is learned."""
-        weights = np.zeros((self._num_rates + len(self._recent) + 7, len(HEADS)))
+        weights = np.zeros((self.watch_features.stop + _NUM_PRIOR, len(HEADS)))
         for column, used in enumerate(RATES_USED):
             first = column * len(self.children)
             if used < len(HEADS):
                 weights[first, used] = 1.0  # the tab, which is the first child
-        weights[-7:-5, :2] = 1.0
+        weights[-_NUM_PRIOR : 2 - _NUM_PRIOR, :2] = 1.0
         return weights
 
     def _keys_of(self, impressions: Impressions) -> list[Key]:
@@ -285,7 +316,9 @@ class OnlineModel:
     def _expire(self) -> None:
         """Looks once a day of event time for what has not been seen for long."""
         if self.clock_ms >= self.next_expiry_ms:
-            self._clear(self.table.expire(self.clock_ms - self.settings.expire_days * _DAY_MS))
+            before_ms = self.clock_ms - self.settings.expire_days * _DAY_MS
+            self._clear(self.table.expire(before_ms))
+            self.watches.expire(before_ms)
             self.next_expiry_ms = self.clock_ms + _DAY_MS
 
     def _dense_features(
@@ -306,10 +339,27 @@ class OnlineModel:
             [
                 differences.transpose(0, 2, 1).reshape(len(rows), self._num_rates),
                 np.log1p(counts[:, self._recent, 0]),
+                self._watch_features(impressions),
                 self._prior_features(impressions, now_ms),
             ],
             axis=1,
         )
+
+    def _watch_features(self, impressions: Impressions) -> np.ndarray:
+        if not len(self.watches):
+            return np.zeros((len(impressions), NUM_WATCH_FEATURES))
+        return watch_features(
+            [self.watches.of(user) for user in impressions.user.tolist()],
+            [self.code_of(video) for video in impressions.video.tolist()],
+            code_of=self.code_of,
+        )
+
+    def _add_watches(self, impressions: Impressions, outcomes: Outcomes) -> None:
+        for user, video, labels in _rows_of_labels(impressions, outcomes):
+            if self.code_of(video):
+                self.watches.add(
+                    user, Watch(video, *(label > 0 for label in labels)), now_ms=self.clock_ms
+                )
 
     def _prior_features(self, impressions: Impressions, now_ms: np.ndarray) -> np.ndarray:
         """`(k, 7)`: effects of user and video, logarithms of their counts, whether each is unknown,
@@ -406,6 +456,14 @@ class OnlineModel:
         self.counts[unique] = self.counts[unique] * left[:, None] + sums
         self.counted_ms[unique] = self.clock_ms
         self.is_changed[unique] = True
+
+
+def _rows_of_labels(
+    impressions: Impressions, outcomes: Outcomes
+) -> Iterator[tuple[Any, Any, list[float]]]:
+    """Yields the user, the video, and the labels of a long view and a click."""
+    columns = impressions.user.tolist(), impressions.video.tolist(), outcomes.labels[:, :2].tolist()
+    return zip(*columns, strict=True)
 
 
 class _Groups:

@@ -17,7 +17,7 @@ from reelseek.recommendation.learning.model import OnlineModel
 
 __all__ = ["DamagedState", "decode", "encode", "fingerprint", "prepare", "restore", "take_state"]
 
-_MAGIC = b"RSLEARN1"
+_MAGIC = b"RSLEARN2"
 _HEADER = struct.Struct("<8s32s")
 _ROW_ARRAYS = ("counts", "counted_ms", "row_z", "row_n")
 _WHOLE_ARRAYS = ("dense_z", "dense_n", "profile_z", "profile_n")
@@ -46,7 +46,10 @@ def decode(content: bytes) -> State:
     magic, digest = _HEADER.unpack_from(content)
     payload = content[_HEADER.size :]
     if magic != _MAGIC:
-        raise DamagedState("has another format; it is of another version of the program")
+        raise DamagedState(
+            "has another format; it is of another version of the program. Delete the folder, and "
+            "the log is learned again"
+        )
     if hashlib.sha256(payload).digest() != digest:
         raise DamagedState("has another checksum than was written")
     return msgspec.msgpack.decode(payload)
@@ -90,6 +93,7 @@ def take_state(model: OnlineModel, *, only_changed: bool = False) -> State:
         "num_evicted": table.num_evicted,
         "num_expired": table.num_expired,
     }
+    state["watches"] = model.watches.take_state(only_changed=only_changed)
     model.is_changed[:] = False
     return state
 
@@ -136,6 +140,7 @@ def restore(model: OnlineModel, state: State) -> None:
         setattr(model, name, state[name])
     for name in _NUMBERS:
         setattr(model, name, state[name])
+    model.watches.restore(state["watches"])
     model.is_changed[:] = False
 
 

@@ -6,15 +6,19 @@ in `facts.jsonl`, beside its model, what it has found, and the log position from
 
     {"video": ID, "position": 812, "author": "Ann", "tag": "cats", "duration_ms": 63200.0, ...}
 
+`code` is what the frames show, in base64: as many bytes as the embedding has numbers.
+
 Whoever learns the log again from an earlier position finds the same facts at the same positions.
 """
 
+import base64
 import json
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +30,7 @@ from reelseek.indexing.store.videos import VideoRecord
 from reelseek.recommendation.catalogue import ItemCatalogue, author_of, seconds_of, tags_of
 from reelseek.recommendation.learning.examples import UNKNOWN_VIDEO, VideoFacts
 from reelseek.recommendation.learning.impressions import NO_ID
+from reelseek.recommendation.personal.video_codes import codes_of_videos
 
 __all__ = ["FactsBook", "FindVideo", "IndexVideos", "facts_of_metadata", "facts_of_rows"]
 
@@ -97,9 +102,10 @@ class IndexVideos:
             return None
         reader = self._opened(now)
         record = None if reader is None else reader.record(video)
-        if record is not None:
+        if reader is not None and record is not None:
             self._missing.pop(video, None)
-            return _facts_of_record(record)
+            codes = codes_of_videos(reader, [video])
+            return replace(_facts_of_record(record), code=codes.get(video, b""))
         if len(self._missing) >= _MAX_MISSING:  # of a log that names what is nowhere
             self._missing.clear()
         self._missing[video] = now
@@ -198,6 +204,7 @@ def _to_line(video: str, position: int, *, facts: VideoFacts) -> str:
         "tag": facts.tag,
         "duration_ms": _or_none(facts.duration_ms),
         "upload_day": _or_none(facts.upload_day),
+        "code": base64.b64encode(facts.code).decode(),
     }
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
@@ -214,6 +221,7 @@ def _from_line(line: bytes) -> tuple[str, int, VideoFacts] | None:
             tag=str(fields["tag"]),
             duration_ms=_or_nan(fields["duration_ms"]),
             upload_day=_or_nan(fields["upload_day"]),
+            code=base64.b64decode(fields["code"], validate=True),
         )
         return str(fields["video"]), int(fields["position"]), facts
     except (ValueError, KeyError, TypeError):

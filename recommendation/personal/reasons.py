@@ -36,6 +36,8 @@ def _words(aspect: str, video: VideoFacts) -> str:
         return f"you often watch {_short(str(video.author))}"
     if aspect == "tag":
         return f"you often watch “{_short(video.tag)}”"
+    if aspect == "content":
+        return "it looks like what you watched lately"
     return "you often watch videos of about this length"
 
 

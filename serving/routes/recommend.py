@@ -233,7 +233,7 @@ def _feed_body(
         uses_models=not view.personal.state.lost_learned,
         personal=None
         if personalization is None or not personalization.is_on or not user
-        else partial(personalization.of_rows, view.catalogue, user),
+        else partial(personalization.of_rows, view.catalogue, view.content, user),
     )
     records = view.catalogue.records([each.row for each in found])
     hits: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.store import ModelStore
+from reelseek.recommendation.learning.watches import content_codes
 
 START = 1.78e9
 NUM_USERS, NUM_VIDEOS, NUM_AUTHORS = 20, 60, 5
@@ -23,7 +24,10 @@ def facts_of(video: str) -> VideoFacts:
     if not video.startswith("v"):
         return UNKNOWN_VIDEO
     number = int(video[1:])
-    return VideoFacts(f"author {number % NUM_AUTHORS}", f"tag {number % 7}", 7e3 * (1 + number))
+    (code,) = content_codes(np.cos(np.arange(1, 17)[None] * (1 + number % NUM_AUTHORS)))
+    return VideoFacts(
+        f"author {number % NUM_AUTHORS}", f"tag {number % 7}", 7e3 * (1 + number), code=code
+    )
 
 
 def video_of(author: int, index: int = 0) -> str:

@@ -6,6 +6,7 @@ from reelseek.recommendation.learning.impressions import Impressions
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.personal.scorer import ASPECTS, PersonalScorer
 from tests.recommendation.personal.learned import (
+    NUM_AUTHORS,
     NUM_VIDEOS,
     SETTINGS,
     Events,
@@ -49,10 +50,11 @@ def logits(model: OnlineModel, user: str) -> np.ndarray:
 
 def score(model: OnlineModel, user: str, facts=None):
     now_ms = 1000.0 * round(LOG.now_seconds)
-    return PersonalScorer(model).score(user, FACTS if facts is None else facts, now_ms=now_ms)
+    facts = FACTS if facts is None else facts
+    return PersonalScorer(model).score(user, facts, now_ms=now_ms, code_of=model.code_of)
 
 
-@pytest.mark.parametrize("aspect", ASPECTS)
+@pytest.mark.parametrize("aspect", ["author", "tag", "duration"])
 def test_it_is_what_the_model_loses_when_it_forgets_that_of_the_user(model, aspect):
     found = score(model, "u3").logits[:, ASPECTS.index(aspect)]
     before = logits(model, "u3")
@@ -62,6 +64,18 @@ def test_it_is_what_the_model_loses_when_it_forgets_that_of_the_user(model, aspe
     lost = before - logits(model, "u3")
     np.testing.assert_allclose(found, lost[:, :2].mean(axis=1), atol=1e-9)
     assert np.abs(found).max() > 0.01
+
+
+def test_so_is_what_the_last_watches_add(model):
+    found = score(model, "u3").logits[:, ASPECTS.index("content")]
+    before = logits(model, "u3")
+    model.watches.forget(lambda user: user == "u3")
+    lost = before - logits(model, "u3")
+    np.testing.assert_allclose(found, lost[:, :2].mean(axis=1), atol=1e-9)
+    alike = found.reshape(-1, NUM_AUTHORS)  # videos of an author look the same
+    assert (alike.argmax(axis=1) == 3).all()
+    assert alike[:, 3].min() > 0.01
+    assert not score(model, "u3").logits[:, ASPECTS.index("content")].any()
 
 
 def test_the_videos_of_the_author_that_a_user_opens_come_first(model):
@@ -100,4 +114,4 @@ def test_a_score_does_not_depend_on_the_others(model):
 def test_counters_decay(model):
     later = PersonalScorer(model).score("u3", FACTS, now_ms=1000 * LOG.now_seconds + 30 * 86.4e6)
     now = PersonalScorer(model).score("u3", FACTS, now_ms=1000 * LOG.now_seconds)
-    np.testing.assert_allclose(later.num_chosen, now.num_chosen / 2)
+    np.testing.assert_allclose(later.num_chosen[:, :3], now.num_chosen[:, :3] / 2)
