@@ -1,13 +1,16 @@
 """What the personal order of hits costs in relevance, and how much earlier it puts clicks.
 
     python benchmarks/personal_search.py data=LIST.jsonl index=DIR [users=1000] [days=14]
-        [visits=20] [weights=0.1,0.05,0.15,0.2,0.3] [page=24] [seed=0]
+        [visits=20] [weights=0.1,0.05,0.15,0.2,0.3] [page=24] [taste=authors] [seed=0]
 
 `index` holds the captioned clips of `data`. Captions are asked of the pictures alone, as words
 would find the caption itself. Clips lack authors and tags, so each gets them here: the tag is the
 kind of video, of twenty, whose sentence it matches best, and the author one of 24, by a hash of its
-name.
-Users, who are simulated (`benchmarks/user_simulator.py`), have tastes for groups of three authors.
+name. Users, who are simulated (`benchmarks/user_simulator.py`), have tastes for groups of three
+authors. With `taste=looks` clips have neither tag nor author: they are grouped by how they look
+beside others of their kind (k-means of embeddings less the mean of the kind), and users have tastes
+for these groups, of which the learner is told nothing.
+
 For `days` they look for kinds of videos, `visits` of each user, and the learner learns what they
 click and watch. Then hits are ordered by the product's own search, model follower and order:
 
@@ -36,10 +39,12 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
 from benchmarks.user_simulator import SimulatorSettings, UserSimulator, Visit  # noqa: E402
+from reelseek.indexing.reader import IndexReader  # noqa: E402
 from reelseek.ranking.score_units import score_unit  # noqa: E402
 from reelseek.ranking.searcher import Searcher  # noqa: E402
 from reelseek.recommendation.events.rows import LoggedEvent  # noqa: E402
 from reelseek.recommendation.events.schema import Click, Impression, Play  # noqa: E402
+from reelseek.recommendation.learning.content_codes import content_codes  # noqa: E402
 from reelseek.recommendation.learning.examples import VideoFacts  # noqa: E402
 from reelseek.recommendation.learning.learner import Learner  # noqa: E402
 from reelseek.recommendation.learning.model import OnlineModel  # noqa: E402
@@ -174,16 +179,37 @@ def difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     }
 
 
+def styles_of(embeddings: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Groups clips by how they look beside others of their kind.
+
+    Args:
+        embeddings: `(n, D)`.
+        kinds: `(n,)`, from 0.
+    """
+    import faiss
+
+    means_of_kinds = [embeddings[kinds == kind].mean(axis=0) for kind in range(kinds.max() + 1)]
+    centred = embeddings - np.array(means_of_kinds)[kinds]
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    means = faiss.Kmeans(centred.shape[1], NUM_STYLES, seed=0, spherical=True, niter=50)
+    means.train(centred)
+    return means.index.search(centred, 1)[1][:, 0]
+
+
 class Clips:
     """The clips of an index, as its search finds them.
+
+    Args:
+        taste: what users have a taste for, authors or looks.
 
     Attributes:
         names: of those that are hits of their own; a clip is its place here.
         number: of each name, of copies too.
         facts: what the learner knows of each.
+        styles: that users have tastes for.
     """
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, *, taste: str) -> None:
         self._searcher = Searcher.open(index)
         self._num_videos = self._searcher.reader.manifest.num_videos
         hits = self._searcher.search("a video", k=self._num_videos, sources=["visual"])
@@ -194,10 +220,25 @@ class Clips:
         pages = [self.page(ASKED_WHILE_LEARNING.format(kind)) for kind in KINDS]
         self.scores = np.array([page.scores[np.argsort(page.clips)] for page in pages])
         self.kinds = kinds_of(self.scores)
-        seconds = {hit.key: hit.duration_seconds for hit in hits}
+        ids = {hit.key: hit.id for hit in hits}
+        seconds = [hit.duration_seconds for hit in sorted(hits, key=lambda hit: hit.key)]
+        reader = IndexReader(index)
+        found, embeddings = reader.video_embeddings([ids[name] for name in self.names])
+        reader.close()
+        row_of = {name: row for row, name in enumerate(found)}
+        embeddings = embeddings[[row_of[ids[name]] for name in self.names]]
+        codes = content_codes(embeddings)
+        if taste == "looks":
+            self.styles = styles_of(embeddings, self.kinds)
+            known = zip(seconds, codes, strict=True)
+            self.facts = [VideoFacts(duration_ms=1000 * each, code=code) for each, code in known]
+            return
+        self.styles = self.authors % NUM_STYLES
         self.facts = [
-            VideoFacts(f"author {author}", KINDS[kind], 1000 * seconds[name])
-            for author, kind, name in zip(self.authors, self.kinds, self.names, strict=True)
+            VideoFacts(f"author {author}", KINDS[kind], 1000 * each, code=code)
+            for author, kind, each, code in zip(
+                self.authors, self.kinds, seconds, codes, strict=True
+            )
         ]
 
     def page(self, sentence: str) -> Page:
@@ -333,7 +374,7 @@ def simulated_users(
         seconds_between_visits=days * _DAY_SECONDS / (num_users * visits),
     )
     simulator = UserSimulator(settings, seed=seed)
-    simulator.topic, simulator.style = clips.kinds, clips.authors % NUM_STYLES
+    simulator.topic, simulator.style = clips.kinds, clips.styles
     return simulator
 
 
@@ -361,11 +402,14 @@ def main() -> None:
         visits="20",
         weights="0.1,0.05,0.15,0.2,0.3",
         page="24",
+        taste="authors",
         seed="0",
     )
     num_users, days, size = int(options["users"]), float(options["days"]), int(options["page"])
     weights = [0.0, *map(float, options["weights"].split(","))]
-    clips = Clips(Path(options["index"]))
+    if options["taste"] not in ("authors", "looks"):
+        raise SystemExit(f"taste={options['taste']}: must be authors or looks")
+    clips = Clips(Path(options["index"]), taste=options["taste"])
     simulator = simulated_users(
         clips,
         num_users=num_users,

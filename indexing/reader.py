@@ -210,8 +210,8 @@ class IndexReader:
                 for public_id, record in shard.catalogue.by_public_id(public_ids).items()
             }
             embeddings = shard.snapshot.video_embeddings(np.array(list(ids.values()), np.int64))
-            is_there = embeddings.any(axis=1)
-            names += [name for name, ok in zip(ids, is_there.tolist(), strict=True) if ok]
+            is_there = np.flatnonzero(embeddings.any(axis=1))
+            names += np.array(list(ids), object)[is_there].tolist()
             found.append(embeddings[is_there])
         return names, np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 

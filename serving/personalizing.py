@@ -20,9 +20,9 @@ from reelseek.configs.schema import Engine, ServeConfig
 from reelseek.indexing.reader import IndexReader
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
+from reelseek.recommendation.learning.content_codes import content_codes
 from reelseek.recommendation.learning.redis_files import published_files
 from reelseek.recommendation.learning.status import read_status
-from reelseek.recommendation.learning.watches import content_codes
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
@@ -67,8 +67,8 @@ class Personalization:
     Args:
         place: of the learned model, which need not be there yet; see `learned_place`.
         weight: of what was learned, in the order of hits; 0 for none, but what the learner says.
-        searcher: of the index, as soon as there is one; where it has no index on this machine, hits
-            are not compared with what a user watched last.
+        searcher: of the index, as soon as there is one; where that is on other machines, it is not
+            known what hits show.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Personalization:
         started = time.perf_counter()
         body = msgspec.json.decode(answer.body)
         hits = body["hits"]
-        codes = self._codes_beside(user, [hit["id"] for hit in hits])
+        codes = self._codes_of(user, [hit["id"] for hit in hits])
         facts = [
             replace(
                 facts_of_metadata(
@@ -146,7 +146,7 @@ class Personalization:
             )
             for hit in hits
         ]
-        found = self._follower.score(user, facts, code_of=lambda video: codes.get(str(video), b""))
+        found = self._follower.score(user, facts)
         personal = found.scores
         if not personal.any():
             return answer
@@ -176,21 +176,15 @@ class Personalization:
     ) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """Returns how much a user is for videos of a catalogue, `(n,)`, -1 to 1, and why."""
         facts = facts_of_rows(catalogue, rows)
-        codes: dict[str, bytes] = {}
-        if watched := self._follower.watched(user):
-            own = catalogue.rows(watched)
-            codes_of_own = content_codes(content.embeddings(own[own >= 0]))
-            ids = [name for name, row in zip(watched, own.tolist(), strict=True) if row >= 0]
-            codes = dict(zip(ids, codes_of_own, strict=True))
-            of_facts = zip(facts, content_codes(content.embeddings(rows)), strict=True)
-            facts = [replace(each, code=code) for each, code in of_facts]
-        found = self._follower.score(user, facts, code_of=lambda video: codes.get(str(video), b""))
+        if self._follower.has_taste(user):
+            codes = content_codes(content.embeddings(rows))
+            facts = [replace(each, code=code) for each, code in zip(facts, codes, strict=True)]
+        found = self._follower.score(user, facts)
         return found.scores, personal_reasons(found, facts)
 
-    def _codes_beside(self, user: str, videos: Sequence[str]) -> dict[str, bytes]:
-        """Returns what the frames of videos show, and of those that the user watched last; nothing
-        where these are not known."""
-        watched, searcher = self._follower.watched(user), self._searcher()
-        if not watched or searcher is None or not isinstance(searcher.reader, IndexReader):
+    def _codes_of(self, user: str, videos: Sequence[str]) -> dict[str, bytes]:
+        """Returns what videos show, where that makes a difference to the user and is known."""
+        searcher = self._searcher()
+        if searcher is None or not isinstance(searcher.reader, IndexReader):
             return {}
-        return self._codes.find(searcher.reader, [*dict.fromkeys([*videos, *watched])])
+        return self._codes.find(searcher.reader, videos) if self._follower.has_taste(user) else {}

@@ -19,7 +19,7 @@ class VideoFacts:
     """What is known of a video besides its id.
 
     Attributes:
-        code: what its frames show, see `watches.content_codes`.
+        code: what it shows, see `content_codes`; empty where that is not known.
     """
 
     author: str | int = NO_ID

@@ -3,34 +3,33 @@
 A linear model of each head over two kinds of inputs, learned by FTRL-proximal:
 
 - dense features: by how much the log-odds of each running counter differ from those of its parent,
-  what a history says of the user and the video, and what the user's last watches say of one that
-  looks like it;
+  what a history says of the user and the video, and how much what the video shows is to the user's
+  taste;
 - one weight for each key of `NAMESPACES` and for each value of the tables of users and videos.
 
 So what only depends on the user adds the same to all videos of a session and cannot change their
 order; following a user's mood costs nothing there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reelseek.recommendation.learning import counters
 from reelseek.recommendation.learning.counters import COUNTED
 from reelseek.recommendation.learning.ftrl import Rates, gradient_step, weights_of
+from reelseek.recommendation.learning.groups import Groups
 from reelseek.recommendation.learning.id_table import IdTable, Key
 from reelseek.recommendation.learning.impressions import HEADS, Impressions, Outcomes, Profiles
 from reelseek.recommendation.learning.namespaces import NAMESPACES, Namespace, keys_of
 from reelseek.recommendation.learning.prior import Prior
-from reelseek.recommendation.learning.watches import (
-    NUM_WATCH_FEATURES,
-    CodeOf,
-    Watch,
-    Watches,
-    watch_features,
-)
+from reelseek.recommendation.learning.row_table import RowTable
+from reelseek.recommendation.learning.tastes import NUM_TASTE_FEATURES, NUM_TASTE_HEADS, Tastes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["RATES_USED", "ROOT_RATES", "ModelSettings", "OnlineModel", "Scored"]
 
@@ -38,12 +37,12 @@ _DAY_MS = 86_400_000.0
 ROOT_RATES = np.array([0.3, 0.4, 0.02, 0.5])  # before the first event: long views, clicks, ...
 RATES_USED = [0, 1, 3]  # likes are too rare for a rate of each counter
 _MAX_AGE_DAYS = 30.0
-_USERS_OF_CAPACITY = 0.1  # whose last watches are kept
+_ROWS_OF_USER = 10  # of the table, for each user whose taste is kept
 _NUM_PRIOR = 7  # features of a history
 
 
-def no_code(_: object) -> bytes:
-    """Says of no video what its frames show."""
+def _no_code(_: object) -> bytes:
+    """Nothing is known of what videos show."""
     return b""
 
 
@@ -92,7 +91,7 @@ class Scored:
         return Scored(self.probabilities[index], self.dense[index], self.profile[index])
 
 
-class OnlineModel:
+class OnlineModel(RowTable):
     """See the top of this module. Deterministic: the same calls give the same bits.
 
     Args:
@@ -100,8 +99,11 @@ class OnlineModel:
         users, videos: tables of features.
 
     Attributes:
-        code_of: what the frames of a video show; to be set by who knows that.
+        code_of: gives the code of what a video shows, empty where that is not known; to be set by
+            who knows.
     """
+
+    ROW_ARRAYS = ("counts", "counted_ms", "row_z", "row_n")
 
     def __init__(
         self,
@@ -119,8 +121,8 @@ class OnlineModel:
         self.table = IdTable(
             capacity=self.settings.capacity, max_candidates=self.settings.max_candidates
         )
-        self.watches = Watches(max_users=max(1, int(self.settings.capacity * _USERS_OF_CAPACITY)))
-        self.code_of: CodeOf = no_code
+        self.tastes = Tastes(max_users=max(1, self.settings.capacity // _ROWS_OF_USER))
+        self.code_of: Callable[[Any], bytes] = _no_code
         self.clock_ms = -np.inf  # the latest event time that was learned
         self.next_expiry_ms = -np.inf
         self.num_learned = 0
@@ -172,7 +174,7 @@ class OnlineModel:
         self._step_dense(scored.dense, gradient)
         self._step_profile(scored.profile, gradient)
         self._step_rows(rows, impressions, gradient=gradient, outcomes=outcomes)
-        self._add_watches(impressions, outcomes)
+        self._add_to_tastes(impressions, -gradient)
         self.num_learned += len(impressions)
         self._expire()
 
@@ -202,9 +204,7 @@ class OnlineModel:
             outcomes=change,
             num_events=0.0,
         )
-        for user, video, changed in _rows_of_labels(impressions, change):
-            if self.code_of(video):
-                self.watches.correct(user, video, changed, now_ms=self.clock_ms)
+        self._add_to_tastes(impressions, change.labels, num_events=0.0)
 
     def new(self) -> "OnlineModel":
         """Returns a model that has learned nothing, else like this one."""
@@ -218,32 +218,26 @@ class OnlineModel:
         made.code_of = self.code_of
         return made
 
-    def become(self, other: "OnlineModel") -> None:
+    def become(self, other: "Self") -> None:
         """Takes over an earlier state of the same model, which is used up by it.
 
         Rows that were given out since are free then; all count as changed.
         """
-        num_used, size = self.table.num_used, self.table.size
-        other.table.replace(self.table)
-        if size > other.table.size:
-            other.table.grow(size)
-        version, watches = self._version + 1, self.watches
-        watches.become(other.watches)
-        vars(self).update({**vars(other), "watches": watches})
-        self._version = version
-        self.grow()
-        self.is_changed[:num_used] = True
+        version, tastes = self._version + 1, self.tastes
+        tastes.become(other.tastes)
+        super().become(other)
+        self._version, self.tastes = version, tastes
 
     def forget(self, is_deleted: Callable[[object], bool]) -> int:
-        """Removes the counters, weights and last watches of users; returns how many keys they had.
+        """Removes the counters, weights and tastes of users; returns how many keys they had.
         What they have changed in counters and weights that are not theirs stays."""
         keys = [
             key
             for key in self.table.keys_of(range(self.table.num_used))
             if key is not None and self._is_of_user(key) and is_deleted(key[1])
         ]
-        self._clear(self.table.remove(keys))
-        self.watches.forget(is_deleted)
+        self.clear(self.table.remove(keys))
+        self.tastes.forget(is_deleted)
         return len(keys)
 
     def _is_of_user(self, key: Key) -> bool:
@@ -262,15 +256,17 @@ class OnlineModel:
         self._num_rates = len(self.children) * len(RATES_USED)
         self._recent = [i for i, name in enumerate(names) if name.startswith("user")][:4]
         first = self._num_rates + len(self._recent)
-        self.watch_features = slice(first, first + NUM_WATCH_FEATURES)  # among the dense ones
+        self.taste_features = slice(first, first + NUM_TASTE_FEATURES)  # among the dense ones
 
     def _first_weights(self) -> np.ndarray:
-        """A history's effects and the tab's rate count fully before anything is learned."""
-        weights = np.zeros((self.watch_features.stop + _NUM_PRIOR, len(HEADS)))
+        """A history's effects and the tab's rate count fully before anything is learned, the taste
+        of 30 days a little."""
+        weights = np.zeros((self.taste_features.stop + _NUM_PRIOR, len(HEADS)))
         for column, used in enumerate(RATES_USED):
             first = column * len(self.children)
             if used < len(HEADS):
                 weights[first, used] = 1.0  # the tab, which is the first child
+        weights[self.taste_features][:NUM_TASTE_HEADS, :NUM_TASTE_HEADS] = 0.1
         weights[-_NUM_PRIOR : 2 - _NUM_PRIOR, :2] = 1.0
         return weights
 
@@ -284,7 +280,7 @@ class OnlineModel:
     def _observe(self, keys: list[Key]) -> np.ndarray:
         """Returns the rows after one more sighting of each key; new rows begin empty."""
         if len(keys) > self.table.capacity - len(self.table):
-            self._clear(self.table.reclaim(len(keys), self.counts[:, 0] <= 1))
+            self.clear(self.table.reclaim(len(keys), self.counts[:, 0] <= 1))
         needed: int | list[int] = 1
         if self.settings.min_sightings > 1:
             num = len(keys) // len(self.namespaces)
@@ -297,28 +293,16 @@ class OnlineModel:
         self.grow()
         return self._rows_of(found)
 
-    def grow(self) -> None:
-        """Gives all arrays of rows the size of the table."""
-        size = self.table.size
-        if size > len(self.counts):
-            for name in ("counts", "counted_ms", "row_z", "row_n", "is_changed"):
-                old = getattr(self, name)
-                grown = np.zeros((size, *old.shape[1:]), old.dtype)
-                grown[: len(old)] = old
-                setattr(self, name, grown)
-
-    def _clear(self, rows: np.ndarray) -> None:
+    def clear(self, rows: np.ndarray) -> None:
         self._version += 1
-        for array in (self.counts, self.counted_ms, self.row_z, self.row_n):
-            array[rows] = 0.0
-        self.is_changed[rows] = True
+        super().clear(rows)
 
     def _expire(self) -> None:
         """Looks once a day of event time for what has not been seen for long."""
         if self.clock_ms >= self.next_expiry_ms:
             before_ms = self.clock_ms - self.settings.expire_days * _DAY_MS
-            self._clear(self.table.expire(before_ms))
-            self.watches.expire(before_ms)
+            self.clear(self.table.expire(before_ms))
+            self.tastes.expire(before_ms)
             self.next_expiry_ms = self.clock_ms + _DAY_MS
 
     def _dense_features(
@@ -339,27 +323,29 @@ class OnlineModel:
             [
                 differences.transpose(0, 2, 1).reshape(len(rows), self._num_rates),
                 np.log1p(counts[:, self._recent, 0]),
-                self._watch_features(impressions),
+                self._taste_features(impressions, now_ms),
                 self._prior_features(impressions, now_ms),
             ],
             axis=1,
         )
 
-    def _watch_features(self, impressions: Impressions) -> np.ndarray:
-        if not len(self.watches):
-            return np.zeros((len(impressions), NUM_WATCH_FEATURES))
-        return watch_features(
-            [self.watches.of(user) for user in impressions.user.tolist()],
-            [self.code_of(video) for video in impressions.video.tolist()],
-            code_of=self.code_of,
-        )
+    def _taste_features(self, impressions: Impressions, now_ms: np.ndarray) -> np.ndarray:
+        if not len(self.tastes):
+            return np.zeros((len(impressions), NUM_TASTE_FEATURES))
+        codes = [self.code_of(video) for video in impressions.video.tolist()]
+        return self.tastes.features(impressions.user.tolist(), codes, now_ms)
 
-    def _add_watches(self, impressions: Impressions, outcomes: Outcomes) -> None:
-        for user, video, labels in _rows_of_labels(impressions, outcomes):
-            if self.code_of(video):
-                self.watches.add(
-                    user, Watch(video, *(label > 0 for label in labels)), now_ms=self.clock_ms
-                )
+    def _add_to_tastes(
+        self, impressions: Impressions, residuals: np.ndarray, *, num_events: float = 1.0
+    ) -> None:
+        self.tastes.add(
+            impressions.user.tolist(),
+            [self.code_of(video) for video in impressions.video.tolist()],
+            times_ms=impressions.time_ms,
+            residuals=residuals,
+            now_ms=self.clock_ms,
+            num_events=num_events,
+        )
 
     def _prior_features(self, impressions: Impressions, now_ms: np.ndarray) -> np.ndarray:
         """`(k, 7)`: effects of user and video, logarithms of their counts, whether each is unknown,
@@ -422,7 +408,7 @@ class OnlineModel:
             _step(
                 self.profile_z,
                 self.profile_n,
-                groups=_Groups(profile.ravel()),
+                groups=Groups(profile.ravel()),
                 gradient=per_value,
                 rates=self.settings.profile,
             )
@@ -437,7 +423,7 @@ class OnlineModel:
         num_events: float = 1.0,
     ) -> None:
         num = len(self.namespaces)
-        groups = _Groups(rows.ravel())
+        groups = Groups(rows.ravel())
         _step(
             self.row_z,
             self.row_n,
@@ -458,40 +444,8 @@ class OnlineModel:
         self.is_changed[unique] = True
 
 
-def _rows_of_labels(
-    impressions: Impressions, outcomes: Outcomes
-) -> Iterator[tuple[Any, Any, list[float]]]:
-    """Yields the user, the video, and the labels of a long view and a click."""
-    columns = impressions.user.tolist(), impressions.video.tolist(), outcomes.labels[:, :2].tolist()
-    return zip(*columns, strict=True)
-
-
-class _Groups:
-    """Equal rows among many, in their order; without row -1.
-
-    Attributes:
-        unique: `(g,)`, the rows.
-        first: `(g,)`, where each first stands.
-    """
-
-    def __init__(self, rows: np.ndarray) -> None:
-        order = np.argsort(rows, kind="stable")
-        self._order = order[np.searchsorted(rows, 0, sorter=order) :]
-        ordered = rows[self._order]
-        begins = np.ones(len(ordered), bool)
-        np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
-        self._starts = np.flatnonzero(begins)
-        self.unique, self.first = ordered[self._starts], self._order[self._starts]
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sums the values of equal rows, in their order."""
-        if not len(self._starts):
-            return values[self._order]
-        return np.add.reduceat(values[self._order], self._starts, axis=0)
-
-
 def _step(
-    z: np.ndarray, n: np.ndarray, *, groups: _Groups, gradient: np.ndarray, rates: Rates
+    z: np.ndarray, n: np.ndarray, *, groups: Groups, gradient: np.ndarray, rates: Rates
 ) -> None:
     """A step of weights that appear several times in a batch, in place."""
     unique, sums = groups.unique, groups.sums(np.concatenate([gradient, gradient**2], axis=1))

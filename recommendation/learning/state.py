@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 
 from reelseek.recommendation.learning.model import OnlineModel
+from reelseek.recommendation.learning.row_table import prepared_rows, stored_array
 
 __all__ = ["DamagedState", "decode", "encode", "fingerprint", "prepare", "restore", "take_state"]
 
 _MAGIC = b"RSLEARN2"
 _HEADER = struct.Struct("<8s32s")
-_ROW_ARRAYS = ("counts", "counted_ms", "row_z", "row_n")
 _WHOLE_ARRAYS = ("dense_z", "dense_n", "profile_z", "profile_n")
 _NUMBERS = ("clock_ms", "next_expiry_ms", "num_learned")
 
@@ -77,41 +77,21 @@ def take_state(model: OnlineModel, *, only_changed: bool = False) -> State:
     Args:
         only_changed: take only rows that changed since the last call of this function.
     """
-    table = model.table
-    touched = table.take_touched()
-    used = np.arange(table.num_used)
-    rows = used[model.is_changed[: len(used)]] if only_changed else used
-    state: State = {name: getattr(model, name) for name in (*_NUMBERS, *_WHOLE_ARRAYS)}
-    state["rows"] = rows
-    state["of_rows"] = {name: getattr(model, name)[rows] for name in _ROW_ARRAYS}
-    state["table"] = {
-        "size": table.size,
-        "num_used": table.num_used,
-        "keys": table.keys_of(rows.tolist()),
-        "last_ms": table.last_ms[rows],
-        "candidates": touched if only_changed else table.candidates(),
-        "num_evicted": table.num_evicted,
-        "num_expired": table.num_expired,
+    return {
+        **{name: getattr(model, name) for name in (*_NUMBERS, *_WHOLE_ARRAYS)},
+        "table": model.take_rows(only_changed=only_changed),
+        "tastes": model.tastes.take_rows(only_changed=only_changed),
     }
-    state["watches"] = model.watches.take_state(only_changed=only_changed)
-    model.is_changed[:] = False
-    return state
 
 
 def prepare(state: State) -> State:
     """Returns a state with its arrays and keys made, so that `restore` takes less time."""
     if "is_prepared" in state:
         return state
-    table = {**state["table"]}
-    table["keys"] = [_as_key(key) for key in table["keys"]]
-    table["candidates"] = [(_as_key(key), count) for key, count in table["candidates"]]
-    table["last_ms"] = _array(table["last_ms"])
     return {
         **state,
-        **{name: _array(state[name]) for name in _WHOLE_ARRAYS},
-        "rows": _array(state["rows"]),
-        "of_rows": {name: _array(state["of_rows"][name]) for name in _ROW_ARRAYS},
-        "table": table,
+        **{name: stored_array(state[name]) for name in _WHOLE_ARRAYS},
+        **{name: prepared_rows(state[name]) for name in ("table", "tastes")},
         "is_prepared": True,
     }
 
@@ -124,24 +104,12 @@ def restore(model: OnlineModel, state: State) -> None:
         state: as `decode` or `prepare` returns it.
     """
     state = prepare(state)
-    table, found = model.table, state["table"]
-    if found["size"] > table.size:
-        table.grow(found["size"])
-        model.grow()
-    rows = state["rows"]
-    table.set_rows(rows.tolist(), found["keys"], num_used=found["num_used"])
-    table.set_candidates(found["candidates"])
-    table.take_touched()
-    table.last_ms[rows] = found["last_ms"]
-    table.num_evicted, table.num_expired = found["num_evicted"], found["num_expired"]
-    for name in _ROW_ARRAYS:
-        getattr(model, name)[rows] = state["of_rows"][name]
+    model.restore_rows(state["table"])
+    model.tastes.restore_rows(state["tastes"])
     for name in _WHOLE_ARRAYS:
         setattr(model, name, state[name])
     for name in _NUMBERS:
         setattr(model, name, state[name])
-    model.watches.restore(state["watches"])
-    model.is_changed[:] = False
 
 
 def _encode_array(value: Any) -> Any:
@@ -150,13 +118,3 @@ def _encode_array(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value)} cannot be stored")
-
-
-def _array(found: Mapping[str, Any]) -> np.ndarray:
-    values = np.frombuffer(found["data"], np.dtype(found["dtype"]))
-    return values.reshape(found["shape"]).copy()
-
-
-def _as_key(key: Any) -> Any:
-    """Keys are tuples, which MessagePack gives back as lists."""
-    return tuple(key) if isinstance(key, list) else key

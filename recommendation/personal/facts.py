@@ -6,7 +6,7 @@ in `facts.jsonl`, beside its model, what it has found, and the log position from
 
     {"video": ID, "position": 812, "author": "Ann", "tag": "cats", "duration_ms": 63200.0, ...}
 
-`code` is what the frames show, in base64: as many bytes as the embedding has numbers.
+`code` is what it shows, in base64.
 
 Whoever learns the log again from an earlier position finds the same facts at the same positions.
 """

@@ -16,10 +16,9 @@ from typing import Any
 
 from reelseek.recommendation.learning.examples import VideoFacts
 from reelseek.recommendation.learning.files import StateFiles
-from reelseek.recommendation.learning.model import OnlineModel, no_code
+from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.state import prepare, restore
 from reelseek.recommendation.learning.store import ModelReader
-from reelseek.recommendation.learning.watches import CodeOf
 from reelseek.recommendation.personal.scorer import PersonalScorer, PersonalScores
 
 __all__ = ["DEFAULT_FOLDER", "FollowedModel", "ModelFollower"]
@@ -78,33 +77,23 @@ class ModelFollower:
         return self._current
 
     def score(
-        self,
-        user: str,
-        videos: Sequence[VideoFacts],
-        *,
-        now_seconds: float | None = None,
-        code_of: CodeOf = no_code,
+        self, user: str, videos: Sequence[VideoFacts], *, now_seconds: float | None = None
     ) -> PersonalScores:
         """Scores videos for a user; all by the same state. Nothing is known without a model.
 
         Args:
             now_seconds: Unix time; default: now.
-            code_of: gives what the frames of `watched` videos show; must take no time.
         """
         now = time.time() if now_seconds is None else now_seconds
         with self._lock:
             if self._current is None or not user:
                 return PersonalScores.nothing(len(videos))
-            scorer = self._current.scorer
-            return scorer.score(user, videos, now_ms=1000 * now, code_of=code_of)
+            return self._current.scorer.score(user, videos, now_ms=1000 * now)
 
-    def watched(self, user: str) -> list[str]:
-        """Returns the last videos that a user chose or passed over, as far as they are compared
-        with others."""
+    def has_taste(self, user: str) -> bool:
+        """Whether what videos show makes a difference to a user."""
         with self._lock:
-            if self._current is None or not user:
-                return []
-            return [str(each.video) for each in self._current.model.watches.of(user)]
+            return self._current is not None and self._current.model.tastes.has(user)
 
     def start(self) -> None:
         """Begins to follow, in a thread, if that has not begun."""

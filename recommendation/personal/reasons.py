@@ -7,7 +7,8 @@ from reelseek.recommendation.personal.scorer import ASPECTS, PersonalScores
 
 __all__ = ["personal_reasons"]
 
-_LEAST_LOGIT = 0.05  # that is worth to be said
+# That is worth to be said; codes of what videos show have errors.
+_LEAST_LOGIT = {"author": 0.05, "tag": 0.05, "duration": 0.05, "content": 0.2}
 _LEAST_CHOSEN = 3.0  # opened, or watched for long: from which it is often
 _MAX_LETTERS = 60
 
@@ -25,7 +26,7 @@ def personal_reasons(scores: PersonalScores, videos: Sequence[VideoFacts]) -> li
         telling = [
             (logit, _words(aspect, video))
             for aspect, logit, num in zip(ASPECTS, logits, chosen, strict=True)
-            if logit >= _LEAST_LOGIT and num >= _LEAST_CHOSEN
+            if logit >= _LEAST_LOGIT[aspect] and num >= _LEAST_CHOSEN
         ]
         found.append(tuple(words for _, words in sorted(telling, key=lambda pair: -pair[0])))
     return found
@@ -37,7 +38,7 @@ def _words(aspect: str, video: VideoFacts) -> str:
     if aspect == "tag":
         return f"you often watch “{_short(video.tag)}”"
     if aspect == "content":
-        return "it looks like what you watched lately"
+        return "it looks like what you watch"
     return "you often watch videos of about this length"
 
 

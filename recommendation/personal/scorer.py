@@ -1,9 +1,10 @@
 """What the model has learned of a user -> how much the user is for each of some videos.
 
 The model is linear in its logits, so what a user's own counters and weights of authors, tags and
-durations, and the user's last watches add to a video's logit is a part of it that can be named. It
-is 0 for a video of which nothing of this kind is known, and for a user who is not known. All else
-in the logit is left out: it is the same for all videos of a list, or the same for all users.
+durations, and the user's taste for what videos show add to a video's logit is a part of it that can
+be named. It is 0 for a video of which nothing of this kind is known, and for a user who is not
+known. All else in the logit is left out: it is the same for all videos of a list, or the same for
+all users.
 """
 
 from collections.abc import Hashable, Sequence
@@ -16,9 +17,8 @@ from reelseek.recommendation.learning.counters import COUNTED
 from reelseek.recommendation.learning.examples import VideoFacts
 from reelseek.recommendation.learning.ftrl import weights_of
 from reelseek.recommendation.learning.impressions import HEADS, NO_ID
-from reelseek.recommendation.learning.model import RATES_USED, ROOT_RATES, OnlineModel, no_code
+from reelseek.recommendation.learning.model import RATES_USED, ROOT_RATES, OnlineModel
 from reelseek.recommendation.learning.namespaces import duration_bins
-from reelseek.recommendation.learning.watches import CodeOf, watch_features
 
 __all__ = ["ASPECTS", "PersonalScorer", "PersonalScores"]
 
@@ -35,7 +35,7 @@ class PersonalScores:
     Attributes:
         logits: `(n, len(ASPECTS))`, what each aspect adds, the mean over the heads that count.
         num_chosen: `(n, len(ASPECTS))`, how often the user has opened such videos, or watched them
-            for long, as far as it has not decayed.
+            for long, as far as it has not decayed; of the content, any videos.
     """
 
     logits: np.ndarray
@@ -83,19 +83,11 @@ class PersonalScorer:
         self._heads = [HEADS.index(head) for head in _SCORED_HEADS]
         self._chosen = [COUNTED.index(name) for name in _SCORED_HEADS]
 
-    def score(
-        self,
-        user: str,
-        videos: Sequence[VideoFacts],
-        *,
-        now_ms: float,
-        code_of: CodeOf = no_code,
-    ) -> PersonalScores:
+    def score(self, user: str, videos: Sequence[VideoFacts], *, now_ms: float) -> PersonalScores:
         """Scores videos.
 
         Args:
             now_ms: Unix time up to which counters decay.
-            code_of: gives what the frames of a video show that the user watched.
         """
         model = self._model
         root, of_user, *own = self._used.tolist()
@@ -126,24 +118,15 @@ class PersonalScorer:
         own_rows = rows[:, 2:]
         by_row = weights_of(model.row_z[own_rows], model.row_n[own_rows], model.settings.sparse)
         logits = by_rate + np.where(is_counted[:, 2:, None], by_row, 0.0)
-        by_watches, num_watched = self._by_watches(user, videos, weights, code_of=code_of)
-        logits = np.concatenate([logits, by_watches[:, None]], axis=1)
-        num_chosen = counts[:, 2:, self._chosen].sum(axis=2)
-        return PersonalScores(
-            logits[:, :, self._heads].mean(axis=2),
-            np.column_stack([num_chosen, np.full(len(videos), num_watched)]),
+        tastes = self._model.tastes.features(
+            [user] * len(videos),
+            [video.code for video in videos],
+            np.full(len(videos), now_ms, np.float64),
         )
-
-    def _by_watches(
-        self, user: str, videos: Sequence[VideoFacts], weights: np.ndarray, *, code_of: CodeOf
-    ) -> tuple[np.ndarray, float]:
-        """Returns what the last watches add, `(n, heads)`, and how many of them were chosen."""
-        watches = self._model.watches.of(user)
-        features = watch_features(
-            [watches] * len(videos), [video.code for video in videos], code_of=code_of
-        )
-        added = np.einsum("nf,fh->nh", features, weights[self._model.watch_features])
-        return added, float(sum(watch.is_chosen for watch in watches))
+        by_taste = np.einsum("nf,fh->nh", tastes, weights[model.taste_features])
+        logits = np.concatenate([logits, by_taste[:, None]], axis=1)
+        num_chosen = counts[:, [*range(2, counts.shape[1]), 1]][:, :, self._chosen].sum(axis=2)
+        return PersonalScores(logits[:, :, self._heads].mean(axis=2), num_chosen)
 
 
 def _values(videos: Sequence[VideoFacts]) -> list[list[Hashable]]:

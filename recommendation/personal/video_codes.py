@@ -1,15 +1,15 @@
-"""An index -> what the frames of its videos show, as codes that are compared with last watches."""
+"""An index -> what its videos show, as codes."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from reelseek.indexing.reader import IndexReader
-from reelseek.recommendation.learning.watches import content_codes
+from reelseek.recommendation.learning.content_codes import content_codes
 
 __all__ = ["VideoCodes", "codes_of_videos"]
 
-_MAX_KEPT = 20_000  # videos, of some 600 bytes each
+_MAX_KEPT = 20_000  # videos, of some 200 bytes each
 
 
 def codes_of_videos(reader: IndexReader, public_ids: Sequence[str]) -> dict[str, bytes]:

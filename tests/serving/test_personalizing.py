@@ -38,8 +38,19 @@ AUTHORS = [f"author {number % 5}" for number in range(NUM)]
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """An index of videos by five authors, and the model of users who like one of them each."""
-    folder = tmp_path_factory.mktemp("personal")
-    reader = index_of_axes(folder / "index", [number % 2 for number in range(NUM)], author=AUTHORS)
+    axes = [number % 2 for number in range(NUM)]
+    return learned_in(tmp_path_factory.mktemp("personal"), axes, author=AUTHORS)
+
+
+@pytest.fixture(scope="module")
+def learned_by_looks(tmp_path_factory):
+    """An index of videos of which nothing is known but their frames, which look one way of five,
+    and the model of users who like one of these each."""
+    return learned_in(tmp_path_factory.mktemp("looks"), [number % 5 for number in range(NUM)])
+
+
+def learned_in(folder: Path, axes: list[int], **metadata) -> SimpleNamespace:
+    reader = index_of_axes(folder / "index", axes, **metadata)
     ids = ids_in_order(reader, NUM)
     reader.close()
     log = Events(600, num_videos=NUM, name_of=lambda number: ids[number])
@@ -226,6 +237,30 @@ def test_the_feed_has_a_part_for_it(service):
     assert "you often watch author 4" in hits[0]["reasons"]
     assert all("personal" not in hit["parts"] for hit in feed(""))
     assert all(hit["parts"]["personal"] == 0 for hit in feed("nobody"))
+
+
+def test_videos_without_metadata_are_ordered_by_their_looks(learned_by_looks, monkeypatch):
+    monkeypatch.setattr(recommending, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(time, "time", lambda: learned_by_looks.now)
+    unit_of(monkeypatch, 100.0)
+    ids = learned_by_looks.ids
+    services, client = service_of(learned_by_looks)
+    services.personal._follower.poll()
+    said = "it looks like what you watch"
+    for number in range(5):
+        found = search(client, user=f"u{number}")["hits"]
+        alike = {ids[video] for video in range(number, NUM, 5)}
+        assert {hit["id"] for hit in found[:4]} == alike
+        assert all(said in hit["reasons"] for hit in found[:4])
+        assert found[3]["personal"] > 0.5 > 0.3 > found[4]["personal"]
+        assert not any(hit["reasons"] for hit in found[4:])
+    answer = client.get("/api/for-you", params={"user": "u4", "k": NUM, "explain": True})
+    parts = {hit["id"]: hit["parts"]["personal"] for hit in answer.json()["hits"]}
+    liked = [parts.pop(ids[video]) for video in range(4, NUM, 5) if ids[video] in parts]
+    assert min(liked) > max(parts.values())
+    services.recommendations.close()
+    services.personal.close()
+    services.searcher.close()
 
 
 def test_how_far_the_learner_is(learned, service):

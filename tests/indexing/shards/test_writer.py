@@ -251,6 +251,22 @@ def test_a_moved_video_keeps_its_id_and_its_old_name_is_free(tmp_path):
             assert reader.record(ids["r", key]).key == key
 
 
+def test_embeddings_of_videos_are_found_in_any_shard(tmp_path):
+    add(tmp_path, videos(0, 9))
+    with ShardedWriter(tmp_path) as writer:
+        writer.publish()
+        by_key = {key: public_id for (_, key), public_id in writer.catalogue.public_ids().items()}
+    expected = {by_key[video.key]: rows for video, rows in videos(0, 9)}
+    with closing(IndexReader(tmp_path)) as reader:
+        names, embeddings = reader.video_embeddings([*expected, "no such id"])
+        assert sorted(names) == sorted(expected)
+        for name, found in zip(names, embeddings, strict=True):
+            np.testing.assert_allclose(found, expected[name][0], atol=1e-3)  # stored as halves
+        names, embeddings = reader.video_embeddings([])
+        assert names == []
+        assert embeddings.shape == (0, found.shape[0])
+
+
 def test_copies_are_one_hit_whatever_shards_they_are_in(tmp_path):
     add(tmp_path, videos(0, 1))
     with ShardedWriter(tmp_path) as writer:

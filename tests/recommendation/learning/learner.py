@@ -13,26 +13,26 @@ from reelseek.recommendation.learning.batches import batches_of
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.state import encode, take_state
 from reelseek.recommendation.learning.store import ModelStore
-from reelseek.recommendation.learning.watches import Watches
+from reelseek.recommendation.learning.tastes import Tastes
 from tests.recommendation.learning.synthetic import log
 
 COMMIT_EVERY = 3  # batches
 
 
 def new_model() -> OnlineModel:
-    """A small table, so that keys wait, are evicted and expire; the frames of most videos are
+    """A small table, so that keys wait, are evicted and expire; what most videos show is
     known."""
     model = OnlineModel(
         ModelSettings(capacity=2500, max_candidates=300, min_sightings=2, expire_days=0.05)
     )
-    model.watches = Watches(max_users=50)
+    model.tastes = Tastes(max_users=50)
     model.code_of = code_of
     return model
 
 
 def code_of(video: object) -> bytes:
     digest = hashlib.sha256(repr(video).encode()).digest()
-    return digest[:8] if digest[8] < 200 else b""
+    return 2 * digest if digest[0] < 200 else b""
 
 
 def digest_of(model: OnlineModel) -> str:

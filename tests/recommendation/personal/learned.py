@@ -7,12 +7,12 @@ import numpy as np
 
 from reelseek.recommendation.events.rows import LoggedEvent
 from reelseek.recommendation.events.schema import Click, Deletion, Impression, Play, sha256_of
+from reelseek.recommendation.learning.content_codes import content_codes
 from reelseek.recommendation.learning.examples import UNKNOWN_VIDEO, VideoFacts
 from reelseek.recommendation.learning.joining import JoinSettings
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.store import ModelStore
-from reelseek.recommendation.learning.watches import content_codes
 
 START = 1.78e9
 NUM_USERS, NUM_VIDEOS, NUM_AUTHORS = 20, 60, 5

@@ -16,13 +16,13 @@ def test_the_strongest_comes_first():
     expected = ("you often watch “cats”", "you often watch Ann")
     assert reasons([0.2, 0.9, 0.0, 0.1], [5.0, 5.0, 5.0, 2.0]) == expected
     assert reasons([0.0, 0.0, 0.3, 0.4], [0.0, 0.0, 9.0, 8.0]) == (
-        "it looks like what you watched lately",
+        "it looks like what you watch",
         "you often watch videos of about this length",
     )
 
 
 def test_what_speaks_against_it_or_is_rare_is_not_said():
-    assert reasons([-0.5, 0.01, 0.5, 0.0], [9.0, 9.0, 1.0, 9.0]) == ()
+    assert reasons([-0.5, 0.01, 0.5, 0.1], [9.0, 9.0, 1.0, 9.0]) == ()
     assert personal_reasons(PersonalScores.nothing(2), [ANN, ANN]) == [(), ()]
 
 

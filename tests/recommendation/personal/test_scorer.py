@@ -51,7 +51,7 @@ def logits(model: OnlineModel, user: str) -> np.ndarray:
 def score(model: OnlineModel, user: str, facts=None):
     now_ms = 1000.0 * round(LOG.now_seconds)
     facts = FACTS if facts is None else facts
-    return PersonalScorer(model).score(user, facts, now_ms=now_ms, code_of=model.code_of)
+    return PersonalScorer(model).score(user, facts, now_ms=now_ms)
 
 
 @pytest.mark.parametrize("aspect", ["author", "tag", "duration"])
@@ -66,10 +66,10 @@ def test_it_is_what_the_model_loses_when_it_forgets_that_of_the_user(model, aspe
     assert np.abs(found).max() > 0.01
 
 
-def test_so_is_what_the_last_watches_add(model):
+def test_so_is_what_the_taste_adds(model):
     found = score(model, "u3").logits[:, ASPECTS.index("content")]
     before = logits(model, "u3")
-    model.watches.forget(lambda user: user == "u3")
+    model.tastes.forget(lambda user: user == "u3")
     lost = before - logits(model, "u3")
     np.testing.assert_allclose(found, lost[:, :2].mean(axis=1), atol=1e-9)
     alike = found.reshape(-1, NUM_AUTHORS)  # videos of an author look the same
