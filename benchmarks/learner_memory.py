@@ -54,6 +54,8 @@ def _events(begin: int, size: int, *, rng: np.random.Generator) -> tuple[Impress
         tag=rng.integers(100, size=size),
         duration_ms=rng.uniform(5e3, 3e5, size),
         upload_day=np.full(size, 19_100.0),
+        position=1 + number % 10,
+        query=np.array([f"query {each}" for each in (number // 10).tolist()], object),
     )
     return impressions, Outcomes(rng.integers(2, size=(size, 3)).astype(float), rng.random(size))
 

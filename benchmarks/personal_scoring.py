@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
+from reelseek.recommendation.learning.content_codes import content_codes  # noqa: E402
 from reelseek.recommendation.learning.examples import VideoFacts  # noqa: E402
 from reelseek.recommendation.learning.impressions import Impressions, Outcomes  # noqa: E402
 from reelseek.recommendation.learning.model import OnlineModel  # noqa: E402
@@ -35,10 +36,16 @@ NUM_USERS, NUM_VIDEOS, NUM_AUTHORS, NUM_TAGS = 20_000, 50_000, 5_000, 300
 START_MS = 1_780_000_000_000
 BATCH, COMMIT_BATCHES, NUM_FOLLOWED = 250, 4, 30
 PAGE = 24
+CODES = content_codes(np.random.default_rng(0).normal(size=(1000, 512)))
 
 
 def facts_of(video: int) -> VideoFacts:
-    return VideoFacts(f"a{video % NUM_AUTHORS}", f"t{video % NUM_TAGS}", 1e3 * (3 + video % 300))
+    return VideoFacts(
+        f"a{video % NUM_AUTHORS}",
+        f"t{video % NUM_TAGS}",
+        1e3 * (3 + video % 300),
+        code=CODES[video % len(CODES)],
+    )
 
 
 def main() -> None:
@@ -48,6 +55,7 @@ def main() -> None:
     folder, rng = Path(options["folder"]), np.random.default_rng(0)
     reader = ModelReader(folder)
     model = OnlineModel()
+    model.code_of = lambda video: facts_of(int(video[1:])).code
     with ModelStore(folder, snapshot_every=10**9) as store:
         store.open(model)
         now_ms = START_MS
@@ -102,6 +110,8 @@ def learn_batch(model: OnlineModel, rng: np.random.Generator, now_ms: int) -> in
         tag=column([each.tag for each in facts]),
         duration_ms=np.array([each.duration_ms for each in facts]),
         upload_day=np.full(BATCH, np.nan),
+        position=rng.integers(1, 11, BATCH),
+        query=column([f"query {each % 1000}" for each in number]),
     )
     outcomes = Outcomes((rng.random((BATCH, 3)) < 0.3).astype(np.float64), rng.random(BATCH))
     model.learn(model.predict(impressions), impressions, outcomes=outcomes)

@@ -43,7 +43,7 @@ from reelseek.indexing.reader import IndexReader  # noqa: E402
 from reelseek.ranking.score_units import score_unit  # noqa: E402
 from reelseek.ranking.searcher import Searcher  # noqa: E402
 from reelseek.recommendation.events.rows import LoggedEvent  # noqa: E402
-from reelseek.recommendation.events.schema import Click, Impression, Play  # noqa: E402
+from reelseek.recommendation.events.schema import Click, Impression, Play, Search  # noqa: E402
 from reelseek.recommendation.learning.content_codes import content_codes  # noqa: E402
 from reelseek.recommendation.learning.examples import VideoFacts  # noqa: E402
 from reelseek.recommendation.learning.learner import Learner  # noqa: E402
@@ -100,22 +100,20 @@ class Log:
         self.events: list[LoggedEvent] = []
 
     def add(self, visit: Visit, ranking: Sequence[int], *, simulator: UserSimulator) -> None:
-        """Adds what a user is shown, and does with it."""
+        """Adds what a user asks, is shown, and does with it."""
+        at = START_SECONDS + visit.time_seconds
+        asked = ASKED_WHILE_LEARNING.format(KINDS[int(visit.query.split()[1])])
+        of_user: dict[str, Any] = {"event_id": "", "time_seconds": at, "user": f"u{visit.user}"}
+        of_user |= {"request_id": visit.request}
+        self._append(Search(query=asked, **of_user), at)
         for each in simulator.react(visit, ranking):
-            at = START_SECONDS + visit.time_seconds
-            common: dict[str, Any] = {
-                "event_id": "",
-                "time_seconds": at,
-                "user": f"u{visit.user}",
-                "video": str(each.video),
-                "request_id": visit.request,
-            }
+            common = {**of_user, "video": str(each.video)}
             self._append(Impression(position=each.position, surface="search", **common), at)
             if each.clicked:
                 self._append(Click(**common), at)
                 self._append(Play(watched_seconds=each.watched_seconds, **common), at)
 
-    def _append(self, event: Impression | Click | Play, at: float) -> None:
+    def _append(self, event: Search | Impression | Click | Play, at: float) -> None:
         self.events.append(LoggedEvent(len(self.events) + 1, at, event))
 
     def read(self, *, after: int = 0, limit: int = 1000) -> list[LoggedEvent]:

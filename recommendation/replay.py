@@ -16,6 +16,7 @@ from reelseek.recommendation.learning.impressions import (
     Profiles,
 )
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
+from reelseek.recommendation.learning.namespaces import LISTED_NAMESPACES
 from reelseek.recommendation.learning.prior import Prior, fit_prior
 from reelseek.recommendation.learning.reading import (
     check_table,
@@ -53,7 +54,13 @@ def main(config: ReplayConfig) -> None:
     labels = outcomes.labels[is_measured, head]
 
     def run(delay_seconds: float, label: str) -> tuple[Replayed, OnlineModel]:
-        model = OnlineModel(_model_settings(config), prior=prior, users=users, videos=videos)
+        model = OnlineModel(
+            _model_settings(config),
+            prior=prior,
+            users=users,
+            videos=videos,
+            namespaces=LISTED_NAMESPACES,
+        )
         return _replay(
             config, model, impressions, outcomes, delay_seconds=delay_seconds, label=label
         ), model

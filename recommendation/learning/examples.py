@@ -49,6 +49,8 @@ def impressions_of(joined: Sequence[Joined], facts_of: Callable[[str], VideoFact
         tag=ids([each.tag for each in facts]),
         duration_ms=np.array([each.duration_ms for each in facts], np.float64),
         upload_day=np.array([each.upload_day for each in facts], np.float64),
+        position=np.array([each.position for each in joined], np.int64),
+        query=ids([each.query for each in joined]),
     )
 
 

@@ -58,15 +58,16 @@ class IdTable:
     def num_candidates(self) -> int:
         return len(self._candidates)
 
-    def find(self, keys: Iterable[Key]) -> list[int]:
-        """Returns the row of each key; -1 where it has none."""
-        get = self._rows.get
+    def find(self, keys: Iterable[Key | None]) -> list[int]:
+        """Returns the row of each key; -1 where it has none, and for None."""
+        get: Any = self._rows.get
         return [get(key, -1) for key in keys]
 
     def observe(
-        self, keys: Sequence[Key], *, min_sightings: int | Sequence[int], now_ms: float
+        self, keys: Sequence[Key | None], *, min_sightings: int | Sequence[int], now_ms: float
     ) -> list[int]:
-        """Returns the row of each key after one more sighting; -1 where it is not admitted yet.
+        """Returns the row of each key after one more sighting; -1 where it is not admitted yet, and
+        for None.
 
         Args:
             min_sightings: of all keys, or of each.
@@ -74,11 +75,12 @@ class IdTable:
         Rows that are given out were never used, or were returned by `reclaim` or `expire`. The
         caller makes room with `reclaim` before; without room, a key stays a candidate.
         """
-        get = self._rows.get
-        found = [get(key, -1) for key in keys]
+        found = self.find(keys)
         for index in [index for index, row in enumerate(found) if row < 0]:
-            needed = min_sightings if isinstance(min_sightings, int) else min_sightings[index]
-            found[index] = self._sight(keys[index], needed)
+            key = keys[index]
+            if key is not None:
+                needed = min_sightings if isinstance(min_sightings, int) else min_sightings[index]
+                found[index] = self._sight(key, needed)
         known = np.array(found, np.int64)
         known = known[known >= 0]
         self.last_ms[known] = np.maximum(self.last_ms[known], now_ms)

@@ -46,6 +46,8 @@ class Impressions(_Columns):
         time_ms: Unix time, int64.
         duration_ms: of the video, float64; NaN where it is not known.
         upload_day: days since 1970-01-01, float64; NaN where it is not known.
+        position: in the list, from 1, int64; 0 where it is not known.
+        query: that was answered, see `query_key`; "" where it is not known.
     """
 
     user: np.ndarray
@@ -56,6 +58,8 @@ class Impressions(_Columns):
     tag: np.ndarray
     duration_ms: np.ndarray
     upload_day: np.ndarray
+    position: np.ndarray
+    query: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,18 @@ from reelseek.recommendation.events.schema import (
     Impression,
     Like,
     Play,
+    Search,
     VideoEvent,
 )
 from reelseek.recommendation.learning.faults import fault_of
+from reelseek.recommendation.learning.namespaces import query_key
 from reelseek.recommendation.learning.user_bound import UserBound
 
 __all__ = ["JoinCounts", "JoinSettings", "Joined", "Joiner"]
 
 _Key = tuple[str, str, str]  # user or session, request, video
+
+_QUERY_SECONDS = 3600.0  # after a search, in which its hits are seen
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Joined(msgspec.Struct, kw_only=True):
         position, propensity: as the impression says; they are kept for off-policy estimates.
         clicked, liked, long_view: labels.
         watched_seconds: the sum over its plays.
+        query: whose answer the impression is of, see `query_key`; "" if it is none's, or came later
+            than the example was complete.
         corrects: the labels (clicked, liked, long_view) and the seconds that were learned before;
             None for a first example.
     """
@@ -88,6 +94,7 @@ class Joined(msgspec.Struct, kw_only=True):
     surface: str
     position: int
     propensity: float | None
+    query: str = ""
     clicked: bool = False
     liked: bool = False
     long_view: bool = False
@@ -133,6 +140,7 @@ class _State(msgspec.Struct):
     open: list[_Open]
     early: list[tuple[_Key, float, list[tuple[str, float]]]]
     users: tuple[int, dict[str, int]] = (-1, {})
+    queries: list[tuple[str, str, float, str]] = []
 
 
 @dataclass
@@ -152,6 +160,8 @@ class Joiner:
         self._done: dict[_Key, _Open] = {}  # in order of time, until they are forgotten
         # Outcomes that came before their impressions: when, and what.
         self._early: dict[_Key, tuple[float, list[tuple[str, float]]]] = {}
+        # Queries by the user and the request, in order of time.
+        self._queries: dict[tuple[str, str], tuple[float, str]] = {}
         self._ready: list[Joined] = []
         self._bound = UserBound(self.settings.max_user_examples)
 
@@ -171,6 +181,8 @@ class Joiner:
             self._forget(event.is_of)
         elif isinstance(event, Impression):
             self._add_impression(event, logged)
+        elif isinstance(event, Search):
+            self._add_query(event)
         elif isinstance(event, Click):
             self._add_outcome(_key_of(event), "clicked", 1.0)
         elif isinstance(event, Like):
@@ -190,7 +202,10 @@ class Joiner:
             raise ValueError("take what is ready before the state")
         every = [*self._done.values(), *self._waiting.values()]
         early = [(key, when, outcomes) for key, (when, outcomes) in self._early.items()]
-        return msgspec.to_builtins(_State(self.now_seconds, every, early, self._bound.state()))
+        queries = [(*key, when, query) for key, (when, query) in self._queries.items()]
+        return msgspec.to_builtins(
+            _State(self.now_seconds, every, early, self._bound.state(), queries)
+        )
 
     def restore(self, state: Any) -> None:
         """Takes over what `state` returned."""
@@ -201,6 +216,7 @@ class Joiner:
             kept[_key_of_joined(each.joined)] = each
         self._early = {key: (when, outcomes) for key, when, outcomes in found.early}
         self._bound.restore(found.users)
+        self._queries = {(user, request): (when, q) for user, request, when, q in found.queries}
 
     def _add_impression(self, event: Impression, logged: LoggedEvent) -> None:
         key = _key_of(event)
@@ -227,6 +243,12 @@ class Joiner:
         for kind, value in outcomes:
             self._add_outcome(key, kind, value)
 
+    def _add_query(self, event: Search) -> None:
+        if event.request_id:
+            key = event.user or event.session or "", event.request_id
+            self._queries.pop(key, None)
+            self._queries[key] = self.now_seconds, query_key(event.query)
+
     def _add_outcome(self, key: _Key, kind: str, value: float) -> None:
         found = self._waiting.get(key) or self._done.get(key)
         if found is None:
@@ -250,6 +272,7 @@ class Joiner:
     def _complete(self) -> None:
         """Gives out the examples whose wait is over, and forgets what nothing corrects any more."""
         wait, correct = self.settings.wait_seconds, self.settings.correct_seconds
+        max_open = self.settings.max_open
         for key in _older(self._waiting, self.now_seconds - wait):
             self._done[key] = self._waiting.pop(key)
             self._give_out(self._done[key])
@@ -257,13 +280,21 @@ class Joiner:
             del self._done[key]
         while self._early:
             key, (when, outcomes) = next(iter(self._early.items()))
-            if when > self.now_seconds - wait and len(self._early) <= self.settings.max_open:
+            if when > self.now_seconds - wait and len(self._early) <= max_open:
                 break
             del self._early[key]
             self.counts.unmatched += len(outcomes)
+        while self._queries:
+            search, (when, _) = next(iter(self._queries.items()))
+            if when > self.now_seconds - _QUERY_SECONDS and len(self._queries) <= max_open:
+                break
+            del self._queries[search]
 
     def _give_out(self, found: _Open) -> None:
         is_first = found.learned is None
+        if is_first:
+            asked = found.joined.user, found.joined.request_id
+            _, found.joined.query = self._queries.get(asked, (0.0, ""))
         self._ready.append(msgspec.structs.replace(found.joined, corrects=found.learned))
         found.learned = found.joined.outcome
         self.counts.examples += is_first
@@ -278,8 +309,8 @@ class Joiner:
         self.counts.completed_early += 1
 
     def _forget(self, is_deleted: Callable[[str], bool]) -> None:
-        kept: dict[_Key, Any]
-        for kept in (self._waiting, self._done, self._early):
+        every: list[dict[Any, Any]] = [self._waiting, self._done, self._early, self._queries]
+        for kept in every:
             for key in [key for key in kept if is_deleted(key[0])]:
                 del kept[key]
         self._bound.forget([user for user in self._bound.users() if is_deleted(user)])

@@ -37,7 +37,7 @@ _DAY_MS = 86_400_000.0
 ROOT_RATES = np.array([0.3, 0.4, 0.02, 0.5])  # before the first event: long views, clicks, ...
 RATES_USED = [0, 1, 3]  # likes are too rare for a rate of each counter
 _MAX_AGE_DAYS = 30.0
-_ROWS_OF_USER = 10  # of the table, for each user whose taste is kept
+_ROWS_OF_USER = 20  # of the table, for each user whose taste is kept
 _NUM_PRIOR = 7  # features of a history
 
 
@@ -84,7 +84,7 @@ class Scored:
     probabilities: np.ndarray
     dense: np.ndarray
     profile: np.ndarray
-    keys: list[Key] | None = None
+    keys: list[Key | None] | None = None
     version: int = -1
 
     def take(self, index: np.ndarray | slice) -> "Scored":
@@ -270,14 +270,14 @@ class OnlineModel(RowTable):
         weights[-_NUM_PRIOR : 2 - _NUM_PRIOR, :2] = 1.0
         return weights
 
-    def _keys_of(self, impressions: Impressions) -> list[Key]:
+    def _keys_of(self, impressions: Impressions) -> list[Key | None]:
         return [key for each in keys_of(impressions, self.namespaces) for key in each]
 
     def _rows_of(self, found: list[int]) -> np.ndarray:
         """`(k, num_namespaces)`, of rows of keys as `_keys_of` orders them."""
         return np.array(found, np.int64).reshape(len(self.namespaces), -1).T
 
-    def _observe(self, keys: list[Key]) -> np.ndarray:
+    def _observe(self, keys: list[Key | None]) -> np.ndarray:
         """Returns the rows after one more sighting of each key; new rows begin empty."""
         if len(keys) > self.table.capacity - len(self.table):
             self.clear(self.table.reclaim(len(keys), self.counts[:, 0] <= 1))

@@ -4,6 +4,7 @@ A counter belongs to the values of some columns, such as a user and a tag. Its p
 them; a rate that rests on little is shrunk to that of the parent.
 """
 
+import hashlib
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -12,9 +13,17 @@ import numpy as np
 from reelseek.recommendation.learning.id_table import Key
 from reelseek.recommendation.learning.impressions import Impressions
 
-__all__ = ["NAMESPACES", "Namespace", "duration_bins", "keys_of"]
+__all__ = [
+    "LISTED_NAMESPACES",
+    "NAMESPACES",
+    "Namespace",
+    "duration_bins",
+    "keys_of",
+    "query_key",
+]
 
 _HOUR = 1 / 24  # days
+_POSITION_BOUNDS = np.array([*range(1, 12), 16, 24, 40, 100])
 _DURATION_BOUNDS_MS = np.array([5, 10, 18, 30, 60, 90, 120, 180, 240, 400]) * 1e3
 
 
@@ -23,7 +32,8 @@ class Namespace:
     """Counters of one kind.
 
     Attributes:
-        columns: whose values make the key.
+        columns: whose values make the key; there is none where the position or the query is asked
+            for and not known.
         parent: name of the namespace that its rates are shrunk to; "" for the root.
         half_life_days: after which an event counts half.
         smoothing: events with the parent's rate that each counter begins with.
@@ -36,8 +46,8 @@ class Namespace:
     smoothing: float
 
 
-# Parents stand before their children.
-NAMESPACES = (
+# Parents stand before their children. These need no more than what was shown to whom.
+LISTED_NAMESPACES = (
     Namespace("all", (), "", 14, 20),
     Namespace("tab", ("tab",), "all", 14, 20),
     Namespace("tab_hour", ("tab", "hour"), "tab", 14, 40),
@@ -59,6 +69,14 @@ NAMESPACES = (
     Namespace("user_duration", ("user", "duration"), "user", 30, 4),
     Namespace("user_hours", ("user", "quarter"), "user", 30, 4),
 )
+# What explains a click, but says nothing of the video or the user: where it stood, and what was
+# asked. The others learn what is left.
+NAMESPACES = (
+    *LISTED_NAMESPACES,
+    Namespace("tab_position", ("tab", "position"), "tab", 30, 40),
+    Namespace("query", ("query",), "tab", 30, 20),
+    Namespace("query_video", ("query", "video"), "video", 30, 20),
+)
 
 
 def duration_bins(duration_ms: np.ndarray) -> np.ndarray:
@@ -66,10 +84,17 @@ def duration_bins(duration_ms: np.ndarray) -> np.ndarray:
     return np.digitize(duration_ms, _DURATION_BOUNDS_MS)
 
 
+def query_key(query: str) -> str:
+    """Returns what stands for a query in keys, whatever its case and blanks; "" for none. It is a
+    hash of 64 bits, as the model's files shall not say what people asked."""
+    words = " ".join(query.casefold().split())
+    return hashlib.blake2b(words.encode(), digest_size=8).hexdigest() if words else ""
+
+
 def keys_of(
     impressions: Impressions, namespaces: tuple[Namespace, ...] = NAMESPACES
-) -> list[list[Key]]:
-    """Returns, for each namespace, the key of each impression."""
+) -> list[list[Key | None]]:
+    """Returns, for each namespace, the key of each impression; None where there is none."""
     hour = impressions.time_ms // 3_600_000 % 24
     duration = duration_bins(impressions.duration_ms)
     columns = {
@@ -81,12 +106,19 @@ def keys_of(
         "author": impressions.author.tolist(),
         "tag": impressions.tag.tolist(),
         "tab": impressions.tab.tolist(),
+        "position": np.digitize(impressions.position, _POSITION_BOUNDS).tolist(),
+        "query": impressions.query.tolist(),
     }
-    keys: list[list[Key]] = []
+    is_missing = {name: [not value for value in columns[name]] for name in ("position", "query")}
+    keys: list[list[Key | None]] = []
     for number, namespace in enumerate(namespaces):
         parts = [columns[name] for name in namespace.columns]
         if parts:
-            keys.append(list(zip(repeat(number), *parts, strict=False)))
+            own: list[Key | None] = list(zip(repeat(number), *parts, strict=False))
+            for name in is_missing.keys() & set(namespace.columns):
+                missing = zip(own, is_missing[name], strict=True)
+                own = [None if is_none else key for key, is_none in missing]
+            keys.append(own)
         else:
             keys.append([(number,)] * len(impressions))
     return keys

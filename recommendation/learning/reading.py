@@ -66,6 +66,8 @@ def read_impressions(option: str, paths: Sequence[Path]) -> tuple[Impressions, O
         tag=columns["tag"],
         duration_ms=columns["duration_ms"],
         upload_day=columns["upload_dt"],
+        position=np.zeros(len(kept), np.int64),
+        query=np.full(len(kept), "", object),
     )
     labels = np.stack([columns[_LABELS[head]] for head in HEADS], axis=1).astype(np.float64)
     seconds = np.maximum(columns["play_time_ms"], 0) / 1000

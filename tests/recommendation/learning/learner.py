@@ -13,7 +13,6 @@ from reelseek.recommendation.learning.batches import batches_of
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.state import encode, take_state
 from reelseek.recommendation.learning.store import ModelStore
-from reelseek.recommendation.learning.tastes import Tastes
 from tests.recommendation.learning.synthetic import log
 
 COMMIT_EVERY = 3  # batches
@@ -25,7 +24,6 @@ def new_model() -> OnlineModel:
     model = OnlineModel(
         ModelSettings(capacity=2500, max_candidates=300, min_sightings=2, expire_days=0.05)
     )
-    model.tastes = Tastes(max_users=50)
     model.code_of = code_of
     return model
 

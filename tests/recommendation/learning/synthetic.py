@@ -24,5 +24,10 @@ def log(num: int = 600, *, seed: int = 0, num_users: int = 25, num_videos: int =
         tag=np.array([str(v % 5) for v in video], object),
         duration_ms=np.where(video % 7 == 0, np.nan, 7e3 * (1 + video)),
         upload_day=np.where(video % 11 == 0, np.nan, 19_090.0 - video % 9),
+        position=np.where(user % 3 == 0, 0, 1 + video % 14),
+        query=np.array(
+            ["" if u % 4 == 0 else f"query {v % 6}" for u, v in zip(user, video, strict=True)],
+            object,
+        ),
     )
     return impressions, Outcomes(drawn.astype(np.float64), rng.random(num))

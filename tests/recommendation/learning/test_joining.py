@@ -11,6 +11,7 @@ from reelseek.recommendation.events.schema import (
     Impression,
     Like,
     Play,
+    Search,
     sha256_of,
 )
 from reelseek.recommendation.learning.examples import (
@@ -21,6 +22,7 @@ from reelseek.recommendation.learning.examples import (
 )
 from reelseek.recommendation.learning.impressions import HEADS
 from reelseek.recommendation.learning.joining import Joiner, JoinSettings
+from reelseek.recommendation.learning.namespaces import query_key
 
 SETTINGS = JoinSettings(wait_seconds=60, correct_seconds=600, long_view_seconds=18)
 
@@ -35,6 +37,12 @@ class Log:
         position = next(self._positions)
         fields.setdefault("request_id", "r")
         event = kind(event_id=str(position), time_seconds=at - 5, user=user, video=video, **fields)
+        return LoggedEvent(position, float(at), event)
+
+    def asked(self, at, query, user="u", request_id="r"):
+        position = next(self._positions)
+        common = {"event_id": str(position), "time_seconds": at - 5, "user": user}
+        event = Search(query=query, request_id=request_id, **common)
         return LoggedEvent(position, float(at), event)
 
     def shown(self, at, video="v", user="u", **fields):
@@ -98,6 +106,47 @@ def test_a_like_can_be_taken_back():
     assert [each.liked for each in found] == [True, False]
 
 
+def test_an_example_has_the_query_of_its_answer():
+    log = Log()
+    _, found = run(
+        [
+            log.asked(0, "Cats"),
+            log.asked(0, "dogs", user="w"),
+            log.shown(1, "a"),
+            log.shown(2, "b", request_id="other"),
+            log.shown(3, "c", user="w"),
+            log.shown(4, "d", user="z"),
+            log.asked(5, "late", user="z"),  # within the wait
+            log.shown(3000, "e"),
+            log.shown(4000, "f"),  # more than an hour after
+            log.shown(9000, "g"),
+        ]
+    )
+    keys = {each.video: each.query for each in found}
+    assert keys == {
+        "a": query_key("cats"),
+        "b": "",
+        "c": query_key("dogs"),
+        "d": query_key("late"),
+        "e": query_key("cats"),
+        "f": "",
+    }
+
+
+def test_queries_are_bounded_and_forgotten():
+    log = Log()
+    settings = JoinSettings(wait_seconds=60, correct_seconds=600, max_open=20)
+    joiner = Joiner(settings)
+    for number in range(100):
+        joiner.add(
+            log.asked(number / 10, f"q{number}", user=f"u{number % 3}", request_id=str(number))
+        )
+    assert len(joiner._queries) <= 21
+    deletion = Deletion(event_id="d", time_seconds=0, pseudonym_sha256=sha256_of("u1"))
+    joiner.add(LoggedEvent(1000, 11.0, deletion))
+    assert {user for user, _ in joiner._queries} == {"u0", "u2"}
+
+
 def test_an_outcome_that_comes_too_late_is_counted():
     log = Log()
     joiner, found = run([log.shown(0), log(Click, 700), log.shown(900, video="w")])
@@ -159,7 +208,10 @@ def test_a_restored_joiner_goes_on_in_the_same_way(seed):
     events = []
     for at in np.sort(rng.uniform(0, 3000, 200)):
         kind, fields = kinds[rng.integers(3)]
-        events.append(log(kind, at, str(rng.integers(20)), str(rng.integers(3)), **fields))
+        video, user = str(rng.integers(20)), str(rng.integers(3))
+        events.append(log(kind, at, video, user, **fields))
+        if rng.random() < 0.2:
+            events.append(log.asked(at, f"query {rng.integers(5)}", user))
     _, expected = run(events)
     joiner, found = run(events[:90])
     other = Joiner(SETTINGS)
@@ -169,6 +221,7 @@ def test_a_restored_joiner_goes_on_in_the_same_way(seed):
         found += other.take()
     assert found == expected
     assert any(each.corrects for each in found)
+    assert len({each.query for each in found}) > 3
 
 
 def test_columns_are_those_of_the_model():

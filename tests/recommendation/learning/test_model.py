@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from reelseek.recommendation.learning.counters import COUNTED, decay, shrunken_r
 from reelseek.recommendation.learning.ftrl import Rates
 from reelseek.recommendation.learning.impressions import HEADS, Outcomes, Profiles
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
-from reelseek.recommendation.learning.namespaces import NAMESPACES, keys_of
+from reelseek.recommendation.learning.namespaces import NAMESPACES, keys_of, query_key
 from reelseek.recommendation.learning.prior import Prior
 from tests.recommendation.learning.synthetic import log
 
@@ -32,12 +33,45 @@ def test_counters_are_sums_that_decay(batch):
         half_life_ms = NAMESPACES[number].half_life_days * DAY_MS
         expected: dict = {}
         for key, time_ms, value in zip(keys, impressions.time_ms, values, strict=True):
+            if key is None:
+                continue
             left = 2.0 ** (-(impressions.time_ms[-1] - time_ms) / half_life_ms)
             expected[key] = expected.get(key, np.zeros(len(COUNTED))) + left * value
         for key, value in expected.items():
             (row,) = model.table.find([key])
             left = 2.0 ** (-(impressions.time_ms[-1] - model.counted_ms[row]) / half_life_ms)
             np.testing.assert_allclose(model.counts[row] * left, value, rtol=1e-9)
+
+
+def test_there_is_no_key_of_what_is_not_known():
+    impressions, _ = log(200)
+    names = [namespace.name for namespace in NAMESPACES]
+    keys = dict(zip(names, keys_of(impressions), strict=True))
+    for name, column in (
+        ("tab_position", "position"),
+        ("query", "query"),
+        ("query_video", "query"),
+    ):
+        is_known = getattr(impressions, column) != ("" if column == "query" else 0)
+        assert [key is not None for key in keys[name]] == is_known.tolist()
+        assert 0 < is_known.sum() < 200
+    assert all(key is not None for name in names[:-3] for key in keys[name])
+
+
+def test_positions_far_down_share_a_key():
+    impressions, _ = log(60)
+    positions = replace(impressions, position=np.arange(1, 61), tab=np.zeros(60, np.int64))
+    keys = keys_of(positions)[[n.name for n in NAMESPACES].index("tab_position")]
+    assert len(set(keys[:10])) == 10
+    assert len(set(keys[:15])) == 11
+    assert len(set(keys)) == 14
+
+
+def test_queries_that_differ_in_case_and_blanks_are_one():
+    assert query_key("  A  Cat\n") == query_key("a cat") != query_key("a car")
+    assert query_key("STRASSE") == query_key("straße")
+    assert query_key(" \t") == ""
+    assert "cat" not in query_key("cat")
 
 
 def test_rates_are_shrunk_to_those_of_the_parent():
@@ -173,7 +207,7 @@ def test_a_forgotten_user_has_no_counters():
     rows = [
         row
         for keys in keys_of(impressions.take(slice(299, 300)))
-        for row in model.table.find(k for k in keys if model._is_of_user(k))
+        for row in model.table.find(k for k in keys if k and model._is_of_user(k))
     ]
     assert model.forget(lambda each: each == user) >= len(rows)
     assert not model.counts[rows].any()

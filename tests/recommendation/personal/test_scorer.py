@@ -43,6 +43,8 @@ def logits(model: OnlineModel, user: str) -> np.ndarray:
         tag=ids([each.tag for each in FACTS]),
         duration_ms=np.array([each.duration_ms for each in FACTS]),
         upload_day=np.full(num, np.nan),
+        position=np.zeros(num, np.int64),
+        query=ids([""] * num),
     )
     probabilities = model.predict(impressions).probabilities
     return np.log(probabilities / (1 - probabilities))
