@@ -8,7 +8,7 @@ made later still, by a time drawn from an exponential distribution, as where a v
 its end, or liked, on another day. Prints AUC of long views for learners that
 - know each outcome at once (the bound),
 - wait a day, so that nearly all are known,
-- take what is not known after 10 minutes, or 2 seconds, as negative, for good,
+- take what is not known after 10 minutes, or 1 second, as negative, for good,
 - do the same, and correct it when it comes.
 """
 
@@ -52,8 +52,8 @@ POLICIES = {
     "wait 0, nothing late": Policy(0, False),
     "wait 10 min, no correction": Policy(600_000, False),
     "wait 10 min, corrected": Policy(600_000, True),
-    "wait 2 s, no correction": Policy(2_000, False),
-    "wait 2 s, corrected": Policy(2_000, True),
+    "wait 1 s, no correction": Policy(1_000, False),
+    "wait 1 s, corrected": Policy(1_000, True),
     "wait 1 day": Policy(_DAY_MS, True),
 }
 
