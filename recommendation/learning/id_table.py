@@ -64,18 +64,24 @@ class IdTable:
         return [get(key, -1) for key in keys]
 
     def observe(
-        self, keys: Sequence[Key | None], *, min_sightings: int | Sequence[int], now_ms: float
+        self,
+        keys: Sequence[Key | None],
+        *,
+        min_sightings: int | Sequence[int],
+        now_ms: float,
+        found: list[int] | None = None,
     ) -> list[int]:
         """Returns the row of each key after one more sighting; -1 where it is not admitted yet, and
         for None.
 
         Args:
             min_sightings: of all keys, or of each.
+            found: what `find` returns for them now.
 
         Rows that are given out were never used, or were returned by `reclaim` or `expire`. The
         caller makes room with `reclaim` before; without room, a key stays a candidate.
         """
-        found = self.find(keys)
+        found = self.find(keys) if found is None else list(found)
         for index in [index for index, row in enumerate(found) if row < 0]:
             key = keys[index]
             if key is not None:

@@ -78,13 +78,15 @@ class Scored:
         dense: `(k, num_features)`.
         profile: `(k, num_columns)` positions among the weights of tables; -1 for none.
         keys: of all namespaces, one after another; None where they are not kept.
-        version: of the model; as long as it has not changed, probabilities hold.
+        found: the rows of the keys.
+        version: of the model; as long as it has not changed, probabilities and rows hold.
     """
 
     probabilities: np.ndarray
     dense: np.ndarray
     profile: np.ndarray
     keys: list[Key | None] | None = None
+    found: list[int] | None = None
     version: int = -1
 
     def take(self, index: np.ndarray | slice) -> "Scored":
@@ -149,11 +151,12 @@ class OnlineModel(RowTable):
         """
         now_ms = impressions.time_ms if now_ms is None else now_ms
         keys = self._keys_of(impressions)
-        rows = self._rows_of(self.table.find(keys))
+        found = self.table.find(keys)
+        rows = self._rows_of(found)
         dense = self._dense_features(impressions, rows, now_ms=now_ms)
         profile = self._profile_positions(impressions)
         probabilities = _sigmoid(self._logits(dense, rows, profile=profile))
-        return Scored(probabilities, dense, profile, keys, self._version)
+        return Scored(probabilities, dense, profile, keys, found, self._version)
 
     def learn(self, scored: Scored, impressions: Impressions, *, outcomes: Outcomes) -> None:
         """Learns a batch, as one step of all its weights and counters.
@@ -165,7 +168,7 @@ class OnlineModel(RowTable):
             return
         self.clock_ms = max(self.clock_ms, float(impressions.time_ms.max()))
         keys = self._keys_of(impressions) if scored.keys is None else scored.keys
-        rows = self._observe(keys)
+        rows = self._observe(keys, scored)
         probabilities = scored.probabilities
         if scored.version != self._version:  # rows that are new have no weights yet
             probabilities = _sigmoid(self._logits(scored.dense, rows, profile=scored.profile))
@@ -277,8 +280,12 @@ class OnlineModel(RowTable):
         """`(k, num_namespaces)`, of rows of keys as `_keys_of` orders them."""
         return np.array(found, np.int64).reshape(len(self.namespaces), -1).T
 
-    def _observe(self, keys: list[Key | None]) -> np.ndarray:
-        """Returns the rows after one more sighting of each key; new rows begin empty."""
+    def _observe(self, keys: list[Key | None], scored: Scored) -> np.ndarray:
+        """Returns the rows after one more sighting of each key; new rows begin empty.
+
+        Args:
+            scored: whose rows are taken, where they still hold.
+        """
         if len(keys) > self.table.capacity - len(self.table):
             self.clear(self.table.reclaim(len(keys), self.counts[:, 0] <= 1))
         needed: int | list[int] = 1
@@ -289,7 +296,8 @@ class OnlineModel(RowTable):
                 for namespace in self.namespaces
                 for _ in range(num)
             ]
-        found = self.table.observe(keys, min_sightings=needed, now_ms=self.clock_ms)
+        known = scored.found if scored.version == self._version else None
+        found = self.table.observe(keys, min_sightings=needed, now_ms=self.clock_ms, found=known)
         self.grow()
         return self._rows_of(found)
 
@@ -338,6 +346,8 @@ class OnlineModel(RowTable):
     def _add_to_tastes(
         self, impressions: Impressions, residuals: np.ndarray, *, num_events: float = 1.0
     ) -> None:
+        if self.code_of is _no_code:
+            return
         self.tastes.add(
             impressions.user.tolist(),
             [self.code_of(video) for video in impressions.video.tolist()],

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _HOUR = 1 / 24  # days
+_MAY_BE_MISSING = frozenset({"position", "query"})
 _POSITION_BOUNDS = np.array([*range(1, 12), 16, 24, 40, 100])
 _DURATION_BOUNDS_MS = np.array([5, 10, 18, 30, 60, 90, 120, 180, 240, 400]) * 1e3
 
@@ -106,19 +107,21 @@ def keys_of(
         "author": impressions.author.tolist(),
         "tag": impressions.tag.tolist(),
         "tab": impressions.tab.tolist(),
-        "position": np.digitize(impressions.position, _POSITION_BOUNDS).tolist(),
-        "query": impressions.query.tolist(),
     }
-    is_missing = {name: [not value for value in columns[name]] for name in ("position", "query")}
+    if any(_MAY_BE_MISSING.intersection(each.columns) for each in namespaces):
+        columns["position"] = np.digitize(impressions.position, _POSITION_BOUNDS).tolist()
+        columns["query"] = impressions.query.tolist()
     keys: list[list[Key | None]] = []
     for number, namespace in enumerate(namespaces):
         parts = [columns[name] for name in namespace.columns]
+        own: list[Key | None]
         if parts:
-            own: list[Key | None] = list(zip(repeat(number), *parts, strict=False))
-            for name in is_missing.keys() & set(namespace.columns):
-                missing = zip(own, is_missing[name], strict=True)
-                own = [None if is_none else key for key, is_none in missing]
-            keys.append(own)
+            own = list(zip(repeat(number), *parts, strict=False))
+            for name in _MAY_BE_MISSING.intersection(namespace.columns):
+                own = [
+                    key if value else None for key, value in zip(own, columns[name], strict=True)
+                ]
         else:
-            keys.append([(number,)] * len(impressions))
+            own = [(number,)] * len(impressions)
+        keys.append(own)
     return keys
