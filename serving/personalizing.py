@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from reelseek.configs.schema import Engine, ServeConfig
+from reelseek.configs.schema import ServeConfig
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.learning.redis_files import published_files
 from reelseek.recommendation.learning.status import read_status
@@ -69,12 +69,9 @@ class Personalization:
 
     @classmethod
     def from_config(cls, config: ServeConfig) -> "Personalization | None":
-        """Returns None where nothing is learned. A cluster orders nothing for users."""
+        """Returns None where nothing is learned."""
         place = learned_place(config)
-        if place is None:
-            return None
-        is_local = config.engine is Engine.local
-        return cls(place, weight=config.personal.weight if is_local else 0.0)
+        return None if place is None else cls(place, weight=config.personal.weight)
 
     @property
     def is_on(self) -> bool:
