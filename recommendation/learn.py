@@ -107,9 +107,8 @@ def _learn(
                 dead_letters=DeadLetters(folder / "dead-letters.jsonl"),
             )
             facts.position = lambda: learner.position
-            _follow(
-                learner, store, status=StatusWriter(folder), report=report, is_endless=config.follow
-            )
+            status = StatusWriter(folder, publish=store.publish_status)
+            _follow(learner, store, status=status, report=report, is_endless=config.follow)
         finally:
             facts.close()
             if videos is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from reelseek.configs.schema import ServeConfig
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.learning.redis_files import published_files
-from reelseek.recommendation.learning.status import read_status
+from reelseek.recommendation.learning.status import PublishedStatus, read_status
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
@@ -64,8 +64,13 @@ class Personalization:
 
     def __init__(self, place: Path | str, *, weight: float) -> None:
         self._place, self._weight = place, weight
-        files = place if isinstance(place, Path) else published_files("personal.model", place)
-        self._follower = ModelFollower(files, loading=_collecting_later)
+        self._published: PublishedStatus | None = None
+        if isinstance(place, Path):
+            self._follower = ModelFollower(place, loading=_collecting_later)
+        else:
+            files = published_files("personal.model", place)
+            self._follower = ModelFollower(files, loading=_collecting_later)
+            self._published = PublishedStatus(files)
 
     @classmethod
     def from_config(cls, config: ServeConfig) -> "Personalization | None":
@@ -82,17 +87,23 @@ class Personalization:
         """Begins to follow what is learned, in a thread, where it is of use."""
         if self.is_on:
             self._follower.start()
+        if self._published is not None:
+            self._published.start()
 
     def close(self) -> None:
         self._follower.close()
+        if self._published is not None:
+            self._published.close()
 
     def status(self) -> dict[str, Any] | None:
-        """Returns what the learner says of itself, where it has this folder, and `served_position`,
-        up to which this process has taken over what was learned; None where nothing was learned
-        yet."""
+        """Returns what the learner says of itself, and `served_position`, up to which this process
+        has taken over what was learned; None where nothing was learned yet."""
         followed = self._follower.current
-        status = read_status(self._place) if isinstance(self._place, Path) else {}
-        if not status and followed is None:
+        if self._published is not None:
+            status = self._published.current
+        else:
+            status = read_status(Path(self._place))
+        if status is None and followed is None:
             return None
         status = {"runs": False} if status is None else status
         if followed is not None:

@@ -316,6 +316,21 @@ class ModelStore:
             except EpochEnded as error:
                 raise LeaseLost(str(error)) from error
 
+    def publish_status(self, content: bytes, kept_seconds: float) -> None:
+        """Publishes what the learner says of itself, where the files are published.
+
+        Args:
+            kept_seconds: after which that counts no more.
+
+        Raises:
+            LeaseLost: another process has taken over.
+        """
+        if self._publisher is not None:
+            try:
+                self._publisher.publish_status(content, kept_seconds=kept_seconds)
+            except EpochEnded as error:
+                raise LeaseLost(str(error)) from error
+
     def _begin_epoch(self) -> int:
         known = [_read_epoch(self._files), *(file.epoch for file in _state_files(self._files))]
         if self._publisher is not None:
