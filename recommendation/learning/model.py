@@ -209,10 +209,10 @@ class OnlineModel:
     def forget(self, is_deleted: Callable[[object], bool]) -> int:
         """Removes the counters and weights of users; returns how many keys they had. What they have
         changed in counters and weights that are not theirs stays."""
+        table = self.table
+        known = [*table.keys_of(range(table.num_used)), *(key for key, _ in table.candidates())]
         keys = [
-            key
-            for key in self.table.keys_of(range(self.table.num_used))
-            if key is not None and self._is_of_user(key) and is_deleted(key[1])
+            key for key in known if key is not None and self._is_of_user(key) and is_deleted(key[1])
         ]
         self._clear(self.table.remove(keys))
         return len(keys)
