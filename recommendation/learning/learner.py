@@ -271,6 +271,9 @@ class Learner:
             for event in events:
                 self.joiner.add(event)
                 self.joiner.take()
+                if isinstance(event.event, Deletion):
+                    known = self._inputs.positions_of(event.event.is_of)
+                    self._inputs.unlearn([each for each in known if each < event.log_position])
             after = events[-1].log_position
 
     def _take(self, logged: LoggedEvent) -> None:
