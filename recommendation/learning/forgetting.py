@@ -6,7 +6,8 @@ folder says so, as the process may be killed before they are gone.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from reelseek.recommendation.learning.files import FolderFiles
 
@@ -14,6 +15,7 @@ __all__ = ["Forgetting"]
 
 _MARK = "forgetting"
 _LEAST_SECONDS = 60.0
+_LEAST_PAUSE = 20.0  # times as long as it took, so that a large model has time to learn
 
 
 class Forgetting:
@@ -21,7 +23,8 @@ class Forgetting:
 
     Args:
         files: of the folder.
-        least_seconds: between two times, so that many deletions cost no more than one.
+        least_seconds: between two times, so that many deletions cost no more than one; longer
+            where it takes long.
         clock: gives seconds that grow.
     """
 
@@ -40,14 +43,18 @@ class Forgetting:
     def is_due(self) -> bool:
         return self._is_marked and self._clock() >= self._due_at
 
-    def begin(self) -> None:
+    def note_deletion(self) -> None:
         """Notes that a user was deleted; before the state without the user is stored."""
         if not self._is_marked:
             self._files.write(_MARK, b"")
             self._is_marked = True
 
-    def end(self) -> None:
-        """Notes that no file names a deleted user any more."""
+    @contextmanager
+    def removing(self) -> Iterator[None]:
+        """Notes, where the block ends without an error, that no file names a deleted user."""
+        began_at = self._clock()
+        yield
         self._files.delete(_MARK)
         self._is_marked = False
-        self._due_at = self._clock() + self._least_seconds
+        now = self._clock()
+        self._due_at = now + max(self._least_seconds, _LEAST_PAUSE * (now - began_at))

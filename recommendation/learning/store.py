@@ -324,7 +324,7 @@ class ModelStore:
         self._number += 1
         self.before_commit()
         if has_forgotten:
-            self.forgetting.begin()
+            self.forgetting.note_deletion()
         is_cleaning = self.forgetting.is_due
         content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
         if not is_first:
@@ -337,7 +337,9 @@ class ModelStore:
             self._write("snapshot", {**content, "model": take_state(model)})
             self._positions[_name("snapshot", self.epoch, number=self._number)] = position
             if is_cleaning:
-                self._keep_alone(past())
+                self.publish()  # who is one commit behind need not read the whole state
+                with self.forgetting.removing():
+                    self._keep_alone(past())
             else:
                 self._delete_old(keep_from)
         self.publish()
@@ -421,7 +423,6 @@ class ModelStore:
         for file in _state_files(self._files):
             if file.name not in kept and file.epoch <= self.epoch:
                 self._files.delete(file.name)
-        self.forgetting.end()
 
     def _delete_old(self, keep_from: float) -> None:
         """Deletes what is older than the last snapshots, one of which is of before `keep_from`;

@@ -53,10 +53,17 @@ def log_with_deletions(num: int, *, num_deleted: int, seed: int = 0) -> tuple[Ev
     return log, [name_of(user) for user in deleted]
 
 
-def learner_of(log, folder, *, commit_events=30, least_seconds=0.0, clock=None, **options):
-    store = ModelStore(folder, snapshot_every=options.pop("snapshot_every", 4), **options)
-    clock = {} if clock is None else {"clock": clock}
-    store.forgetting = Forgetting(FolderFiles(folder), least_seconds=least_seconds, **clock)
+def at_once(files: FolderFiles) -> Forgetting:
+    return Forgetting(files, least_seconds=0.0, clock=lambda: 0.0)
+
+
+def never(files: FolderFiles) -> Forgetting:
+    return Forgetting(files, clock=lambda: -np.inf)
+
+
+def learner_of(log, folder, *, commit_events=30, snapshot_every=4, **options):
+    store = ModelStore(folder, snapshot_every=snapshot_every, **options)
+    store.forgetting = at_once(FolderFiles(folder))
     learner = Learner(log, store, model=new_model(), join=JOIN, commit_events=commit_events)
     return store, learner
 
@@ -93,7 +100,7 @@ def test_no_file_names_a_deleted_user(tmp_path, seed, commit_events, snapshot_ev
     assert names_in(tmp_path / "a", {name_of(str(n)) for n in range(40)} - set(deleted))
     # What is learned is what is learned without looking at files.
     with ModelStore(tmp_path / "b") as whole:
-        whole.forgetting = Forgetting(FolderFiles(tmp_path / "b"), clock=lambda: -np.inf)
+        whole.forgetting = never(FolderFiles(tmp_path / "b"))
         other = Learner(log, whole, model=new_model(), join=JOIN, commit_events=1000)
         while other.step():
             pass
@@ -138,7 +145,7 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path):
         folder = tmp_path / str(num_left)
         store, learner = learner_of(log, folder)
         store._files = files = MortalFiles(folder, num_left)
-        store.forgetting = Forgetting(files, least_seconds=0.0)
+        store.forgetting = at_once(files)
         try:
             while learner.step():
                 pass
@@ -163,12 +170,11 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path):
 def test_many_deletions_cost_one_cleaning_a_minute(tmp_path):
     log, deleted = log_with_deletions(600, num_deleted=20)
     now = 0.0
-    store, learner = learner_of(
-        log, tmp_path, least_seconds=60.0, clock=lambda: now, snapshot_every=10**6
-    )
+    store, learner = learner_of(log, tmp_path, snapshot_every=10**6)
+    store.forgetting = Forgetting(FolderFiles(tmp_path), clock=lambda: now)
     cleaned = []
-    end = store.forgetting.end
-    store.forgetting.end = lambda: (cleaned.append(now), end())
+    keep_alone = store._keep_alone
+    store._keep_alone = lambda past: (cleaned.append(now), keep_alone(past))
     with store:
         while learner.step():
             now += 4.0
@@ -185,9 +191,26 @@ def test_many_deletions_cost_one_cleaning_a_minute(tmp_path):
     assert min(np.diff(cleaned)) >= 60.0
 
 
+def test_what_takes_long_is_done_less_often(tmp_path):
+    now = 0.0
+    forgetting = Forgetting(FolderFiles(tmp_path), clock=lambda: now)
+    forgetting.note_deletion()
+    with pytest.raises(OSError), forgetting.removing():
+        raise OSError("the disk is full")
+    assert forgetting.is_due and Forgetting(FolderFiles(tmp_path)).is_due
+    with forgetting.removing():
+        now = 10.0
+    assert not Forgetting(FolderFiles(tmp_path)).is_due
+    forgetting.note_deletion()
+    now += 199.0
+    assert not forgetting.is_due
+    now += 1.0
+    assert forgetting.is_due
+
+
 def guarded(stream, folder, *, commit_events, snapshot_every=3):
     store = ModelStore(folder, snapshot_every=snapshot_every)
-    store.forgetting = Forgetting(FolderFiles(folder), least_seconds=0.0)
+    store.forgetting = at_once(FolderFiles(folder))
     learner = Learner(stream, store, model=OnlineModel(), commit_events=commit_events, guard=GUARD)
     with store:
         while learner.step():
@@ -219,7 +242,7 @@ def test_the_guard_goes_back_over_a_deletion_as_before(tmp_path):
     assert good < begins + 60 and found.position > begins + 200  # further than a deletion
     # The same of a learner that cleans nothing, and of one that has learned no further.
     with ModelStore(tmp_path / "b") as store:
-        store.forgetting = Forgetting(FolderFiles(tmp_path / "b"), clock=lambda: -np.inf)
+        store.forgetting = never(FolderFiles(tmp_path / "b"))
         other = Learner(deleted, store, model=OnlineModel(), commit_events=700, guard=GUARD)
         while other.step():
             pass
