@@ -5,7 +5,9 @@ import threading
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from reelseek.recommendation.events.log import EventLog
 from reelseek.recommendation.events.rows import LoggedEvent
 from reelseek.recommendation.events.schema import Deletion, sha256_of
 from reelseek.recommendation.learning.files import FolderFiles
@@ -42,12 +44,7 @@ def log_with_deletions(num: int, *, num_deleted: int, seed: int = 0) -> tuple[Ev
             gone = Deletion(pseudonym_sha256=sha256_of(name_of(user)), **fields)
             events.append((each.received_seconds, gone))
         if index < deleted.get(each.event.user, num):
-            renamed = type(each.event)(
-                **{
-                    **{name: getattr(each.event, name) for name in each.event.__struct_fields__},
-                    "user": name_of(each.event.user),
-                }
-            )
+            renamed = replace(each.event, user=name_of(each.event.user))
             events.append((each.received_seconds, renamed))
     log.events = [LoggedEvent(n, at, event) for n, (at, event) in enumerate(events, 1)]
     return log, [name_of(user) for user in deleted]
@@ -276,6 +273,31 @@ def test_the_guard_goes_back_to_a_state_without_the_user(tmp_path):
         ModelReader(tmp_path).load(model)
         keys = model.table.keys_of(range(model.table.num_used))
         assert not any(key is not None and victim in key for key in keys), path
+
+
+def test_a_user_whose_events_the_log_has_deleted(tmp_path):
+    """The service's log: with the deletion, the user's events are no longer there to be read."""
+    clock = iter(np.arange(10**9, 2 * 10**9, 7.0))
+    log = EventLog(tmp_path / "events", clock=lambda: float(next(clock)))
+    given, _ = log_with_deletions(500, num_deleted=0)
+    events = [each.event for each in given.events]
+    for each in events:
+        log.append([replace(each, time_seconds=1e9)])
+    victims = [events[-1].user, events[250].user]
+    store, learner = learner_of(log, tmp_path / "model")
+    with store:
+        while learner.step():
+            pass
+    assert names_in(tmp_path / "model", victims) == set(victims)
+    for number, victim in enumerate(victims):
+        assert log.delete_user(victim) > 0
+        store, learner = learner_of(log, tmp_path / "model")  # its inputs were restored
+        with store:
+            while learner.step():
+                pass
+            assert not names_in(tmp_path / "model", victims[: number + 1])
+    log.close()
+    assert ModelReader(tmp_path / "model").load(new_model()).position == learner.position
 
 
 @pytest.fixture
