@@ -296,7 +296,6 @@ class Learner:
                 self._learn()
 
     def _forget(self, deletion: Deletion) -> None:
-        self.joiner.forget(deletion.is_of)  # once more, where it was not given the event
         self._pending = [each for each in self._pending if not deletion.is_of(each.user)]
         self.guard.forget(self._inputs.positions_of(deletion.is_of))
         self._inputs.forget(deletion.is_of)
@@ -403,9 +402,10 @@ class Learner:
         return past
 
     def _past_to_keep(self) -> Past | None:
-        """Returns the oldest state that may be gone back to; None where that is the beginning."""
+        """Returns the oldest state that may be gone back to; None where that is the beginning, or
+        the state of now: a frozen model has gone back, and goes on from here."""
         position = self.guard.keep_from
-        past = self._past(position) if position else None
+        past = None if self.frozen or not position else self._past(position)
         if past is None:
             return None
         return Past(past.model, position, past._take_extra(), past._snapshot_extra())
@@ -421,5 +421,6 @@ class Learner:
                 if event.log_position <= good_position:
                     self._take(event)
                 elif isinstance(event.event, Deletion) and event.log_position <= position:
+                    self.joiner.forget(event.event.is_of)
                     self._forget(event.event)
             self.position = max(self.position, events[-1].log_position)
