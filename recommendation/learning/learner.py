@@ -171,6 +171,7 @@ class Learner:
         self._unlearned: list[int] = []  # since the last commit
         self._must_commit = False
         self._has_forgotten = False  # a user, since the last commit
+        self._past_learner: Learner | None = None  # while it learns the log again
         self.recent = RecentFigures()
         self._inputs = LearnedInputs(self.joiner.settings)
         self._pending: list[Joined] = []
@@ -202,6 +203,17 @@ class Learner:
     def frozen(self) -> dict[str, Any] | None:
         """Since when, by the clock of the log, and why it is frozen; None while it learns."""
         return self.guard.frozen.as_dict() if self.guard.frozen else None
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether what is being learned was learned before, as an earlier state is needed."""
+        return self._past_learner is not None
+
+    @property
+    def learned_position(self) -> int:
+        """Position of the event that is being learned."""
+        past = self._past_learner
+        return self.position if past is None else past.learned_position
 
     @property
     def lag_events(self) -> int:
@@ -398,7 +410,11 @@ class Learner:
         dropped, _ = self._log.bounds()
         if past.position < dropped:
             return None
-        past._repeat(position, self.position)
+        self._past_learner = past
+        try:
+            past._repeat(position, self.position)
+        finally:
+            self._past_learner = None
         return past
 
     def _past_to_keep(self) -> Past | None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from reelseek.recommendation.events.log import EventLog
 from reelseek.recommendation.events.rows import LoggedEvent
 from reelseek.recommendation.events.schema import Deletion, sha256_of
+from reelseek.recommendation.learning.examples import UNKNOWN_VIDEO, VideoFacts
 from reelseek.recommendation.learning.files import FolderFiles
 from reelseek.recommendation.learning.forgetting import Forgetting
 from reelseek.recommendation.learning.learner import Learner
@@ -205,10 +206,22 @@ def test_what_takes_long_is_done_less_often(tmp_path):
     assert forgetting.is_due
 
 
-def guarded(stream, folder, *, commit_events, snapshot_every=3):
-    store = ModelStore(folder, snapshot_every=snapshot_every)
+def guarded(stream, folder, *, commit_events, repeated=None):
+    """Returns a learner at the end of a stream.
+
+    Args:
+        repeated: a list to which go the positions of what is learned again, and of where that was.
+    """
+    store = ModelStore(folder, snapshot_every=3)
     store.forgetting = at_once(FolderFiles(folder))
-    learner = Learner(stream, store, model=OnlineModel(), commit_events=commit_events, guard=GUARD)
+
+    def facts_of(video: str) -> VideoFacts:
+        if repeated is not None and learner.is_repeating:
+            repeated.append((learner.learned_position, learner.position))
+        return UNKNOWN_VIDEO
+
+    options = {"commit_events": commit_events, "guard": GUARD, "facts_of": facts_of}
+    learner = Learner(stream, store, model=OnlineModel(), **options)
     with store:
         while learner.step():
             pass
@@ -233,7 +246,10 @@ def test_the_guard_goes_back_over_a_deletion_as_before(tmp_path):
     stream.answers(0.6 * HOUR, flipped=True)
     at = {begins - 40, begins + 20, begins + 90}
     deleted = with_deletions(stream.events, "nobody", at=at)
-    found = guarded(deleted, tmp_path / "a", commit_events=160)
+    repeated = []
+    found = guarded(deleted, tmp_path / "a", commit_events=160, repeated=repeated)
+    assert not found.is_repeating and found.learned_position == found.position
+    assert repeated and all(then < now for then, now in repeated)
     assert found.guard.num_freezes == 1
     good = found.guard.frozen.good_position
     assert good < begins + 60 and found.position > begins + 200  # further than a deletion
