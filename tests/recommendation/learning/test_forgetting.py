@@ -1,6 +1,7 @@
 """Files of a model after users were deleted: none names them, and nothing else is lost."""
 
 import logging
+import math
 import threading
 
 import numpy as np
@@ -56,7 +57,7 @@ def at_once(files: FolderFiles) -> Forgetting:
 
 
 def never(files: FolderFiles) -> Forgetting:
-    return Forgetting(files, clock=lambda: -np.inf)
+    return Forgetting(files, clock=lambda: math.nan)
 
 
 def learner_of(log, folder, *, commit_events=30, snapshot_every=4, **options):
