@@ -6,7 +6,8 @@
 Learns made-up examples of 20,000 users, 50,000 videos, 5,000 authors and 300 tags into a folder,
 then follows 30 more commits of 1,000 examples as a server does. Prints a line of JSON: milliseconds
 of the process's CPU to score the candidates of a request (median, 99th percentile), for search with
-a page of 24 hits too, to read and check a commit, and to apply it, for which requests wait.
+a page of 24 hits too, to read and check a commit, and to apply it, for which requests wait; and for
+the learner to remove a deleted user from all files.
 """
 
 import gc
@@ -28,7 +29,7 @@ from reelseek.recommendation.learning.examples import VideoFacts  # noqa: E402
 from reelseek.recommendation.learning.impressions import Impressions, Outcomes  # noqa: E402
 from reelseek.recommendation.learning.model import OnlineModel  # noqa: E402
 from reelseek.recommendation.learning.state import prepare, restore  # noqa: E402
-from reelseek.recommendation.learning.store import ModelReader, ModelStore  # noqa: E402
+from reelseek.recommendation.learning.store import ModelReader, ModelStore, Past  # noqa: E402
 from reelseek.recommendation.personal.reasons import personal_reasons  # noqa: E402
 from reelseek.recommendation.personal.scorer import PersonalScorer  # noqa: E402
 
@@ -76,6 +77,8 @@ def main() -> None:
             prepared = prepare(state["model"])
             reading.append(time.process_time() - started)
             applying.append(seconds_of(partial(restore, served, prepared)))
+        forget = partial(store.commit, has_forgotten=True, past=partial(past_of, store, model))
+        forgetting = seconds_of(partial(forget, model, NUM_FOLLOWED + 2))
     scorer = PersonalScorer(served)
     figures: dict[str, float] = {
         "rows": len(served.table),
@@ -93,7 +96,15 @@ def main() -> None:
             times.append(seconds_of(score))
         figures |= quantiles(name, times)
     figures |= quantiles("read", reading) | quantiles("apply", applying)
+    figures["forget_ms"] = round(1000 * forgetting, 3)
     print(json.dumps(figures))
+
+
+def past_of(store: ModelStore, model: OnlineModel) -> Past:
+    """Returns what the guard may go back to, some commits ago."""
+    past = model.new()
+    found = store.open_past(past, up_to=NUM_FOLLOWED // 2)
+    return Past(past, found.position, {}, {})
 
 
 def learn_batch(model: OnlineModel, rng: np.random.Generator, now_ms: int) -> int:

@@ -106,10 +106,10 @@ def _learn(
                 commit_events=config.commit_events,
                 dead_letters=DeadLetters(folder / "dead-letters.jsonl"),
             )
-            facts.position = lambda: learner.position
-            _follow(
-                learner, store, status=StatusWriter(folder), report=report, is_endless=config.follow
-            )
+            facts.position = lambda: learner.learned_position
+            facts.is_repeated = lambda: learner.is_repeating
+            status = StatusWriter(folder, publish=store.publish_status)
+            _follow(learner, store, status=status, report=report, is_endless=config.follow)
         finally:
             facts.close()
             if videos is not None:

@@ -13,7 +13,9 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, quote
 
 from reelseek.text.urls import REDIS_SCHEMES, is_url, scheme_of
 
@@ -28,6 +30,7 @@ _URL = re.compile(
 )
 _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]@]+)(:(?P<port>\d{1,5}))?\Z")
 _PORT, _SENTINEL_PORT = 6379, 26379
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # as redis-py names them
 
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
@@ -55,18 +58,22 @@ class RedisAddress:
         master: its name among Sentinels; empty where the one host is the server itself.
         database: number of the database.
         is_encrypted: whether TLS is used.
+        tls_files: names of options and paths: certificates to trust beside those of the system's,
+            and the client's own certificate and key.
     """
 
     hosts: tuple[tuple[str, int], ...]
     master: str = ""
     database: int = 0
     is_encrypted: bool = False
+    tls_files: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         scheme = ("rediss" if self.is_encrypted else "redis") + ("+sentinel" if self.master else "")
         hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
         path = f"{self.master}/{self.database}" if self.master else str(self.database)
-        return f"{scheme}://{hosts}/{path}"
+        query = "&".join(f"{name}={quote(file)}" for name, file in self.tls_files)
+        return f"{scheme}://{hosts}/{path}" + (f"?{query}" if query else "")
 
 
 def is_redis(place: str) -> bool:
@@ -76,10 +83,11 @@ def is_redis(place: str) -> bool:
 
 def parse_address(option: str, url: str) -> RedisAddress:
     """Reads `redis://HOST[:PORT][/DATABASE]` or `redis+sentinel://HOST[:PORT],.../NAME[/DATABASE]`;
-    with `rediss` for TLS.
+    with `rediss` for TLS, and then `?ssl_ca_certs=FILE`, `ssl_certfile` and `ssl_keyfile`.
 
     Raises:
-        ValueError: it is neither, or has credentials, which others could see on a command line.
+        ValueError: it is neither, or has credentials, which others could see on a command line; or
+            there is no such file.
     """
     forms = "redis://HOST:PORT/DATABASE or redis+sentinel://HOST:PORT,HOST:PORT/NAME"
     if "@" in url:
@@ -88,9 +96,16 @@ def parse_address(option: str, url: str) -> RedisAddress:
             "the environment"
         )
     found = _URL.match(url)
-    if found is None or found["rest"]:
+    if found is None:
         raise ValueError(f"{option}={url}: must be {forms}")
     scheme, path = found["scheme"].lower(), found["path"].strip("/").split("/")
+    tls_files = _tls_files(found["rest"], is_encrypted=scheme.startswith("rediss"))
+    if tls_files is None:
+        files = "".join(f"&{name}=FILE" for name in _TLS_FILES)
+        raise ValueError(f"{option}={url}: must be {forms}; rediss may end in ?{files[1:]}")
+    for name, file in tls_files:
+        if not Path(file).is_file():
+            raise ValueError(f"{option}={url}: {name}={file}: no such file")
     is_sentinel = scheme.endswith("+sentinel")
     hosts = [_HOST.match(host) for host in found["hosts"].split(",")]
     database = (path[1] if len(path) > 1 else "") if is_sentinel else path[0]
@@ -103,7 +118,18 @@ def parse_address(option: str, url: str) -> RedisAddress:
         path[0] if is_sentinel else "",
         int(database or 0),
         scheme.startswith("rediss"),
+        tls_files,
     )
+
+
+def _tls_files(query: str, *, is_encrypted: bool) -> tuple[tuple[str, str], ...] | None:
+    """Returns the files that the end of a URL names; None where it says something else."""
+    if not query:
+        return ()
+    pairs = parse_qsl(query[1:], keep_blank_values=True)
+    names = [name for name, _ in pairs]
+    is_valid = query[0] == "?" and is_encrypted and len(set(names)) == len(names) > 0
+    return tuple(pairs) if is_valid and set(names) <= set(_TLS_FILES) else None
 
 
 class RedisServer:
@@ -242,6 +268,7 @@ class RedisServer:
             "socket_connect_timeout": _CONNECT_SECONDS,
             "socket_timeout": _ANSWER_SECONDS,
             "ssl": self.address.is_encrypted,
+            **dict(self.address.tls_files),
             # A repeat is the caller's to decide, who knows whether it is harmless.
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,

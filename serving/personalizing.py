@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from reelseek.configs.schema import Engine, ServeConfig
+from reelseek.configs.schema import ServeConfig
 from reelseek.indexing.reader import IndexReader
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.learning.content_codes import content_codes
 from reelseek.recommendation.learning.redis_files import published_files
-from reelseek.recommendation.learning.status import read_status
+from reelseek.recommendation.learning.status import PublishedStatus, read_status
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
@@ -80,20 +80,23 @@ class Personalization:
     ) -> None:
         self._place, self._weight, self._searcher = place, weight, searcher
         self._codes = VideoCodes()
-        files = place if isinstance(place, Path) else published_files("personal.model", place)
-        self._follower = ModelFollower(files, loading=_collecting_later)
+        self._published: PublishedStatus | None = None
+        if isinstance(place, Path):
+            self._follower = ModelFollower(place, loading=_collecting_later)
+        else:
+            files = published_files("personal.model", place)
+            self._follower = ModelFollower(files, loading=_collecting_later)
+            self._published = PublishedStatus(files)
 
     @classmethod
     def from_config(
         cls, config: ServeConfig, *, searcher: Callable[[], "Searcher | None"] = lambda: None
     ) -> "Personalization | None":
-        """Returns None where nothing is learned. A cluster orders nothing for users."""
+        """Returns None where nothing is learned."""
         place = learned_place(config)
         if place is None:
             return None
-        is_local = config.engine is Engine.local
-        weight = config.personal.weight if is_local else 0.0
-        return cls(place, weight=weight, searcher=searcher)
+        return cls(place, weight=config.personal.weight, searcher=searcher)
 
     @property
     def is_on(self) -> bool:
@@ -104,17 +107,23 @@ class Personalization:
         """Begins to follow what is learned, in a thread, where it is of use."""
         if self.is_on:
             self._follower.start()
+        if self._published is not None:
+            self._published.start()
 
     def close(self) -> None:
         self._follower.close()
+        if self._published is not None:
+            self._published.close()
 
     def status(self) -> dict[str, Any] | None:
-        """Returns what the learner says of itself, where it has this folder, and `served_position`,
-        up to which this process has taken over what was learned; None where nothing was learned
-        yet."""
+        """Returns what the learner says of itself, and `served_position`, up to which this process
+        has taken over what was learned; None where nothing was learned yet."""
         followed = self._follower.current
-        status = read_status(self._place) if isinstance(self._place, Path) else {}
-        if not status and followed is None:
+        if self._published is not None:
+            status = self._published.current
+        else:
+            status = read_status(Path(self._place))
+        if status is None and followed is None:
             return None
         status = {"runs": False} if status is None else status
         if followed is not None:

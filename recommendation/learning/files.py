@@ -44,6 +44,10 @@ class PublishedFiles(StateFiles, Protocol):
 
     def delete(self, names: Iterable[str], *, epoch: int) -> None: ...
 
+    def write_status(self, content: bytes, *, epoch: int, kept_seconds: float) -> None:
+        """Replaces what the learner says of itself, which is gone after some seconds."""
+        ...
+
 
 class FolderFiles:
     """The files of a folder."""

@@ -178,7 +178,7 @@ class Joiner:
         self.now_seconds = max(self.now_seconds, logged.received_seconds)
         self._complete()
         if isinstance(event, Deletion):
-            self._forget(event.is_of)
+            self.forget(event.is_of)
         elif isinstance(event, Impression):
             self._add_impression(event, logged)
         elif isinstance(event, Search):
@@ -217,6 +217,15 @@ class Joiner:
         self._early = {key: (when, outcomes) for key, when, outcomes in found.early}
         self._bound.restore(found.users)
         self._queries = {(user, request): (when, q) for user, request, when, q in found.queries}
+
+    def forget(self, is_deleted: Callable[[str], bool]) -> None:
+        """Drops what is remembered of users."""
+        every: list[dict[Any, Any]] = [self._waiting, self._done, self._early, self._queries]
+        for kept in every:
+            for key in [key for key in kept if is_deleted(key[0])]:
+                del kept[key]
+        self._bound.forget([user for user in self._bound.users() if is_deleted(user)])
+        self._ready = [joined for joined in self._ready if not is_deleted(joined.user)]
 
     def _add_impression(self, event: Impression, logged: LoggedEvent) -> None:
         key = _key_of(event)
@@ -307,14 +316,6 @@ class Joiner:
         key = next(iter(self._waiting))
         self._give_out(self._waiting.pop(key))
         self.counts.completed_early += 1
-
-    def _forget(self, is_deleted: Callable[[str], bool]) -> None:
-        every: list[dict[Any, Any]] = [self._waiting, self._done, self._early, self._queries]
-        for kept in every:
-            for key in [key for key in kept if is_deleted(key[0])]:
-                del kept[key]
-        self._bound.forget([user for user in self._bound.users() if is_deleted(user)])
-        self._ready = [joined for joined in self._ready if not is_deleted(joined.user)]
 
 
 def _older(kept: dict[_Key, _Open], limit_seconds: float) -> list[_Key]:

@@ -40,7 +40,7 @@ from reelseek.recommendation.learning.inputs import LearnedInputs
 from reelseek.recommendation.learning.joining import Joined, Joiner, JoinSettings
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.sessions import auc
-from reelseek.recommendation.learning.store import Stored
+from reelseek.recommendation.learning.store import Past, Stored
 
 __all__ = ["EventSource", "Learner", "RecentFigures", "StateStore"]
 
@@ -64,6 +64,9 @@ class EventSource(Protocol):
 class StateStore(Protocol):
     """What a learner needs of a store."""
 
+    @property
+    def must_forget(self) -> bool: ...
+
     def open(self, model: OnlineModel) -> Stored: ...
 
     def open_past(self, model: OnlineModel, *, up_to: int) -> Stored: ...
@@ -76,6 +79,8 @@ class StateStore(Protocol):
         extra: Any = None,
         snapshot_extra: Callable[[], Any] = lambda: None,
         keep_from: float = math.inf,
+        has_forgotten: bool = False,
+        past: Callable[[], Past | None] = lambda: None,
     ) -> None: ...
 
 
@@ -85,6 +90,7 @@ class _PastStore:
 
     store: StateStore
     position: int
+    must_forget: bool = False
 
     def open(self, model: OnlineModel) -> Stored:
         return self.store.open_past(model, up_to=self.position)
@@ -165,6 +171,8 @@ class Learner:
         self.num_skipped = 0
         self._unlearned: list[int] = []  # since the last commit
         self._must_commit = False
+        self._has_forgotten = False  # a user, since the last commit
+        self._past_learner: Learner | None = None  # while it learns the log again
         self.recent = RecentFigures()
         self._inputs = LearnedInputs(self.joiner.settings)
         self._pending: list[Joined] = []
@@ -188,7 +196,7 @@ class Learner:
             self._take(event)
             if self._must_commit:
                 self.commit()
-        if events:
+        if events or self._store.must_forget:
             self.commit()
         return len(events)
 
@@ -198,32 +206,52 @@ class Learner:
         return self.guard.frozen.as_dict() if self.guard.frozen else None
 
     @property
+    def is_repeating(self) -> bool:
+        """Whether what is being learned was learned before, as an earlier state is needed."""
+        return self._past_learner is not None
+
+    @property
+    def learned_position(self) -> int:
+        """Position of the event that is being learned."""
+        past = self._past_learner
+        return self.position if past is None else past.learned_position
+
+    @property
     def lag_events(self) -> int:
         """Events of the log that were not taken yet, at most."""
         return self._log.bounds()[1] - self.position
 
     def commit(self) -> None:
-        pending = [msgspec.to_builtins(each) for each in self._pending]
-        unlearned, self._unlearned, self._must_commit = self._unlearned, [], False
+        self._must_commit = False
+        has_forgotten, self._has_forgotten = self._has_forgotten, False
         self._store.commit(
             self.model,
             self.position,
-            extra={
-                "pending": pending,
-                "since": self._pending_since,
-                "unlearned": unlearned,
-                "inputs": self._inputs.take_new(),
-                "frozen": self.frozen,
-                "guard": self.guard.state(),
-                "skipped": self.num_skipped,
-            },
-            snapshot_extra=lambda: {
-                "joiner": self.joiner.state(),
-                "counts": asdict(self.joiner.counts),
-                "inputs": self._inputs.state(),
-            },
+            extra=self._take_extra(),
+            snapshot_extra=self._snapshot_extra,
             keep_from=self.guard.keep_from,
+            has_forgotten=has_forgotten,
+            past=self._past_to_keep,
         )
+
+    def _take_extra(self) -> dict[str, Any]:
+        unlearned, self._unlearned = self._unlearned, []
+        return {
+            "pending": [msgspec.to_builtins(each) for each in self._pending],
+            "since": self._pending_since,
+            "unlearned": unlearned,
+            "inputs": self._inputs.take_new(),
+            "frozen": self.frozen,
+            "guard": self.guard.state(),
+            "skipped": self.num_skipped,
+        }
+
+    def _snapshot_extra(self) -> dict[str, Any]:
+        return {
+            "joiner": self.joiner.state(),
+            "counts": asdict(self.joiner.counts),
+            "inputs": self._inputs.state(),
+        }
 
     def _open(self) -> None:
         """Restores the model; and the joiner as of the last whole state, which then is given the
@@ -256,6 +284,9 @@ class Learner:
             for event in events:
                 self.joiner.add(event)
                 self.joiner.take()
+                if isinstance(event.event, Deletion):
+                    known = self._inputs.positions_of(event.event.is_of)
+                    self._inputs.unlearn([each for each in known if each < event.log_position])
             after = events[-1].log_position
 
     def _take(self, logged: LoggedEvent) -> None:
@@ -266,6 +297,7 @@ class Learner:
             return
         if isinstance(logged.event, Deletion):
             self._forget(logged.event)
+            self._has_forgotten = True
         now_seconds = self.joiner.now_seconds
         if self._pending and now_seconds - self._pending_since >= _BATCH_SECONDS:
             self._learn()
@@ -356,9 +388,21 @@ class Learner:
             frozen.reason,
         )
         self._must_commit = True
+        past = self._past(frozen.good_position)
+        if past is None:
+            logger.warning("that state cannot be had, as events are missing; it stays as it is")
+            return
+        kept = set(past._inputs.positions())
+        self._unlearned = [each for each in self._inputs.positions() if each not in kept]
+        self._inputs.unlearn(self._unlearned)
+        self.model.become(past.model)
+
+    def _past(self, position: int) -> "Learner | None":
+        """Returns one with the state at an earlier position, but that users who were deleted since
+        are not in it; None where events are missing."""
         past = Learner(
             self._log,
-            _PastStore(self._store, frozen.good_position),
+            _PastStore(self._store, position),
             model=self.model.new(),
             join=self.joiner.settings,
             facts_of=self._facts_of,
@@ -366,13 +410,22 @@ class Learner:
         )
         dropped, _ = self._log.bounds()
         if past.position < dropped:
-            logger.warning("that state cannot be had, as events are missing; it stays as it is")
-            return
-        past._repeat(frozen.good_position, self.position)
-        kept = set(past._inputs.positions())
-        self._unlearned = [each for each in self._inputs.positions() if each not in kept]
-        self._inputs.unlearn(self._unlearned)
-        self.model.become(past.model)
+            return None
+        self._past_learner = past
+        try:
+            past._repeat(position, self.position)
+        finally:
+            self._past_learner = None
+        return past
+
+    def _past_to_keep(self) -> Past | None:
+        """Returns the oldest state that may be gone back to; None where that is the beginning, or
+        the state of now: a frozen model has gone back, and goes on from here."""
+        position = self.guard.keep_from
+        past = None if self.frozen or not position else self._past(position)
+        if past is None:
+            return None
+        return Past(past.model, position, past._take_extra(), past._snapshot_extra())
 
     def _repeat(self, good_position: int, position: int) -> None:
         """Learns the log up to a position; up to another one, forgets users who were deleted."""
@@ -385,5 +438,6 @@ class Learner:
                 if event.log_position <= good_position:
                     self._take(event)
                 elif isinstance(event.event, Deletion) and event.log_position <= position:
+                    self.joiner.forget(event.event.is_of)
                     self._forget(event.event)
             self.position = max(self.position, events[-1].log_position)

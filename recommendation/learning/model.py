@@ -234,14 +234,8 @@ class OnlineModel(RowTable):
     def forget(self, is_deleted: Callable[[object], bool]) -> int:
         """Removes the counters, weights and tastes of users; returns how many keys they had.
         What they have changed in counters and weights that are not theirs stays."""
-        keys = [
-            key
-            for key in self.table.keys_of(range(self.table.num_used))
-            if key is not None and self._is_of_user(key) and is_deleted(key[1])
-        ]
-        self.clear(self.table.remove(keys))
         self.tastes.forget(is_deleted)
-        return len(keys)
+        return self.remove_keys(lambda key: self._is_of_user(key) and is_deleted(key[1]))
 
     def _is_of_user(self, key: Key) -> bool:
         return self.namespaces[key[0]].columns[:1] == ("user",)

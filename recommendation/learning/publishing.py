@@ -89,3 +89,17 @@ class Publisher:
             self._known, self._retry_at = None, self._clock() + _RETRY_SECONDS
             return False
         return True
+
+    def publish_status(self, content: bytes, *, kept_seconds: float) -> None:
+        """Replaces what the learner says of itself; without the target, nothing is said.
+
+        Raises:
+            EpochEnded: another learner has taken over.
+        """
+        if self._clock() < self._retry_at:
+            return
+        try:
+            self._target.write_status(content, epoch=self._epoch, kept_seconds=kept_seconds)
+        except ConnectionError as error:
+            logger.info("the status is not published: %s", error)
+            self._retry_at = self._clock() + _RETRY_SECONDS

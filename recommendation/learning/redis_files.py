@@ -4,6 +4,7 @@ Keys:
 
     reelseek:model              a hash: epoch, of the last lease; and a field for each whole file
     reelseek:model:NAME         a list: the parts of a file, so that no write holds the server up
+    reelseek:model_status       what the learner says of itself; expires where it says nothing more
 
 Each write names its epoch, and a script refuses it where a later one has begun.
 """
@@ -18,6 +19,7 @@ from reelseek.recommendation.redis_server import RedisServer, parse_address
 __all__ = ["RedisFiles", "published_files"]
 
 _STATE = "reelseek:model"
+_STATUS = "reelseek:model_status"
 _PART_BYTES = 1 << 20
 _PARTS_AT_ONCE = 8
 
@@ -59,6 +61,16 @@ end
 return -1
 """
 )
+
+_WRITE_STATUS = (
+    _FENCE
+    + """
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return -1
+"""
+)
+
+_READ_STATUS = "return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}"
 
 
 def published_files(option: str, place: str) -> "RedisFiles":
@@ -138,6 +150,26 @@ class RedisFiles:
         if deleted:
             keys = (_STATE, *map(_key, deleted))
             self._check(epoch, self._write(_DELETE, *keys, arguments=(epoch, *deleted)))
+
+    def write_status(self, content: bytes, *, epoch: int, kept_seconds: float) -> None:
+        """Replaces what the learner says of itself; waits for no replica, as it soon says more.
+
+        Args:
+            kept_seconds: after which it is gone, unless it is replaced.
+
+        Raises:
+            EpochEnded: a later epoch has begun; nothing is written.
+        """
+        arguments = epoch, content, round(1000 * kept_seconds)
+        self._check(
+            epoch, int(self._server.call("EVAL", _WRITE_STATUS, 2, _STATE, _STATUS, *arguments))
+        )
+
+    def read_status(self) -> tuple[bytes, float] | None:
+        """Returns what the learner said last, and for how many seconds it still counts; None where
+        that is gone."""
+        content, left_ms = self._server.call("EVAL", _READ_STATUS, 1, _STATUS)
+        return None if content is None else (bytes(content), left_ms / 1000)
 
     def shown(self, name: str) -> str:
         return f"{self._server.address} {name}"

@@ -1,6 +1,6 @@
 """A table of ids, and arrays that have a row for each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,14 @@ class RowTable:
         for name in self.ROW_ARRAYS:
             getattr(self, name)[rows] = 0
         self.is_changed[rows] = True
+
+    def remove_keys(self, is_removed: Callable[[Key], bool]) -> int:
+        """Removes keys, those that wait for their admission too; returns how many there were."""
+        table = self.table
+        known = [*table.keys_of(range(table.num_used)), *(key for key, _ in table.candidates())]
+        keys = [key for key in known if key is not None and is_removed(key)]
+        self.clear(table.remove(keys))
+        return len(keys)
 
     def become(self, other: "Self") -> None:
         """Takes over an earlier state of the same table, which is used up by it.

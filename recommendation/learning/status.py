@@ -1,9 +1,12 @@
 """How far a learner is, in a small file beside its model, for the servers that show it.
 
-The file tells people and monitors; the model's own files say what was learned.
+The file tells people and monitors; the model's own files say what was learned. Where these are
+published, so is the file.
 """
 
 import json
+import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +14,18 @@ from typing import Any
 
 from reelseek.indexing.store.atomic import write_atomically
 from reelseek.recommendation.learning.learner import Learner
+from reelseek.recommendation.learning.redis_files import RedisFiles
+from reelseek.recommendation.redis_server import RedisUnavailable
 
-__all__ = ["StatusWriter", "read_status", "status_of"]
+__all__ = ["PublishedStatus", "StatusWriter", "read_status", "status_of"]
+
+logger = logging.getLogger(__name__)
 
 _NAME = "status.json"
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0  # between two writes
 _QUALITY_SECONDS = 10.0  # between two looks at the predictions of the last hour, which are many
 _SILENT_SECONDS = 30.0  # after which a learner does not run
+_LOOK_SECONDS = 1.0  # between two looks at what is published
 
 
 def status_of(learner: Learner, *, now_seconds: float) -> dict[str, Any]:
@@ -49,11 +57,18 @@ class StatusWriter:
 
     Args:
         folder: of the model.
+        publish: is given the content, too, and for how many seconds it counts.
         clock: gives the Unix time in seconds.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._clock = folder / _NAME, clock
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        publish: Callable[[bytes, float], None] = lambda content, kept_seconds: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path, self._publish, self._clock = folder / _NAME, publish, clock
         self._written_at = self._judged_at = clock() - _QUALITY_SECONDS
         self._num_events = 0
         self._quality: dict[str, Any] = {}
@@ -74,7 +89,9 @@ class StatusWriter:
             "last_hour": self._quality,
             "updated_seconds": now,
         }
-        write_atomically(self._path, json.dumps(status).encode())
+        content = json.dumps(status).encode()
+        write_atomically(self._path, content)
+        self._publish(content, _SILENT_SECONDS)
         self._written_at, self._num_events = now, 0
 
 
@@ -90,3 +107,51 @@ def read_status(folder: Path, *, now_seconds: float | None = None) -> dict[str, 
         return {**found, "runs": now - found["updated_seconds"] < _SILENT_SECONDS}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+class PublishedStatus:
+    """What a learner on another machine says of itself. Looks in a thread, as the server may be
+    slow to answer, or away.
+
+    Args:
+        clock: gives seconds that grow. The learner's clock may differ from that of this machine, so
+            the server counts the seconds for which what was said counts.
+    """
+
+    def __init__(self, files: RedisFiles, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._files, self._clock = files, clock
+        self._said: tuple[dict[str, Any], float] | None = None  # and until when it counts
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def current(self) -> dict[str, Any] | None:
+        """What it said last, and whether it `runs`; None where nothing was heard of it yet."""
+        said = self._said
+        return None if said is None else {**said[0], "runs": self._clock() < said[1]}
+
+    def look(self) -> None:
+        """Takes over what it says now; where that is gone, the last that was heard stays."""
+        try:
+            found = self._files.read_status()
+            if found is not None:
+                content, left_seconds = found
+                self._said = dict(json.loads(content)), self._clock() + left_seconds
+        except (RedisUnavailable, ValueError, TypeError) as error:
+            logger.info("what the learner says cannot be read: %s", error)
+
+    def start(self) -> None:
+        """Begins to look, in a thread, if that has not begun."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="learner status", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(_LOOK_SECONDS)

@@ -11,6 +11,10 @@ and then all of it. Both hold the position, so an event is never learned twice, 
     snapshot-EPOCH-NUMBER.bin    the whole state
     delta-EPOCH-NUMBER.bin       what changed since the file with the number before
     epoch, writer.lock           the lease
+    forgetting                   there while files may name users who were deleted
+
+Where users were deleted, the whole state is written, and all files before it are removed. What may
+be gone back to is kept as a snapshot of number 0, without these users; it is not published.
 
 The lease: one process holds the lock, which the system releases when it ends in whatever way. Each
 new holder takes the next epoch and begins with a snapshot. Readers follow the newest epoch alone,
@@ -38,6 +42,7 @@ from reelseek.recommendation.learning.files import (
     PublishedFiles,
     StateFiles,
 )
+from reelseek.recommendation.learning.forgetting import Forgetting
 from reelseek.recommendation.learning.ftrl import Rates
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
 from reelseek.recommendation.learning.publishing import Publisher
@@ -50,12 +55,13 @@ from reelseek.recommendation.learning.state import (
     take_state,
 )
 
-__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Stored"]
+__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Past", "Stored"]
 
 _NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
 _LOCK = "writer.lock"
 _KEPT_SNAPSHOTS = 2  # the one before serves where the last is damaged
 _MOST_SNAPSHOTS = 12  # of short epochs, as where a process is killed again and again
+_PAST_NUMBER = 0  # before all others of an epoch
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,16 @@ class Stored:
     snapshot_position: int = 0
     snapshot_extra: Any = None
     extras_since: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Past:
+    """An earlier state that may be gone back to, and what belongs to it."""
+
+    model: OnlineModel
+    position: int
+    extra: Any
+    snapshot_extra: Any
 
 
 class LeaseHeld(ValueError):
@@ -142,20 +158,24 @@ class ModelReader:
     def has_newer(self) -> bool:
         """Whether there is a whole state that `changes` does not lead to, or has not yet."""
         return any(
-            file.kind == "snapshot" and (file.epoch, file.number) > (self.epoch, self.number)
-            for file in _state_files(self._files)
+            (file.epoch, file.number) > (self.epoch, self.number)
+            for file in _snapshots(self._files)
         )
 
     def _load(
         self, model_of: Callable[[dict[str, Any]], OnlineModel], *, up_to: float = math.inf
     ) -> tuple[OnlineModel | None, Stored]:
-        files = _state_files(self._files)
-        snapshots = [file for file in files if file.kind == "snapshot"]
+        snapshots = _snapshots(self._files)
         problem: DamagedState | None = None
-        for snapshot in reversed(snapshots):
+        while snapshots:
+            snapshot = snapshots.pop()
             try:
                 state = self._read(snapshot.name)
             except (DamagedState, FileNotFoundError) as error:
+                now = _snapshots(self._files)
+                if snapshot not in now:  # it was deleted, as there is a later one
+                    snapshots = now
+                    continue
                 problem = DamagedState(f"{self._files.shown(snapshot.name)}: {error}")
                 continue
             if state["position"] > up_to:
@@ -229,6 +249,7 @@ class ModelStore:
             if publish is None
             else Publisher(self._files, publish, wanted=self._names_of_epoch)
         )
+        self.forgetting = Forgetting(self._files)
         self._number = 0
         self._fingerprint = ""
         self._positions: dict[str, int] = {}  # of the snapshots of this epoch
@@ -255,6 +276,11 @@ class ModelStore:
             os.close(self._lock)
             self._lock = -1
 
+    @property
+    def must_forget(self) -> bool:
+        """Whether it is time for a commit, as files name users who were deleted."""
+        return self.forgetting.is_due
+
     def open(self, model: OnlineModel) -> Stored:
         """Gives a new model the last committed state; returns the log position to go on from, and
         what was stored with it."""
@@ -274,6 +300,8 @@ class ModelStore:
         extra: Any = None,
         snapshot_extra: Callable[[], Any] = lambda: None,
         keep_from: float = math.inf,
+        has_forgotten: bool = False,
+        past: Callable[[], Past | None] = lambda: None,
     ) -> None:
         """Stores the model and the position as one; they are on the disk when this returns.
 
@@ -282,6 +310,10 @@ class ModelStore:
             extra: what else belongs to this position, of numbers, text, lists and dictionaries.
             snapshot_extra: gives what is stored with the whole state alone, as it is large.
             keep_from: log position from which on all states must be kept, for `open_past`.
+            has_forgotten: whether users were deleted since the last commit. Files that may name
+                them are removed by this commit, or by one that is called when that is due.
+            past: gives the state at `keep_from` without these users, which is kept then; None where
+                there is none.
 
         Raises:
             LeaseLost: another process has taken over.
@@ -291,17 +323,25 @@ class ModelStore:
         is_first = not self._number
         self._number += 1
         self.before_commit()
+        if has_forgotten:
+            self.forgetting.note_deletion()
+        is_cleaning = self.forgetting.is_due
         content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
         if not is_first:
             self._write("delta", {**content, "model": take_state(model, only_changed=True)})
-        if is_first or self._number % self._snapshot_every == 0:
+        if is_first or is_cleaning or self._number % self._snapshot_every == 0:
             # It has the number of the delta whose state it repeats, so that where it is damaged,
             # the deltas lead past it.
             content["snapshot_extra"] = snapshot_extra()
             content["settings"] = asdict(model.settings)
             self._write("snapshot", {**content, "model": take_state(model)})
             self._positions[_name("snapshot", self.epoch, number=self._number)] = position
-            self._delete_old(keep_from)
+            if is_cleaning:
+                self.publish()  # who is one commit behind need not read the whole state
+                with self.forgetting.removing():
+                    self._keep_alone(past())
+            else:
+                self._delete_old(keep_from)
         self.publish()
 
     def publish(self) -> None:
@@ -313,6 +353,21 @@ class ModelStore:
         if self._publisher is not None:
             try:
                 self._publisher.publish()
+            except EpochEnded as error:
+                raise LeaseLost(str(error)) from error
+
+    def publish_status(self, content: bytes, kept_seconds: float) -> None:
+        """Publishes what the learner says of itself, where the files are published.
+
+        Args:
+            kept_seconds: after which that counts no more.
+
+        Raises:
+            LeaseLost: another process has taken over.
+        """
+        if self._publisher is not None:
+            try:
+                self._publisher.publish_status(content, kept_seconds=kept_seconds)
             except EpochEnded as error:
                 raise LeaseLost(str(error)) from error
 
@@ -330,11 +385,17 @@ class ModelStore:
         return epoch
 
     def _names_of_epoch(self) -> list[str]:
-        return [file.name for file in _state_files(self._files) if file.epoch == self.epoch]
+        return [
+            file.name
+            for file in _state_files(self._files)
+            if file.epoch == self.epoch and file.number != _PAST_NUMBER
+        ]
 
-    def _write(self, kind: str, content: dict[str, Any]) -> None:
+    def _write(self, kind: str, content: dict[str, Any], *, number: int | None = None) -> str:
         self._check_lease()
-        self._files.write(_name(kind, self.epoch, number=self._number), encode(content))
+        name = _name(kind, self.epoch, number=self._number if number is None else number)
+        self._files.write(name, encode(content))
+        return name
 
     def _check_lease(self) -> None:
         if self._lock < 0:
@@ -343,11 +404,30 @@ class ModelStore:
         if epoch != self.epoch:
             raise LeaseLost(f"{self._folder}: epoch {epoch} has begun, this one is {self.epoch}")
 
+    def _keep_alone(self, past: Past | None) -> None:
+        """Deletes all files but the snapshot just written, and an earlier state."""
+        kept = {_name("snapshot", self.epoch, number=self._number)}
+        if past is not None:
+            self.before_commit()  # of what it came from, more may have been found
+            content = {
+                "position": past.position,
+                "extra": past.extra,
+                "snapshot_extra": past.snapshot_extra,
+                "fingerprint": self._fingerprint,
+                "settings": asdict(past.model.settings),
+                "model": take_state(past.model),
+            }
+            name = self._write("snapshot", content, number=_PAST_NUMBER)
+            self._positions[name] = past.position
+            kept.add(name)
+        for file in _state_files(self._files):
+            if file.name not in kept and file.epoch <= self.epoch:
+                self._files.delete(file.name)
+
     def _delete_old(self, keep_from: float) -> None:
         """Deletes what is older than the last snapshots, one of which is of before `keep_from`;
         where those of this epoch do not reach so far back, more of those before are kept."""
-        files = _state_files(self._files)
-        snapshots = [file for file in files if file.kind == "snapshot"]
+        files, snapshots = _state_files(self._files), _snapshots(self._files)
         oldest = snapshots[-_KEPT_SNAPSHOTS:][0]
         if self._positions.get(oldest.name, math.inf) > keep_from:
             early = [s for s in snapshots if self._positions.get(s.name, math.inf) <= keep_from]
@@ -377,6 +457,10 @@ def _state_files(files: StateFiles) -> list[_File]:
         _File(int(match["epoch"]), int(match["number"]), match["kind"], name)
         for match, name in found
     )
+
+
+def _snapshots(files: StateFiles) -> list[_File]:
+    return [file for file in _state_files(files) if file.kind == "snapshot"]
 
 
 def _read_epoch(files: StateFiles) -> int:

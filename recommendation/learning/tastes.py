@@ -123,7 +123,4 @@ class Tastes(RowTable):
         self.clear(self.table.expire(before_ms))
 
     def forget(self, is_deleted: Callable[[Any], bool]) -> None:
-        keys = self.table.keys_of(range(self.table.num_used))
-        self.clear(
-            self.table.remove([key for key in keys if key is not None and is_deleted(key[0])])
-        )
+        self.remove_keys(lambda key: is_deleted(key[0]))

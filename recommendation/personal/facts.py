@@ -135,11 +135,13 @@ class FactsBook:
 
     Attributes:
         position: gives the log position that is being learned.
+        is_repeated: gives whether it was learned before, so that nothing new may be found.
     """
 
     def __init__(self, path: Path, find: FindVideo) -> None:
         self._find = find
         self.position: Callable[[], int] = lambda: 0
+        self.is_repeated: Callable[[], bool] = lambda: False
         self._known: dict[str, tuple[int, VideoFacts]] = {}
         self._new: list[str] = []
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -155,7 +157,7 @@ class FactsBook:
         if known is not None:
             since, facts = known
             return facts if position >= since else UNKNOWN_VIDEO
-        found = self._find(video)
+        found = None if self.is_repeated() else self._find(video)
         if found is None:
             return UNKNOWN_VIDEO
         self._known[video] = position, found

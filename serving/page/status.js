@@ -78,7 +78,6 @@ function showLearning(learning) {
 
 function learningState({ runs, frozen, lag_seconds: lag }) {
   if (frozen) return `Frozen at its last good state: ${frozen.reason ?? "the learner says so"}.`;
-  if (runs === undefined) return "Learned on another machine.";
   if (!runs) return "The learner does not run; what it learned before goes on.";
   return lag >= 1 ? `Learning, ${Math.round(lag)} s behind.` : "Learning, up to date.";
 }

@@ -104,7 +104,7 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
     """Searches, and writes the answer; runs in a thread."""
     started = time.perf_counter()
     try:
-        with searcher.reader.one_generation():  # of which the strips are, too
+        with searcher.reader.one_generation():  # of which the strips and the unit are, too
             results = searcher.search(
                 asked.query,
                 k=asked.k,
@@ -116,6 +116,7 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
                 after=None if asked.cursor is None else Cursor.parse(asked.cursor),
             )
             strips = strip_fields(searcher, results) if asked.strip and results else {}
+            unit = score_unit(searcher, results, level=asked.level)
     except ValueError as error:
         raise ApiError(400, "invalid_request", str(error)) from error
     body = body_without_id(
@@ -134,7 +135,7 @@ def search_answer(searcher: Searcher, asked: SearchRequest) -> Answer:
         etag,
         stages,
         is_complete=answered == of,
-        score_unit=score_unit(searcher, results, level=asked.level),
+        score_unit=unit,
     )
 
 

@@ -1,7 +1,11 @@
+import shutil
+import subprocess
 import sys
 
 import pytest
 
+from reelseek.recommendation.events.opening import check_readable, open_log
+from reelseek.recommendation.learning.redis_files import published_files
 from reelseek.recommendation.redis_server import (
     RedisAddress,
     RedisServer,
@@ -9,7 +13,14 @@ from reelseek.recommendation.redis_server import (
     is_redis,
     parse_address,
 )
-from tests.recommendation.redis_servers import OPTIONS, Server, free_port, needs_redis
+from tests.recommendation.events.event_writer import make_event
+from tests.recommendation.redis_servers import (
+    OPTIONS,
+    Server,
+    free_port,
+    needs_redis,
+    wait_until,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +51,106 @@ def test_an_address_is_read(url, address):
         "redis+sentinel://a",
         "redis+sentinel://a/",
         "redis+sentinel://a/name/x",
+        "redis://a?ssl_ca_certs=ca.pem",
+        "rediss://a?",
+        "rediss://a?ssl_cert_reqs=none",
+        "rediss://a#ssl_ca_certs=ca.pem",
     ],
 )
 def test_another_address_is_refused(url):
     with pytest.raises(ValueError, match=r"^events=.*must be redis://HOST"):
         parse_address("events", url)
+
+
+def test_an_address_names_the_files_of_tls(tmp_path):
+    ca, key = tmp_path / "a ca.pem", tmp_path / "key.pem"
+    ca.touch()
+    url = f"rediss+sentinel://a/name?ssl_ca_certs={ca}&ssl_keyfile={key}"
+    with pytest.raises(ValueError, match=r"^events=.*key.pem: no such file"):
+        parse_address("events", url)
+    key.touch()
+    address = parse_address("events", url)
+    assert dict(address.tls_files) == {"ssl_ca_certs": str(ca), "ssl_keyfile": str(key)}
+    assert " " not in str(address)
+    assert parse_address("events", str(address)) == address
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A folder with an authority of its own, and certificates of a server and of a client."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make(name: str, *options: str) -> None:
+        subprocess.run(
+            [
+                *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+                *("-nodes", "-days", "2", "-subj", f"/CN={name}", "-out", f"{name}.pem"),
+                *("-keyout", f"{name}.key", *options),
+            ],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+
+    make("ca")
+    by_authority = ("-CA", "ca.pem", "-CAkey", "ca.key")
+    make("server", "-addext", "subjectAltName=IP:127.0.0.1", *by_authority)
+    make("client", *by_authority)
+    return folder
+
+
+@pytest.fixture
+def encrypted(tmp_path, certificates):
+    """The port at which a master, which has a replica, speaks TLS with clients that it knows."""
+    port = free_port()
+    files = (
+        ("tls-cert-file", "server.pem"),
+        ("tls-key-file", "server.key"),
+        ("tls-ca-cert-file", "ca.pem"),
+    )
+    options = [text for name, file in files for text in (f"--{name}", str(certificates / file))]
+    master = Server(tmp_path / "a", *OPTIONS, "--tls-port", str(port), *options)
+    replica = Server(tmp_path / "b", *OPTIONS)
+    try:
+        master.start()
+        replica.start("--replicaof", "127.0.0.1", str(master.port))
+        wait_until(lambda: master.num_replicas() == 1)
+        yield port
+    finally:
+        master.kill()
+        replica.kill()
+
+
+@needs_redis
+def test_events_and_models_are_kept_over_tls(encrypted, certificates):
+    bare = f"rediss://127.0.0.1:{encrypted}/0"
+    trusting = f"{bare}?ssl_ca_certs={certificates / 'ca.pem'}"
+    client = (
+        f"&ssl_certfile={certificates / 'client.pem'}&ssl_keyfile={certificates / 'client.key'}"
+    )
+    for url, message in (
+        (bare, "certificate verify failed"),
+        (trusting.replace("127.0.0.1", "localhost") + client, "certificate verify failed"),
+        (trusting, ""),  # the server asks for one, and closes; how that reads differs
+        (f"redis://127.0.0.1:{encrypted}", ""),
+    ):
+        with pytest.raises(ValueError, match=rf"^events=rediss?://.*{message}"):
+            check_readable(url)
+    log = open_log(trusting + client)
+    log.append([make_event("a")])
+    assert [each.event.event_id for each in log.read()] == ["a"]
+    assert log.delete_user("nobody") == 0
+    log.close()
+    files = published_files("publish", trusting + client)
+    files.begin(1)
+    files.write("snapshot", bytes(3 << 20), epoch=1)
+    files.write_status(b"{}", epoch=1, kept_seconds=9)
+    assert files.read("snapshot") == bytes(3 << 20)
+    assert files.read_status()[0] == b"{}"
+    files.close()
 
 
 def test_a_password_is_neither_taken_from_an_address_nor_shown():

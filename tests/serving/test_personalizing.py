@@ -24,7 +24,7 @@ from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
 from reelseek.serving.learner import learn_config
-from reelseek.serving.personalizing import Personalization, learned_place
+from reelseek.serving.personalizing import learned_place
 from reelseek.serving.services import Services
 from tests.ranking.test_searcher import GivenEncoder
 from tests.recommendation.logs import ids_in_order, index_of_axes
@@ -297,6 +297,23 @@ def test_learning_needs_events():
         compose(ServeConfig, ["index=i", "learn=true"])
 
 
+def served_status(learned, pair, weight):
+    """Whether the learner runs, its position, and that which a service has, whose events are in
+    Redis."""
+    arguments = [f"events={pair.url}", f"personal.weight={weight}"]
+    services, client = service_of(learned, *arguments)
+    personal = services.personal
+    personal._published.look()
+    if weight:
+        personal.start()
+        wait_until(lambda: (personal.status() or {}).get("served_position") is not None)
+    found = client.get("/api/status").json()["learning"]
+    assert f"reelseek_learner_up {float(found['runs'])}" in client.get("/metrics").text
+    personal.close()
+    services.searcher.close()
+    return found["runs"], found.get("position"), found["served_position"]
+
+
 @needs_redis
 def test_a_service_whose_events_are_in_redis_follows_what_is_published_there(learned, tmp_path):
     pair = Pair(tmp_path)
@@ -307,12 +324,13 @@ def test_a_service_whose_events_are_in_redis_follows_what_is_published_there(lea
             model = OnlineModel(ModelSettings(capacity=3000))
             store.open(model)
             store.commit(model, learned.position)
-        config = compose(ServeConfig, [f"index={learned.folder / 'index'}", f"events={pair.url}"])
-        personal = Personalization.from_config(config)
-        personal.start()
-        wait_until(lambda: (personal.status() or {}).get("served_position") == learned.position)
-        assert "runs" not in personal.status()  # its learner is elsewhere
-        personal.close()
+            status = (learned.folder / "events" / "learned" / "status.json").read_bytes()
+        for weight in (0.1, 0):
+            files.write_status(status, epoch=2, kept_seconds=30)
+            served = learned.position if weight else None
+            assert served_status(learned, pair, weight) == (True, learned.position, served)
+        pair.master.call("DEL", "reelseek:model_status")  # its seconds are over
+        assert served_status(learned, pair, 0.1) == (False, None, learned.position)
         files.close()
     finally:
         pair.close()

@@ -16,6 +16,7 @@ from reelseek.serving.library.report import IndexReports
 from reelseek.serving.library.target import resolve_target
 from reelseek.serving.services import Services
 from tests.indexing.shards.collection import GivenEncoder, collection, make_index
+from tests.serving.cluster.authors import follow
 from tests.serving.test_app import ask
 
 pytest.importorskip("tantivy")
@@ -28,14 +29,16 @@ def made(tmp_path_factory):
     return [make_index(folder / str(n), held, texts, num_shards=n) for n in (1, 3)]
 
 
-def answers(folder, *targets):
-    config = compose(ServeConfig, [f"index={folder}"])
+def answers(folder, *targets, options=()):
+    config = compose(ServeConfig, [f"index={folder}", *options])
     admission = Admission(num_running=1, max_waiting=9, max_wait_seconds=9)
     services = Services(config=config, admission=admission, encoder=Client(folder / "none"))
     with Searcher.open(folder, encoder=GivenEncoder(), refresh="manual") as searcher:
         services.set_searcher(searcher)
         said = []
         app = type("Service", (), {"app": create_app(services)})
+        if services.personal is not None:
+            follow(services)
         for response in ask(app, *targets):
             answer = response.json()
             answer.pop("request_id", None)

@@ -14,6 +14,7 @@ from reelseek.recommendation.events.opening import open_log
 from reelseek.recommendation.learning.files import EpochEnded
 from reelseek.recommendation.learning.publishing import Publisher
 from reelseek.recommendation.learning.redis_files import RedisFiles
+from reelseek.recommendation.learning.status import PublishedStatus, StatusWriter, read_status
 from reelseek.recommendation.learning.store import (
     LeaseLost,
     ModelReader,
@@ -89,6 +90,85 @@ def test_a_file_that_is_half_written_is_none(files, pair):
     assert files.names() == ["epoch"]
     (left,) = pair.master.call("KEYS", "reelseek:model:*")
     assert pair.master.call("TTL", left) > 0
+
+
+def test_what_a_learner_says_is_gone_after_a_while(files, pair):
+    assert files.read_status() is None
+    files.begin(3)
+    files.write_status(b"{}", epoch=3, kept_seconds=40)
+    files.write_status(b"[1]", epoch=3, kept_seconds=20)
+    content, left_seconds = files.read_status()
+    assert content == b"[1]" and 15 < left_seconds <= 20
+    assert files.names() == ["epoch"]  # it is no file of the model
+    files_of(pair).begin(4)
+    with pytest.raises(EpochEnded, match="epoch 4 has begun"):
+        files.write_status(b"{}", epoch=3, kept_seconds=20)
+    assert files.read_status()[0] == b"[1]"
+    files.write_status(b"{}", epoch=4, kept_seconds=0.05)
+    wait_until(lambda: files.read_status() is None)
+
+
+def test_servers_are_told_how_far_a_learner_is(files, pair, tmp_path):
+    """Whether it runs is by the server's count of seconds: the learner's clock is wrong here."""
+    store = ModelStore(tmp_path, publish=files)
+    learner = Learner(Events(300), store, model=new_model(), join=JOIN)
+    now = 5.0
+    said = PublishedStatus(files_of(pair), clock=lambda: now)
+    said.look()
+    assert said.current is None
+    writer = StatusWriter(
+        tmp_path, publish=store.publish_status, clock=lambda: 1e9 + learner.position
+    )
+    learner.step()
+    writer.note(learner, 1)
+    said.look()
+    assert said.current == {**read_status(tmp_path), "runs": True}
+    assert (said.current["position"], said.current["lag_events"]) == (300, 0)
+    now += 29
+    assert said.current["runs"]
+    now += 2
+    assert not said.current["runs"]  # it died, and what it said last is known
+    assert said.current["position"] == 300
+    pair.master.call("DEL", "reelseek:model_status")
+    said.look()
+    assert not said.current["runs"]
+
+    other = files_of(pair)
+    other.begin(2)
+    with pytest.raises(LeaseLost, match="epoch 2 has begun, this one is 1"):
+        store.publish_status(b"{}", 30.0)
+    pair.master.call("SET", "reelseek:model_status", b"nothing")
+    said.look()
+    assert said.current["position"] == 300
+    store.close()
+
+
+def test_a_server_that_is_away_keeps_neither_the_learner_nor_the_servers(tmp_path):
+    class Away:
+        num_asked = 0
+
+        def begin(self, epoch):
+            pass
+
+        def write_status(self, content, *, epoch, kept_seconds):
+            self.num_asked += 1
+            raise RedisUnavailable("away")
+
+        def read_status(self):
+            raise RedisUnavailable("away")
+
+    now, away = 0.0, Away()
+    publisher = Publisher(None, away, wanted=list, clock=lambda: now)
+    for _ in range(3):
+        publisher.publish_status(b"{}", kept_seconds=30)
+    assert away.num_asked == 1
+    now = 5.0
+    publisher.publish_status(b"{}", kept_seconds=30)
+    assert away.num_asked == 2
+    said = PublishedStatus(away)
+    said.look()
+    assert said.current is None
+    said.close()
 
 
 def learner_of(log, folder, files) -> Learner:
@@ -204,6 +284,7 @@ def test_a_learner_follows_a_log_in_redis_on_the_command_line(pair, tmp_path, ca
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (found["position"], found["lag_events"]) == (log.bounds()[1], 0)
     assert ModelReader(files_of(pair)).open()[1].position == found["position"]
+    assert json.loads(files_of(pair).read_status()[0])["position"] == found["position"]
     log.close()
     for given, message in (
         (arguments, "output: missing"),

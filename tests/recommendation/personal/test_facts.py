@@ -76,6 +76,26 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path, damage):
     assert len(FactsBook(path, {}.get)) == 2
 
 
+def test_what_is_learned_again_finds_what_it_found_then(tmp_path):
+    """A learner goes back to the state at event 40: it may not know what was found since."""
+    there: dict[str, VideoFacts] = {}
+    book = FactsBook(tmp_path / "facts", there.get)
+    position = 50
+    book.position = lambda: position
+    there["a"] = CATS
+    assert book.facts_of("a") == CATS
+    there["b"] = CATS
+    position, book.is_repeated = 41, lambda: True
+    assert book.facts_of("a") == book.facts_of("b") == UNKNOWN_VIDEO
+    position = 50
+    assert book.facts_of("a") == CATS
+    position, book.is_repeated = 51, lambda: False
+    assert book.facts_of("b") == CATS
+    position = 50
+    assert book.facts_of("b") == UNKNOWN_VIDEO
+    book.close()
+
+
 def test_an_index_that_comes_later(tmp_path):
     now = [0.0]
     videos = IndexVideos(tmp_path / "index", clock=lambda: now[0])

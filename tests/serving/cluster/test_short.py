@@ -4,7 +4,7 @@ import pytest
 
 from reelseek.indexing.cluster.connection import connect
 from reelseek.indexing.shards.opening import open_writer
-from tests.indexing.shards.collection import collection, make_index
+from tests.serving.cluster.authors import at_the_end_of, authors, follow, with_authors
 from tests.serving.test_app import ask
 from tests.serving.test_shards import answers
 
@@ -16,21 +16,30 @@ def test_a_service_on_ray_says_the_same_and_follows_new_generations(tmp_path):
     pytest.importorskip("tantivy")
     from tests.serving.cluster.ray_service import asgi, served
 
-    held, texts = collection(num=30)
-    one = make_index(tmp_path / "one", held[:28], texts, num_shards=1)
-    index = make_index(tmp_path / "shards", held[:28], texts, num_shards=3)
+    held, texts = with_authors(30)
+    made = authors(tmp_path, held[:28], texts, num_shards=3)
+    index = made.shards
     targets = [
         "/api/search?q=dog+in+the+snow",
         "/api/search?q=red+river&level=moment&k=4&strip=true",
         "/api/search?q=cat&where=year%3D2002",
         "/api/search?q=cat&where=no_such_field%3D1",
         "/api/suggest?prefix=d",
+        "/api/search?q=dog+in+the+snow&k=20&sources=visual&user=u1",
     ]
-    expected = answers(one, *targets)
+    personal = f"personal.model={made.model}"
+    with at_the_end_of(made):
+        expected = answers(made.one, *targets, options=[personal])
+    assert "learned_position" in expected[-1][1]
     options = ("ray.shards_per_replica=2", "ray.replicas=1", "ray.max_replicas=1")
     routers = ("ray.routers=1", "ray.max_routers=1", "ray.deadline_ms=20000")
-    with connect(None), served(str(index), *options, *routers) as (services, front, _):
+    with (
+        connect(None),
+        served(str(index), *options, *routers, personal) as (services, front, _),
+        at_the_end_of(made),
+    ):
         service = asgi(services)
+        follow(services)
         for target, response, (status, answer) in zip(
             targets, ask(service, *targets), expected, strict=True
         ):
