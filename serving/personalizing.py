@@ -104,9 +104,17 @@ class Personalization:
 
     def note_metrics(self) -> None:
         """Sets the metrics of the learner, and of what this process serves."""
+        self.note_position()
         status = self.status()
         if status is not None:
             telemetry.note_learning(status)
+
+    def note_position(self) -> None:
+        """Sets the metric of what this process serves; each worker does, as only one of them is
+        asked for the metrics of all."""
+        followed = self._follower.current
+        if followed is not None:
+            telemetry.LEARNED_POSITION.set(followed.position)
 
     def ordered(self, answer: Answer, user: str) -> Answer:
         """Orders the hits of a search for a user; returns the same answer where nothing is known of
