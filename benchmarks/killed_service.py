@@ -5,15 +5,17 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.serving import ROOT, free_port, wait_until_ready
+from benchmarks.service_traffic import ask
+from benchmarks.serving import ROOT, free_port
 from benchmarks.serving_faults import TOKEN
 
-_GONE_SECONDS = 5.0  # after which nothing may be left of a service whose supervisor was killed
+_GONE_SECONDS = 30.0  # after which nothing may be left of a service whose supervisor was killed
 _STOP_SECONDS = 40.0
 
 
@@ -21,13 +23,12 @@ class KilledService:
     """Runs `serve`; its log is `service.log` in the folder.
 
     Attributes:
-        faults: processes that outlived their supervisor.
         num_refused: starts that failed, as the address was still taken.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
-        self.faults: list[str] = []
+        self._below: list[psutil.Process] = []  # supervisors that were killed
         self.num_refused = 0
         self._log = folder / "service.log"
         self._options = (*options, f"port={self.port}", f"write_token={TOKEN}")
@@ -50,9 +51,10 @@ class KilledService:
                 stderr=file,
             )
 
-    def wait_until_ready(self) -> None:
-        assert self._process is not None
-        wait_until_ready(self.port, self._process)
+    def is_ready(self) -> bool:
+        """Whether a worker answers searches; starts it if it does not run."""
+        self.keep_up()
+        return ask(self.port, "GET", "/readyz")[0] == "200"
 
     def running(self) -> dict[str, psutil.Process]:
         """Returns the processes that live, by name."""
@@ -66,7 +68,7 @@ class KilledService:
         for name, pid in self._pids.items():
             try:
                 process = psutil.Process(pid)
-                if process.status() != psutil.STATUS_ZOMBIE and process.ppid() == self._pid:
+                if _lives(process) and process.ppid() == self._pid:
                     live[name] = process
             except psutil.NoSuchProcess:
                 continue
@@ -90,13 +92,21 @@ class KilledService:
         """Kills the supervisor; the others must end with it."""
         if self._process is None or self._process.poll() is not None:
             return False
-        below = psutil.Process(self._pid).children(recursive=True)
+        self._below += psutil.Process(self._pid).children(recursive=True)
         self._process.kill()
         self._process.wait()
         self._process = None
-        _, left = psutil.wait_procs(below, timeout=_GONE_SECONDS)
-        self.faults += [f"outlived its supervisor: {_shown(process)}" for process in left]
         return True
+
+    def outlived(self) -> list[str]:
+        """Returns which processes have outlived a supervisor that was killed."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while time.monotonic() < deadline and any(map(_lives, self._below)):
+            time.sleep(0.1)
+        left = [process for process in self._below if _lives(process)]
+        for process in left:
+            process.kill()
+        return [f"outlived its supervisor: {_shown(process)}" for process in left]
 
     def stop(self) -> None:
         """As a service manager does: politely."""
@@ -115,6 +125,13 @@ def _fields(line: bytes) -> dict[str, Any]:
         return dict(json.loads(line))
     except (ValueError, TypeError):  # no line of the log, or one that is being written
         return {}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _shown(process: psutil.Process) -> str:

@@ -24,7 +24,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ _LONGEST_SECONDS = 4.0  # between two kills
 _COMMIT_SECONDS = 15.0  # that a learner has, now and then, to commit before it is killed
 _UP_AGAIN = 0.5  # probability that a Redis server is started again, at each look
 _WHOLE_SECONDS = 180.0
-_VICTIMS = {"learner": 45, "worker": 32, "encoder": 6, "media": 3, "library": 3, "supervisor": 7}
+_VICTIMS = {"learner": 45, "worker": 32, "encoder": 6, "media": 3, "library": 3, "supervisor": 5}
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Bench:
 
     def start(self) -> None:
         self.keep_up()
-        self.service.wait_until_ready()
+        wait_until(self.service.is_ready, _WHOLE_SECONDS)
 
     def keep_up(self) -> None:
         self.service.keep_up()
@@ -146,11 +147,13 @@ class Bench:
             was_killed = self.outside.kill("learner")
         elif victim == "supervisor":
             was_killed = self.service.kill_all()
+            if self.draws.random() < 0.6:  # or what comes next is killed while it starts
+                self.start()
         else:
             was_killed = self.service.kill(victim, self.draws)
+        self.kills[victim] += was_killed
         if not was_killed:
             return
-        self.kills[victim] += 1
         if victim == "learner" or (victim == "supervisor" and not self.outside):
             self.num_learned += committed != self._committed
             self._committed = committed
@@ -249,9 +252,10 @@ def examine(bench: Bench, log: EventLog, crowd: Crowd) -> dict[str, Any]:
     mirror, deleter, senders = crowd.mirror, crowd.deleter, crowd.senders
     position = log.bounds()[1]
     mirror.catch_up(position)
-    faults = [fault for each in crowd.all for fault in each.faults] + bench.service.faults
+    faults = [fault for each in crowd.all for fault in each.faults]
     faults += wait_until_served(bench, position) + found_of_deleted(bench, deleter)
     bench.stop()
+    faults += bench.service.outlived()
     deleted = set(deleter.deleted)
     found = [each.event for each in log.scan()]
     counts = Counter(event.event_id for event in found)

@@ -131,7 +131,7 @@ def service(*command: str, port: int, **environment: str) -> Iterator[int]:
         start_new_session=True,
     )
     try:
-        wait_until_ready(port, process)
+        _wait_until_ready(port, process)
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
@@ -141,7 +141,7 @@ def service(*command: str, port: int, **environment: str) -> Iterator[int]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_ready(port: int, process: subprocess.Popen) -> None:
+def _wait_until_ready(port: int, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,9 @@ class Child:
 
 def _run_child(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Runs in the child, which must not outlive this process."""
-    die_with_parent()
+    parent = parent_process()
+    assert parent is not None
+    die_with_parent(parent.pid)
     target(*arguments)
 
 
