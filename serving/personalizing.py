@@ -18,13 +18,13 @@ import numpy as np
 
 from reelseek.configs.schema import Engine, ServeConfig
 from reelseek.recommendation.catalogue import ItemCatalogue
-from reelseek.recommendation.learning.redis_files import published_files
+from reelseek.recommendation.learning.redis_files import RedisFiles
 from reelseek.recommendation.learning.status import read_status
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
 from reelseek.recommendation.personal.reasons import personal_reasons
-from reelseek.recommendation.redis_server import is_redis
+from reelseek.recommendation.redis_server import RedisServer, is_redis, parse_address
 from reelseek.serving import telemetry
 from reelseek.serving.answers import Answer
 
@@ -64,7 +64,12 @@ class Personalization:
 
     def __init__(self, place: Path | str, *, weight: float) -> None:
         self._place, self._weight = place, weight
-        files = place if isinstance(place, Path) else published_files("personal.model", place)
+        # Not looked at now: a worker that starts while the server is away searches all the same.
+        files = (
+            place
+            if isinstance(place, Path)
+            else RedisFiles(RedisServer(parse_address("personal.model", place)))
+        )
         self._follower = ModelFollower(files, loading=_collecting_later)
 
     @classmethod

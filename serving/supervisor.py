@@ -165,7 +165,8 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
         ValueError: what is to be served is not there, the settings are not safe, or nothing can
             listen at this address.
     """
-    from reelseek.recommendation.events.opening import check_place
+    from reelseek.recommendation.events.opening import check_place, check_server
+    from reelseek.recommendation.redis_server import is_redis
     from reelseek.serving.library.target import resolve_target
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
@@ -175,6 +176,8 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
     config = replace(config, index=str(target.index), videos=list(target.videos))
     if config.events is not None:
         check_place(config.events, index=target.index)
+    if config.personal.model is not None and is_redis(config.personal.model):
+        check_server("personal.model", config.personal.model)
     listener = listen(config.host, config.port)
     with (
         _cluster(config, url or str(target.index)) as cluster,
