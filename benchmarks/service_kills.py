@@ -61,11 +61,11 @@ from tests.recommendation.learning.learner import digest_of  # noqa: E402
 from tests.recommendation.redis_servers import Failover, Server, wait_until  # noqa: E402
 
 NUM_VIDEOS, NUM_SENDERS, NUM_READERS = 40, 2, 2
-_LONGEST_SECONDS = 4.0  # between two kills
+_LONGEST_SECONDS = 3.0  # between two kills
 _COMMIT_SECONDS = 15.0  # that a learner has, now and then, to commit before it is killed
 _UP_AGAIN = 0.5  # probability that a Redis server is started again, at each look
 _WHOLE_SECONDS = 180.0
-_VICTIMS = {"learner": 45, "worker": 32, "encoder": 6, "media": 3, "library": 3, "supervisor": 5}
+_VICTIMS = {"learner": 60, "worker": 26, "encoder": 4, "media": 3, "library": 3, "supervisor": 4}
 
 
 @dataclass
@@ -98,6 +98,7 @@ class Bench:
         self.events = self.servers.url if self.servers else str(folder / "events")
         self.model = folder / "model" if redis else folder / "events" / "learned"
         options = [f"index={folder / 'index'}", f"events={self.events}", f"workers={workers}"]
+        options.append(f"cache={folder / 'cache'}")
         self.outside: Processes | None = None
         if self.servers:
             self.outside = Processes(
@@ -147,8 +148,6 @@ class Bench:
             was_killed = self.outside.kill("learner")
         elif victim == "supervisor":
             was_killed = self.service.kill_all()
-            if self.draws.random() < 0.6:  # or what comes next is killed while it starts
-                self.start()
         else:
             was_killed = self.service.kill(victim, self.draws)
         self.kills[victim] += was_killed

@@ -231,7 +231,7 @@ class Reader(Traffic):
         seed: int,
         last_position: Callable[[], float],
     ) -> None:
-        super().__init__(port, seed=seed, pause_seconds=2 * _PAUSE_SECONDS)
+        super().__init__(port, seed=seed, pause_seconds=4 * _PAUSE_SECONDS)
         self._plain, self._users, self._last_position = plain, users, last_position
         self.num_personal = 0
 
