@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.schema import Engine, ServeConfig
+from reelseek.serving.run_folder import run_folder
 from reelseek.serving.services import Sockets
 from reelseek.text.terminal import printable
 from reelseek.vision.decoding.parent_death import die_with_parent
@@ -181,12 +181,12 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
     listener = listen(config.host, config.port)
     with (
         _cluster(config, url or str(target.index)) as cluster,
-        tempfile.TemporaryDirectory(prefix="reelseek-") as folder,
-    ):  # of this user alone
-        metrics = Path(folder) / "metrics"
+        run_folder() as folder,
+    ):
+        metrics = folder / "metrics"
         metrics.mkdir()
         os.environ[METRICS_FOLDER] = str(metrics)
-        helpers, workers = _children(config, listener, Path(folder), cluster)
+        helpers, workers = _children(config, listener, folder, cluster)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"index: {printable(str(target.index))}", file=sys.stderr)
