@@ -33,10 +33,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.killed_service import KilledService  # noqa: E402
+from benchmarks.killed_service import WHOLE_SECONDS, Bench  # noqa: E402
 from benchmarks.learning_end_to_end import build  # noqa: E402
 from benchmarks.options import parse_options  # noqa: E402
-from benchmarks.redis_kills import Processes, kill_server, restart  # noqa: E402
 from benchmarks.service_traffic import (  # noqa: E402
     QUERIES,
     Deleter,
@@ -48,7 +47,7 @@ from benchmarks.service_traffic import (  # noqa: E402
     ask,
     target_of,
 )
-from benchmarks.unkilled_replay import OPTIONS, learn, new_model, state_of  # noqa: E402
+from benchmarks.unkilled_replay import learn, new_model, state_of  # noqa: E402
 from reelseek.recommendation.events.log import EventLog, EventsUnavailable  # noqa: E402
 from reelseek.recommendation.events.opening import open_log  # noqa: E402
 from reelseek.recommendation.events.schema import Deletion  # noqa: E402
@@ -58,14 +57,9 @@ from reelseek.recommendation.learning.store import ModelReader  # noqa: E402
 from reelseek.recommendation.personal.facts import FactsBook  # noqa: E402
 from reelseek.recommendation.redis_server import RedisServer, parse_address  # noqa: E402
 from tests.recommendation.learning.learner import digest_of  # noqa: E402
-from tests.recommendation.redis_servers import Failover, Server, wait_until  # noqa: E402
+from tests.recommendation.redis_servers import wait_until  # noqa: E402
 
 NUM_VIDEOS, NUM_SENDERS, NUM_READERS = 40, 2, 2
-_LONGEST_SECONDS = 3.0  # between two kills
-_COMMIT_SECONDS = 15.0  # that a learner has, now and then, to commit before it is killed
-_UP_AGAIN = 0.5  # probability that a Redis server is started again, at each look
-_WHOLE_SECONDS = 180.0
-_VICTIMS = {"learner": 60, "worker": 26, "encoder": 4, "media": 3, "library": 3, "supervisor": 4}
 
 
 @dataclass
@@ -80,106 +74,6 @@ class Crowd:
     @property
     def all(self) -> list[Traffic]:
         return [self.mirror, *self.senders, self.deleter, *self.readers]
-
-
-class Bench:
-    """What runs, where it is, and how it is killed.
-
-    Attributes:
-        kills: by the process that was killed.
-        learned: kills of the learner, or of all with it, between which it had committed.
-    """
-
-    def __init__(self, folder: Path, *, draws: random.Random, workers: int, redis: bool) -> None:
-        self.folder, self.draws = folder, draws
-        self.kills: Counter[str] = Counter()
-        self.num_learned = self.num_failovers = 0
-        self.servers = Failover(folder / "redis") if redis else None
-        self.events = self.servers.url if self.servers else str(folder / "events")
-        self.model = folder / "model" if redis else folder / "events" / "learned"
-        options = [f"index={folder / 'index'}", f"events={self.events}", f"workers={workers}"]
-        options.append(f"cache={folder / 'cache'}")
-        self.outside: Processes | None = None
-        if self.servers:
-            self.outside = Processes(
-                folder, self.servers.url, ("learner",), (f"index={folder / 'index'}",)
-            )
-        else:
-            options += ["learn=true", f"personal.learner_options=[{','.join(OPTIONS)}]"]
-        self.service = KilledService(folder, *options)
-        self._down: Server | None = None
-        self._committed = ""
-
-    def start(self) -> None:
-        self.keep_up()
-        wait_until(self.service.is_ready, _WHOLE_SECONDS)
-
-    def keep_up(self) -> None:
-        self.service.keep_up()
-        if self.outside:
-            self.outside.keep_up()
-
-    def stop(self) -> None:
-        """Stops the service and the learner, not the Redis servers."""
-        self.service.stop()
-        if self.outside:
-            self.outside.kill("learner")
-
-    def close(self) -> None:
-        self.stop()
-        if self.servers:
-            self.servers.close()
-
-    def kill_one(self) -> None:
-        """Kills something after a while, and starts what does not start by itself."""
-        time.sleep(self.draws.uniform(0, _LONGEST_SECONDS))
-        self.keep_up()
-        if self.servers and self._down is not None and self.draws.random() < _UP_AGAIN:
-            self.start_server(plainly=self.draws.random() < 0.5)
-        if self.servers and self.draws.random() < 0.3 and self.servers.is_whole():
-            self._down, victim = kill_server(self.servers, self.draws)
-            self.kills[victim] += 1
-            return
-        victim = self.draws.choices(list(_VICTIMS), list(_VICTIMS.values()))[0]
-        if victim in ("learner", "supervisor") and self.draws.random() < 0.5:
-            self._wait_for_commit()
-        committed = self.committed()
-        if victim == "learner" and self.outside:
-            was_killed = self.outside.kill("learner")
-        elif victim == "supervisor":
-            was_killed = self.service.kill_all()
-        else:
-            was_killed = self.service.kill(victim, self.draws)
-        self.kills[victim] += was_killed
-        if not was_killed:
-            return
-        if victim == "learner" or (victim == "supervisor" and not self.outside):
-            self.num_learned += committed != self._committed
-            self._committed = committed
-
-    def start_server(self, *, plainly: bool) -> None:
-        if self.servers and self._down is not None:
-            self.num_failovers += restart(self.servers, self._down, plainly=plainly)
-            self._down = None
-
-    def committed(self) -> str:
-        """Returns what tells the newest commit from those before."""
-        names = [path.name.partition("-")[2] for path in self.model.glob("*-*.bin")]
-        return max(names, default="")
-
-    def is_held(self, position: int) -> bool:
-        """Whether the newest whole state of the model has the events up to a position."""
-        try:
-            return ModelReader(self.model).load(new_model()).snapshot_position >= position
-        except (ValueError, OSError):  # the learner deletes it just now
-            return False
-
-    def _wait_for_commit(self) -> None:
-        deadline = time.monotonic() + _COMMIT_SECONDS
-        while time.monotonic() < deadline and self.committed() == self._committed:
-            self.keep_up()
-            time.sleep(0.05)
-        time.sleep(self.draws.uniform(0, 1))
 
 
 def main() -> None:
@@ -201,7 +95,7 @@ def main() -> None:
             while time.monotonic() < deadline and bench.kills.total() < int(options["kills"]):
                 bench.kill_one()
             bench.start_server(plainly=False)
-            wait_until(bench.service.is_whole, _WHOLE_SECONDS)
+            wait_until(bench.service.is_whole, WHOLE_SECONDS)
         result = {"seed": seed, "redis": redis} | examine(bench, log, crowd)
     finally:
         bench.close()
@@ -286,7 +180,7 @@ def examine(bench: Bench, log: EventLog, crowd: Crowd) -> dict[str, Any]:
 def wait_until_served(bench: Bench, position: int) -> list[str]:
     """Waits for the learner to learn all, and for the worker that is furthest behind to serve it;
     returns what did not happen."""
-    deadline = time.monotonic() + _WHOLE_SECONDS
+    deadline = time.monotonic() + WHOLE_SECONDS
     name, served = b"reelseek_learned_position ", 0.0
     while time.monotonic() < deadline:
         bench.keep_up()
