@@ -24,7 +24,7 @@ from tests.recommendation.redis_servers import Failover, Server, wait_until
 
 WHOLE_SECONDS = 180.0
 _LONGEST_SECONDS = 3.0  # between two kills
-_COMMIT_SECONDS = 15.0  # that a learner has, now and then, to commit before it is killed
+_COMMIT_SECONDS = 8.0  # that a learner has, now and then, to commit before it is killed
 _UP_AGAIN = 0.5  # probability that a Redis server is started again, at each look
 _VICTIMS = {"learner": 60, "worker": 26, "encoder": 4, "media": 3, "library": 3, "supervisor": 4}
 _GONE_SECONDS = 30.0  # after which nothing may be left of a service whose supervisor was killed
