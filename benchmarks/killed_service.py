@@ -27,6 +27,7 @@ _LONGEST_SECONDS = 3.0  # between two kills
 _COMMIT_SECONDS = 8.0  # that a learner has, now and then, to commit before it is killed
 _UP_AGAIN = 0.5  # probability that a Redis server is started again, at each look
 _VICTIMS = {"learner": 60, "worker": 26, "encoder": 4, "media": 3, "library": 3, "supervisor": 4}
+_WHOLE_SOON_SECONDS = 3.0
 _GONE_SECONDS = 30.0  # after which nothing may be left of a service whose supervisor was killed
 _STOP_SECONDS = 40.0
 
@@ -207,7 +208,7 @@ class Bench:
         self.keep_up()
         if self.servers and self._down is not None and self.draws.random() < _UP_AGAIN:
             self.start_server(plainly=self.draws.random() < 0.5)
-        if self.servers and self.draws.random() < 0.3 and self.servers.is_whole():
+        if self.servers and self.draws.random() < 0.3 and self._is_whole_soon():
             self._down, victim = kill_server(self.servers, self.draws)
             self.kills[victim] += 1
             return
@@ -243,6 +244,15 @@ class Bench:
         try:
             return ModelReader(self.model).load(new_model()).snapshot_position >= position
         except (ValueError, OSError):  # the learner deletes it just now
+            return False
+
+    def _is_whole_soon(self) -> bool:
+        """Whether the replica has all that the master has, at a moment of the next seconds."""
+        assert self.servers is not None
+        try:
+            wait_until(self.servers.is_whole, _WHOLE_SOON_SECONDS)
+            return True
+        except TimeoutError:
             return False
 
     def _wait_for_commit(self) -> None:
