@@ -159,7 +159,8 @@ class Bench:
 
     Attributes:
         kills: by the process that was killed.
-        learned: kills of the learner, or of all with it, between which it had committed.
+        num_learned: kills of the learner, or of all with it, before which it had committed since
+            the one before.
     """
 
     def __init__(self, folder: Path, *, draws: random.Random, workers: int, redis: bool) -> None:
