@@ -197,9 +197,16 @@ def found_of_deleted(bench: Bench, deleter: Deleter) -> list[str]:
     """Returns which deleted users are still known to searches."""
     known = []
     for user in deleter.deleted:
-        status, content = ask(bench.service.port, "GET", target_of(QUERIES[0], user))
-        if status != "200" or "learned_position" in json.loads(content):
-            known.append(f"{user} was deleted, and is known: {status}")
+        content = b"{}"
+
+        def is_answered(target: str = target_of(QUERIES[0], user)) -> bool:
+            nonlocal content
+            status, content = ask(bench.service.port, "GET", target)
+            return status == "200"
+
+        wait_until(is_answered, WHOLE_SECONDS)  # a busy service may say 503 first
+        if "learned_position" in json.loads(content):
+            known.append(f"{user} was deleted, and is known")
     return known
 
 
