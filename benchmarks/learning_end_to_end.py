@@ -75,13 +75,13 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def build(folder: Path, *, num_videos: int) -> dict[str, str]:
+def build(folder: Path, *, num_videos: int, model_name: str = "mini") -> dict[str, str]:
     """Writes the index; returns the author of each video by id."""
     from reelseek.indexing.__main__ import _sentences
     from reelseek.text import TextEncoder, Tokenizer
     from reelseek.vision import load_model
 
-    config = load_model_config("mini")
+    config = load_model_config(model_name)
     model = load_model(config.spec())
     tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
     centre = TextEncoder(model.clip, tokenizer).encode([SENTENCE]).numpy()

@@ -26,25 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
-from reelseek.recommendation.events.log import EventLog  # noqa: E402
+from benchmarks.unkilled_replay import OPTIONS, learn, new_model, state_of  # noqa: E402
 from reelseek.recommendation.events.opening import open_log  # noqa: E402
-from reelseek.recommendation.learning.joining import JoinSettings  # noqa: E402
-from reelseek.recommendation.learning.learner import Learner  # noqa: E402
-from reelseek.recommendation.learning.model import ModelSettings, OnlineModel  # noqa: E402
 from reelseek.recommendation.learning.redis_files import RedisFiles  # noqa: E402
-from reelseek.recommendation.learning.store import ModelReader, ModelStore  # noqa: E402
+from reelseek.recommendation.learning.store import ModelReader  # noqa: E402
 from reelseek.recommendation.redis_server import RedisServer, parse_address  # noqa: E402
 from tests.recommendation.learning.learner import digest_of  # noqa: E402
 from tests.recommendation.redis_servers import Failover, Server, wait_until  # noqa: E402
 
-_SETTINGS = {
-    "wait_seconds": 5,
-    "correct_seconds": 60,
-    "commit_events": 40,
-    "capacity": 4000,
-    "min_sightings": 2,
-    "expire_days": 0.002,
-}
 _LONGEST_SECONDS = 2.5  # between two kills
 _UP_AGAIN = 0.4  # probability that a server is started again, at each look
 _WHOLE_SECONDS = 90.0
@@ -52,10 +41,17 @@ _WHOLE_SECONDS = 90.0
 
 @dataclass
 class Processes:
-    """The learner and the writer, which are started again when they end."""
+    """The learner and the writer, which are started again when they end.
+
+    Attributes:
+        names: of those that run.
+        learner_options: of the learner, beside those of the replay.
+    """
 
     folder: Path
     url: str
+    names: tuple[str, ...] = ("writer", "learner")
+    learner_options: tuple[str, ...] = ()
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     num_writers: int = 0
 
@@ -64,12 +60,11 @@ class Processes:
             self.num_writers += 1
             module = "tests.recommendation.learning.event_sender"
             return ["-m", module, self.url, f"{self.folder.name}-{self.num_writers}"]
-        options = [f"{key}={value}" for key, value in _SETTINGS.items()]
-        options += [f"events={self.url}", f"publish={self.url}", f"output={self.folder / 'model'}"]
-        return ["-m", "reelseek.recommendation.learn", *options]
+        places = [f"events={self.url}", f"publish={self.url}", f"output={self.folder / 'model'}"]
+        return ["-m", "reelseek.recommendation.learn", *OPTIONS, *places, *self.learner_options]
 
     def keep_up(self) -> None:
-        for name in ("writer", "learner"):
+        for name in self.names:
             if name not in self.running or self.running[name].poll() is not None:
                 command = self.command(name)
                 output = self.folder / f"{name}-{self.num_writers}.out"
@@ -137,15 +132,21 @@ def kill_at_random(
             victim = draws.choice(("learner", "writer"))
             kills[victim] += processes.kill(victim)
         else:
-            # Mostly the master; now and then its replica, without which nothing is acknowledged.
-            is_master = draws.random() < 0.75
-            down = servers.master() if is_master else servers.other(servers.master())
-            down.kill()
-            kills["redis master" if is_master else "redis replica"] += 1
+            down, victim = kill_server(servers, draws)
+            kills[victim] += 1
     if down is not None:
         num_failovers += restart(servers, down, plainly=False)
     processes.keep_up()
     return {"kills": dict(kills), "failovers": num_failovers}
+
+
+def kill_server(servers: Failover, draws: random.Random) -> tuple[Server, str]:
+    """Kills one; mostly the master, now and then its replica, without which nothing is
+    acknowledged."""
+    is_master = draws.random() < 0.75
+    down = servers.master() if is_master else servers.other(servers.master())
+    down.kill()
+    return down, "redis master" if is_master else "redis replica"
 
 
 def restart(servers: Failover, down: Server, *, plainly: bool) -> bool:
@@ -168,10 +169,10 @@ def examine(servers: Failover, processes: Processes) -> dict[str, Any]:
     try:
         counts = Counter(each.event.event_id for each in log.scan())
         files = RedisFiles(RedisServer(parse_address("publish", servers.url)))
-        killed, epoch = learn(log, processes.folder / "model", files)
+        killed, epoch = learn(log, processes.folder / "model", publish=files)
         followed = new_model()
         followed_position = ModelReader(files).load(followed).position
-        replayed, _ = learn(log, processes.folder / "replayed", None)
+        replayed, _ = learn(log, processes.folder / "replayed")
         is_equal = state_of(killed) == state_of(replayed)
         return {
             "events": len(counts),
@@ -186,28 +187,6 @@ def examine(servers: Failover, processes: Processes) -> dict[str, Any]:
         }
     finally:
         log.close()
-
-
-def new_model() -> OnlineModel:
-    names = ("capacity", "min_sightings", "expire_days")
-    return OnlineModel(ModelSettings(**{name: _SETTINGS[name] for name in names}))  # type: ignore[arg-type]
-
-
-def learn(log: EventLog, folder: Path, publish: RedisFiles | None) -> tuple[Learner, int]:
-    """Learns to the end of the log; returns the learner, and its epoch."""
-    join = JoinSettings(_SETTINGS["wait_seconds"], _SETTINGS["correct_seconds"])
-    with ModelStore(folder, publish=publish) as store:
-        learner = Learner(
-            log, store, model=new_model(), join=join, commit_events=int(_SETTINGS["commit_events"])
-        )
-        while learner.step():
-            pass
-        learner.commit()
-        return learner, store.epoch
-
-
-def state_of(learner: Learner) -> tuple[Any, ...]:
-    return learner.position, digest_of(learner.model), learner.joiner.counts
 
 
 def is_right(result: dict[str, Any]) -> bool:

@@ -38,6 +38,10 @@ class Unavailable(Exception):
     """The other process did not answer in time, or died before it answered."""
 
 
+class Died(Unavailable):
+    """The other process died before it answered; its successor can be asked the same."""
+
+
 class Server:
     """Answers calls, each connection in a thread of its own.
 
@@ -93,7 +97,7 @@ class Client:
 
         Raises:
             RemoteError: the handler raised an error.
-            Unavailable: there was no answer in time.
+            Unavailable: there was no answer in time; `Died` where that process died.
         """
         deadline = time.monotonic() + timeout_seconds
         request = msgspec.msgpack.encode((name, value))
@@ -104,7 +108,7 @@ class Client:
             succeeded, answer = msgspec.msgpack.decode(connection.recv_bytes())
         except (EOFError, OSError) as error:
             connection.close()
-            raise Unavailable(f"{name}: the process that was to answer has died") from error
+            raise Died(f"{name}: the process that was to answer has died") from error
         except BaseException:
             connection.close()
             raise

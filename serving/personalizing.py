@@ -21,14 +21,14 @@ from reelseek.indexing.reader import IndexReader
 from reelseek.recommendation.catalogue import ItemCatalogue
 from reelseek.recommendation.content import IndexContent
 from reelseek.recommendation.learning.content_codes import content_codes
-from reelseek.recommendation.learning.redis_files import published_files
+from reelseek.recommendation.learning.redis_files import RedisFiles
 from reelseek.recommendation.learning.status import PublishedStatus, read_status
 from reelseek.recommendation.personal.facts import facts_of_metadata, facts_of_rows
 from reelseek.recommendation.personal.follower import DEFAULT_FOLDER, ModelFollower
 from reelseek.recommendation.personal.ordering import personal_order
 from reelseek.recommendation.personal.reasons import personal_reasons
 from reelseek.recommendation.personal.video_codes import VideoCodes
-from reelseek.recommendation.redis_server import is_redis
+from reelseek.recommendation.redis_server import RedisServer, is_redis, parse_address
 from reelseek.serving import telemetry
 from reelseek.serving.answers import Answer
 
@@ -84,7 +84,8 @@ class Personalization:
         if isinstance(place, Path):
             self._follower = ModelFollower(place, loading=_collecting_later)
         else:
-            files = published_files("personal.model", place)
+            # Not looked at now: a worker that starts while the server is away searches all the same.
+            files = RedisFiles(RedisServer(parse_address("personal.model", place)))
             self._follower = ModelFollower(files, loading=_collecting_later)
             self._published = PublishedStatus(files)
 
@@ -132,9 +133,17 @@ class Personalization:
 
     def note_metrics(self) -> None:
         """Sets the metrics of the learner, and of what this process serves."""
+        self.note_position()
         status = self.status()
         if status is not None:
             telemetry.note_learning(status)
+
+    def note_position(self) -> None:
+        """Sets the metric of what this process serves; each worker does, as only one of them is
+        asked for the metrics of all."""
+        followed = self._follower.current
+        if followed is not None:
+            telemetry.LEARNED_POSITION.set(followed.position)
 
     def ordered(self, answer: Answer, user: str) -> Answer:
         """Orders the hits of a search for a user; returns the same answer where nothing is known of

@@ -1,5 +1,6 @@
 """Encodes queries through the encoder process; keeps the embeddings of sentences."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,11 @@ import numpy as np
 from reelseek.ranking.query_parts import EncodedPart
 from reelseek.serving import telemetry
 from reelseek.serving.cache import BoundedCache
-from reelseek.serving.channel import Client, RemoteError
+from reelseek.serving.channel import Client, Died, RemoteError, Unavailable
+from reelseek.serving.errors import ApiError
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.1  # while a process dies, it is connected to for a moment, but does not answer
 
 
 class RemoteEncoder:
@@ -38,7 +43,11 @@ class RemoteEncoder:
         self.embedding_dim = described["embedding_dim"]
 
     def sentences(self, sentences: Sequence[str]) -> np.ndarray:
-        """`(n, D)` float32, L2-normalised; n may be 0."""
+        """`(n, D)` float32, L2-normalised; n may be 0.
+
+        Raises:
+            ApiError: the encoder process has died, and its successor was not there in time.
+        """
         if not sentences:
             return np.empty((0, self.embedding_dim), np.float32)
         found: dict[str, np.ndarray] = {}
@@ -70,9 +79,23 @@ class RemoteEncoder:
 
     def _ask(self, sentences: list[str]) -> np.ndarray:
         try:
-            answer = self._client.call(
-                "sentences", sentences, timeout_seconds=self._timeout_seconds
-            )
+            answer = self._call(sentences)
         except RemoteError as error:
             raise ValueError(str(error)) from error
+        except Unavailable as error:
+            message = "the model is being loaded again; ask again"
+            raise ApiError(503, "not_ready", message, retry_after_seconds=2) from error
         return np.frombuffer(answer, np.float32).reshape(-1, self.embedding_dim)
+
+    def _call(self, sentences: list[str]) -> bytes:
+        deadline = time.monotonic() + self._timeout_seconds
+        for attempt in range(1, _ATTEMPTS + 1):
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                return bytes(self._client.call("sentences", sentences, timeout_seconds=left))
+            except Died:
+                # Its successor is asked, but not for ever: the sentences may be why it died.
+                if attempt == _ATTEMPTS:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+        raise AssertionError

@@ -5,16 +5,16 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelseek.configs.schema import Engine, ServeConfig
+from reelseek.serving.run_folder import run_folder
 from reelseek.serving.services import Sockets
 from reelseek.text.terminal import printable
 from reelseek.vision.decoding.parent_death import die_with_parent
@@ -74,7 +74,9 @@ class Child:
 
 def _run_child(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Runs in the child, which must not outlive this process."""
-    die_with_parent()
+    parent = parent_process()
+    assert parent is not None
+    die_with_parent(parent.pid)
     target(*arguments)
 
 
@@ -163,7 +165,8 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
         ValueError: what is to be served is not there, the settings are not safe, or nothing can
             listen at this address.
     """
-    from reelseek.recommendation.events.opening import check_place
+    from reelseek.recommendation.events.opening import check_place, check_server
+    from reelseek.recommendation.redis_server import is_redis
     from reelseek.serving.library.target import resolve_target
     from reelseek.serving.security import SecuritySettings, check_settings
     from reelseek.serving.telemetry import METRICS_FOLDER
@@ -173,15 +176,17 @@ def serve(config: ServeConfig, *, url: str | None = None) -> None:
     config = replace(config, index=str(target.index), videos=list(target.videos))
     if config.events is not None:
         check_place(config.events, index=target.index)
+    if config.personal.model is not None and is_redis(config.personal.model):
+        check_server("personal.model", config.personal.model)
     listener = listen(config.host, config.port)
     with (
         _cluster(config, url or str(target.index)) as cluster,
-        tempfile.TemporaryDirectory(prefix="reelseek-") as folder,
-    ):  # of this user alone
-        metrics = Path(folder) / "metrics"
+        run_folder() as folder,
+    ):
+        metrics = folder / "metrics"
         metrics.mkdir()
         os.environ[METRICS_FOLDER] = str(metrics)
-        helpers, workers = _children(config, listener, Path(folder), cluster)
+        helpers, workers = _children(config, listener, folder, cluster)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"index: {printable(str(target.index))}", file=sys.stderr)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,27 @@ WAITING = Gauge(
     "reelseek_waiting_searches", "Searches that wait for their turn", multiprocess_mode="livesum"
 )
 CACHE = Counter("reelseek_cache", "Look-ups in a cache", ["cache", "result"])
-GENERATION = Gauge(
-    "reelseek_index_generation",
-    "Of the index, that a worker answers from",
-    multiprocess_mode="livemin",
-)
+
+
+class _LeastGauge:
+    """A gauge of the process that is furthest behind; a process has it once it has set it.
+
+    The helpers, which never do, and workers that are starting would have 0, and be the least.
+    """
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._name, self._documentation = name, documentation
+        self._gauge: Gauge | None = None
+        self._lock = threading.Lock()
+
+    def set(self, value: float) -> None:
+        with self._lock:
+            if self._gauge is None:
+                self._gauge = Gauge(self._name, self._documentation, multiprocess_mode="livemin")
+        self._gauge.set(value)
+
+
+GENERATION = _LeastGauge("reelseek_index_generation", "Of the index, that a worker answers from")
 VIDEOS = Gauge("reelseek_index_videos", "Searchable videos", multiprocess_mode="livemax")
 RECALL = Gauge(
     "reelseek_index_recall",
@@ -76,10 +93,9 @@ LEARNER = {
         "log_loss": "Logarithmic loss of long views in the last hour",
     }.items()
 }
-LEARNED_POSITION = Gauge(
+LEARNED_POSITION = _LeastGauge(
     "reelseek_learned_position",
     "Position in the log of events, up to which a worker has taken over what was learned",
-    multiprocess_mode="livemin",
 )
 
 
@@ -98,8 +114,6 @@ def note_learning(status: Mapping[str, Any]) -> None:
     for name, value in found.items():
         if value is not None:
             LEARNER[name].set(float(value))
-    if status.get("served_position") is not None:
-        LEARNED_POSITION.set(status["served_position"])
 
 
 def note_index(manifest: "Manifest") -> None:

@@ -154,6 +154,7 @@ def _follow(services: Services, was_ready: Path, cluster: "Application | None") 
             services.recommendations.start()  # there will be users to recommend to
         if services.personal is not None:
             services.personal.start()
+            services.personal.note_position()
         services.look_now.wait(_LOOK_EVERY_SECONDS)
         services.look_now.clear()
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from reelseek.recommendation.events.log import EventLog, check_folder
 from reelseek.recommendation.redis_server import RedisServer, is_redis, parse_address
 
-__all__ = ["check_place", "check_readable", "open_log"]
+__all__ = ["check_place", "check_readable", "check_server", "open_log"]
 
 
 def open_log(place: str, *, days: float | None = None, max_bytes: float | None = None) -> EventLog:
@@ -30,7 +30,7 @@ def check_place(place: str, *, index: Path | None) -> None:
         index: the folder of the index, outside of which events are kept.
     """
     if is_redis(place):
-        _check_server(place)
+        check_server("events", place)
     else:
         check_folder(Path(place), index=index)
 
@@ -38,14 +38,15 @@ def check_place(place: str, *, index: Path | None) -> None:
 def check_readable(place: str) -> None:
     """Raises a ValueError where there is no log."""
     if is_redis(place):
-        _check_server(place)
+        check_server("events", place)
     elif not Path(place).is_dir():
         raise ValueError(f"events={place}: no such folder; name that of `serve events=DIR`")
 
 
-def _check_server(place: str) -> None:
-    server = RedisServer(parse_address("events", place))
+def check_server(option: str, place: str) -> None:
+    """Raises a ValueError where a Redis server cannot be reached, or could lose what it has."""
+    server = RedisServer(parse_address(option, place))
     try:
-        server.check("events")
+        server.check(option)
     finally:
         server.close()

@@ -1,7 +1,6 @@
 """`python -m reelseek.serving.library.child PARENT_PID name=value ...`: a run of the indexer that
 ends with the library process, whose successor would otherwise wait for its lock."""
 
-import os
 import sys
 
 from reelseek.configs import command_line
@@ -15,9 +14,7 @@ def end_with(parent: int) -> None:
     Args:
         parent: id of the process that started it.
     """
-    die_with_parent()
-    if os.getppid() != parent:  # it has ended before
-        sys.exit(1)
+    die_with_parent(parent)
 
 
 def main(arguments: list[str]) -> None:

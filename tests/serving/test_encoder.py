@@ -1,8 +1,12 @@
 """Sentences of several callers in one batch, and the embeddings that a worker keeps."""
 
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from reelseek.configs.schema import ServeConfig
 from reelseek.indexing import Manifest
 from reelseek.serving.channel import Client, RemoteError, Server
 from reelseek.serving.encoder import Batcher, handlers, load_encoder
+from reelseek.serving.errors import ApiError
 from reelseek.serving.remote_encoder import RemoteEncoder
 from tests.indexing.small_index import random_index
 
@@ -153,3 +158,45 @@ def test_an_error_reaches_the_caller_alone(remote):
     with pytest.raises((RemoteError, ValueError), match="query is bad"):
         client.sentences(["bad"])
     assert np.array_equal(client.sentences(["good"])[0], embedding("good"))
+
+
+def encode_or_die(path: str, dies: bool) -> None:
+    """Serves in a process of its own; one that dies is killed by what it is asked."""
+
+    def sentences(texts: list[str]) -> bytes:
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.full((len(texts), 2), 0.5, np.float32).tobytes()
+
+    describe = {"fingerprint": "f", "embedding_dim": 2}
+    handlers = {"sentences": sentences, "describe": lambda _: describe}
+    Server(Path(path), handlers).serve_forever()
+
+
+def test_a_sentence_that_was_asked_of_one_that_died_is_asked_of_its_successor(tmp_path):
+    path, processes = tmp_path / "s", []
+
+    def start(*, dies: bool) -> None:
+        processes.append(get_context("fork").Process(target=encode_or_die, args=(str(path), dies)))
+        processes[-1].start()
+
+    start(dies=True)
+    remote = RemoteEncoder(Client(path), max_cache_bytes=0, timeout_seconds=10)
+    remote.connect(timeout_seconds=10)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(remote.sentences, ["red"])
+            processes[0].join()
+            start(dies=False)
+            assert waiting.result(20).tolist() == [[0.5, 0.5]]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def test_one_whose_successor_does_not_come_is_a_503(tmp_path):
+    remote = RemoteEncoder(Client(tmp_path / "s"), max_cache_bytes=0, timeout_seconds=0.1)
+    with pytest.raises(ApiError) as raised:
+        remote.sentences(["red"])
+    assert (raised.value.status, raised.value.code) == (503, "not_ready")

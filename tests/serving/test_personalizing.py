@@ -336,6 +336,32 @@ def test_a_service_whose_events_are_in_redis_follows_what_is_published_there(lea
         pair.close()
 
 
+@needs_redis
+def test_a_worker_that_starts_while_redis_is_away_follows_later(learned, tmp_path):
+    pair = Pair(tmp_path)
+    try:
+        shutil.copytree(learned.folder / "events" / "learned", tmp_path / "learned")
+        files = published_files("publish", pair.url)
+        with ModelStore(tmp_path / "learned", publish=files) as store:
+            model = OnlineModel(ModelSettings(capacity=3000))
+            store.open(model)
+            store.commit(model, learned.position)
+        files.close()
+        pair.master.kill()
+        services, client = service_of(learned, f"personal.model={pair.url}")
+        services.personal.start()
+        assert without_order(search(client, user="u1")) == without_order(search(client))
+        assert client.get("/api/status").json()["learning"] is None
+        pair.master.start()
+        wait_until(
+            lambda: (services.personal.status() or {}).get("served_position") == learned.position
+        )
+        services.personal.close()
+        services.searcher.close()
+    finally:
+        pair.close()
+
+
 @pytest.mark.parametrize(
     ("options", "place"),
     [

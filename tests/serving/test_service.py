@@ -1,10 +1,13 @@
 """The whole service, as a user starts it: a folder of videos, its index, and what may happen."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +16,14 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.unkilled_replay import OPTIONS, learn, new_model, state_of
+from reelseek.recommendation.events.log import EventLog
+from reelseek.recommendation.learn import FACTS_NAME
+from reelseek.recommendation.learning.store import ModelReader
+from reelseek.recommendation.personal.facts import FactsBook
 from tests.command_lines import PROJECT, assert_user_error, run_in_this_process, run_program
 from tests.conftest import COLOURS, write_colours
+from tests.recommendation.learning.learner import digest_of
 
 TOKEN = "a-token-of-at-least-16-letters"
 pytestmark = [pytest.mark.long, pytest.mark.model]
@@ -43,6 +52,19 @@ class Service:
             if any(each.laddr.port == port for each in listening):
                 return child
         raise AssertionError("no worker")
+
+    def learner(self) -> psutil.Process:
+        started = [line for line in self.log.read_text().splitlines() if '"started"' in line]
+        learners = [each for each in map(json.loads, started) if each["process"] == "learner"]
+        return psutil.Process(learners[-1]["pid"])
+
+    def learning(self) -> dict:
+        return self.http.get("/api/status").json()["learning"] or {"position": 0, "examples": 0}
+
+    def metric(self, name: str) -> float:
+        lines = self.http.get("/metrics").text.splitlines()
+        (value,) = [line.split()[1] for line in lines if line.startswith(f"{name} ")]
+        return float(value)
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 90.0):
@@ -74,7 +96,8 @@ def service(folder, tmp_path_factory) -> Iterator[Service]:
             [
                 *(sys.executable, "-m", "serving", f"videos={folder}", "port=0"),
                 *(f"index={home / 'index'}", f"write_token={TOKEN}", f"events={home / 'events'}"),
-                *(f"cache={home / 'cache'}", "workers=1"),
+                *(f"cache={home / 'cache'}", "workers=1", "learn=true"),
+                f"personal.learner_options=[{','.join(OPTIONS)}]",
             ],
             cwd=PROJECT,
             stderr=file,
@@ -153,6 +176,66 @@ def test_a_worker_that_is_killed_is_replaced(service):
     assert service.worker().pid != worker.pid
     assert service.keys("the colour red")[0] == "red.mp4"
     assert f'"pid": {worker.pid}, "reason": "signal 9"' in service.log.read_text()
+
+
+def test_kills_lose_no_event_and_learn_none_twice(service, tmp_path):
+    videos = [hit["id"] for hit in service.search("red")["hits"]]
+    folder = service.log.parent / "events"
+    log = EventLog(folder)
+    sent: set[str] = set()
+
+    def send(number: int) -> None:
+        """Sends what a user does, again until it is acknowledged."""
+        common = {
+            "time_seconds": time.time(),
+            "user": f"user-{number % 3}",
+            "request_id": str(number),
+            "video": videos[number % len(videos)],
+        }
+        events = [
+            {"kind": kind, "event_id": uuid.uuid4().hex, **common, **more}
+            for kind, more in (("impression", {"position": 1}), ("click", {}))
+        ]
+        wait_for(
+            lambda: service.http.post("/api/events", json={"events": events}).is_success, "stored"
+        )
+        sent.update(event["event_id"] for event in events)
+
+    def is_learned() -> bool:
+        return service.learning()["position"] == log.bounds()[1]
+
+    for number in range(20):
+        send(number)
+    wait_for(is_learned, "all is learned")
+    learner = service.learner()
+    learner.kill()
+    for number in range(20, 40):
+        send(number)
+    service.worker().kill()
+    for number in range(40, 60):
+        send(number)
+    while not service.learning()["examples"]:  # the first, when their wait is over
+        time.sleep(0.5)
+        send(60)
+    wait_for(is_learned, "all is learned again")
+    assert service.learner().pid != learner.pid
+    last = log.bounds()[1]
+    wait_for(lambda: service.metric("reelseek_learned_position") == last, "all is served")
+    assert service.metric("reelseek_index_generation") == service.search("red")["generation"]
+
+    kept = [logged.event.event_id for logged in log.scan()]
+    assert len(kept) == len(sent)
+    assert set(kept) == sent
+    killed = new_model()
+    assert ModelReader(folder / "learned").load(killed).position == last
+    (tmp_path / "replayed").mkdir()
+    facts = shutil.copy(folder / "learned" / FACTS_NAME, tmp_path / "replayed")
+    book = FactsBook(Path(facts), lambda video: None)
+    replayed, _ = learn(log, tmp_path / "replayed", facts=book)
+    assert state_of(replayed)[:2] == (last, digest_of(killed))
+    assert replayed.joiner.counts.examples == service.learning()["examples"] > 0
+    book.close()
+    log.close()
 
 
 def test_it_drains(service):

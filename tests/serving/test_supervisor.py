@@ -7,6 +7,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import psutil
 import pytest
 
 from reelseek.serving.supervisor import Child, Supervisor, listen
@@ -118,6 +119,21 @@ def test_nobody_outlives_a_killed_supervisor(supervised, tmp_path):
     everybody = pids(tmp_path / "helper") + pids(tmp_path / "worker")
     process.kill()
     wait_for(lambda: not any(map(is_alive, everybody)))
+
+
+def test_nobody_outlives_a_supervisor_that_is_killed_while_they_start(tmp_path):
+    for name in ("helper", "worker"):
+        (tmp_path / name).mkdir()
+    process = CONTEXT.Process(target=supervise, args=(str(tmp_path), "live", "hang"))
+    process.start()
+    everybody: list[psutil.Process] = []
+    while len(everybody) < 2:
+        children = psutil.Process(process.pid).children()
+        everybody = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    process.kill()  # its children are still importing what they run
+    process.join()
+    wait_for(lambda: not any(is_alive(child.pid) for child in everybody))
+    assert not pids(tmp_path / "helper")
 
 
 def test_one_that_dies_at_once_is_tried_less_and_less_often(supervised, tmp_path):
