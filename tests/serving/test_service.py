@@ -74,7 +74,7 @@ def service(folder, tmp_path_factory) -> Iterator[Service]:
             [
                 *(sys.executable, "-m", "serving", f"videos={folder}", "port=0"),
                 *(f"index={home / 'index'}", f"write_token={TOKEN}", f"events={home / 'events'}"),
-                *(f"cache={home / 'cache'}", "workers=1"),
+                *(f"cache={home / 'cache'}", "workers=1", "model=mini_fast"),
             ],
             cwd=PROJECT,
             stderr=file,
