@@ -403,7 +403,7 @@ def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, repo
 
 # A new index
 
-NUM_VIDEOS = 40
+NUM_VIDEOS = 60
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +446,7 @@ def killer():
 def test_new_index_keeps_what_was_counted_and_encodes_no_frame_of_it_again(
     tmp_path, videos, killer, report, num_shards
 ):
-    """40 videos, of which the first 32 wait for each other before scenes are cut."""
+    """60 videos, of which the first 32 wait for each other before scenes are cut."""
     num_runs = max(3, NUM_RUNS // 6) if num_shards == 1 else 2
     parts = np.random.default_rng(0).uniform(0.02, 1.0, num_runs).tolist()
     task = {"videos": str(videos), "work": str(tmp_path), "parts": parts, "shards": num_shards}
