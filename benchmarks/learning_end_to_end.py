@@ -77,7 +77,7 @@ def main() -> None:
 
 def build(folder: Path, *, num_videos: int, model_name: str = "mini") -> dict[str, str]:
     """Writes the index; returns the author of each video by id."""
-    from reelseek.indexing.__main__ import _sentences
+    from reelseek.indexing.building.sentences import everyday_embeddings
     from reelseek.text import TextEncoder, Tokenizer
     from reelseek.vision import load_model
 
@@ -101,7 +101,7 @@ def build(folder: Path, *, num_videos: int, model_name: str = "mini") -> dict[st
                 spans=np.array([[0.0, 60.0]]),
             )
             writer.add(video, np.concatenate([row, row]))
-        writer.publish(sentences=lambda: _sentences(model, torch.device("cpu")))
+        writer.publish(sentences=lambda: everyday_embeddings(model, torch.device("cpu")))
     reader = IndexReader(folder)
     records = {id: reader.record(id) for id in reader.video_ids()}
     authors = {id: record.metadata["author"] for id, record in records.items() if record}

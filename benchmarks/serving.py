@@ -74,7 +74,7 @@ def sentences(num: int, *, seed: int) -> list[str]:
 
 def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
     """An index, and the same for the peer: segments lie near the embeddings of sentences."""
-    from reelseek.indexing.__main__ import _sentences
+    from reelseek.indexing.building.sentences import everyday_embeddings
     from reelseek.text import TextEncoder, Tokenizer
     from reelseek.vision import load_model
 
@@ -110,7 +110,7 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
                 }
                 for start in starts.tolist()
             ]
-        writer.publish(sentences=lambda: _sentences(model, torch.device("cpu")))
+        writer.publish(sentences=lambda: everyday_embeddings(model, torch.device("cpu")))
     np.save(folder / "segments.npy", np.concatenate(all_segments))
     (folder / "segments.json").write_text(json.dumps(described))
 

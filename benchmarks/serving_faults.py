@@ -50,7 +50,7 @@ def build(folder: Path, *, num_videos: int) -> None:
 
     from reelseek.configs.command_line import load_model_config
     from reelseek.indexing import IndexSettings
-    from reelseek.indexing.__main__ import _sentences
+    from reelseek.indexing.building.sentences import everyday_embeddings
     from reelseek.indexing.writer import IndexWriter
     from reelseek.vision import load_model
 
@@ -63,7 +63,7 @@ def build(folder: Path, *, num_videos: int) -> None:
     with IndexWriter(folder / "index", settings) as writer:
         for number in range(num_videos):
             _add(writer, number, files[number % len(files)], model.embedding_dim)
-        writer.publish(sentences=lambda: _sentences(model, torch.device("cpu")))
+        writer.publish(sentences=lambda: everyday_embeddings(model, torch.device("cpu")))
 
 
 def _add(writer: Any, number: int, file: Path, dim: int) -> None:

@@ -36,7 +36,7 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
 
     from reelseek.configs.command_line import load_model_config
     from reelseek.indexing import IndexSettings
-    from reelseek.indexing.__main__ import _sentences
+    from reelseek.indexing.building.sentences import everyday_embeddings
     from reelseek.indexing.store.manifest import FaissOptions
     from reelseek.indexing.store.videos import FileSignature, NewVideo
     from reelseek.indexing.vectors.tuning import num_lists
@@ -68,7 +68,7 @@ def build(folder: Path, *, num_videos: int, num_segments: int) -> None:
             writer.add(video, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         lists = num_lists(num_videos * num_segments)
         kind = FaissOptions(kind=f"IVF{lists},SQ8")  # trying others too takes many minutes
-        writer.publish(kind, sentences=lambda: _sentences(model, torch.device("cpu")))
+        writer.publish(kind, sentences=lambda: everyday_embeddings(model, torch.device("cpu")))
 
 
 def memory(pid: int, folder: Path) -> dict[str, float]:

@@ -20,9 +20,6 @@ from reelseek.configs.schema import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from reelseek.indexing.building.outcomes import IndexSummary
     from reelseek.indexing.building.run import Run
     from reelseek.indexing.cluster.engine import Cluster
@@ -182,6 +179,7 @@ def _update(
     is_new: bool,
 ) -> "tuple[IndexSummary, int | None]":
     """Loads the model and brings the index up to date; returns the signal that stopped it, too."""
+    from reelseek.indexing.building.sentences import everyday_embeddings
     from reelseek.indexing.indexer import update_index
     from reelseek.indexing.shutdown import stop_on_signals
     from reelseek.indexing.store.manifest import IndexSettings
@@ -228,7 +226,7 @@ def _update(
             progress=config.progress.value,
             timeout_seconds=config.decoding.timeout_seconds,
             stop=stop,
-            sentences=lambda: _sentences(model, device),
+            sentences=lambda: everyday_embeddings(model, device),
             make_run=make_run,
             remote_sources=remote_sources,
             remote_options=_remote_options(config),
@@ -349,15 +347,6 @@ def _refuse_unknown(
     if not sources:
         raise ValueError(f"videos={remote_sources[0].name}: {remote_sources[0].problem}")
     collect(sources, [record for record in records if not is_url(record.path)])
-
-
-def _sentences(model: "DualEncoder", device: "torch.device") -> "np.ndarray":
-    """Embeds everyday sentences, `(n, D)`: FAISS is tuned for them, and hits are compared with
-    them."""
-    from reelseek.text import TextEncoder, Tokenizer, everyday_queries
-
-    tokenizer = Tokenizer(model.tokenize, context_length=model.context_length)
-    return TextEncoder(model.clip, tokenizer, device=device).encode(everyday_queries()).numpy()
 
 
 if __name__ == "__main__":

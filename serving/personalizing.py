@@ -84,7 +84,7 @@ class Personalization:
         if isinstance(place, Path):
             self._follower = ModelFollower(place, loading=_collecting_later)
         else:
-            # Not looked at now: a worker that starts while the server is away searches all the same.
+            # Not looked at now: a worker that starts while the server is away searches, too.
             files = RedisFiles(RedisServer(parse_address("personal.model", place)))
             self._follower = ModelFollower(files, loading=_collecting_later)
             self._published = PublishedStatus(files)

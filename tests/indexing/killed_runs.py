@@ -4,7 +4,7 @@
 
 For each part of an unbroken run's time, after which one is killed, and for one that is killed when
 the first videos are counted, a line of JSON: what was wrong, in words, and how many videos were
-counted.
+counted. Further lines of input are further tasks, each with a folder of its own to work in.
 """
 
 import json
@@ -69,8 +69,39 @@ class SlowEncoder(FrameEncoder):
 
 
 def main() -> None:
-    task = json.loads(sys.stdin.read())
-    torch.set_num_threads(2)
+    is_loaded = False
+    for line in sys.stdin:
+        task = json.loads(line)
+        if not is_loaded:
+            _load_libraries(Path(task["videos"]))
+            is_loaded = True
+        _in_fork(lambda task=task: _kill_runs(task))
+
+
+def _in_fork(action: Callable[[], None]) -> None:
+    """Leaves this process, which will fork again, without threads and without what it opens."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, "a task has failed"
+
+
+def _load_libraries(videos: Path) -> None:
+    """Loads those of decoding, which takes longer than a run, before they are forked; with one
+    thread, as others do not outlive that."""
+    torch.set_num_threads(1)
+    pool = InProcessPool(FrameSettings(SAMPLER, _PREPROCESSING))
+    for _ in pool.decode([("first", min(videos.iterdir()))]):
+        pass
+
+
+def _kill_runs(task: dict[str, Any]) -> None:
     videos, work = task["videos"], Path(task["work"])
     whole = work / "whole"
     started = time.monotonic()
@@ -86,7 +117,11 @@ def main() -> None:
         if part is not None:
             wait = partial(time.sleep, part * whole_seconds)
         began = time.monotonic()
-        first = _run(index, videos, work / "log", num_shards, wait_and_kill=wait)
+        first = _run(
+            *(index, videos, work / "log", num_shards),
+            wait_and_kill=wait,
+            stays_at_count=part is None,
+        )
         delay = first[-1][1] - began
         second = _run(index, videos, work / "log", num_shards)
         wrong = _problems(first, second, totals)
@@ -94,7 +129,6 @@ def main() -> None:
             wrong.append("the frames of the index differ from those of an unbroken run")
         counted = len(_counted(first))
         print(json.dumps({"wrong": wrong, "counted": counted, "delay": delay}), flush=True)
-    os._exit(0)
 
 
 def _run(
@@ -104,13 +138,20 @@ def _run(
     num_shards: int,
     *,
     wait_and_kill: Callable[[], None] | None = None,
+    stays_at_count: bool = False,
 ) -> list[list]:
-    """Indexes in a fork, which is killed after waiting; returns what it has noted."""
+    """Indexes in a fork, which is killed after waiting; returns what it has noted.
+
+    Args:
+        stays_at_count: goes on with nothing once the first videos are counted, so that a kill comes
+            before the next are, however late.
+    """
     log.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         try:
-            _note_to(log)
+            torch.set_num_threads(2)
+            _note_to(log, stays_at_count=stays_at_count)
             model = DualEncoder(
                 ModelSpec("colours"),
                 ColourClip().eval(),
@@ -144,7 +185,7 @@ def _run(
     return [*entries, ["end", time.monotonic(), None]]
 
 
-def _note_to(path: Path) -> None:
+def _note_to(path: Path, *, stays_at_count: bool) -> None:
     """Has the indexer note the frames that go to the encoder, and the videos that are counted."""
     file = path.open("ab", buffering=0)
     taken: list[str] = []
@@ -176,6 +217,18 @@ def _note_to(path: Path) -> None:
         lambda _, video: taken.append(video[0].tag.item.key),
     )
     before(reelseek.indexing.building.run.Run, "_count", note_counted)
+    if stays_at_count:
+        _stay_after(reelseek.indexing.building.run.Run, "_count")
+
+
+def _stay_after(owner: type, name: str) -> None:
+    original = getattr(owner, name)
+
+    def patched(*arguments: Any, **options: Any) -> None:
+        original(*arguments, **options)
+        time.sleep(3600)
+
+    setattr(owner, name, patched)
 
 
 def _wait_for_count(log: Path) -> None:

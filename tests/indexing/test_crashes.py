@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from reelseek.indexing.writer import IndexWriter
-from tests.conftest import COLOURS
+from tests.conftest import COLOURS, write_colours
 from tests.indexing.crashes import (
     Reported,
     all_problems,
@@ -403,35 +403,55 @@ def test_readers_beside_a_writer_see_no_torn_and_no_deleted_state(tmp_path, repo
 
 # A new index
 
+NUM_VIDEOS = 60
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
-@pytest.mark.parametrize("num_shards", [1, 3])
-def test_new_index_keeps_what_was_counted_and_encodes_no_frame_of_it_again(
-    tmp_path, write_video, report, num_shards
-):
-    """60 videos, of which the first 32 wait for each other before scenes are cut."""
-    num_runs = max(3, NUM_RUNS // 6) if num_shards == 1 else 2
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
     colours = [*COLOURS.values()]
-    for i in range(60):
+    for i in range(NUM_VIDEOS):
         film = [colours[(i + n // 5) % 3] for n in range(10 + i)]
-        write_video(f"{i:02d}.mp4", film, fps=2, size=(16, 16), folder=tmp_path / "videos")
-    parts = np.random.default_rng(0).uniform(0.02, 1.0, num_runs).tolist()
-    task = {
-        **{"videos": str(tmp_path / "videos"), "work": str(tmp_path), "parts": parts},
-        "shards": num_shards,
-    }
-    done = subprocess.run(
+        write_colours(folder / f"{i:02d}.mp4", film, fps=2, size=(16, 16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killer():
+    """A process that has loaded its libraries, and kills its forks; given a task, its lines."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.indexing.killed_runs"],
-        input=json.dumps(task),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         cwd=PROJECT,
         env=ENVIRONMENT,
     )
-    assert done.returncode == 0, done.stderr
-    runs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(runs) == num_runs + 1
+
+    def run(task, num_lines):
+        process.stdin.write(json.dumps(task) + "\n")
+        process.stdin.flush()
+        lines = [process.stdout.readline() for _ in range(num_lines)]
+        assert all(lines), "it has ended with an error"
+        return [json.loads(line) for line in lines]
+
+    with process:
+        yield run
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_new_index_keeps_what_was_counted_and_encodes_no_frame_of_it_again(
+    tmp_path, videos, killer, report, num_shards
+):
+    """60 videos, of which the first 32 wait for each other before scenes are cut."""
+    num_runs = max(3, NUM_RUNS // 6) if num_shards == 1 else 2
+    parts = np.random.default_rng(0).uniform(0.02, 1.0, num_runs).tolist()
+    task = {"videos": str(videos), "work": str(tmp_path), "parts": parts, "shards": num_shards}
+    runs = killer(task, num_runs + 1)
     wrong = [f"after {run['delay']:.2f} s: {text}" for run in runs for text in run["wrong"]]
     counts = sorted(run["counted"] for run in runs)
-    assert any(0 < count < 60 for count in counts), "no run was killed in the middle"
+    assert any(0 < count < NUM_VIDEOS for count in counts), "no run was killed in the middle"
     report(wrong, runs=num_runs, counted=counts)

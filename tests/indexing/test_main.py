@@ -21,6 +21,7 @@ from tests.conftest import COLOURS
 pytestmark = pytest.mark.long
 
 NUM_VIDEOS = 60
+MODEL = "model=mini_fast"  # which loads in a third of the time
 NICENESS = 1  # or the tests beside it would take all of the processor
 
 
@@ -52,6 +53,7 @@ class Indexing:
                 f"videos={videos}",
                 f"index={index}",
                 f"niceness={NICENESS}",
+                MODEL,
             ],
             cwd=PROJECT,
             stdout=subprocess.PIPE,
@@ -149,7 +151,7 @@ def test_run_that_is_stopped_keeps_what_is_done_and_the_next_goes_on(start, vide
     code, _ = run.end()
     assert code == -signal.SIGKILL
     done = run_in_this_process(
-        reelseek.indexing.__main__, "index", f"videos={videos}", f"index={run.index}"
+        reelseek.indexing.__main__, "index", f"videos={videos}", f"index={run.index}", MODEL
     )
     summary = done.metrics
     assert not summary["stopped"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ class Server:
         except redis.exceptions.RedisError:
             return False
 
-    def call(self, *command: object):
+    def call(self, *command: object) -> Any:
         import redis
 
         client = redis.Redis(port=self.port, socket_timeout=5, protocol=2, decode_responses=True)
@@ -141,7 +142,7 @@ class Failover:
             (at / "sentinel.conf").write_text(
                 f"sentinel monitor {NAME} 127.0.0.1 {self.servers[0].port} 2\n"
                 f"sentinel down-after-milliseconds {NAME} {down_ms}\n"
-                f"sentinel failover-timeout {NAME} 3000\n"
+                f"sentinel failover-timeout {NAME} 1500\n"
             )
             sentinel = Server(at, str(at / "sentinel.conf"), "--sentinel")
             self.sentinels.append(sentinel.start())
@@ -159,6 +160,11 @@ class Failover:
 
     def other(self, server: Server) -> Server:
         return next(each for each in self.servers if each is not server)
+
+    def demote(self, server: Server) -> None:
+        """Makes a master of before a replica at once, which Sentinels do after 8 seconds."""
+        if (master := self.master()) is not server:
+            server.call("REPLICAOF", "127.0.0.1", master.port)
 
     def is_whole(self) -> bool:
         """Whether there is a master, and a replica that has all and its file."""

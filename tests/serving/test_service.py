@@ -96,7 +96,7 @@ def service(folder, tmp_path_factory) -> Iterator[Service]:
             [
                 *(sys.executable, "-m", "serving", f"videos={folder}", "port=0"),
                 *(f"index={home / 'index'}", f"write_token={TOKEN}", f"events={home / 'events'}"),
-                *(f"cache={home / 'cache'}", "workers=1", "learn=true"),
+                *(f"cache={home / 'cache'}", "workers=1", "model=mini_fast", "learn=true"),
                 f"personal.learner_options=[{','.join(OPTIONS)}]",
             ],
             cwd=PROJECT,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+import reelseek.training.run
 from reelseek.training.frame_cache import CachedVideo
 from reelseek.training.network import Network
 from reelseek.vision import DualEncoder
@@ -35,3 +36,10 @@ def network() -> Network:
 @pytest.fixture
 def videos() -> list[CachedVideo]:
     return tiny_run.make_videos()
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the curves of a run, which take longer to draw than its steps: those of a fixture
+    are drawn, and tests/training/test_curves.py draws more."""
+    monkeypatch.setattr(reelseek.training.run, "draw_curves", lambda history, path: None)

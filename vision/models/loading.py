@@ -5,6 +5,7 @@ folder in open_clip's format (see `vision.models.folder`).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reelseek.vision.models.names import (
     require_model_folder,
 )
 from reelseek.vision.models.preprocessing import Preprocessing
+from reelseek.vision.models.quick_start import import_open_clip, without_first_weights
 from reelseek.vision.models.sentence_tower import register_mpnet
 from reelseek.vision.models.spec import ModelSpec
 
@@ -39,8 +41,7 @@ def load_model(
         ModelUnavailableError: There is no such model (the message suggests near names), the
             folder is not a model, or the hub cannot be reached (the message says what to do).
     """
-    import open_clip
-
+    open_clip = import_open_clip()
     register_mpnet()
     folder = None
     if spec.name in MINI_FOLDERS:
@@ -57,9 +58,11 @@ def load_model(
     try:
         overrides = {} if folder is None else _overrides(folder)
         if new_weights_seed is None:
-            clip = open_clip.create_model(
-                open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
-            ).eval()
+            # A folder's file has every weight, or is refused.
+            with nullcontext() if folder is None else without_first_weights():
+                clip = open_clip.create_model(
+                    open_clip_name, pretrained=spec.pretrained, require_pretrained=True, **overrides
+                ).eval()
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(new_weights_seed)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 
@@ -30,9 +31,21 @@ def log(pair):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Waits less for a replica."""
-    monkeypatch.setattr(RedisServer.__init__, "__kwdefaults__", {"wait_ms": 2500})
+def without_replica(monkeypatch):
+    """Has the servers wait for no replica for long, while there is none."""
+    wait_ms = [20_000]
+    kept = property(lambda server: wait_ms[-1], lambda server, given: None)
+    monkeypatch.setattr(RedisServer, "_wait_ms", kept, raising=False)
+
+    @contextmanager
+    def impatient():
+        wait_ms.append(300)
+        try:
+            yield
+        finally:
+            wait_ms.pop()
+
+    return impatient
 
 
 def ids(log, **options) -> list[str]:
@@ -43,54 +56,58 @@ def store_of(pair) -> RedisEventStore:
     return RedisEventStore(RedisServer(parse_address("events", pair.url)))
 
 
-def test_without_a_replica_nothing_is_acknowledged_nor_read(log, pair, quick):
+def test_without_a_replica_nothing_is_acknowledged_nor_read(log, pair, without_replica):
     log.append([make_event("a")])
     assert ids(log) == ids(log) == ["a"]  # the second leaves word of what the first has found out
     pair.replica.kill()
-    with pytest.raises(EventsUnreachable, match="no replica has confirmed"):
-        log.append([make_event("b")])
-    other = open_log(pair.url)  # knows of no position yet
-    assert ids(other) == ["a"]
-    assert ids(log) == ["a"]
-    assert log.bounds() == other.bounds() == (0, 1)
+    with without_replica():
+        with pytest.raises(EventsUnreachable, match="no replica has confirmed"):
+            log.append([make_event("b")])
+        other = open_log(pair.url)  # knows of no position yet
+        assert ids(other) == ["a"]
+        assert ids(log) == ["a"]
+        assert log.bounds() == other.bounds() == (0, 1)
     pair.start_replica()
     assert log.append([make_event("b"), make_event("c")]) == Appended(1, 1)
     wait_until(lambda: ids(other) == ["a", "b", "c"])
     other.close()
 
 
-def test_a_repeat_is_not_acknowledged_before_a_replica_has_the_event(log, pair, quick):
+def test_a_repeat_is_not_acknowledged_before_a_replica_has_the_event(log, pair, without_replica):
     """The repeat itself writes nothing new, over a connection that has written nothing."""
     pair.replica.kill()
-    for _ in range(2):
-        with pytest.raises(EventsUnreachable):
-            log.append([make_event("a")])
+    with without_replica():
+        for _ in range(2):
+            with pytest.raises(EventsUnreachable):
+                log.append([make_event("a")])
     pair.start_replica()
     assert log.append([make_event("a")]) == Appended(0, 1)
 
 
-def test_a_frozen_replica_confirms_nothing(log, pair, quick):
+def test_a_frozen_replica_confirms_nothing(log, pair, without_replica):
     log.append([make_event("a")])
     assert ids(log) == ["a"]
     pair.replica.pause()
     try:
-        with pytest.raises(EventsUnreachable):
-            log.append([make_event("b")])
-        assert ids(log) == ["a"]
+        with without_replica():
+            with pytest.raises(EventsUnreachable):
+                log.append([make_event("b")])
+            assert ids(log) == ["a"]
     finally:
         pair.replica.go_on()
     assert log.append([make_event("b")]) == Appended(0, 1)
 
 
-def test_readers_never_see_what_a_failed_master_alone_had(tmp_path, quick):
+def test_readers_never_see_what_a_failed_master_alone_had(tmp_path, without_replica):
     """Its positions are given to other events."""
     pair = Pair(tmp_path)
     log = open_log(pair.url)
     log.append([make_event("a")])
     pair.replica.kill()
-    with pytest.raises(EventsUnreachable):
-        log.append([make_event("lost")])
-    seen = ids(log)
+    with without_replica():
+        with pytest.raises(EventsUnreachable):
+            log.append([make_event("lost")])
+        seen = ids(log)
     pair.master.kill()
     pair.master, pair.replica = pair.replica, pair.master
     pair.master.start()
@@ -237,7 +254,7 @@ def test_places(pair, tmp_path):
 
 
 @pytest.mark.long
-def test_after_a_failover_acknowledged_events_are_there(tmp_path):
+def test_after_a_failover_acknowledged_events_are_there(tmp_path, without_replica):
     servers = Failover(tmp_path)
     try:
         log = open_log(servers.url)
@@ -262,7 +279,10 @@ def test_after_a_failover_acknowledged_events_are_there(tmp_path):
                 except EventsUnavailable:
                     return False
 
-            wait_until(is_stored)
+            with without_replica():
+                is_stored()  # beside a server that takes itself for the master
+                servers.demote(master)
+                wait_until(is_stored)
             acknowledged.append(f"{number}")
             number += 1
             wait_until(servers.is_whole)
