@@ -26,7 +26,7 @@ from reelseek.recommendation.learning.impressions import HEADS, Impressions, Out
 from reelseek.recommendation.learning.namespaces import NAMESPACES, Namespace, keys_of
 from reelseek.recommendation.learning.prior import Prior
 from reelseek.recommendation.learning.row_table import RowTable
-from reelseek.recommendation.learning.tastes import NUM_TASTE_FEATURES, NUM_TASTE_HEADS, Tastes
+from reelseek.recommendation.learning.tastes import NUM_TASTE_FEATURES, Tastes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -256,14 +256,12 @@ class OnlineModel(RowTable):
         self.taste_features = slice(first, first + NUM_TASTE_FEATURES)  # among the dense ones
 
     def _first_weights(self) -> np.ndarray:
-        """A history's effects and the tab's rate count fully before anything is learned, the taste
-        of 30 days a little."""
+        """A history's effects and the tab's rate count fully before anything is learned."""
         weights = np.zeros((self.taste_features.stop + _NUM_PRIOR, len(HEADS)))
         for column, used in enumerate(RATES_USED):
             first = column * len(self.children)
             if used < len(HEADS):
                 weights[first, used] = 1.0  # the tab, which is the first child
-        weights[self.taste_features][:NUM_TASTE_HEADS, :NUM_TASTE_HEADS] = 0.1
         weights[-_NUM_PRIOR : 2 - _NUM_PRIOR, :2] = 1.0
         return weights
 

@@ -2,7 +2,7 @@
 
 A taste is the sum of what a user's videos show, each counted by how much more it was watched than
 predicted: the step that a linear model of the content, of this user alone, would take first. One
-sum lasts for `HALF_LIVES_DAYS[0]`; the other, of the last watches, for an hour. Both are sums, so
+sum lasts for `_HALF_LIVES_DAYS[0]`; the other, of the last watches, for an hour. Both are sums, so
 what is corrected later adds the difference, as with counters.
 """
 
@@ -17,11 +17,11 @@ from reelseek.recommendation.learning.groups import Groups
 from reelseek.recommendation.learning.id_table import IdTable
 from reelseek.recommendation.learning.row_table import RowTable
 
-__all__ = ["NUM_TASTE_FEATURES", "NUM_TASTE_HEADS", "Tastes"]
+__all__ = ["NUM_TASTE_FEATURES", "Tastes"]
 
-HALF_LIVES_DAYS = np.array([30.0, 1 / 24])
-NUM_TASTE_HEADS = 2  # long views and clicks
-NUM_TASTE_FEATURES = len(HALF_LIVES_DAYS) * NUM_TASTE_HEADS
+_HALF_LIVES_DAYS = np.array([30.0, 1 / 24])
+_NUM_HEADS = 2  # long views and clicks
+NUM_TASTE_FEATURES = len(_HALF_LIVES_DAYS) * _NUM_HEADS
 
 _SMOOTHING = 500.0  # videos that tell nothing, that each mean begins with
 _SCALE = 250.0  # so that features are some tenths, as differences of log-odds are
@@ -41,8 +41,8 @@ class Tastes(RowTable):
 
     def __init__(self, *, max_users: int) -> None:
         self.table = IdTable(capacity=max_users, max_candidates=1)
-        size, num = self.table.size, len(HALF_LIVES_DAYS)
-        self.vectors = np.zeros((size, num, NUM_TASTE_HEADS, CODE_LENGTH), np.float32)
+        size, num = self.table.size, len(_HALF_LIVES_DAYS)
+        self.vectors = np.zeros((size, num, _NUM_HEADS, CODE_LENGTH), np.float32)
         self.num_seen = np.zeros((size, num))
         self.summed_ms = np.zeros(size)
         self.is_changed = np.zeros(size, bool)
@@ -67,13 +67,13 @@ class Tastes(RowTable):
             `(n, NUM_TASTE_FEATURES)`; 0 where nothing is known.
         """
         rows = np.array(self.table.find([(user,) for user in users]), np.int64)
-        features = np.zeros((len(rows), len(HALF_LIVES_DAYS), NUM_TASTE_HEADS))
+        features = np.zeros((len(rows), len(_HALF_LIVES_DAYS), _NUM_HEADS))
         is_known = (rows >= 0) & np.array([len(code) > 0 for code in codes], bool)
         if is_known.any():
             known = rows[is_known]
             directions = directions_of([codes[row] for row in np.flatnonzero(is_known)])
             elapsed = now_ms[is_known] - self.summed_ms[known]
-            left = counters.decay(elapsed[:, None], HALF_LIVES_DAYS)
+            left = counters.decay(elapsed[:, None], _HALF_LIVES_DAYS)
             # Not by BLAS, whose sums depend on how many there are.
             likeness = np.einsum("nthd,nd->nth", self.vectors[known].astype(np.float64), directions)
             weight = _SCALE * left / (left * self.num_seen[known] + _SMOOTHING)
@@ -94,7 +94,7 @@ class Tastes(RowTable):
 
         Args:
             times_ms: `(n,)`, of the impressions.
-            residuals: `(n, >= NUM_TASTE_HEADS)`, labels less what was predicted, or changes of
+            residuals: `(n, >= _NUM_HEADS)`, labels less what was predicted, or changes of
                 labels.
             num_events: 0 for changes.
         """
@@ -107,12 +107,12 @@ class Tastes(RowTable):
         rows = np.array(self.table.observe(keys, min_sightings=1, now_ms=now_ms), np.int64)
         self.grow()
         directions = directions_of([codes[index] for index in told])
-        late = counters.decay((now_ms - times_ms[told])[:, None], HALF_LIVES_DAYS)
-        residuals = residuals[told, :NUM_TASTE_HEADS]
+        late = counters.decay((now_ms - times_ms[told])[:, None], _HALF_LIVES_DAYS)
+        residuals = residuals[told, :_NUM_HEADS]
         added = late[:, :, None, None] * residuals[:, None, :, None] * directions[:, None, None, :]
         groups = Groups(rows)
         unique = groups.unique
-        left = counters.decay((now_ms - self.summed_ms[unique])[:, None], HALF_LIVES_DAYS)
+        left = counters.decay((now_ms - self.summed_ms[unique])[:, None], _HALF_LIVES_DAYS)
         self.vectors[unique] = self.vectors[unique] * left[:, :, None, None] + groups.sums(added)
         self.num_seen[unique] = self.num_seen[unique] * left + groups.sums(num_events * late)
         self.summed_ms[unique] = now_ms

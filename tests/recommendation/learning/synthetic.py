@@ -7,7 +7,9 @@ from reelseek.recommendation.learning.impressions import Impressions, Outcomes
 START_MS = 1_650_816_000_000
 
 
-def log(num: int = 600, *, seed: int = 0, num_users: int = 25, num_videos: int = 40):
+def log(
+    num: int = 600, *, seed: int = 0, num_users: int = 25, num_videos: int = 40
+) -> tuple[Impressions, Outcomes]:
     """Returns impressions in order of time, some at the same moment, and their outcomes."""
     rng = np.random.default_rng(seed)
     user, video = rng.integers(num_users, size=num), rng.integers(num_videos, size=num)
