@@ -7,6 +7,7 @@ All is by the clock and the order of the log, and is part of the state.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,7 @@ class Guard:
     def _begin(self) -> None:
         self._reference = _Reference(np.zeros((5, _HEADS)))
         self._window: np.ndarray = np.zeros((0, _COLUMNS))
-        self._waiting: dict[int, list[float]] = {}  # in order of time
+        self._waiting: OrderedDict[int, list[float]] = OrderedDict()  # in order of time
 
     @property
     def keep_from(self) -> int:
@@ -275,7 +276,7 @@ class Guard:
         self._reference = _Reference(_array(state["reference"], _HEADS))
         self._window = _array(state["window"], _COLUMNS)
         rows = _array(state["waiting"], _COLUMNS).tolist()
-        self._waiting = {int(row[0]): row for row in rows}
+        self._waiting = OrderedDict((int(row[0]), row) for row in rows)
 
 
 def _losses(rows: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ same ones.
 """
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -42,7 +43,8 @@ class IdTable:
         # A heap: the first free row is given out. None until it is needed, as a table that only
         # follows another gives out none.
         self._free: list[int] | None = []
-        self._candidates: dict[Key, int] = {}  # sightings; insertion order is that of the last one
+        # Sightings, in the order of the last one; the first is found at once, unlike a dict's.
+        self._candidates: OrderedDict[Key, int] = OrderedDict()
         self._touched: dict[Key, int] = {}  # candidates since `take_touched`, 0 for no longer one
         self.num_evicted = 0
         self.num_expired = 0
@@ -194,8 +196,7 @@ class IdTable:
                 self._touch(key, 0)
             return self._admit(key)
         if len(self._candidates) >= self.max_candidates:
-            dropped = next(iter(self._candidates))
-            del self._candidates[dropped]
+            dropped, _ = self._candidates.popitem(last=False)
             self._touch(dropped, 0)
         self._candidates[key] = sightings
         self._touch(key, sightings)

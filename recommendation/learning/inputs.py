@@ -1,5 +1,6 @@
 """What was learned from, as long as a late outcome may correct it."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,12 @@ __all__ = ["LearnedInputs"]
 
 @dataclass(frozen=True)
 class _Input:
-    """Of one example; `dense` is float32, which half the memory holds."""
+    """Of one example; the bytes are those of float32 and int64 arrays."""
 
     user: str
     time_seconds: float
-    dense: np.ndarray
-    profile: np.ndarray
+    dense: bytes
+    profile: bytes
 
 
 class LearnedInputs:
@@ -32,7 +33,8 @@ class LearnedInputs:
 
     def __init__(self, settings: JoinSettings) -> None:
         self._settings = settings
-        self._inputs: dict[int, _Input] = {}  # in the order in which they were learned
+        # In the order in which they were learned; the first is found at once, unlike a dict's.
+        self._inputs: OrderedDict[int, _Input] = OrderedDict()
         self._new: list[int] = []  # since `take_new`
 
     def __len__(self) -> int:
@@ -46,7 +48,10 @@ class LearnedInputs:
         dense = scored.dense.astype(np.float32)
         for index, each in enumerate(joined):
             self._inputs[each.log_position] = _Input(
-                each.user, each.time_seconds, dense[index], scored.profile[index]
+                each.user,
+                each.time_seconds,
+                dense[index].tobytes(),
+                scored.profile[index].tobytes(),
             )
             self._new.append(each.log_position)
         self._prune(now_seconds)
@@ -56,8 +61,8 @@ class LearnedInputs:
         found = [self._inputs[each.log_position] for each in joined]
         return Scored(
             np.full((len(found), len(HEADS)), np.nan),
-            np.array([each.dense for each in found], np.float64),
-            np.array([each.profile for each in found], np.int64),
+            np.array([np.frombuffer(each.dense, np.float32) for each in found], np.float64),
+            np.array([np.frombuffer(each.profile, np.int64) for each in found], np.int64),
         )
 
     def unlearn(self, log_positions: Iterable[int]) -> None:
@@ -76,7 +81,7 @@ class LearnedInputs:
     def forget(self, is_deleted: Callable[[str], bool]) -> None:
         """Drops the inputs of users."""
         kept = self._inputs.items()
-        self._inputs = {number: each for number, each in kept if not is_deleted(each.user)}
+        self._inputs = OrderedDict((n, each) for n, each in kept if not is_deleted(each.user))
 
     def take_new(self) -> list[Any]:
         """Returns what was added since the last call and is still kept, for `restore`."""
@@ -90,12 +95,7 @@ class LearnedInputs:
     def restore(self, rows: Sequence[Any]) -> None:
         """Adds what `state` or `take_new` returned."""
         for number, user, time_seconds, dense, profile in rows:
-            self._inputs[number] = _Input(
-                user,
-                time_seconds,
-                np.frombuffer(dense, np.float32),
-                np.frombuffer(profile, np.int64),
-            )
+            self._inputs[number] = _Input(user, time_seconds, dense, profile)
         if rows:
             self._prune(rows[-1][2])
 
@@ -109,4 +109,4 @@ class LearnedInputs:
 
 
 def _row(number: int, each: _Input) -> list[Any]:
-    return [number, each.user, each.time_seconds, each.dense.tobytes(), each.profile.tobytes()]
+    return [number, each.user, each.time_seconds, each.dense, each.profile]

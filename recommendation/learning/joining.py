@@ -14,6 +14,7 @@ A user gives at most `max_user_examples` an hour, corrections included, so that 
 model no further than a person could. What the schema would have refused is refused here again.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,12 +157,14 @@ class Joiner:
 
     def __post_init__(self) -> None:
         self.now_seconds = float("-inf")
-        self._waiting: dict[_Key, _Open] = {}  # in order of time, until their examples are out
-        self._done: dict[_Key, _Open] = {}  # in order of time, until they are forgotten
+        # All in order of time. To find the first entry of a dict takes the longer, the more have
+        # been deleted before it; of an OrderedDict it does not.
+        self._waiting: OrderedDict[_Key, _Open] = OrderedDict()  # until their examples are out
+        self._done: OrderedDict[_Key, _Open] = OrderedDict()  # until they are forgotten
         # Outcomes that came before their impressions: when, and what.
-        self._early: dict[_Key, tuple[float, list[tuple[str, float]]]] = {}
-        # Queries by the user and the request, in order of time.
-        self._queries: dict[tuple[str, str], tuple[float, str]] = {}
+        self._early: OrderedDict[_Key, tuple[float, list[tuple[str, float]]]] = OrderedDict()
+        # Queries by the user and the request.
+        self._queries: OrderedDict[tuple[str, str], tuple[float, str]] = OrderedDict()
         self._ready: list[Joined] = []
         self._bound = UserBound(self.settings.max_user_examples)
 
@@ -196,27 +199,30 @@ class Joiner:
         ready, self._ready = self._ready, []
         return ready
 
-    def state(self) -> Any:
-        """Returns what is remembered, of numbers, text and lists; after `take`."""
+    def state(self) -> msgspec.Struct:
+        """Returns what is remembered, after `take`; to be encoded at once, as it is not copied."""
         if self._ready:
             raise ValueError("take what is ready before the state")
-        every = [*self._done.values(), *self._waiting.values()]
-        early = [(key, when, outcomes) for key, (when, outcomes) in self._early.items()]
-        queries = [(*key, when, query) for key, (when, query) in self._queries.items()]
-        return msgspec.to_builtins(
-            _State(self.now_seconds, every, early, self._bound.state(), queries)
+        return _State(
+            now_seconds=self.now_seconds,
+            open=[*self._done.values(), *self._waiting.values()],
+            early=[(key, when, outcomes) for key, (when, outcomes) in self._early.items()],
+            users=self._bound.state(),
+            queries=[(*key, when, query) for key, (when, query) in self._queries.items()],
         )
 
     def restore(self, state: Any) -> None:
-        """Takes over what `state` returned."""
+        """Takes over what `state` returned, once it has been decoded."""
         found = msgspec.convert(state, _State)
         self.now_seconds = found.now_seconds
         for each in found.open:
             kept = self._waiting if each.learned is None else self._done
             kept[_key_of_joined(each.joined)] = each
-        self._early = {key: (when, outcomes) for key, when, outcomes in found.early}
+        self._early.update((key, (when, outcomes)) for key, when, outcomes in found.early)
         self._bound.restore(found.users)
-        self._queries = {(user, request): (when, q) for user, request, when, q in found.queries}
+        self._queries.update(
+            ((user, request), (when, q)) for user, request, when, q in found.queries
+        )
 
     def forget(self, is_deleted: Callable[[str], bool]) -> None:
         """Drops what is remembered of users."""
@@ -318,7 +324,7 @@ class Joiner:
         self.counts.completed_early += 1
 
 
-def _older(kept: dict[_Key, _Open], limit_seconds: float) -> list[_Key]:
+def _older(kept: OrderedDict[_Key, _Open], limit_seconds: float) -> list[_Key]:
     """Returns the keys that stand before the first one that is younger."""
     found = []
     for key, each in kept.items():

@@ -60,6 +60,7 @@ __all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Past", "Store
 _NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
 _LOCK = "writer.lock"
 _KEPT_SNAPSHOTS = 2  # the one before serves where the last is damaged
+_SMALL_SNAPSHOT = 4_000_000  # bytes, which take some hundredths of a second
 _MOST_SNAPSHOTS = 12  # of short epochs, as where a process is killed again and again
 _PAST_NUMBER = 0  # before all others of an epoch
 
@@ -218,7 +219,8 @@ class ModelStore:
 
     Args:
         folder: made where it is missing.
-        snapshot_every: commits, of which one writes the whole state.
+        snapshot_every: commits, of which one writes the whole state at most. A large one is written
+            only when the changes since take as much room, as learning stops meanwhile.
         publish: where the files are published, too; None for nowhere.
 
     Attributes:
@@ -251,6 +253,7 @@ class ModelStore:
         )
         self.forgetting = Forgetting(self._files)
         self._number = 0
+        self._snapshot_number = self._snapshot_bytes = self._delta_bytes = 0
         self._fingerprint = ""
         self._positions: dict[str, int] = {}  # of the snapshots of this epoch
         try:
@@ -328,14 +331,18 @@ class ModelStore:
         is_cleaning = self.forgetting.is_due
         content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
         if not is_first:
-            self._write("delta", {**content, "model": take_state(model, only_changed=True)})
-        if is_first or is_cleaning or self._number % self._snapshot_every == 0:
+            changes = take_state(model, only_changed=True)
+            _, num_bytes = self._write("delta", {**content, "model": changes})
+            self._delta_bytes += num_bytes
+        if is_first or is_cleaning or self._is_snapshot_due:
             # It has the number of the delta whose state it repeats, so that where it is damaged,
             # the deltas lead past it.
             content["snapshot_extra"] = snapshot_extra()
             content["settings"] = asdict(model.settings)
-            self._write("snapshot", {**content, "model": take_state(model)})
-            self._positions[_name("snapshot", self.epoch, number=self._number)] = position
+            name, num_bytes = self._write("snapshot", {**content, "model": take_state(model)})
+            self._positions[name] = position
+            self._snapshot_number, self._snapshot_bytes = self._number, num_bytes
+            self._delta_bytes = 0
             if is_cleaning:
                 self.publish()  # who is one commit behind need not read the whole state
                 with self.forgetting.removing():
@@ -391,11 +398,21 @@ class ModelStore:
             if file.epoch == self.epoch and file.number != _PAST_NUMBER
         ]
 
-    def _write(self, kind: str, content: dict[str, Any], *, number: int | None = None) -> str:
+    @property
+    def _is_snapshot_due(self) -> bool:
+        if self._number - self._snapshot_number < self._snapshot_every:
+            return False
+        return self._snapshot_bytes <= max(_SMALL_SNAPSHOT, self._delta_bytes)
+
+    def _write(
+        self, kind: str, content: dict[str, Any], *, number: int | None = None
+    ) -> tuple[str, int]:
+        """Returns the file's name, and its size."""
         self._check_lease()
         name = _name(kind, self.epoch, number=self._number if number is None else number)
-        self._files.write(name, encode(content))
-        return name
+        encoded = encode(content)
+        self._files.write(name, encoded)
+        return name, len(encoded)
 
     def _check_lease(self) -> None:
         if self._lock < 0:
@@ -417,7 +434,7 @@ class ModelStore:
                 "settings": asdict(past.model.settings),
                 "model": take_state(past.model),
             }
-            name = self._write("snapshot", content, number=_PAST_NUMBER)
+            name, _ = self._write("snapshot", content, number=_PAST_NUMBER)
             self._positions[name] = past.position
             kept.add(name)
         for file in _state_files(self._files):

@@ -1,6 +1,6 @@
 import itertools
-import json
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -198,7 +198,7 @@ def test_a_deleted_user_leaves_nothing():
         ]
     )
     assert [each.user for each in found] == ["other"]
-    assert '"u"' not in json.dumps(joiner.state())
+    assert '"u"' not in msgspec.json.encode(joiner.state()).decode()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -215,7 +215,7 @@ def test_a_restored_joiner_goes_on_in_the_same_way(seed):
     _, expected = run(events)
     joiner, found = run(events[:90])
     other = Joiner(SETTINGS)
-    other.restore(json.loads(json.dumps(joiner.state())))
+    other.restore(msgspec.json.decode(msgspec.json.encode(joiner.state())))
     for event in events[90:]:
         other.add(event)
         found += other.take()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelseek.recommendation.learning import store
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.state import DamagedState
 from reelseek.recommendation.learning.store import (
@@ -71,6 +72,29 @@ def test_old_files_are_deleted(tmp_path):
     learn(tmp_path, 1500, snapshot_every=3)
     assert len(files(tmp_path, "snapshot")) == 2
     assert len(files(tmp_path, "delta")) < 9
+
+
+def test_a_large_state_is_written_when_the_changes_are_as_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_SMALL_SNAPSHOT", 0)
+    monkeypatch.setattr(ModelStore, "_delete_old", lambda *_: None)
+    expected = learn(tmp_path / "rare", NUM_EVENTS, snapshot_every=3)
+    size_of = {path.name: path.stat().st_size for path in (tmp_path / "rare").glob("*.bin")}
+    changes, whole, since = 0, 0, 0
+    for name in sorted(
+        size_of, key=lambda each: (each.split("-")[2], each)
+    ):  # as they were written
+        if name.startswith("delta"):
+            changes, since = changes + size_of[name], since + 1
+            is_due = since >= 3 and changes >= whole
+            assert is_due == (name.replace("delta", "snapshot") in size_of)
+        else:
+            changes, since, whole = 0, 0, size_of[name]
+    assert (
+        2 < len(files(tmp_path / "rare", "snapshot")) < len(files(tmp_path / "rare", "delta")) / 4
+    )
+    model = new_model()
+    ModelReader(tmp_path / "rare").load(model)
+    assert digest_of(model) == expected == learn(tmp_path / "often", NUM_EVENTS)
 
 
 def test_of_a_damaged_snapshot_the_one_before_serves(tmp_path):
