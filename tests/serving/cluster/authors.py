@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from reelseek.indexing import IndexReader
+from reelseek.recommendation.learning.examples import UNKNOWN_VIDEO, VideoFacts
 from reelseek.recommendation.learning.learner import Learner
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.store import ModelStore
@@ -41,7 +42,8 @@ def with_authors(num: int):
 
 
 def authors(folder: Path, held, texts, *, num_shards: int) -> Authors:
-    """Users u0 to u19 watch nothing but videos of author N % 5."""
+    """Users u0 to u19 watch nothing but videos of author N % 5. What videos show is not learned, as
+    the workers of a cluster do not know it of hits."""
     one = make_index(folder / "one", held, texts, num_shards=1)
     shards = make_index(folder / "shards", held, texts, num_shards=num_shards)
     with closing(IndexReader(one)) as reader:
@@ -49,8 +51,12 @@ def authors(folder: Path, held, texts, *, num_shards: int) -> Authors:
     ids = [by_name[video.key][0] for video, _ in held if video.key in by_name]
     log = Events(600, num_videos=len(ids), name_of=lambda number: ids[number])
     videos = IndexVideos(shards)
+
+    def facts_of(video: str) -> VideoFacts:
+        return replace(videos(video) or UNKNOWN_VIDEO, code=b"")
+
     with ModelStore(folder / "learned") as store:
-        learner = Learner(log, store, model=OnlineModel(SETTINGS), join=JOIN, facts_of=videos)
+        learner = Learner(log, store, model=OnlineModel(SETTINGS), join=JOIN, facts_of=facts_of)
         while learner.step():
             pass
     videos.close()

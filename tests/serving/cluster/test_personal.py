@@ -8,7 +8,6 @@ import pytest
 from reelseek import Searcher
 from reelseek.configs.composition import compose
 from reelseek.configs.schema import ServeConfig
-from reelseek.recommendation.personal.video_codes import VideoCodes
 from reelseek.serving.admission import Admission
 from reelseek.serving.app import create_app
 from reelseek.serving.channel import Client
@@ -67,9 +66,7 @@ def routed(searcher, worker, asked):
 
 
 @pytest.mark.parametrize("num_groups", [1, 5])
-def test_hits_are_ordered_for_a_user_as_on_one_machine(made, num_groups, monkeypatch):
-    # What hits show is known beside the index alone; all else is the same.
-    monkeypatch.setattr(VideoCodes, "find", lambda *_: {})
+def test_hits_are_ordered_for_a_user_as_on_one_machine(made, num_groups):
     targets = [f"{each}{user}" for each in TARGETS for user in ("", "&user=u1", "&user=nobody")]
     with Searcher.open(made.one, encoder=GivenEncoder(), refresh="manual") as one:
         expected = answers(made, one, *targets)
