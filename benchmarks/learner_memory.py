@@ -19,9 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
+from reelseek.recommendation.learning.content_codes import content_codes  # noqa: E402
 from reelseek.recommendation.learning.impressions import Impressions, Outcomes  # noqa: E402
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel  # noqa: E402
 
+CODES = content_codes(np.random.default_rng(0).normal(size=(1000, 512)))
 _REPORTS = 10
 _NEW_KEYS = 10.5  # of an event: 4 of the user, 5 pairs of it, and a share of the video's
 
@@ -31,6 +33,7 @@ def main() -> None:
     num_ids, size = int(options["ids"]), int(options["batch"])
     capacity = int(options["capacity"])
     model = OnlineModel(ModelSettings(capacity=capacity, max_candidates=capacity))
+    model.code_of = lambda video: CODES[video % len(CODES)]
     rng = np.random.default_rng(0)
     num_events = round(num_ids / _NEW_KEYS)
     started = time.process_time()
