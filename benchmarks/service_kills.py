@@ -113,7 +113,11 @@ def traffic(bench: Bench, log: EventLog, authors: dict[str, str], *, seed: int) 
     port = bench.service.port
     plain = {}
     for query in QUERIES:
-        status, content = ask(port, "GET", target_of(query))
+        target = target_of(query)
+        status, content = ask(port, "GET", target)
+        while status == "503":  # one worker is ready before the other one
+            time.sleep(0.1)
+            status, content = ask(port, "GET", target)
         assert status == "200", content
         plain[query] = json.loads(content)
     mirror = Mirror(log)
