@@ -58,14 +58,15 @@ def run_processes(
     from reelseek.training.processes import join_processes
     from reelseek.vision import load_model
 
-    with join_processes(config.device) as processes, stop_on_signals() as stop:
-        run = begin(processes, stop)
-        model = load_model(
-            config.model.spec(),
-            known_names=command_line.preset_names("model"),
-            new_weights_seed=config.loop.seed if config.trainable.from_scratch else None,
-        )
-        figures = run(model)
+    with join_processes(config.device) as processes:
+        with stop_on_signals() as stop:
+            run = begin(processes, stop)
+            model = load_model(
+                config.model.spec(),
+                known_names=command_line.preset_names("model"),
+                new_weights_seed=config.loop.seed if config.trainable.from_scratch else None,
+            )
+            figures = run(model)
         if figures is None:
             if processes.is_main_process:
                 print("stopped; the same command goes on", file=sys.stderr)

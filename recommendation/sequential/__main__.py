@@ -72,17 +72,18 @@ def _train(
     from reelseek.training.processes import join_processes
 
     settings = ModelSettings(config.network, config.loop, config.ensemble, config.seed)
-    with join_processes(config.device) as processes, stop_on_signals() as stop:
+    with join_processes(config.device) as processes:
         show = print_progress("training") if processes.is_main_process else silent
-        model = train_model(
-            training,
-            settings,
-            read_content=titles_content(titles, config.text_model),
-            processes=processes,
-            folder=Path(config.output) / "checkpoints",
-            stop=stop,
-            progress=show,
-        )
+        with stop_on_signals() as stop:
+            model = train_model(
+                training,
+                settings,
+                read_content=titles_content(titles, config.text_model),
+                processes=processes,
+                folder=Path(config.output) / "checkpoints",
+                stop=stop,
+                progress=show,
+            )
         if model is None:
             if processes.is_main_process:
                 print("stopped; the same command goes on", file=sys.stderr)

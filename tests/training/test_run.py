@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -387,6 +388,19 @@ def test_stopped_run_goes_on_to_the_same_end(collection, whole_run, tmp_path, at
     done = run_here(*collection.arguments(output))
     assert done.metrics == whole_run[1].metrics
     assert last_state(output).history == last_state(whole_run[0]).history
+
+
+def test_that_it_stopped_is_said_last(collection, tmp_path, at_step, monkeypatch):
+    def late(*values, **options):  # as where the thread that listens gets no processor
+        time.sleep(3)
+        print(*values, **options)
+
+    monkeypatch.setattr("reelseek.indexing.shutdown.print", late, raising=False)
+    at_step(1, functools.partial(os.kill, os.getpid(), signal.SIGTERM))
+    done = run_here(*collection.arguments(tmp_path / "output"))
+    said = done.stderr.splitlines()
+    assert said[-2].startswith("stopping when the videos in hand are done")
+    assert said[-1] == "stopped; the same command goes on"
 
 
 def test_run_that_is_stopped_while_it_decodes_goes_on(collection, whole_run, tmp_path, monkeypatch):
