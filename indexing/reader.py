@@ -193,27 +193,27 @@ class IndexReader:
 
     def record(self, public_id: str) -> VideoRecord | None:
         """Returns the entry of a video by its public id; None if there is none."""
-        shards = self.shards
-        if self._generation.clusters is None:
-            shards = [shards[shard_of(public_id, len(shards))]]
-        found = (shard.catalogue.by_public_id([public_id]).get(public_id) for shard in shards)
+        found = (
+            shard.catalogue.by_public_id(ids).get(public_id)
+            for shard, ids in self._shards_of([public_id])
+        )
         return next(filter(None, found), None)
 
     def video_embeddings(self, public_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """Returns those of some videos that are searchable, and `(n, D)` float32, the embedding of
         each whole video, L2-normalised."""
         names: list[str] = []
-        found = []
-        for shard in self.shards:
+        found: list[np.ndarray] = [np.zeros((0, self.manifest.settings.embedding_dim), np.float32)]
+        for shard, here in self._shards_of(public_ids):
             ids = {
                 public_id: record.id
-                for public_id, record in shard.catalogue.by_public_id(public_ids).items()
+                for public_id, record in shard.catalogue.by_public_id(here).items()
             }
             embeddings = shard.snapshot.video_embeddings(np.array(list(ids.values()), np.int64))
             is_there = np.flatnonzero(embeddings.any(axis=1))
             names += np.array(list(ids), object)[is_there].tolist()
             found.append(embeddings[is_there])
-        return names, np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+        return names, np.concatenate(found)
 
     def video_ids(self) -> list[str]:
         """Returns the public ids of all searchable videos, in ascending order."""
@@ -269,6 +269,17 @@ class IndexReader:
 
     def close(self) -> None:
         self._shards.close()
+
+    def _shards_of(self, public_ids: Sequence[str]) -> Iterator[tuple[ShardReader, Sequence[str]]]:
+        """Yields the shards that may have some videos, with the public ids of these."""
+        shards = self.shards
+        if self._generation.clusters is not None:  # where they are does not follow from their ids
+            yield from ((shard, public_ids) for shard in shards)
+            return
+        by_shard: dict[int, list[str]] = {}
+        for public_id in public_ids:
+            by_shard.setdefault(shard_of(public_id, len(shards)), []).append(public_id)
+        yield from ((shards[number], ids) for number, ids in by_shard.items())
 
     def _check(self, where: str | None) -> None:
         if where is not None:
