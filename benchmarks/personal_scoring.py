@@ -29,7 +29,7 @@ from reelseek.recommendation.learning.examples import VideoFacts  # noqa: E402
 from reelseek.recommendation.learning.impressions import Impressions, Outcomes  # noqa: E402
 from reelseek.recommendation.learning.model import OnlineModel  # noqa: E402
 from reelseek.recommendation.learning.state import prepare, restore  # noqa: E402
-from reelseek.recommendation.learning.store import ModelReader, ModelStore, Past  # noqa: E402
+from reelseek.recommendation.learning.store import ModelReader, ModelStore, WholeState  # noqa: E402
 from reelseek.recommendation.personal.reasons import personal_reasons  # noqa: E402
 from reelseek.recommendation.personal.scorer import PersonalScorer  # noqa: E402
 
@@ -100,11 +100,11 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def past_of(store: ModelStore, model: OnlineModel) -> Past:
+def past_of(store: ModelStore, model: OnlineModel) -> WholeState:
     """Returns what the guard may go back to, some commits ago."""
     past = model.new()
     found = store.open_past(past, up_to=NUM_FOLLOWED // 2)
-    return Past(past, found.position, {}, {})
+    return WholeState(past, found.position, {}, {})
 
 
 def learn_batch(model: OnlineModel, rng: np.random.Generator, now_ms: int) -> int:

@@ -40,7 +40,7 @@ from reelseek.recommendation.learning.inputs import LearnedInputs
 from reelseek.recommendation.learning.joining import Joined, Joiner, JoinSettings
 from reelseek.recommendation.learning.model import OnlineModel
 from reelseek.recommendation.learning.sessions import auc
-from reelseek.recommendation.learning.store import Past, Stored
+from reelseek.recommendation.learning.store import Stored, WholeState
 
 __all__ = ["EventSource", "Learner", "RecentFigures", "StateStore"]
 
@@ -80,7 +80,7 @@ class StateStore(Protocol):
         snapshot_extra: Callable[[], Any] = lambda: None,
         keep_from: float = math.inf,
         has_forgotten: bool = False,
-        past: Callable[[], Past | None] = lambda: None,
+        past: Callable[[], WholeState | None] = lambda: None,
     ) -> None: ...
 
 
@@ -418,14 +418,14 @@ class Learner:
             self._past_learner = None
         return past
 
-    def _past_to_keep(self) -> Past | None:
+    def _past_to_keep(self) -> WholeState | None:
         """Returns the oldest state that may be gone back to; None where that is the beginning, or
         the state of now: a frozen model has gone back, and goes on from here."""
         position = self.guard.keep_from
         past = None if self.frozen or not position else self._past(position)
         if past is None:
             return None
-        return Past(past.model, position, past._take_extra(), past._snapshot_extra())
+        return WholeState(past.model, position, past._take_extra(), past._snapshot_extra())
 
     def _repeat(self, good_position: int, position: int) -> None:
         """Learns the log up to a position; up to another one, forgets users who were deleted."""

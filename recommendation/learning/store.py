@@ -55,7 +55,7 @@ from reelseek.recommendation.learning.state import (
     take_state,
 )
 
-__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Past", "Stored"]
+__all__ = ["LeaseHeld", "LeaseLost", "ModelReader", "ModelStore", "Stored", "WholeState"]
 
 _NAME = re.compile(r"(?P<kind>snapshot|delta)-(?P<epoch>\d{10})-(?P<number>\d{12})\.bin\Z")
 _LOCK = "writer.lock"
@@ -84,8 +84,8 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Past:
-    """An earlier state that may be gone back to, and what belongs to it."""
+class WholeState:
+    """The whole state of a model, and what belongs to it."""
 
     model: OnlineModel
     position: int
@@ -304,7 +304,7 @@ class ModelStore:
         snapshot_extra: Callable[[], Any] = lambda: None,
         keep_from: float = math.inf,
         has_forgotten: bool = False,
-        past: Callable[[], Past | None] = lambda: None,
+        past: Callable[[], WholeState | None] = lambda: None,
     ) -> None:
         """Stores the model and the position as one; they are on the disk when this returns.
 
@@ -329,18 +329,22 @@ class ModelStore:
         if has_forgotten:
             self.forgetting.note_deletion()
         is_cleaning = self.forgetting.is_due
-        content = {"position": position, "extra": extra, "fingerprint": self._fingerprint}
         if not is_first:
-            changes = take_state(model, only_changed=True)
-            _, num_bytes = self._write("delta", {**content, "model": changes})
-            self._delta_bytes += num_bytes
+            self._delta_bytes += self._write(
+                "delta",
+                {
+                    "position": position,
+                    "extra": extra,
+                    "fingerprint": self._fingerprint,
+                    "model": take_state(model, only_changed=True),
+                },
+                number=self._number,
+            )
         if is_first or is_cleaning or self._is_snapshot_due:
             # It has the number of the delta whose state it repeats, so that where it is damaged,
             # the deltas lead past it.
-            content["snapshot_extra"] = snapshot_extra()
-            content["settings"] = asdict(model.settings)
-            name, num_bytes = self._write("snapshot", {**content, "model": take_state(model)})
-            self._positions[name] = position
+            whole = WholeState(model, position, extra, snapshot_extra())
+            num_bytes = self._write_snapshot(whole, number=self._number)
             self._snapshot_number, self._snapshot_bytes = self._number, num_bytes
             self._delta_bytes = 0
             if is_cleaning:
@@ -404,15 +408,26 @@ class ModelStore:
             return False
         return self._snapshot_bytes <= max(_SMALL_SNAPSHOT, self._delta_bytes)
 
-    def _write(
-        self, kind: str, content: dict[str, Any], *, number: int | None = None
-    ) -> tuple[str, int]:
-        """Returns the file's name, and its size."""
+    def _write_snapshot(self, whole: WholeState, *, number: int) -> int:
+        """Returns the size of the file."""
+        content = {
+            "position": whole.position,
+            "extra": whole.extra,
+            "snapshot_extra": whole.snapshot_extra,
+            "fingerprint": self._fingerprint,
+            "settings": asdict(whole.model.settings),
+            "model": take_state(whole.model),
+        }
+        num_bytes = self._write("snapshot", content, number=number)
+        self._positions[_name("snapshot", self.epoch, number=number)] = whole.position
+        return num_bytes
+
+    def _write(self, kind: str, content: dict[str, Any], *, number: int) -> int:
+        """Returns the size of the file."""
         self._check_lease()
-        name = _name(kind, self.epoch, number=self._number if number is None else number)
         encoded = encode(content)
-        self._files.write(name, encoded)
-        return name, len(encoded)
+        self._files.write(_name(kind, self.epoch, number=number), encoded)
+        return len(encoded)
 
     def _check_lease(self) -> None:
         if self._lock < 0:
@@ -421,22 +436,13 @@ class ModelStore:
         if epoch != self.epoch:
             raise LeaseLost(f"{self._folder}: epoch {epoch} has begun, this one is {self.epoch}")
 
-    def _keep_alone(self, past: Past | None) -> None:
+    def _keep_alone(self, past: WholeState | None) -> None:
         """Deletes all files but the snapshot just written, and an earlier state."""
         kept = {_name("snapshot", self.epoch, number=self._number)}
         if past is not None:
             self.before_commit()  # of what it came from, more may have been found
-            content = {
-                "position": past.position,
-                "extra": past.extra,
-                "snapshot_extra": past.snapshot_extra,
-                "fingerprint": self._fingerprint,
-                "settings": asdict(past.model.settings),
-                "model": take_state(past.model),
-            }
-            name, _ = self._write("snapshot", content, number=_PAST_NUMBER)
-            self._positions[name] = past.position
-            kept.add(name)
+            self._write_snapshot(past, number=_PAST_NUMBER)
+            kept.add(_name("snapshot", self.epoch, number=_PAST_NUMBER))
         for file in _state_files(self._files):
             if file.name not in kept and file.epoch <= self.epoch:
                 self._files.delete(file.name)
