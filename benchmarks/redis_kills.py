@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.options import parse_options  # noqa: E402
-from benchmarks.unkilled_replay import OPTIONS, learn, new_model, state_of  # noqa: E402
+from benchmarks.unkilled_replay import OPTIONS, learn, new_model, state_of, summed  # noqa: E402
 from reelseek.recommendation.events.opening import open_log  # noqa: E402
 from reelseek.recommendation.learning.redis_files import RedisFiles  # noqa: E402
 from reelseek.recommendation.learning.store import ModelReader  # noqa: E402
@@ -34,6 +34,7 @@ from reelseek.recommendation.redis_server import RedisServer, parse_address  # n
 from tests.recommendation.learning.learner import digest_of  # noqa: E402
 from tests.recommendation.redis_servers import Failover, Server, wait_until  # noqa: E402
 
+SUMMED = ("failovers", "acknowledged", "lost", "twice")
 _LONGEST_SECONDS = 2.5  # between two kills
 _UP_AGAIN = 0.4  # probability that a server is started again, at each look
 _WHOLE_SECONDS = 90.0
@@ -111,7 +112,7 @@ def main() -> None:
         file.write(json.dumps(result) + "\n")
     lines = [json.loads(line) for line in Path(options["log"]).read_text().splitlines()]
     print(json.dumps(result))
-    print(json.dumps(summed(lines)))
+    print(json.dumps(summed(lines, SUMMED, is_right=is_right)))
     sys.exit(not is_right(result))
 
 
@@ -192,18 +193,6 @@ def examine(servers: Failover, processes: Processes) -> dict[str, Any]:
 def is_right(result: dict[str, Any]) -> bool:
     whole = result["equal"] and result["followed_equal"]
     return bool(whole and not result["lost"] and not result["twice"])
-
-
-def summed(results: list[dict[str, Any]]) -> dict[str, Any]:
-    kills: Counter[str] = sum((Counter(each["kills"]) for each in results), Counter())
-    return {
-        "runs": len(results),
-        "right": sum(map(is_right, results)),
-        "kills": sum(kills.values()),
-        "of_each": dict(kills),
-        **{name: sum(each[name] for each in results) for name in ("failovers", "acknowledged")},
-        **{name: sum(each[name] for each in results) for name in ("lost", "twice")},
-    }
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 What the benchmarks that kill learners compare at the end.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ def learn(
             pass
         learner.commit()
         return learner, store.epoch
+
+
+def summed(
+    results: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    *,
+    is_right: Callable[[dict[str, Any]], bool],
+) -> dict[str, Any]:
+    """Returns the sums of several runs.
+
+    Args:
+        names: of numbers of each run, besides its kills.
+    """
+    kills: Counter[str] = sum((Counter(each["kills"]) for each in results), Counter())
+    return {
+        "runs": len(results),
+        "right": sum(map(is_right, results)),
+        "kills": sum(kills.values()),
+        "of_each": dict(kills),
+        **{name: sum(each[name] for each in results) for name in names},
+    }
 
 
 def state_of(learner: Learner) -> tuple[Any, ...]:

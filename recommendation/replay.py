@@ -16,7 +16,7 @@ from reelseek.recommendation.learning.impressions import (
     Profiles,
 )
 from reelseek.recommendation.learning.model import ModelSettings, OnlineModel
-from reelseek.recommendation.learning.namespaces import LISTED_NAMESPACES
+from reelseek.recommendation.learning.namespaces import CORE_NAMESPACES
 from reelseek.recommendation.learning.prior import Prior, fit_prior
 from reelseek.recommendation.learning.reading import (
     check_table,
@@ -59,7 +59,7 @@ def main(config: ReplayConfig) -> None:
             prior=prior,
             users=users,
             videos=videos,
-            namespaces=LISTED_NAMESPACES,
+            namespaces=CORE_NAMESPACES,
         )
         return _replay(
             config, model, impressions, outcomes, delay_seconds=delay_seconds, label=label

@@ -14,7 +14,7 @@ from reelseek.recommendation.learning.id_table import Key
 from reelseek.recommendation.learning.impressions import Impressions
 
 __all__ = [
-    "LISTED_NAMESPACES",
+    "CORE_NAMESPACES",
     "NAMESPACES",
     "Namespace",
     "duration_bins",
@@ -48,7 +48,7 @@ class Namespace:
 
 
 # Parents stand before their children. These need no more than what was shown to whom.
-LISTED_NAMESPACES = (
+CORE_NAMESPACES = (
     Namespace("all", (), "", 14, 20),
     Namespace("tab", ("tab",), "all", 14, 20),
     Namespace("tab_hour", ("tab", "hour"), "tab", 14, 40),
@@ -73,7 +73,7 @@ LISTED_NAMESPACES = (
 # What explains a click, but says nothing of the video or the user: where it stood, and what was
 # asked. The others learn what is left.
 NAMESPACES = (
-    *LISTED_NAMESPACES,
+    *CORE_NAMESPACES,
     Namespace("tab_position", ("tab", "position"), "tab", 30, 40),
     Namespace("query", ("query",), "tab", 30, 20),
     Namespace("query_video", ("query", "video"), "video", 30, 20),

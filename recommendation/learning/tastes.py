@@ -2,8 +2,8 @@
 
 A taste is the sum of what a user's videos show, each counted by how much more it was watched than
 predicted: the step that a linear model of the content, of this user alone, would take first. One
-sum lasts for `_HALF_LIVES_DAYS[0]`; the other, of the last watches, for an hour. Both are sums, so
-what is corrected later adds the difference, as with counters.
+sum has a half-life of 30 days; the other, of the last watches, of an hour. What is corrected later
+adds the difference, as with counters.
 """
 
 from collections.abc import Callable, Sequence

@@ -314,17 +314,23 @@ def served_status(learned, pair, weight):
     return found["runs"], found.get("position"), found["served_position"]
 
 
+def published(learned, folder, pair):
+    """Publishes the learned model; returns the files."""
+    shutil.copytree(learned.folder / "events" / "learned", folder)
+    files = published_files("publish", pair.url)
+    with ModelStore(folder, publish=files) as store:
+        model = OnlineModel(ModelSettings(capacity=3000))
+        store.open(model)
+        store.commit(model, learned.position)
+    return files
+
+
 @needs_redis
 def test_a_service_whose_events_are_in_redis_follows_what_is_published_there(learned, tmp_path):
     pair = Pair(tmp_path)
     try:
-        shutil.copytree(learned.folder / "events" / "learned", tmp_path / "learned")
-        files = published_files("publish", pair.url)
-        with ModelStore(tmp_path / "learned", publish=files) as store:
-            model = OnlineModel(ModelSettings(capacity=3000))
-            store.open(model)
-            store.commit(model, learned.position)
-            status = (learned.folder / "events" / "learned" / "status.json").read_bytes()
+        files = published(learned, tmp_path / "learned", pair)
+        status = (learned.folder / "events" / "learned" / "status.json").read_bytes()
         for weight in (0.1, 0):
             files.write_status(status, epoch=2, kept_seconds=30)
             served = learned.position if weight else None
@@ -340,13 +346,7 @@ def test_a_service_whose_events_are_in_redis_follows_what_is_published_there(lea
 def test_a_worker_that_starts_while_redis_is_away_follows_later(learned, tmp_path):
     pair = Pair(tmp_path)
     try:
-        shutil.copytree(learned.folder / "events" / "learned", tmp_path / "learned")
-        files = published_files("publish", pair.url)
-        with ModelStore(tmp_path / "learned", publish=files) as store:
-            model = OnlineModel(ModelSettings(capacity=3000))
-            store.open(model)
-            store.commit(model, learned.position)
-        files.close()
+        published(learned, tmp_path / "learned", pair).close()
         pair.master.kill()
         services, client = service_of(learned, f"personal.model={pair.url}")
         services.personal.start()
